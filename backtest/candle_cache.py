@@ -1,0 +1,221 @@
+"""Downloaded candles and funding rates, kept as Parquet files that survive a kill.
+
+A file holds the rows and, in its metadata, the time ranges that were asked for. So a hole the
+exchange really has, or the time before a listing, is not asked for again at every run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from backtest.market_data import slice_time
+from backtest.timeframes import DAY_MS
+
+Ranges = list[tuple[int, int]]
+"""Half-open time ranges ``[from, to)``, milliseconds, ascending and apart."""
+Download = Callable[[int, int], Iterator[pd.DataFrame]]
+"""Yields tables with what the exchange has in ``[from, to)``, in any order."""
+
+_log: Final = logging.getLogger(__name__)
+_ABANDONED_SECONDS: Final = 3_600.0
+_COVERED: Final = "covered"
+
+
+class SeriesCache:
+    """One coin's candles of one length, or its funding rates, in one file.
+
+    Several processes may use the same file: each write replaces it whole, so a reader sees one
+    version or the other, and takes up first what others have written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        empty: pd.DataFrame,
+        step_ms: int,
+        check: Callable[[pd.DataFrame, str], None],
+    ) -> None:
+        """Read the file, if there is one.
+
+        Args:
+            path: the Parquet file.
+            empty: the columns, as a table without rows.
+            step_ms: usual distance of rows.
+            check: raises DataError for a table (of the given origin) that cannot be believed.
+        """
+        self.path = path
+        self._empty = empty
+        self._step_ms = step_ms
+        self._check = check
+        self._rows, self._covered = self._read()
+
+    def missing(self, start_ms: int, end_ms: int) -> Ranges:
+        """Return the parts of a range that have never been asked for."""
+        return uncovered(self._covered, start_ms, end_ms)
+
+    def rows(self, start_ms: int, end_ms: int) -> pd.DataFrame:
+        """Return the rows known in ``[start_ms, end_ms)``."""
+        return slice_time(self._rows, start_ms, end_ms)
+
+    def extend(
+        self,
+        start_ms: int,
+        end_ms: int,
+        download: Download,
+        *,
+        now_ms: int,
+        arrived: Callable[[int], object],
+    ) -> None:
+        """Download what is missing of a range and keep it, as far as it came.
+
+        Args:
+            start_ms: first instant wanted.
+            end_ms: end of what is wanted, not later than ``now_ms``.
+            download: where to get it.
+            now_ms: the present.
+            arrived: told the number of rows of each part.
+
+        Raises:
+            DataError: the exchange's rows cannot be believed; they are not kept.
+            NetworkError: the download broke off; what came before is kept.
+        """
+        for first, last in self.missing(start_ms, end_ms):
+            parts = [self._empty]
+            known: Ranges = []
+            try:
+                for part in download(first, last):
+                    inside = slice_time(part, first, last)
+                    if not inside.empty:
+                        self._check(inside, f"{self.path.stem} from the exchange")
+                        parts.append(inside)
+                        arrived(len(inside))
+                known = [(first, self._settled(_merged(parts), last, now_ms))]
+            finally:
+                rows = _merged(parts)
+                times = rows["timestamp"].to_numpy()
+                known += uncovered(holes(times, first, last, self._step_ms), first, last)
+                self._add(rows, known)
+
+    def _settled(self, rows: pd.DataFrame, end_ms: int, now_ms: int) -> int:
+        """Return until when an absence is final: the newest rows may only be late."""
+        newest = int(rows["timestamp"].iloc[-1]) + 1 if len(rows) else 0
+        return min(end_ms, max(newest, now_ms - DAY_MS))
+
+    def _add(self, rows: pd.DataFrame, known: Ranges) -> None:
+        others, others_covered = self._read()
+        self._rows = _merged([others, self._rows, rows])
+        self._covered = union([*others_covered, *self._covered, *known])
+        self._rows.attrs = {_COVERED: self._covered}
+        body = io.BytesIO()
+        self._rows.to_parquet(body, index=False)
+        try:
+            write_atomically(self.path, body.getvalue())
+        except OSError as error:
+            _log.warning("cannot keep %s: %s; going on without it", self.path, error)
+
+    def _read(self) -> tuple[pd.DataFrame, Ranges]:
+        try:
+            body = self.path.read_bytes()
+        except FileNotFoundError:
+            return self._empty, []
+        except OSError as error:
+            _log.warning("cannot read %s: %s; downloading again", self.path, error)
+            return self._empty, []
+        try:
+            rows = pd.read_parquet(io.BytesIO(body))
+            covered = union((int(first), int(last)) for first, last in rows.attrs[_COVERED])
+            rows = rows[list(self._empty.columns)].astype(self._empty.dtypes)
+            if not rows.empty:
+                self._check(rows, self.path.name)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._set_aside(error)
+            return self._empty, []
+        return rows, covered
+
+    def _set_aside(self, error: Exception) -> None:
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.corrupt-{number}")).exists():
+            number += 1
+        _log.warning("%s is damaged (%s); kept as %s", self.path, error, aside.name)
+        with contextlib.suppress(OSError):  # gone already, or a folder nothing can change
+            self.path.rename(aside)
+
+
+def write_atomically(path: Path, body: bytes) -> None:
+    """Replace a file such that at any moment the old or the new one is there, whole.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; the old file stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a process that was killed
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                left.unlink()
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def union(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Return the ranges sorted, with those that overlap or touch made one."""
+    joined: Ranges = []
+    for first, last in sorted(item for item in ranges if item[0] < item[1]):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def uncovered(ranges: Ranges, start_ms: int, end_ms: int) -> Ranges:
+    """Return the parts of ``[start_ms, end_ms)`` outside all ``ranges``, which are as of union."""
+    left: Ranges = []
+    for first, last in ranges:
+        if start_ms < min(first, end_ms):
+            left.append((start_ms, min(first, end_ms)))
+        start_ms = max(start_ms, last)
+    if start_ms < end_ms:
+        left.append((start_ms, end_ms))
+    return left
+
+
+def holes(times: npt.NDArray[np.int64], start_ms: int, end_ms: int, step_ms: int) -> Ranges:
+    """Return the parts of ``[start_ms, end_ms)`` where rows ``step_ms`` apart are lacking.
+
+    Args:
+        times: ascending row times within the range.
+        start_ms: start of the range; a row there is expected only if the next is not due sooner.
+        end_ms: end of the range.
+        step_ms: rows may be this far apart.
+    """
+    after = np.concatenate(([start_ms], times + 1))
+    until = np.concatenate((times, [end_ms]))
+    wide = until - after >= step_ms
+    return [(int(a), int(b)) for a, b in zip(after[wide], until[wide], strict=True)]
+
+
+def _merged(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all parts by time; of rows with the same time the last part's."""
+    rows = pd.concat(parts, ignore_index=True)
+    rows = rows.drop_duplicates("timestamp", keep="last")
+    return rows.sort_values("timestamp", ignore_index=True)

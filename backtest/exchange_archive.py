@@ -1,0 +1,178 @@
+"""The exchange's public archive: monthly and daily zip files with checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import zipfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import pandas as pd
+
+from backtest.market_data import (
+    candle_table,
+    check_candles,
+    check_funding,
+    funding_table,
+    slice_time,
+)
+from backtest.timeframes import DAY_MS, MINUTE_MS, timeframe_ms
+from core.errors import DataError, NetworkError
+
+ARCHIVE_URL: Final = "https://data.binance.vision/data/futures/um"
+
+Get = Callable[[str], tuple[int, bytes]]
+"""Answers an address with HTTP status and body; raises NetworkError."""
+
+_log: Final = logging.getLogger(__name__)
+_OK: Final = 200
+_TIMEOUT_SECONDS: Final = 30
+_MICROSECONDS_FROM: Final = 10**14
+_CANDLE_FIELDS: Final = [0, 1, 2, 3, 4, 5]
+_FUNDING_FIELDS: Final = [0, 2]  # calc_time, (funding_interval_hours), last_funding_rate
+
+
+class BinanceArchive:
+    """Candles and funding rates of finished months and days.
+
+    Files that are absent (before a listing, not yet published) or whose content is unusable are
+    passed over: the caller sees the hole and asks elsewhere.
+    """
+
+    def __init__(self, get: Get | None = None) -> None:
+        """Use ``get`` for all requests; by default HTTPS over one kept connection."""
+        self._get = get or _https_get()
+
+    def candles(
+        self, symbol: str, timeframe: str, start_ms: int, end_ms: int, *, now_ms: int
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the archive's candles of ``[start_ms, end_ms)``, one table per file.
+
+        The running month has one file a day; those are used for 1m candles only, of longer ones
+        the REST interface has a month in fewer requests.
+
+        Raises:
+            DataError: a file does not match its checksum, twice.
+            NetworkError: the archive cannot be reached.
+        """
+        bar_ms = timeframe_ms(timeframe)
+        name = f"klines/{symbol}/{timeframe}/{symbol}-{timeframe}"
+        paths: list[str] = []
+        for first, last in _months(start_ms, end_ms):
+            if last <= now_ms:
+                paths.append(f"monthly/{name}-{_date(first):%Y-%m}")
+            elif bar_ms == MINUTE_MS:
+                days = range(max(first, start_ms - start_ms % DAY_MS), min(end_ms, now_ms), DAY_MS)
+                finished = [day for day in days if day + DAY_MS <= now_ms]
+                paths += [f"daily/{name}-{_date(day):%Y-%m-%d}" for day in finished]
+
+        def read(body: bytes, where: str) -> pd.DataFrame:
+            table = candle_table(_read_csv(body, where, _CANDLE_FIELDS))
+            check_candles(table, where, bar_ms)
+            return table
+
+        for table in self._tables(paths, read):
+            yield slice_time(table, start_ms, end_ms)
+
+    def funding(
+        self, symbol: str, start_ms: int, end_ms: int, *, now_ms: int
+    ) -> Iterator[pd.DataFrame]:
+        """Yield the funding rates settled in ``[start_ms, end_ms)``, finished months only.
+
+        Raises:
+            DataError: a file does not match its checksum, twice.
+            NetworkError: the archive cannot be reached.
+        """
+        name = f"monthly/fundingRate/{symbol}/{symbol}-fundingRate"
+        months = [first for first, last in _months(start_ms, end_ms) if last <= now_ms]
+
+        def read(body: bytes, where: str) -> pd.DataFrame:
+            table = funding_table(_read_csv(body, where, _FUNDING_FIELDS))
+            check_funding(table, where)
+            return table
+
+        for table in self._tables([f"{name}-{_date(month):%Y-%m}" for month in months], read):
+            yield slice_time(table, start_ms, end_ms)
+
+    def _tables(
+        self, paths: list[str], read: Callable[[bytes, str], pd.DataFrame]
+    ) -> Iterator[pd.DataFrame]:
+        for path in paths:
+            body = self._verified(f"{ARCHIVE_URL}/{path}.zip")
+            if body is None:
+                continue
+            try:
+                table = read(body, path)
+            except DataError as error:
+                _log.warning("archive file unusable, asking the exchange instead: %s", error)
+                continue
+            yield table
+
+    def _verified(self, url: str) -> bytes | None:
+        """Return a file that matches its checksum, or None if either is not there."""
+        for _ in range(2):
+            status, body = self._get(url)
+            checksum_status, checksum = self._get(f"{url}.CHECKSUM") if status == _OK else (0, b"")
+            if checksum_status != _OK:
+                return None
+            if checksum.split()[:1] == [hashlib.sha256(body).hexdigest().encode()]:
+                return body
+        raise DataError(
+            f"{url}: does not match its checksum, twice; try again later, or use --data DIR"
+        )
+
+
+def _read_csv(body: bytes, where: str, fields: list[int]) -> pd.DataFrame:
+    """Return the fields of the one CSV in a zip; only newer files have a header row."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            text = archive.read(archive.namelist()[0])
+        table = pd.read_csv(
+            io.BytesIO(text),
+            header=None,
+            usecols=fields,
+            skiprows=0 if text[:1].isdigit() else 1,
+            dtype={0: "int64", **dict.fromkeys(fields[1:], "float64")},
+        )
+    except (zipfile.BadZipFile, IndexError, ValueError) as error:
+        raise DataError(f"{where}: cannot be read: {error}") from None
+    if table[0].max() >= _MICROSECONDS_FROM:
+        table[0] //= 1_000
+    return table.set_axis(range(len(fields)), axis="columns")
+
+
+def _months(start_ms: int, end_ms: int) -> list[tuple[int, int]]:
+    """Return first instant and end of every UTC month that overlaps the range."""
+    months = []
+    first = _date(start_ms).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    while (first_ms := _ms(first)) < end_ms:
+        following = (first + timedelta(days=32)).replace(day=1)
+        months.append((first_ms, _ms(following)))
+        first = following
+    return months
+
+
+def _date(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1_000, UTC)
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1_000
+
+
+def _https_get() -> Get:
+    import requests  # noqa: PLC0415 - only a download needs it
+
+    session = requests.Session()
+
+    def get(url: str) -> tuple[int, bytes]:
+        try:
+            reply = session.get(url, timeout=_TIMEOUT_SECONDS)
+        except requests.RequestException as error:
+            raise NetworkError(f"{url} cannot be reached: {error}") from error
+        return reply.status_code, reply.content
+
+    return get

@@ -1,0 +1,73 @@
+"""The exchange's past: the archive for long ranges, REST for the rest."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterator
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from backtest.candle_cache import Ranges, holes
+from backtest.exchange_archive import BinanceArchive
+from backtest.exchange_rest import PAGE_ROWS, BinanceRest
+from backtest.market_data import QUOTE
+from backtest.timeframes import HOUR_MS, timeframe_ms
+from core.errors import NetworkError
+
+FUNDING_STEP_MS: Final = 8 * HOUR_MS
+"""Longest regular distance of settlements."""
+
+_log: Final = logging.getLogger(__name__)
+_SHORT_PAGES: Final = 2
+
+
+class BinanceHistory:
+    """Candles and funding rates of USDT-margined perpetuals, wherever they are soonest had."""
+
+    def __init__(
+        self, rest: BinanceRest | None = None, archive: BinanceArchive | None = None
+    ) -> None:
+        """Join the two sources; by default those on the Internet."""
+        self.rest = rest or BinanceRest()
+        self._archive = archive or BinanceArchive()
+        self._archive_works = True
+
+    def candles(
+        self, coin: str, timeframe: str, start_ms: int, end_ms: int, now_ms: int
+    ) -> Iterator[pd.DataFrame]:
+        """Yield tables that together hold the candles of ``[start_ms, end_ms)``.
+
+        Raises:
+            DataError: an archive file does not match its checksum, or the coin is unknown.
+            NetworkError: the exchange cannot be reached.
+        """
+        symbol, bar_ms = coin + QUOTE, timeframe_ms(timeframe)
+        tables = self._archive.candles(symbol, timeframe, start_ms, end_ms, now_ms=now_ms)
+        for first, last in (yield from self._archived(tables, start_ms, end_ms, bar_ms)):
+            yield from self.rest.candles(symbol, timeframe, first, last)
+
+    def funding(
+        self, coin: str, start_ms: int, end_ms: int, now_ms: int
+    ) -> Iterator[pd.DataFrame]:
+        """Yield tables that hold the rates settled in ``[start_ms, end_ms)``; errors likewise."""
+        symbol = coin + QUOTE
+        tables = self._archive.funding(symbol, start_ms, end_ms, now_ms=now_ms)
+        for first, last in (yield from self._archived(tables, start_ms, end_ms, FUNDING_STEP_MS)):
+            yield from self.rest.funding(symbol, first, last)
+
+    def _archived(
+        self, tables: Iterator[pd.DataFrame], start_ms: int, end_ms: int, step_ms: int
+    ) -> Generator[pd.DataFrame, None, Ranges]:
+        """Yield the archive's part of a long range and return the ranges it leaves open."""
+        times = [np.empty(0, np.int64)]
+        if self._archive_works and end_ms - start_ms > _SHORT_PAGES * PAGE_ROWS * step_ms:
+            try:
+                for table in tables:
+                    times.append(table["timestamp"].to_numpy())
+                    yield table
+            except NetworkError as error:
+                _log.warning("archive not used: %s", error)
+                self._archive_works = False
+        return holes(np.concatenate(times), start_ms, end_ms, step_ms)

@@ -1,0 +1,165 @@
+"""Funding: the synthetic model, which rate is due and known when, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from core.jit import kernel
+
+HOUR_MS: Final = 3_600_000
+MINUTE_MS: Final = 60_000
+SETTLEMENT_MS: Final = 8 * HOUR_MS
+HOLE_MS: Final = 24 * HOUR_MS
+"""A longer stretch without a settlement is a hole in the record, filled by the model."""
+VALID_MS: Final = 24 * HOUR_MS
+"""How long the last settled rate counts."""
+MODEL_BARS: Final = 96
+MODEL_BASE: Final = 0.0001
+MODEL_SLOPE: Final = 0.02
+MODEL_CLAMP: Final = 0.0003
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FundingSchedule:
+    """Funding rates as the engine reads them, per bar.
+
+    Attributes:
+        due: sum of the rates settled in ``(t_i, t_{i+1}]``, shape (n_bars,).
+        known: last rate settled at or before ``t_i``, 0 if older than 24 h, shape (n_bars,).
+        n_real: settlements on record within the bars.
+        n_synthetic: settlements made by the model.
+    """
+
+    due: Floats
+    known: Floats
+    n_real: int
+    n_synthetic: int
+
+    @property
+    def source(self) -> str:
+        """Return where the rates come from, in words."""
+        if self.n_synthetic == 0:
+            return "real" if self.n_real else "none due"
+        if self.n_real == 0:
+            return "synthetic"
+        share = self.n_synthetic / (self.n_real + self.n_synthetic)
+        return f"real, {share:.0%} of settlements synthetic"
+
+
+def model_rates(settlements: Ints, ts_ms: Ints, closes: Floats, bar_ms: int) -> Floats:
+    """Return the synthetic rate at each of ``settlements`` from the bars closed by then.
+
+    ``0.0001 + 0.02 * (close / mean of at most 96 closes - 1)``, clamped to +-0.0003; NaN where no
+    bar has closed yet.
+    """
+    rates = np.full(settlements.size, np.nan)
+    closed = np.searchsorted(ts_ms + bar_ms, settlements, side="right")
+    for row, n_closed in enumerate(closed.tolist()):
+        if n_closed > 0:
+            window = closes[max(0, n_closed - MODEL_BARS) : n_closed]
+            premium = closes[n_closed - 1] / (math.fsum(window) / window.size) - 1.0
+            rate = MODEL_BASE + MODEL_SLOPE * premium
+            rates[row] = min(MODEL_CLAMP, max(-MODEL_CLAMP, rate))
+    return rates
+
+
+def generate_synthetic_funding_rates(
+    timestamps: npt.ArrayLike, closes: npt.ArrayLike, bar_ms: int = 900_000
+) -> Floats:
+    """Return synthetic rates at bar opens that are 00, 08 or 16 UTC, NaN elsewhere, (n_bars,).
+
+    The rate at ``t_i`` uses closes up to bar ``i - 1`` only.
+    """
+    ts_ms = np.array(timestamps, dtype=np.int64)
+    prices = np.array(closes, dtype=np.float64)
+    rates = np.full(ts_ms.size, np.nan)
+    at = np.flatnonzero(ts_ms % SETTLEMENT_MS == 0)
+    rates[at] = model_rates(ts_ms[at], ts_ms, prices, bar_ms)
+    return rates
+
+
+def _synthetic_times(start: int, end: int, real: Ints) -> Ints:
+    """Return the settlement times to be modelled in ``(start, end]``."""
+    if end <= start:
+        return np.empty(0, np.int64)
+    first = (start // SETTLEMENT_MS + 1) * SETTLEMENT_MS
+    candidates = np.arange(first, end + 1, SETTLEMENT_MS, dtype=np.int64)
+    if real.size == 0:
+        return candidates
+    bounds = np.unique(np.concatenate(([start], real, [end])))
+    hole = np.diff(bounds) > HOLE_MS
+    left = np.clip(np.searchsorted(bounds, candidates, side="left") - 1, 0, hole.size - 1)
+    return candidates[hole[left] & ~np.isin(candidates, real)]
+
+
+def schedule_funding(
+    ts_ms: Ints, closes: Floats, settlements: Ints, rates: Floats, bar_ms: int = 900_000
+) -> FundingSchedule:
+    """Lay real settlements, and modelled ones in their holes, onto the bars.
+
+    Args:
+        ts_ms: bar open times, ms UTC, shape (n_bars,).
+        closes: shape (n_bars,).
+        settlements: times of real settlements, ms UTC, any order, shape (n,).
+        rates: their rates; NaN rows are dropped, shape (n,).
+        bar_ms: length of a bar.
+    """
+    if ts_ms.size == 0:
+        return FundingSchedule(np.empty(0), np.empty(0), 0, 0)
+    start, end = int(ts_ms[0]), int(ts_ms[-1]) + bar_ms
+    times = settlements // MINUTE_MS * MINUTE_MS
+    kept = np.isfinite(rates) & (times >= start - VALID_MS) & (times <= end)
+    times, real_rates = times[kept], rates[kept]
+    inside = times[times >= start]
+    modelled = _synthetic_times(start, end, np.unique(inside))
+    all_times = np.concatenate((times, modelled))
+    all_rates = np.concatenate((real_rates, model_rates(modelled, ts_ms, closes, bar_ms)))
+    order = np.argsort(all_times, kind="stable")
+    all_times, all_rates = all_times[order], all_rates[order]
+
+    due = np.zeros(ts_ms.size)
+    charged = all_times > start
+    bar = np.searchsorted(ts_ms, all_times[charged], side="left") - 1
+    np.add.at(due, bar, all_rates[charged])
+
+    known = np.zeros(ts_ms.size)
+    last = np.searchsorted(all_times, ts_ms, side="right") - 1
+    valid = (last >= 0) & (ts_ms - all_times[np.maximum(last, 0)] <= VALID_MS) if (
+        all_times.size
+    ) else np.zeros(ts_ms.size, np.bool_)
+    known[valid] = all_rates[last[valid]]
+    return FundingSchedule(due, known, int(np.sum(inside > start)), int(modelled.size))
+
+
+@kernel
+def receives_funding(funding_rate: float, sign: float) -> bool:
+    """Return whether the side (+1 long, -1 short) is paid at ``funding_rate``."""
+    return funding_rate * sign < 0.0
+
+
+@kernel
+def funding_spacing_factor(
+    funding_rate: float, sign: float, threshold: float, factor: float
+) -> float:
+    """Return the spacing multiplier of a side: wider where it pays, narrower where it receives."""
+    if abs(funding_rate) <= threshold:
+        return 1.0
+    return 1.0 / factor if receives_funding(funding_rate, sign) else factor
+
+
+@kernel
+def funding_harvest_factor(
+    funding_rate: float, sign: float, threshold: float, boost: float, cut: float
+) -> float:
+    """Return the size multiplier of a side: larger where it receives, smaller where it pays."""
+    if abs(funding_rate) <= threshold:
+        return 1.0
+    return boost if receives_funding(funding_rate, sign) else cut

@@ -1,0 +1,153 @@
+"""Geometry of the grid: spacing, levels, round numbers, order size."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from core.jit import kernel
+from core.market import Market, lots_down, lots_up, tick_down, tick_up
+
+ARITHMETIC: Final = 1
+"""``GridMode.ARITHMETIC`` as kernels compare it."""
+ROUND_NUMBER_BAND: Final = 0.001
+"""A level this near to a round number, relative to itself, is on it (inclusive)."""
+MIN_SPACING_MAKER_FEES: Final = 4.0
+"""An entry spacing never goes under this many maker fees."""
+TREND_NARROWEST: Final = 0.5
+
+Floats = npt.NDArray[np.float64]
+
+
+@kernel
+def calculate_dynamic_spacing(
+    atr: float, spacing_k: float, spacing_floor: float, ref_price: float
+) -> float:
+    """Return ``max(spacing_k * atr, spacing_floor * ref_price)``, a distance in quote units."""
+    return max(spacing_k * atr, spacing_floor * ref_price)
+
+
+@kernel
+def trend_spacing_factor(regime: int, efficiency_ratio: float, sign: float) -> float:
+    """Return the entry spacing multiplier of a side (+1 long, -1 short) in a trend.
+
+    With the trend ``max(0.5, 1 - ER/2)``, against it ``1 + ER``, in NOISE 1.
+    """
+    if regime == 0:
+        return 1.0
+    if regime * sign > 0.0:
+        return max(TREND_NARROWEST, 1.0 - efficiency_ratio / 2.0)
+    return 1.0 + efficiency_ratio
+
+
+@kernel
+def move_off_round_number(level: float, centre: float, nudge: float) -> float:
+    """Return ``level`` moved away from ``centre`` by ``nudge`` if it lies at a round number.
+
+    Round numbers are the multiples of ``10^floor(log10(level) - 1)``.
+    """
+    magnitude = 1.0
+    while magnitude * 10.0 <= level:
+        magnitude *= 10.0
+    while magnitude > level:
+        magnitude /= 10.0
+    unit = magnitude / 10.0
+    nearest = math.floor(level / unit + 0.5) * unit
+    if abs(level - nearest) > ROUND_NUMBER_BAND * level * (1.0 + 1e-12):
+        return level
+    return level * (1.0 + nudge) if level > centre else level * (1.0 - nudge)
+
+
+@kernel
+def fill_ladder(
+    out: Floats, offset: int, stride: int, count: int, centre: float, pct: float, upward: bool,
+    mode: int, nudge: float, previous: float, market: Market,
+) -> None:  # fmt: skip
+    """Write ``count`` levels on one side of ``centre`` into ``out``, nearest first.
+
+    ``level_k = centre * (1+pct)^k`` (or ``centre + k*pct*centre``), moved off round numbers, put
+    on the tick away from ``centre`` and kept at least one tick beyond the one before. A level that
+    would not be positive is 0.
+
+    Args:
+        out: prices; level ``k`` goes to ``out[offset + (k - 1) * stride]``.
+        offset: index of the nearest level.
+        stride: index distance between levels.
+        count: number of levels.
+        centre: quote.
+        pct: distance between levels, relative.
+        upward: levels above the centre, else below.
+        mode: ``GridMode``.
+        nudge: relative move off round numbers, 0 turns it off.
+        previous: the level before the nearest one; 0 if there is none.
+        market: tick size.
+    """
+    growth = 1.0
+    for k in range(1, count + 1):
+        growth *= 1.0 + pct
+        if mode == ARITHMETIC:
+            step = k * pct * centre
+            level = centre + step if upward else centre - step
+        else:
+            level = centre * growth if upward else centre / growth
+        if level > 0.0 and nudge > 0.0:
+            level = move_off_round_number(level, centre, nudge)
+        if upward:
+            level = tick_up(market, level)
+            if previous > 0.0:
+                level = max(level, tick_up(market, previous + market.tick_size))
+        elif level > 0.0:
+            level = tick_down(market, level)
+            if previous > 0.0:
+                level = min(level, tick_down(market, previous - market.tick_size))
+        if not level > 0.0:
+            level = 0.0
+        out[offset + (k - 1) * stride] = level
+        previous = level
+
+
+@kernel
+def order_quantity(
+    market: Market, equity_share: float, scale: float, price: float
+) -> float:
+    """Return the quantity of an entry order in base units, 0 where none is possible.
+
+    Args:
+        market: lot step and minimums.
+        equity_share: quote amount of an order at full scale.
+        scale: Kelly, cooldown and harvest multiplied.
+        price: of the level.
+    """
+    reduced = lots_down(market, equity_share * scale / price)
+    if reduced >= market.min_qty and reduced * price >= market.min_notional:
+        return reduced
+    full = lots_down(market, equity_share / price)
+    if full >= market.min_qty and full * price >= market.min_notional:
+        return minimum_quantity(market, price)
+    return 0.0
+
+
+@kernel
+def minimum_quantity(market: Market, price: float) -> float:
+    """Return the smallest entry order at ``price`` the exchange takes, base units."""
+    return lots_up(market, max(market.min_qty, market.min_notional / price))
+
+
+def generate_grid_levels(
+    anchor_price: float, buy_spacing: float, sell_spacing: float, grid_levels_count: int = 10
+) -> tuple[Floats, Floats]:
+    """Return buy and sell levels at constant distances (quote) from the anchor, nearest first."""
+    k = np.arange(1, grid_levels_count + 1, dtype=np.float64)
+    buys = anchor_price - k * buy_spacing
+    return buys[buys > 0.0], anchor_price + k * sell_spacing
+
+
+def generate_geometric_grid_levels(
+    anchor_price: float, buy_pct: float, sell_pct: float, grid_levels_count: int = 10
+) -> tuple[Floats, Floats]:
+    """Return buy and sell levels at constant ratios from the anchor, nearest first."""
+    k = np.arange(1, grid_levels_count + 1, dtype=np.float64)
+    return anchor_price / (1.0 + buy_pct) ** k, anchor_price * (1.0 + sell_pct) ** k

@@ -1,0 +1,134 @@
+"""Records: one annotated class is the field list, the documentation, the dtype and the type."""
+
+from __future__ import annotations
+
+from dataclasses import is_dataclass
+from enum import IntEnum, IntFlag
+from typing import Annotated, Any, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+_SCALARS: dict[Any, str] = {float: "f8", int: "i8", bool: "?"}
+_SHADOWED = frozenset(dir(np.record))
+
+
+class Table(Protocol[T_co]):
+    """Fixed-length array of records; ``table[i]`` is a view, never a copy."""
+
+    def __getitem__(self, index: int) -> T_co: ...
+
+    def __len__(self) -> int: ...
+
+
+def _row_and_shape(hint: Any) -> tuple[Any, tuple[int, ...]]:
+    if get_origin(hint) is not Annotated:
+        return hint, ()
+    table, length = get_args(hint)
+    return get_args(table)[0], (length,)
+
+
+def _scalar_code(row: Any) -> str | None:
+    """Return the dtype code of a scalar field; enumerations are stored as their numbers."""
+    if isinstance(row, type) and issubclass(row, IntEnum | IntFlag):
+        return "i8"
+    return _SCALARS.get(row)
+
+
+def dtype_of(cls: type[Any]) -> np.dtype[Any]:
+    """Return the aligned dtype that stores the annotated fields of ``cls``."""
+    fields: list[Any] = []
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        if name in _SHADOWED:
+            raise TypeError(f"{cls.__name__}.{name} is shadowed by np.record.{name}; rename it")
+        row, shape = _row_and_shape(hint)
+        fields.append((name, _scalar_code(row) or dtype_of(row), shape))
+    return np.dtype((np.record, np.dtype(fields, align=True)))
+
+
+def zeros(cls: type[T]) -> T:
+    """Return a zero-filled record with the fields of ``cls``."""
+    return cast(T, np.zeros(1, dtype_of(cls))[0])
+
+
+def zeros_table(cls: type[T], length: int) -> Table[T]:
+    """Return a zero-filled table of ``length`` records."""
+    return cast(Table[T], np.zeros(length, dtype_of(cls)))
+
+
+def freeze(instance: T) -> T:
+    """Copy a (nested) dataclass into a read-only record with the same field names."""
+
+    def fill(record: Any, source: Any) -> None:
+        for name in record.dtype.names:
+            value = getattr(source, name)
+            if is_dataclass(value):
+                fill(record[name], value)
+            else:
+                record[name] = value
+
+    buffer = np.zeros(1, dtype_of(type(instance)))
+    fill(buffer[0], instance)
+    buffer.flags.writeable = False
+    return cast(T, buffer[0])
+
+
+def _rows_in_use(record: Any, name: str) -> int | None:
+    """Return the count in ``n_<name>`` if the record keeps one for its table ``name``."""
+    counter = f"n_{name}"
+    return int(record[counter]) if counter in record.dtype.names else None
+
+
+def to_jsonable(record: Any) -> Any:
+    """Convert a record to nested dicts, lists and scalars.
+
+    Of a table with a counter beside it (``fills`` and ``n_fills``) only the rows in use are kept.
+    """
+    if isinstance(record, np.void):
+        return {
+            name: to_jsonable(
+                record[name][: _rows_in_use(record, name)]
+                if isinstance(record[name], np.ndarray)
+                else record[name]
+            )
+            for name in record.dtype.names or ()
+        }
+    if isinstance(record, np.ndarray):
+        return [to_jsonable(item) for item in record]
+    return record.item()
+
+
+def load_jsonable(record: Any, data: Any) -> None:
+    """Fill ``record`` in place from ``to_jsonable`` output; rows not in use become zero.
+
+    Raises:
+        ValueError: if the keys or lengths of ``data`` differ from the record's.
+    """
+    names = set(record.dtype.names or ())
+    if names != set(data):
+        raise ValueError(
+            f"state fields differ: missing {sorted(names - set(data))}, "
+            f"unknown {sorted(set(data) - names)}"
+        )
+    for name in names:
+        if isinstance(record[name], np.ndarray):
+            counter = f"n_{name}"
+            rows = int(data[counter]) if counter in names else len(record[name])
+            _load_table(record[name], data[name], rows, name)
+        elif isinstance(record[name], np.void):
+            load_jsonable(record[name], data[name])
+        else:
+            record[name] = data[name]
+
+
+def _load_table(table: Any, rows: Any, expected: int, name: str) -> None:
+    if len(rows) != expected or expected > len(table):
+        raise ValueError(f"state table {name} has {len(rows)} rows, expected {expected}")
+    table[:] = np.zeros(1, table.dtype)[0]
+    for i, item in enumerate(rows):
+        if isinstance(table[i], np.void):
+            load_jsonable(table[i], item)
+        else:
+            table[i] = item

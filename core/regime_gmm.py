@@ -1,0 +1,129 @@
+"""Raw regime from a Gaussian mixture: the alternative to the KAMA slope."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from core.atr import (
+    FloatArray,
+    IntArray,
+    as_series,
+    as_times,
+    log_return_series,
+    relative_atr_series,
+)
+from core.kama import DOWNTREND, NOISE, UPTREND
+
+BAR_MS: Final = 900_000
+DAY_MS: Final = 86_400_000
+GMM_WINDOW: Final = 2_880
+"""Bars a fit sees: 30 days of 15 minutes."""
+GMM_RETURN_BARS: Final = 24
+"""Bars in the log return."""
+GMM_COMPONENTS: Final = 3
+GMM_LEAST_SPREAD: Final = 1e-12
+"""Mean returns (log) closer than this differ by rounding only, and order nothing."""
+
+
+def calculate_gmm_regime(
+    ts_ms: npt.ArrayLike,
+    closes: npt.ArrayLike,
+    atr: npt.ArrayLike,
+    seed: int = 42,
+    *,
+    bar_ms: int = BAR_MS,
+) -> IntArray:
+    """Return the raw regime of every bar: UPTREND, DOWNTREND or NOISE, shape ``(n_bars,)``.
+
+    At the first bar that closes at or after 00:00 UTC a mixture of three Gaussians with full
+    covariance is fitted to (24-bar log return, ATR/close) of the last 2,880 bars, that bar
+    included; it serves from that bar until the next refit. The component with the highest mean
+    return is UPTREND, the one with the lowest DOWNTREND. NOISE before the first fit, while the
+    mixture cannot be fitted (flat prices), and where an input is not finite.
+
+    Args:
+        ts_ms: open times, ms UTC, ascending.
+        closes: in price.
+        atr: in price.
+        seed: random state of the mixture.
+        bar_ms: length of a bar.
+    """
+    close, ranges = as_series(closes=closes, atr=atr)
+    times = as_times(ts_ms, close.size)
+    features = gmm_features(close, ranges)
+    usable = np.isfinite(features[:, 0]) & np.isfinite(features[:, 1])
+    regime = np.full(close.size, NOISE, dtype=np.int64)
+    refits = refit_bars(times, bar_ms)
+    if refits.size == 0:
+        return regime
+
+    # Comes with scikit-learn, and like it without types; both are loaded only where they are used.
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # noqa: PLC0415
+
+    # One thread: faster on arrays this small, and the sums do not depend on the machine.
+    with threadpool_limits(limits=1):
+        for start, stop in zip(refits, [*refits[1:], close.size], strict=True):
+            window = slice(start + 1 - GMM_WINDOW, start + 1)
+            model = fit_mixture(features[window][usable[window]], seed)
+            served = start + np.flatnonzero(usable[start:stop])
+            if model is not None and served.size:
+                regime[served] = component_regimes(model)[model.predict(features[served])]
+    return regime
+
+
+def gmm_features(close: FloatArray, atr: FloatArray) -> FloatArray:
+    """Return (24-bar log return, ATR/close), shape ``(n_bars, 2)``, unscaled."""
+    log_return = log_return_series(close, GMM_RETURN_BARS)
+    return np.column_stack((log_return, relative_atr_series(atr, close)))
+
+
+def refit_bars(ts_ms: IntArray, bar_ms: int = BAR_MS) -> npt.NDArray[np.intp]:
+    """Return the bars at which a mixture is fitted, ascending.
+
+    These are the first bars that close at or after a 00:00 UTC, as far as they and the bars
+    behind them make up ``GMM_WINDOW``.
+    """
+    close_day = (ts_ms + bar_ms) // DAY_MS
+    bars = np.flatnonzero(close_day[1:] > close_day[:-1]) + 1
+    return bars[bars + 1 >= GMM_WINDOW]
+
+
+def fit_mixture(rows: FloatArray, seed: int) -> Any:
+    """Return a scikit-learn ``GaussianMixture`` fitted to ``rows``, or None.
+
+    None where there are too few rows, or they do not tell a rising component from a falling one.
+    A fit that stops at scikit-learn's limit of iterations counts: its components are ordered all
+    the same.
+    """
+    # Loading scikit-learn takes over a second; it has no types.
+    from sklearn.exceptions import (  # type: ignore[import-untyped] # noqa: PLC0415
+        ConvergenceWarning,
+    )
+    from sklearn.mixture import GaussianMixture  # type: ignore[import-untyped] # noqa: PLC0415
+
+    if len(rows) < GMM_COMPONENTS:
+        return None
+    model = GaussianMixture(n_components=GMM_COMPONENTS, covariance_type="full", random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        try:
+            model.fit(rows)
+        except ValueError:  # an ill-defined covariance
+            return None
+    mean_return = model.means_[:, 0]
+    if not mean_return.max() - mean_return.min() > GMM_LEAST_SPREAD:
+        return None
+    return model
+
+
+def component_regimes(model: Any) -> IntArray:
+    """Return the regime of each component of ``model``, by mean return, shape ``(3,)``."""
+    mean_return = model.means_[:, 0]
+    regimes = np.full(GMM_COMPONENTS, NOISE, dtype=np.int64)
+    regimes[mean_return.argmax()] = UPTREND
+    regimes[mean_return.argmin()] = DOWNTREND
+    return regimes

@@ -1,0 +1,101 @@
+"""The resting orders of a state: taking them off, the wick stop, and a face to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from core.jit import kernel
+from core.market import Market
+from core.params import StrategyParams
+from engine.protection import stop_level
+from engine.types import DIRECTION_NAMES, PositionSide, State
+
+
+@kernel
+def cancel_entries(position: PositionSide, params: StrategyParams) -> None:
+    """Take all entry orders of a side off the book."""
+    for k in range(params.grid_levels):
+        position.levels[k].qty = 0.0
+    position.next_entry = 0.0
+
+
+@kernel
+def find_next_entry(position: PositionSide, params: StrategyParams) -> None:
+    """Point ``next_entry`` at the nearest level that still rests."""
+    position.next_entry = 0.0
+    for k in range(position.next_entry_level, params.grid_levels):
+        if position.levels[k].qty > 0.0:
+            position.next_entry, position.next_entry_level = position.entries[k], k
+            return
+
+
+@kernel
+def clear_side(state: State, params: StrategyParams, side: int) -> None:
+    """Take every order of ``side`` off the book."""
+    position = state.sides[side]
+    cancel_entries(position, params)
+    position.next_tp, position.stop_price = 0.0, 0.0
+    for row in range(position.n_fills):
+        position.fills[row].tp_price = 0.0
+    position.tp_stale = True
+
+
+@kernel
+def set_stop(state: State, params: StrategyParams, market: Market, side: int) -> None:
+    """Put the wick stop of ``side`` where position and ``stop_distance`` ask for it."""
+    position = state.sides[side]
+    position.stop_price = 0.0
+    if params.stop2_enabled and position.n_fills > 0:
+        position.stop_price = stop_level(
+            market, side, position.avg_entry, position.stop_distance
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RestingOrder:
+    """An order that should rest at the exchange now."""
+
+    direction: str  # LONG or SHORT
+    kind: str  # ENTRY, TAKE_PROFIT or STOP
+    price: float
+    qty: float  # base; of a stop: the whole position
+    level: int  # of an entry, else -1
+
+
+class OrderBook:
+    """Read-only face on the resting orders of a state."""
+
+    def __init__(self, state: State, grid_levels: int) -> None:
+        self._state = state
+        self._grid_levels = grid_levels
+
+    def __iter__(self) -> Iterator[RestingOrder]:
+        """Yield entries, take-profits by price, and the stop of each side."""
+        for side, name in enumerate(DIRECTION_NAMES):
+            position = self._state.sides[side]
+            for k in range(self._grid_levels):
+                qty = float(position.levels[k].qty)
+                if qty > 0.0:
+                    yield RestingOrder(name, "ENTRY", float(position.entries[k]), qty, k)
+            for price, qty in sorted(self.take_profits(side).items()):
+                yield RestingOrder(name, "TAKE_PROFIT", price, qty, -1)
+            if position.stop_price > 0.0:
+                yield RestingOrder(
+                    name, "STOP", float(position.stop_price), float(position.qty), -1
+                )
+
+    def take_profits(self, side: int) -> dict[float, float]:
+        """Return price -> quantity of the take-profit orders of ``side``."""
+        position = self._state.sides[side]
+        orders: dict[float, float] = {}
+        for row in range(int(position.n_fills)):
+            fill = position.fills[row]
+            if fill.tp_price <= 0.0:
+                continue
+            price = float(fill.tp_price)
+            orders[price] = orders.get(price, 0.0) + float(fill.tp_qty)
+            for later in range(int(fill.tp_count)):
+                price = float(position.exits[int(fill.tp_next + later * fill.tp_stride)])
+                orders[price] = orders.get(price, 0.0) + float(fill.tp_slice)
+        return orders

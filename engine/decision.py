@@ -1,0 +1,119 @@
+"""The decision step, shared by backtest, optimizer, dry run and live trading.
+
+A step is: ``open_step`` (what is known now), ``protect`` once per phase with its market exits
+carried out before the next phase, then ``arrange``, which leaves the desired resting orders in the
+state. Nothing here knows who carries the decisions out.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from core.jit import kernel
+from core.market import Market
+from core.params import StrategyParams
+from core.records import Table
+from core.signals import Signal
+from engine.book import cancel_entries, clear_side, set_stop
+from engine.generation import renew_generations
+from engine.placement import entries_allowed, is_var_blocked, place_entries
+from engine.protection import liquidation_exits, stage1_exits, stop_unit, switch_breaker
+from engine.pruning import deleverage_exits, prune_exits
+from engine.take_profit import place_take_profits
+from engine.types import LONG, SHORT, Exit, State, Trade
+
+DAY_MS: Final = 86_400_000
+
+# Phases of ``protect``: the exits of one are done before the next is asked.
+STOPS: Final = 0
+MARGIN: Final = 1
+PRUNING: Final = 2
+DELEVERAGE: Final = 3
+PROTECT_PHASES: Final = 4
+
+
+@kernel
+def open_step(
+    state: State, bar: int, ts_ms: int, price: float, prev_close: float, signal: Signal,
+    funding_rate: float,
+) -> None:  # fmt: skip
+    """Set the clock: what step ``bar`` knows (step 1).
+
+    Args:
+        state: writes now; starts a new UTC day for the realised profit.
+        bar: index of the step.
+        ts_ms: its instant, ms UTC.
+        price: the reference price p, last traded, quote.
+        prev_close: close of bar ``bar - 1``, quote.
+        signal: indicators and regime at bar ``bar - 1``.
+        funding_rate: last settled rate, 0 if there is none.
+    """
+    now = state.now
+    now.bar, now.ts_ms, now.price, now.prev_close = bar, ts_ms, price, prev_close
+    now.regime, now.er, now.kama, now.atr = signal.regime, signal.er, signal.kama, signal.atr
+    now.z, now.sigma, now.atr_mean = signal.z, signal.sigma, signal.atr_mean
+    now.volume_ratio, now.funding_rate = signal.volume_ratio, funding_rate
+    state.orders_gone = False
+    day = ts_ms // DAY_MS
+    if day != state.day:
+        state.day = day
+        state.sides[LONG].realized_today = 0.0
+        state.sides[SHORT].realized_today = 0.0
+
+
+@kernel
+def protect(
+    state: State, params: StrategyParams, market: Market, phase: int, exits: Table[Exit],
+    trades: Table[Trade],
+) -> int:  # fmt: skip
+    """Decide the market exits of one phase (steps 2 to 5); return their number.
+
+    Args:
+        state: read and marked (halted, stage1_done, last_prune_bar).
+        params: thresholds.
+        market: lots and margin brackets.
+        phase: STOPS (with the breaker), MARGIN, PRUNING or DELEVERAGE, in this order.
+        exits: written.
+        trades: receives the record of a halt.
+    """
+    if phase == STOPS:
+        switch_breaker(state, params, trades)
+        return stage1_exits(state, params, market, exits)
+    if phase == MARGIN:
+        return liquidation_exits(state, market, exits)
+    if phase == PRUNING:
+        return prune_exits(state, params, exits)
+    return deleverage_exits(state, params, exits)
+
+
+@kernel
+def arrange(state: State, params: StrategyParams, market: Market) -> None:
+    """Decide every order that should rest now (steps 6 to 8) and leave them in the state.
+
+    Reads: now, positions. Writes: generations, entry orders, take-profits, wick stops.
+    """
+    state.acting = True
+    if state.orders_gone:  # liquidated in this step
+        clear_side(state, params, LONG)
+        clear_side(state, params, SHORT)
+        return
+    blocked = is_var_blocked(state, params)
+    if blocked:
+        state.counters.var_blocks += 1
+    price = state.now.price
+    committed = (state.sides[LONG].qty + state.sides[SHORT].qty) * price
+    for side in (LONG, SHORT):
+        if side == SHORT and not params.allow_short:
+            continue
+        position = state.sides[side]
+        allowed = entries_allowed(state, params, side)
+        fresh = renew_generations(state, params, market, side, allowed)
+        position.stop_distance = params.stop2_mult * stop_unit(state, params, position)
+        if allowed and not blocked:
+            committed = place_entries(
+                state, params, market, side, committed, position.stop_distance, fresh
+            )
+        else:
+            cancel_entries(position, params)
+        place_take_profits(state, params, market, side)
+        set_stop(state, params, market, side)

@@ -1,0 +1,178 @@
+"""When a side's grid is laid out anew, and where: generations, trailing up (steps 6 and 8)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from core.funding import funding_spacing_factor
+from core.grid import MIN_SPACING_MAKER_FEES, fill_ladder, trend_spacing_factor
+from core.inventory import calculate_optimal_spread, calculate_reservation_price, normalize_inventory
+from core.jit import kernel
+from core.market import Market, tick_down, tick_up
+from core.params import StrategyParams
+from engine.ledger import equity_at
+from engine.types import LONG, PositionSide, State, sign_of
+
+TRAILING_STEP: Final = 0.5
+"""Share of the way to the price that the reference moves when trailing."""
+
+
+@kernel
+def trailing_active(state: State, params: StrategyParams, side: int) -> bool:
+    """Return whether regime and efficiency ratio let the long grid trail the price up."""
+    return (
+        side == LONG
+        and params.trailing_enabled
+        and state.now.regime > 0
+        and state.now.er > params.trailing_activation_er
+    )
+
+
+@kernel
+def position_cap(state: State, params: StrategyParams, side: int) -> float:
+    """Return the notional that position and resting entries of ``side`` may reach, quote."""
+    thin = state.now.volume_ratio < params.low_volume_threshold
+    liquidity = params.low_volume_factor if thin else 1.0
+    reserve = 1.0
+    if side == LONG and params.trailing_enabled and not trailing_active(state, params, side):
+        reserve = 1.0 - params.trailing_reserve_pct
+    equity = equity_at(state, state.now.price)
+    return equity * params.max_position_pct * params.leverage * liquidity * reserve
+
+
+@kernel
+def exit_spacing(state: State, params: StrategyParams) -> float:
+    """Return the spacing before asymmetry, relative to price."""
+    now = state.now
+    floor = max(params.spacing_floor, params.adaptive_floor_scale * now.atr_mean)
+    pct = max(params.grid_spacing_k * now.atr / now.price, floor)
+    if params.optimal_spread_enabled:
+        spread = calculate_optimal_spread(
+            now.sigma, params.gamma, params.kappa, params.as_time_horizon
+        )
+        pct = max(pct, spread / 2.0)
+    return pct
+
+
+@kernel
+def entry_spacing(state: State, params: StrategyParams, side: int, exit_pct: float) -> float:
+    """Return the spacing of entries: ``exit_pct`` with the asymmetry of trend or funding."""
+    now = state.now
+    sign = sign_of(side)
+    factor = trend_spacing_factor(now.regime, now.er, sign)
+    if now.regime == 0 and params.funding_bias_enabled:
+        factor = funding_spacing_factor(
+            now.funding_rate, sign, params.funding_threshold, params.funding_bias_factor
+        )
+    return max(exit_pct * factor, MIN_SPACING_MAKER_FEES * params.fee_maker)
+
+
+@kernel
+def regenerate(
+    state: State, params: StrategyParams, market: Market, side: int, reference: float
+) -> None:
+    """Lay out a new generation of ``side`` around ``reference``; all its levels are armed.
+
+    Reads: now, position. Writes: the side's generation, levels and exit lattice.
+    """
+    position = state.sides[side]
+    position.generation += 1
+    position.reference = reference
+    position.exit_pct = exit_spacing(state, params)
+    position.entry_pct = entry_spacing(state, params, side, position.exit_pct)
+    position.spacing = position.entry_pct * reference
+    position.centre = reference
+    if params.skew_enabled:
+        used = normalize_inventory(
+            position.qty * state.now.price, position_cap(state, params, side)
+        )
+        position.centre = calculate_reservation_price(
+            reference, sign_of(side) * used, params.gamma, state.now.sigma, params.as_time_horizon
+        )
+    position.traded, position.cut, position.tp_stale = False, False, True
+    _lay_entries(params, market, position, side)
+    _lay_exits(params, market, position, side)
+
+
+@kernel
+def _lay_entries(
+    params: StrategyParams, market: Market, position: PositionSide, side: int
+) -> None:
+    """Write the entry levels of a new generation."""
+    count = params.grid_levels
+    fill_ladder(
+        position.entries, 0, 1, count, position.centre, position.entry_pct, side != LONG,
+        params.grid_mode, params.round_number_nudge, 0.0, market,
+    )  # fmt: skip
+    for k in range(count):
+        level = position.levels[k]
+        level.qty, level.armed = 0.0, position.entries[k] > 0.0
+
+
+@kernel
+def _lay_exits(params: StrategyParams, market: Market, position: PositionSide, side: int) -> None:
+    """Write the exit lattice, level ``-grid_levels`` to ``+grid_levels`` in profit direction."""
+    count = params.grid_levels
+    centre, pct = position.centre, position.exit_pct
+    mode, nudge = params.grid_mode, params.round_number_nudge
+    zero = tick_up(market, centre) if side == LONG else tick_down(market, centre)
+    position.exits[count] = zero
+    up = 1 if side == LONG else -1
+    fill_ladder(
+        position.exits, count + up, up, count, centre, pct, True, mode, nudge, zero, market
+    )
+    fill_ladder(
+        position.exits, count - up, -up, count, centre, pct, False, mode, nudge, zero, market
+    )
+
+
+@kernel
+def trail_up(state: State, params: StrategyParams) -> float:
+    """Return the long grid's new reference if the price has left its top, else 0 (step 6)."""
+    position = state.sides[LONG]
+    if position.generation == 0 or not trailing_active(state, params, LONG):
+        return 0.0
+    if not state.now.price > position.exits[2 * params.grid_levels]:
+        return 0.0
+    moved = position.reference + TRAILING_STEP * (state.now.price - position.reference)
+    if params.trailing_cap_price > 0.0:
+        moved = min(moved, params.trailing_cap_price)
+    return moved if moved > position.reference else 0.0
+
+
+@kernel
+def is_regeneration_due(
+    state: State, params: StrategyParams, side: int, newly_allowed: bool
+) -> bool:
+    """Return whether ``side`` gets a new grid around the price (step 8, other than trailing)."""
+    position = state.sides[side]
+    if position.generation == 0 or newly_allowed or position.cut:
+        return True
+    drift = abs(state.now.price - position.reference)
+    return (
+        drift > params.regen_drift_mult * position.spacing
+        and (position.traded or position.n_fills == 0)
+        and not trailing_active(state, params, side)
+    )
+
+
+@kernel
+def renew_generations(
+    state: State, params: StrategyParams, market: Market, side: int, allowed: bool
+) -> bool:
+    """Trail or regenerate ``side`` where a rule asks for it; return whether it is fresh."""
+    position = state.sides[side]
+    newly_allowed = allowed and not position.was_allowed
+    position.was_allowed = allowed
+    trailed = trail_up(state, params) if side == LONG else 0.0
+    if trailed > 0.0:
+        state.counters.trailing_shifts += 1
+    if is_regeneration_due(state, params, side, newly_allowed):
+        regenerate(state, params, market, side, state.now.price)
+        return True
+    if trailed > 0.0:
+        regenerate(state, params, market, side, trailed)
+        return True
+    return False
+
+

@@ -1,0 +1,278 @@
+"""The simulated exchange: walks a bar's path over the resting orders (steps 0 and 9).
+
+On each leg the next event is whichever the path reaches first; at the same price take-profit,
+entry, stop, liquidation. A falling leg can only meet buy limits (long entries, short
+take-profits) and the long stop, a rising one their mirror images.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from core.jit import kernel
+from core.market import Market
+from core.params import StrategyParams
+from core.records import Table
+from engine.book import clear_side, find_next_entry, set_stop
+from engine.ledger import (
+    close_at_market,
+    close_fill,
+    close_side,
+    equity_at,
+    find_fill,
+    open_fill,
+    register_stop,
+    worst_fill,
+)
+from engine.protection import excess_margin, has_position, liquidation_crossing
+from engine.take_profit import advance_ladder, best_fill_at, find_next_tp
+from engine.types import (
+    LIQUIDATION,
+    LONG,
+    SHORT,
+    STOP,
+    TAKE_PROFIT,
+    Bar,
+    Exit,
+    State,
+    Trade,
+    sign_of,
+)
+
+LOW_FIRST: Final = 1
+HIGH_FIRST: Final = 2
+# Events on a leg, in their order at the same price.
+NOTHING: Final = 0
+EXIT: Final = 1
+ENTRY: Final = 2
+STOPPED: Final = 3
+
+
+@kernel
+def liquidate(
+    state: State, params: StrategyParams, market: Market, price: float, trades: Table[Trade]
+) -> None:
+    """Close everything at ``price``; the fee never leaves less than zero equity.
+
+    Fee ``min(rate * notional, equity)``, shared by notional. Where the price has jumped so far
+    that equity is negative, so is the fee: the exchange's insurance fund bears the rest.
+    """
+    notional = price * (state.sides[LONG].qty + state.sides[SHORT].qty)
+    left = equity_at(state, price)
+    fee_total = min(market.liquidation_fee * notional, left)
+    for side in (LONG, SHORT):
+        position = state.sides[side]
+        while position.n_fills > 0:
+            row = worst_fill(position, sign_of(side))
+            qty = position.fills[row].qty
+            fee = fee_total * (price * qty / notional)
+            close_fill(state, params, market, side, row, qty, price, fee, LIQUIDATION, trades)
+        clear_side(state, params, side)
+    state.counters.liquidations += 1
+    state.orders_gone = True
+    if fee_total >= left:
+        state.ended = True
+        state.wallet = 0.0
+
+
+@kernel
+def execute_exits(
+    state: State, params: StrategyParams, market: Market, exits: Table[Exit], n: int,
+    trades: Table[Trade],
+) -> None:  # fmt: skip
+    """Carry out the market exits of a step at its price."""
+    for k in range(n):
+        out = exits[k]
+        if out.label == LIQUIDATION:
+            liquidate(state, params, market, state.now.price, trades)
+            return
+        row = find_fill(state.sides[out.side], out.fill_id)
+        close_at_market(
+            state, params, market, out.side, row, out.qty, state.now.price, out.label, trades
+        )
+
+
+@kernel
+def fill_entry(
+    state: State, params: StrategyParams, market: Market, side: int, trades: Table[Trade]
+) -> None:
+    """Fill the nearest entry order of ``side`` at its price; its wick stop moves."""
+    position = state.sides[side]
+    k = position.next_entry_level
+    price, qty = position.entries[k], position.levels[k].qty
+    position.levels[k].qty = 0.0
+    open_fill(state, market, side, k, price, qty, price * qty * params.fee_maker, trades)
+    find_next_entry(position, params)
+    set_stop(state, params, market, side)
+
+
+@kernel
+def fill_take_profit(
+    state: State, params: StrategyParams, market: Market, side: int, trades: Table[Trade]
+) -> None:
+    """Fill the nearest take-profit order of ``side``: all slices at that price, best fill first."""
+    position = state.sides[side]
+    price, sign = position.next_tp, sign_of(side)
+    row = best_fill_at(position, sign, price)
+    while row >= 0:
+        fill = position.fills[row]
+        qty = fill.tp_qty
+        advance_ladder(position, fill)
+        fee = price * qty * params.fee_maker
+        close_fill(state, params, market, side, row, qty, price, fee, TAKE_PROFIT + side, trades)
+        row = best_fill_at(position, sign, price)
+    find_next_tp(position, sign)
+
+
+@kernel
+def trigger_stop(
+    state: State, params: StrategyParams, market: Market, side: int, basis: float,
+    trades: Table[Trade],
+) -> None:  # fmt: skip
+    """Close ``side`` by its wick stop at ``basis``; its orders are gone for the rest of the bar.
+
+    Where the price has jumped so far that no equity is left, it is a liquidation instead.
+    """
+    if equity_at(state, basis) <= 0.0:
+        liquidate(state, params, market, basis, trades)
+        return
+    register_stop(state, params, side)
+    close_side(state, params, market, side, basis, STOP + side, trades)
+    clear_side(state, params, side)
+
+
+@kernel
+def trigger_passed_stops(
+    state: State, params: StrategyParams, market: Market, trades: Table[Trade]
+) -> None:
+    """Trigger the wick stops that the price had passed when they were set (end of step 8)."""
+    price = state.now.price
+    for side in (LONG, SHORT):
+        stop, sign = state.sides[side].stop_price, sign_of(side)
+        if stop > 0.0 and sign * price <= sign * stop:
+            trigger_stop(state, params, market, side, price, trades)
+
+
+@kernel
+def next_event(
+    state: State, params: StrategyParams, position: float, end: float
+) -> tuple[int, float]:
+    """Return the next event on the leg from ``position`` to ``end`` and the path's price there."""
+    heading = -1.0 if end < position else 1.0
+    buyer = LONG if heading < 0.0 else SHORT  # whose entries and stop this leg can meet
+    through = 1.0 + heading * params.fill_through_bps * 1e-4
+    take_profit = state.sides[1 - buyer].next_tp
+    entry = state.sides[buyer].next_entry
+    stop = state.sides[buyer].stop_price
+    here, last = heading * position, heading * end
+    event, nearest = NOTHING, last
+    if take_profit > 0.0:
+        key = max(here, heading * take_profit * through)
+        if key <= nearest:
+            event, nearest = EXIT, key
+    if entry > 0.0:
+        key = max(here, heading * entry * through)
+        if key < nearest or (key == nearest and event == NOTHING):
+            event, nearest = ENTRY, key
+    if stop > 0.0:
+        key = max(here, heading * stop)
+        if key < nearest or (key == nearest and event == NOTHING):
+            event, nearest = STOPPED, key
+    return event, heading * nearest
+
+
+@kernel
+def walk_leg(
+    state: State, params: StrategyParams, market: Market, start: float, end: float, jump: bool,
+    trades: Table[Trade],
+) -> None:  # fmt: skip
+    """Walk the price from ``start`` to ``end``.
+
+    On a ``jump`` nothing traded in between: limits fill at their price, stops at ``end``, and
+    the margin is judged at ``end`` by the caller.
+    """
+    position = start
+    while not state.orders_gone:
+        event, price = next_event(state, params, position, end)
+        if not jump and has_position(state) and excess_margin(state, market, price) <= 0.0:
+            crossing = liquidation_crossing(state, market, position, price)
+            if event == NOTHING or crossing != price:
+                liquidate(state, params, market, crossing, trades)
+                return
+        if event == NOTHING:
+            return
+        side = LONG if end < position else SHORT
+        if event == EXIT:
+            fill_take_profit(state, params, market, 1 - side, trades)
+        elif event == ENTRY:
+            fill_entry(state, params, market, side, trades)
+        else:
+            trigger_stop(state, params, market, side, end if jump else price, trades)
+        position = price
+
+
+@kernel
+def is_untouched(
+    state: State, params: StrategyParams, market: Market, low: float, high: float
+) -> bool:
+    """Return whether nothing can happen between ``low`` and ``high``: the common case."""
+    if state.orders_gone:
+        return True
+    long, short = state.sides[LONG], state.sides[SHORT]
+    buys = max(long.next_entry, short.next_tp, long.stop_price)
+    if buys >= low:
+        return False
+    for sell in (short.next_entry, long.next_tp, short.stop_price):
+        if 0.0 < sell <= high:
+            return False
+    if not has_position(state):
+        return True
+    return excess_margin(state, market, low) > 0.0 and excess_margin(state, market, high) > 0.0
+
+
+@kernel
+def walk_bar(
+    state: State, params: StrategyParams, market: Market, bar: Bar, trades: Table[Trade]
+) -> None:
+    """Walk one bar from its open: to the nearer extreme by the path rule, the other, the close."""
+    if is_untouched(state, params, market, bar.low, bar.high):
+        return
+    low_first = bar.close >= bar.open
+    if params.intrabar_path == LOW_FIRST:
+        low_first = True
+    elif params.intrabar_path == HIGH_FIRST:
+        low_first = False
+    first, second = (bar.low, bar.high) if low_first else (bar.high, bar.low)
+    walk_leg(state, params, market, bar.open, first, False, trades)
+    walk_leg(state, params, market, first, second, False, trades)
+    walk_leg(state, params, market, second, bar.close, False, trades)
+
+
+@kernel
+def walk_gap(
+    state: State, params: StrategyParams, market: Market, start: float, end: float,
+    trades: Table[Trade],
+) -> None:  # fmt: skip
+    """Let the book meet a jump of the price from one close to the next open."""
+    if start != end and not is_untouched(state, params, market, min(start, end), max(start, end)):
+        walk_leg(state, params, market, start, end, True, trades)
+
+
+@kernel
+def walk_detail(
+    state: State, params: StrategyParams, market: Market, bars: Table[Bar], first: int, stop: int,
+    trades: Table[Trade],
+) -> None:  # fmt: skip
+    """Walk the sub-bars ``first`` to ``stop - 1`` of a bar, each by its own path.
+
+    Between them the price jumps; margin is judged after each jump.
+    """
+    previous = state.now.price
+    for row in range(first, stop):
+        sub = bars[row]
+        walk_gap(state, params, market, previous, sub.open, trades)
+        if not state.orders_gone and has_position(state):  # noqa: SIM102
+            if excess_margin(state, market, sub.open) <= 0.0:
+                liquidate(state, params, market, sub.open, trades)
+        walk_bar(state, params, market, sub, trades)
+        previous = sub.close

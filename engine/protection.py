@@ -1,0 +1,179 @@
+"""Circuit breaker, two-stage stops and liquidation (steps 2 to 4)."""
+
+from __future__ import annotations
+
+from core.jit import kernel
+from core.market import Market, lots_down, tick_down, tick_up
+from core.params import StrategyParams
+from core.records import Table
+from core.risk import maintenance_margin, solve_liquidation_price
+from engine.ledger import equity_at, partial_close_qty, register_stop, worst_fill, write_trade
+from engine.types import (
+    CIRCUIT_BREAKER_HALT,
+    LIQUIDATION,
+    LONG,
+    NO_DIRECTION,
+    SHORT,
+    STOP,
+    Exit,
+    PositionSide,
+    State,
+    Trade,
+    sign_of,
+)
+
+
+@kernel
+def switch_breaker(state: State, params: StrategyParams, trades: Table[Trade]) -> None:
+    """Halt on a z-score under ``halt_z_threshold``, resume above ``resume_z_threshold``.
+
+    Reads: now.z. Writes: halted, one record per halt.
+    """
+    if not params.circuit_breaker_enabled:
+        return
+    if state.halted:
+        if state.now.z > params.resume_z_threshold:
+            state.halted = False
+    elif state.now.z < params.halt_z_threshold:
+        state.halted = True
+        state.counters.halts += 1
+        write_trade(
+            state, trades, CIRCUIT_BREAKER_HALT, NO_DIRECTION, -1, state.now.price, 0.0, 0.0, 0.0
+        )
+
+
+@kernel
+def stop_unit(state: State, params: StrategyParams, position: PositionSide) -> float:
+    """Return the unit of stop distances, quote.
+
+    The larger of ATR and the exit spacing per ``grid_spacing_k``, so that in calm markets a stop
+    does not lie inside its own grid.
+    """
+    grid_unit = position.exit_pct * position.reference / params.grid_spacing_k
+    return params.atr_sl_mult * max(state.now.atr, grid_unit)
+
+
+@kernel
+def stop_level(market: Market, side: int, avg_entry: float, distance: float) -> float:
+    """Return the stop price ``distance`` from ``avg_entry``, to the tick away; 0 if none fits."""
+    if side == LONG:
+        return max(0.0, tick_down(market, avg_entry - distance))
+    return tick_up(market, avg_entry + distance)
+
+
+@kernel
+def stage1_exits(
+    state: State, params: StrategyParams, market: Market, exits: Table[Exit]
+) -> int:
+    """Write the exits of stage 1, judged on the last close; return their number.
+
+    Closes ``stop1_close_pct`` of a side, worst fills first; all of it where there is one fill or
+    the rest would be under the minimum; once until the side is flat.
+
+    Reads: now.prev_close, fills, generation. Writes: stage1_done, stop events.
+    """
+    n = 0
+    if state.halted or not params.stop1_enabled or equity_at(state, state.now.price) <= 0.0:
+        return n  # without equity the exchange liquidates, there is nothing to stop
+    for side in (LONG, SHORT):
+        position = state.sides[side]
+        if position.n_fills == 0 or position.stage1_done:
+            continue
+        distance = params.stop1_mult * stop_unit(state, params, position)
+        loss = sign_of(side) * (position.avg_entry - state.now.prev_close)
+        if not loss > distance:
+            continue
+        position.stage1_done = True
+        register_stop(state, params, side)
+        n = _write_partial_exits(state, params, market, side, exits, n)
+    return n
+
+
+@kernel
+def _write_partial_exits(
+    state: State, params: StrategyParams, market: Market, side: int, exits: Table[Exit], n: int
+) -> int:
+    """Spread stage 1 over the fills of ``side``, worst first; return the new number of exits."""
+    position = state.sides[side]
+    wanted = lots_down(market, params.stop1_close_pct * position.qty)
+    rest = position.qty - wanted
+    if position.n_fills == 1 or wanted < market.min_qty or rest < market.min_qty - 1e-12:
+        wanted = position.qty
+    sign = sign_of(side)
+    previous = -1
+    while wanted > 0.5 * market.step_size:
+        row = _next_worst(position, sign, previous)
+        if row < 0:
+            break
+        fill = position.fills[row]
+        qty = partial_close_qty(market, fill.qty, min(fill.qty, wanted))
+        out = exits[n]
+        out.side, out.fill_id, out.qty, out.label = side, fill.fill_id, qty, STOP + side
+        n += 1
+        wanted -= qty
+        previous = row
+    return n
+
+
+@kernel
+def _next_worst(position: PositionSide, sign: float, previous: int) -> int:
+    """Return the row that follows ``previous`` in the order worst first, older first; -1: none."""
+    if previous < 0:
+        return worst_fill(position, sign)
+    best = -1
+    last = sign * position.fills[previous].price
+    for row in range(position.n_fills):
+        price = sign * position.fills[row].price
+        after = price < last or (price == last and row > previous)
+        if after and (best < 0 or price > sign * position.fills[best].price):
+            best = row
+    return best
+
+
+@kernel
+def excess_margin(state: State, market: Market, price: float) -> float:
+    """Return equity minus maintenance margin of both sides at ``price``, quote."""
+    required = 0.0
+    for side in (LONG, SHORT):
+        qty = state.sides[side].qty
+        if qty > 0.0:
+            required += maintenance_margin(market.margin, qty * price)
+    return equity_at(state, price) - required
+
+
+@kernel
+def has_position(state: State) -> bool:
+    """Return whether any side holds a fill."""
+    return state.sides[LONG].n_fills > 0 or state.sides[SHORT].n_fills > 0
+
+
+@kernel
+def liquidation_crossing(state: State, market: Market, start: float, end: float) -> float:
+    """Return the price between ``start`` and ``end`` where equity falls to maintenance margin.
+
+    ``excess_margin(end)`` must not be positive; where it is not positive at ``start`` either, the
+    answer is ``start``.
+    """
+    if excess_margin(state, market, start) <= 0.0:
+        return start
+    long, short = state.sides[LONG], state.sides[SHORT]
+    solved = solve_liquidation_price(
+        market.margin, state.wallet, long.cost - short.cost, long.qty, short.qty, end
+    )
+    return min(max(solved, min(start, end)), max(start, end))
+
+
+@kernel
+def liquidation_exits(state: State, market: Market, exits: Table[Exit]) -> int:
+    """Write exits of everything if the margin does not suffice at the step's price (step 4)."""
+    if not has_position(state) or excess_margin(state, market, state.now.price) > 0.0:
+        return 0
+    n = 0
+    for side in (LONG, SHORT):
+        position = state.sides[side]
+        for row in range(position.n_fills):
+            fill = position.fills[row]
+            out = exits[n]
+            out.side, out.fill_id, out.qty, out.label = side, fill.fill_id, fill.qty, LIQUIDATION
+            n += 1
+    return n

@@ -1,0 +1,127 @@
+"""The compiled backtest loop: bars in, trades and a log of every bar out."""
+
+from __future__ import annotations
+
+from core.jit import kernel
+from core.market import Market
+from core.params import StrategyParams
+from core.records import Table
+from core.signals import Signal
+from engine.ledger import close_side, equity_at, settle_funding
+from engine.matching import (
+    execute_exits,
+    trigger_passed_stops,
+    walk_bar,
+    walk_detail,
+    walk_gap,
+)
+from engine.decision import PROTECT_PHASES, arrange, open_step, protect
+from engine.types import CLOSE_END, LONG, SHORT, Bar, Exit, State, Trade
+
+
+class Funding:
+    """Funding of one bar."""
+
+    due: float  # sum of the rates settled in (t_i, t_{i+1}]
+    known: float  # last settled rate at t_i
+
+
+class BarLog:
+    """The account at the close of one bar."""
+
+    equity: float  # quote
+    wallet: float  # quote
+    funding: float  # quote received in this bar
+    long_qty: float  # base
+    short_qty: float  # base
+
+
+@kernel
+def records_per_step(state: State, params: StrategyParams) -> int:
+    """Return a bound on the trade records one step can write."""
+    fills = state.sides[LONG].n_fills + state.sides[SHORT].n_fills + 2 * params.grid_levels
+    return fills * (params.grid_levels + 2) + 4
+
+
+@kernel
+def decide_step(
+    state: State, params: StrategyParams, market: Market, exits: Table[Exit],
+    trades: Table[Trade],
+) -> None:  # fmt: skip
+    """Do steps 2 to 8 with every exit carried out at the step's price."""
+    for phase in range(PROTECT_PHASES):
+        n = protect(state, params, market, phase, exits, trades)
+        execute_exits(state, params, market, exits, n, trades)
+    arrange(state, params, market)
+
+
+@kernel
+def log_bar(state: State, funding: float, close: float, row: BarLog) -> None:
+    """Write the account at ``close``."""
+    row.equity = equity_at(state, close)
+    row.wallet, row.funding = state.wallet, funding
+    row.long_qty, row.short_qty = state.sides[LONG].qty, state.sides[SHORT].qty
+
+
+@kernel
+def run_bars(
+    state: State, params: StrategyParams, market: Market, bars: Table[Bar],
+    signals: Table[Signal], funding: Table[Funding], detail: Table[Bar],
+    detail_from: Table[int], first_bar: int, start: int, exits: Table[Exit],
+    trades: Table[Trade], log: Table[BarLog],
+) -> int:  # fmt: skip
+    """Run steps from ``start`` on; return the index of the first step not done.
+
+    Stops early, between two steps, where ``trades`` could overflow: the caller empties or enlarges
+    it and calls again with the index returned.
+
+    Args:
+        state: as it stands before step ``start``.
+        params: strategy parameters.
+        market: rules of the symbol.
+        bars: shape (n_bars,).
+        signals: indicators, shape (n_bars,).
+        funding: shape (n_bars,).
+        detail: sub-bars, shape (n_sub,).
+        detail_from: first sub-bar of each bar, shape (n_bars + 1,); no sub-bars: equal to the next.
+        first_bar: no step before it acts.
+        start: first step of this call.
+        exits: scratch.
+        trades: records are appended from ``state.n_trades`` on.
+        log: written, shape (n_bars,).
+    """
+    for i in range(start, len(bars)):
+        if state.n_trades + records_per_step(state, params) > len(trades):
+            return i
+        bar = bars[i]
+        paid = 0.0
+        acts = i >= first_bar and i > 0 and signals[i - 1].ready
+        if acts and not state.ended:
+            open_step(
+                state, i, bar.ts_ms, bar.open, bars[i - 1].close, signals[i - 1], funding[i].known
+            )
+            walk_gap(state, params, market, bars[i - 1].close, bar.open, trades)
+            if not state.ended:
+                decide_step(state, params, market, exits, trades)
+                trigger_passed_stops(state, params, market, trades)
+            if detail_from[i + 1] > detail_from[i]:
+                walk_detail(
+                    state, params, market, detail, detail_from[i], detail_from[i + 1], trades
+                )
+            else:
+                walk_bar(state, params, market, bar, trades)
+            if params.funding_enabled and funding[i].due != 0.0:
+                paid = settle_funding(state, funding[i].due, bar.close)
+        log_bar(state, paid, bar.close, log[i])
+    return len(bars)
+
+
+@kernel
+def close_at_end(
+    state: State, params: StrategyParams, market: Market, close: float, trades: Table[Trade],
+    row: BarLog,
+) -> None:  # fmt: skip
+    """Close what is open like a market exit at the last ``close`` and log the account after it."""
+    close_side(state, params, market, LONG, close, CLOSE_END, trades)
+    close_side(state, params, market, SHORT, close, CLOSE_END, trades)
+    log_bar(state, row.funding, close, row)

@@ -1,0 +1,116 @@
+"""From the engine's tables to what people read: trade dicts and metrics."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from core.kama import REGIME_NAMES
+from core.params import StrategyParams
+from core.performance import BARS_PER_YEAR, equity_metrics, ratio
+from engine.types import (
+    DIRECTION_NAMES,
+    LABEL_NAMES,
+    LONG,
+    OPEN,
+    PRUNE_DEVIANCE,
+    PRUNE_VAR_WARNING,
+    SHORT,
+    TAKE_PROFIT,
+    State,
+)
+
+Records = npt.NDArray[Any]
+TRADE_FIELDS: Final = (
+    "bar", "timestamp", "price", "qty", "label", "regime", "pnl", "fee", "direction", "fill_id",
+)  # fmt: skip
+
+
+def trade_columns(trades: Records) -> dict[str, list[Any]]:
+    """Return the trade records as columns of plain values, in the public names and order."""
+    return {
+        "bar": trades["bar"].tolist(),
+        "timestamp": trades["ts_ms"].tolist(),
+        "price": trades["price"].tolist(),
+        "qty": trades["qty"].tolist(),
+        "label": [LABEL_NAMES[code] for code in trades["label"].tolist()],
+        "regime": [REGIME_NAMES[code] for code in trades["regime"].tolist()],
+        "pnl": trades["pnl"].tolist(),
+        "fee": trades["fee"].tolist(),
+        "direction": [
+            DIRECTION_NAMES[code] if code >= 0 else "" for code in trades["direction"].tolist()
+        ],
+        "fill_id": trades["fill_id"].tolist(),
+    }
+
+
+def trade_dicts(trades: Records) -> list[dict[str, Any]]:
+    """Return the trade records as a list of dicts."""
+    columns = trade_columns(trades)
+    return [
+        dict(zip(TRADE_FIELDS, row, strict=True))
+        for row in zip(*(columns[name] for name in TRADE_FIELDS), strict=True)
+    ]
+
+
+def count_metrics(state: State, trades: Records) -> dict[str, Any]:
+    """Return event and record counts and the figures of round trips."""
+    labels = np.bincount(trades["label"], minlength=len(LABEL_NAMES)).tolist()
+    prunes = range(PRUNE_DEVIANCE, PRUNE_VAR_WARNING + 1)
+    counters = state.counters
+    profit, loss = float(counters.gross_profit), float(counters.gross_loss)
+    trips = int(counters.round_trips)
+    return {
+        "longs_opened": labels[OPEN + LONG],
+        "longs_closed": labels[TAKE_PROFIT + LONG],
+        "shorts_opened": labels[OPEN + SHORT],
+        "shorts_closed": labels[TAKE_PROFIT + SHORT],
+        "stops_long": int(counters.stops_long),
+        "stops_short": int(counters.stops_short),
+        "total_trades": trips,
+        "prune_count": sum(labels[code] for code in prunes),
+        "prune_types": {LABEL_NAMES[code]: labels[code] for code in prunes if labels[code]},
+        "circuit_breaker_triggers": int(counters.halts),
+        "trailing_shifts": int(counters.trailing_shifts),
+        "var_blocks": int(counters.var_blocks),
+        "liquidations": int(counters.liquidations),
+        "win_rate_pct": ratio(100.0 * int(counters.wins), trips),
+        "profit_factor": ratio(profit, loss),
+        "gross_profit": profit,
+        "gross_loss": loss,
+        "fees_paid": float(counters.fees),
+        "funding_pnl": float(state.funding),
+        "capacity_reached": int(counters.capacity_reached),
+    }
+
+
+def run_metrics(
+    state: State, params: StrategyParams, bars: Records, log: Records, trades: Records,
+    first_bar: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Return all metrics of a run, from the first tradable bar on.
+
+    Args:
+        state: after the last step.
+        params: starting capital.
+        bars: shape (n_bars,).
+        log: shape (n_bars,).
+        trades: shape (n_trades,).
+        first_bar: the first bar whose step acted.
+    """
+    first = min(first_bar, max(len(bars) - 1, 0))
+    traded = log[first:]
+    held = (traded["long_qty"] > 0.0) | (traded["short_qty"] > 0.0)
+    step = int(np.median(np.diff(bars["ts_ms"]))) if len(bars) > 1 else 900_000
+    per_year = BARS_PER_YEAR * 900_000 / step
+    metrics: dict[str, Any] = equity_metrics(
+        np.array(traded["equity"]), params.initial_capital, per_year
+    )
+    metrics["buy_hold_return_pct"] = (
+        (float(bars["close"][-1]) / float(bars["open"][first]) - 1.0) * 100.0 if len(bars) else 0.0
+    )
+    metrics["exposure_pct"] = 100.0 * float(np.mean(held)) if len(held) else 0.0
+    metrics["turnover"] = float(state.counters.turnover) / params.initial_capital
+    return metrics | count_metrics(state, trades)

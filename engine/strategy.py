@@ -1,0 +1,231 @@
+"""``GridStrategyV4``: one strategy, run over candles or one step at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+import config as settings
+from core.errors import DataError
+from core.funding import schedule_funding
+from core.market import MarketRules
+from core.params import StrategyParams
+from core.records import Table, dtype_of, freeze, load_jsonable, to_jsonable, zeros_table
+from core.signals import Signal, compute_signals
+from engine.book import OrderBook
+from engine.decision import PROTECT_PHASES, arrange, open_step, protect
+from engine.replay import BarLog, close_at_end, run_bars
+from engine.results import run_metrics, trade_dicts
+from engine.tables import bar_table, detail_rows, funding_rows, times_ms, within_bars
+from engine.types import MAX_EXITS, Bar, Exit, PositionTracker, State, Trade, new_state
+
+__all__ = ["PROTECT_PHASES", "GridStrategyV4", "arrange", "open_step", "protect", "read_config"]
+
+BAR_MS: Final = 900_000
+TRADE_ROWS: Final = 16_384
+"""First capacity of the trade table; it doubles when full."""
+
+
+def read_config(config: Mapping[str, Any] | StrategyParams | None) -> StrategyParams:
+    """Return validated parameters; keys missing from ``config`` come from ``STRATEGY_PARAMS``.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, a value out of range or a contradiction.
+    """
+    if isinstance(config, StrategyParams):
+        return config
+    return StrategyParams.from_dict({**settings.STRATEGY_PARAMS, **(config or {})})
+
+
+class GridStrategyV4:
+    """Owner of one state record; the decisions are in :mod:`engine.decision`.
+
+    Args:
+        config: strategy parameters, complete, partial or already validated.
+        market: rules of the symbol; a coin named in ``BACKTEST_CONFIG['markets']``; or None: rules
+            inferred from the first price.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | StrategyParams | None = None,
+        market: MarketRules | str | None = None,
+    ) -> None:
+        self.params = read_config(config)
+        if isinstance(market, str):
+            market = MarketRules.from_dict(settings.BACKTEST_CONFIG["markets"][market])
+        self.market = market
+        self._params = freeze(self.params)
+        self._market = market.to_record(self.params.liquidation_fee) if market else None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: a fresh wallet, no positions, no trades."""
+        self.state: State = new_state(self.params.initial_capital)
+        self._trades: Any = zeros_table(Trade, TRADE_ROWS)
+        self._exits: Table[Exit] = zeros_table(Exit, MAX_EXITS)
+
+    # --- over candles ---------------------------------------------------------------------------
+
+    def run(
+        self,
+        df: Any,
+        *,
+        funding: Any = None,
+        detail: Any = None,
+        first_bar: int = 0,
+        signals: npt.NDArray[Any] | None = None,
+        bar_ms: int = BAR_MS,
+    ) -> dict[str, Any]:
+        """Backtest over the candles of ``df`` and return what happened.
+
+        Args:
+            df: columns timestamp (open time; ms or datetime) open high low close volume, and
+                optionally fundingRate: the rate settled at that bar's open, NaN where none.
+            funding: settlements as columns timestamp and rate; replaces fundingRate.
+            detail: sub-bars to walk instead of the bar's four prices, columns as in ``df``.
+            first_bar: bars before it warm the indicators up and are not traded.
+            signals: as ``compute_signals`` answers for these candles, to spare the work.
+            bar_ms: length of a candle.
+
+        Returns:
+            A dict of ``equity_curve`` (n_bars,), ``trades`` (list of dicts), ``regime_log``
+            (regime code of every step), ``metrics``, ``log`` (account at every close),
+            ``trade_table``, ``first_bar`` (whose step acted first), ``funding_source``,
+            ``seconds`` and ``bars_per_second`` of the compiled loop.
+
+        Raises:
+            DataError: the candles cannot be used.
+        """
+        bars = bar_table(df)
+        if len(bars) == 0:
+            raise DataError("no candles to run over")
+        self.reset()
+        if self._market is None:
+            inferred = MarketRules.inferred(float(bars["close"][0]))
+            self._market = inferred.to_record(self.params.liquidation_fee)
+        if signals is None:
+            columns = ("high", "low", "close", "volume")
+            signals = compute_signals(
+                bars["ts_ms"], *(df[name] for name in columns), self.params, bar_ms=bar_ms
+            )
+        schedule = _schedule(bars, df, funding, bar_ms)
+        sub_bars = within_bars(bars, bar_table(detail), bar_ms) if detail is not None else bars[:0]
+        log = np.zeros(len(bars), dtype_of(BarLog))
+        started = time.perf_counter()
+        self._replay(
+            bars, signals, funding_rows(schedule), sub_bars, detail_rows(bars, sub_bars, bar_ms),
+            first_bar, log,
+        )  # fmt: skip
+        seconds = time.perf_counter() - started
+        return self._result(bars, signals, log, first_bar, seconds) | {
+            "funding_source": schedule.source
+        }
+
+    def _replay(
+        self, bars: Any, signals: Any, funding: Any, detail: Any, detail_from: Any,
+        first_bar: int, log: Any,
+    ) -> None:  # fmt: skip
+        """Run the compiled loop to the end, enlarging the trade table where it asks for it."""
+        done = 0
+        while True:
+            done = run_bars(
+                self.state, self._params, self._market, bars, signals, funding, detail,
+                detail_from, first_bar, done, self._exits, self._trades, log,
+            )  # fmt: skip
+            if done == len(bars):
+                break
+            grown: Any = zeros_table(Trade, 2 * len(self._trades))
+            grown[: len(self._trades)] = self._trades
+            self._trades = grown
+        close_at_end(
+            self.state, self._params, self._market, bars[-1].close, self._trades, log[-1]
+        )
+
+    def _result(
+        self, bars: Any, signals: Any, log: Any, first_bar: int, seconds: float
+    ) -> dict[str, Any]:
+        trades = self._trades[: int(self.state.n_trades)].copy()
+        acted = np.flatnonzero(signals["ready"][:-1]) + 1
+        acted = acted[acted >= first_bar]
+        first = int(acted[0]) if acted.size else len(bars)
+        regimes = np.zeros(len(bars), np.int64)
+        regimes[1:] = signals["regime"][:-1]
+        return {
+            "equity_curve": np.array(log["equity"]),
+            "trades": trade_dicts(trades),
+            "regime_log": regimes,
+            "metrics": run_metrics(self.state, self.params, bars, log, trades, first),
+            "log": log,
+            "trade_table": trades,
+            "first_bar": first,
+            "seconds": seconds,
+            "bars_per_second": len(bars) / seconds if seconds > 0.0 else 0.0,
+        }
+
+    # --- one step at a time ---------------------------------------------------------------------
+
+    def open_step(
+        self, bar: int, ts_ms: int, price: float, prev_close: float, signal: Signal,
+        funding_rate: float,
+    ) -> None:  # fmt: skip
+        """See :func:`engine.decision.open_step`."""
+        open_step(self.state, bar, ts_ms, price, prev_close, signal, funding_rate)
+
+    def protect(self, phase: int) -> list[Exit]:
+        """Return the market exits of one phase, in order; see :func:`engine.decision.protect`."""
+        n = protect(self.state, self._params, self._rules(), phase, self._exits, self._trades)
+        return [self._exits[k] for k in range(n)]
+
+    def arrange(self) -> OrderBook:
+        """Return the orders that should rest now; see :func:`engine.decision.arrange`."""
+        arrange(self.state, self._params, self._rules())
+        return self.book
+
+    @property
+    def book(self) -> OrderBook:
+        """The orders that should rest now."""
+        return OrderBook(self.state, self.params.grid_levels)
+
+    def position(self, side: int) -> PositionTracker:
+        """Return the position of ``side``."""
+        return PositionTracker(self.state, side)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as JSON-ready data."""
+        return dict(to_jsonable(self.state))
+
+    def load_state_dict(self, data: Mapping[str, Any]) -> None:
+        """Restore ``state_dict`` output; records not yet taken from the trade table are lost.
+
+        Raises:
+            ValueError: the fields or capacities differ from this version's.
+        """
+        load_jsonable(self.state, data)
+        self.state.n_trades = 0
+
+    def _rules(self) -> Any:
+        if self._market is None:
+            raise DataError("a step needs market rules: pass market= when creating the strategy")
+        return self._market
+
+
+def _schedule(bars: Any, df: Any, funding: Any, bar_ms: int) -> Any:
+    """Return the funding schedule from settlements, from the frame's column, or the model."""
+    times, rates = np.empty(0, np.int64), np.empty(0)
+    if funding is not None and len(funding):
+        times = times_ms(funding)
+        rates = np.array(funding["rate"], dtype=np.float64)
+    elif funding is None and "fundingRate" in df.columns:
+        rates = np.array(df["fundingRate"], dtype=np.float64)
+        times = np.array(bars["ts_ms"])
+    return schedule_funding(
+        np.array(bars["ts_ms"]), np.array(bars["close"]), times, rates, bar_ms
+    )
+
+
+BAR_DTYPE: Final = dtype_of(Bar)

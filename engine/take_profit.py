@@ -1,0 +1,167 @@
+"""Take-profits: each fill's ladder on its side's exit lattice (step 8)."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from core.jit import kernel
+from core.market import Market, lots_down, lots_nearest, tick_down, tick_up
+from core.params import StrategyParams
+from engine.types import LONG, Fill, PositionSide, State, sign_of
+
+FAR: Final = 1e300
+"""Beyond any price."""
+
+
+@kernel
+def break_even(params: StrategyParams, market: Market, side: int, entry: float) -> float:
+    """Return the nearest price on the tick at which an exit pays both maker fees."""
+    fee = params.fee_maker
+    if side == LONG:
+        return tick_up(market, entry * (1.0 + fee) / (1.0 - fee))
+    return tick_down(market, entry * (1.0 - fee) / (1.0 + fee))
+
+
+@kernel
+def first_exit(
+    position: PositionSide, params: StrategyParams, sign: float, bound: float, price: float
+) -> int:
+    """Return the index of the first exit level at or above ``bound`` and strictly passive.
+
+    Answers ``2 * grid_levels + 1`` where no level qualifies. Mirrored for shorts.
+    """
+    size = 2 * params.grid_levels + 1
+    index = 0
+    while index < size:
+        level = position.exits[index]
+        if level > 0.0 and sign * level >= sign * bound and sign * level > sign * price:
+            break
+        index += 1
+    return index
+
+
+@kernel
+def split_ladder(
+    fill: Fill, params: StrategyParams, market: Market, first: int, n_levels: int
+) -> None:
+    """Share the fill over ``n_levels`` exit levels from lattice index ``first`` on.
+
+    ``tp_concentration`` at the first, the rest in equal slices cut to the lot step, what is left
+    of the cutting at the first; slices under the minimum quantity join inwards.
+    """
+    head, slice_qty, n_slices = fill.qty, 0.0, n_levels - 1
+    fill.tp_stride, fill.tp_count, fill.tp_next = 1, 0, first + 1
+    if n_slices > 0:
+        rest = fill.qty - lots_down(market, params.tp_concentration * fill.qty)
+        slice_qty = lots_down(market, rest / n_slices)
+    if slice_qty > 0.0:
+        joined = max(1, math.ceil(market.min_qty / slice_qty - 1e-9))
+        count = n_slices // joined
+        head = lots_nearest(market, fill.qty - count * joined * slice_qty)
+        if head < market.min_qty:
+            head = fill.qty
+        else:
+            fill.tp_stride, fill.tp_count = joined, count
+            fill.tp_next = first + 1 + n_slices % joined
+            fill.tp_slice = lots_nearest(market, joined * slice_qty)
+    fill.tp_qty = head
+
+
+@kernel
+def place_take_profits(
+    state: State, params: StrategyParams, market: Market, side: int
+) -> None:
+    """Lay out the take-profits of ``side`` where fills, lattice or price ask for it.
+
+    Reads: now.price, fills, exits. Writes: the fills' ladders, next_tp, the range of prices in
+    which the layout stays as it is.
+    """
+    position = state.sides[side]
+    signed_price = sign_of(side) * state.now.price
+    unchanged = position.tp_valid_low <= signed_price < position.tp_valid_high
+    if position.n_fills == 0:
+        position.next_tp, position.tp_stale = 0.0, True
+        return
+    if unchanged and not position.tp_stale:
+        return
+    position.tp_stale = False
+    position.tp_valid_low, position.tp_valid_high = -FAR, FAR
+    for row in range(position.n_fills):
+        _place_ladder(state, params, market, side, position.fills[row])
+    find_next_tp(position, sign_of(side))
+
+
+@kernel
+def _place_ladder(
+    state: State, params: StrategyParams, market: Market, side: int, fill: Fill
+) -> None:
+    """Lay out one fill's ladder and narrow the side's range of validity."""
+    position = state.sides[side]
+    sign, price = sign_of(side), state.now.price
+    size = 2 * params.grid_levels + 1
+    bound = break_even(params, market, side, fill.price)
+    lowest = -sign * FAR if params.tp_below_entry else bound
+    first = first_exit(position, params, sign, lowest, price)
+    if first == size:
+        if side == LONG:
+            passive = tick_up(market, price + market.tick_size)
+        else:
+            passive = tick_down(market, price - market.tick_size)
+        if params.tp_below_entry:
+            bound = passive
+        fill.tp_price = max(bound, passive) if side == LONG else min(bound, passive)
+        fill.tp_qty, fill.tp_count = fill.qty, 0
+        position.tp_valid_low, position.tp_valid_high = FAR, -FAR  # depends on the price itself
+        return
+    fill.tp_price = position.exits[first]
+    n_levels = 1
+    while n_levels < min(params.grid_levels, size - first) and position.exits[first + n_levels] > 0:
+        n_levels += 1
+    split_ladder(fill, params, market, first, n_levels)
+    _narrow_validity(position, sign, lowest, first)
+
+
+@kernel
+def _narrow_validity(position: PositionSide, sign: float, lowest: float, first: int) -> None:
+    """Keep only prices at which ``first`` stays the first exit at or above ``lowest``."""
+    position.tp_valid_high = min(position.tp_valid_high, sign * position.exits[first])
+    if first > 0 and position.exits[first - 1] > 0.0:
+        before = sign * position.exits[first - 1]
+        if before >= sign * lowest:
+            position.tp_valid_low = max(position.tp_valid_low, before)
+
+
+@kernel
+def find_next_tp(position: PositionSide, sign: float) -> None:
+    """Point ``next_tp`` at the nearest take-profit of the side."""
+    nearest = 0.0
+    for row in range(position.n_fills):
+        price = position.fills[row].tp_price
+        if price > 0.0 and (nearest == 0.0 or sign * price < sign * nearest):
+            nearest = price
+    position.next_tp = nearest
+
+
+@kernel
+def best_fill_at(position: PositionSide, sign: float, tp_price: float) -> int:
+    """Return the best-entered fill (ties: older) whose next take-profit is ``tp_price``, or -1."""
+    best = -1
+    for row in range(position.n_fills):
+        fill = position.fills[row]
+        if fill.tp_price == tp_price and (
+            best < 0 or sign * fill.price < sign * position.fills[best].price
+        ):
+            best = row
+    return best
+
+
+@kernel
+def advance_ladder(position: PositionSide, fill: Fill) -> None:
+    """Move a fill on to its next slice after the current one filled."""
+    if fill.tp_count == 0:
+        fill.tp_price, fill.tp_qty = 0.0, 0.0
+        return
+    fill.tp_price, fill.tp_qty = position.exits[fill.tp_next], fill.tp_slice
+    fill.tp_next += fill.tp_stride
+    fill.tp_count -= 1
