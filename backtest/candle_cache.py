@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from backtest.market_data import slice_time
-from backtest.timeframes import DAY_MS
+from backtest.timeframes import DAY_MS, MINUTE_MS
 
 Ranges = list[tuple[int, int]]
 """Half-open time ranges ``[from, to)``, milliseconds, ascending and apart."""
@@ -57,8 +57,8 @@ class SeriesCache:
             check: raises DataError for a table (of the given origin) that cannot be believed.
         """
         self.path = path
+        self.step_ms = step_ms
         self._empty = empty
-        self._step_ms = step_ms
         self._check = check
         self._rows, self._covered = self._read()
 
@@ -97,26 +97,27 @@ class SeriesCache:
             known: Ranges = []
             try:
                 for part in download(first, last):
-                    inside = slice_time(part, first, last)
-                    if not inside.empty:
-                        self._check(inside, f"{self.path.stem} from the exchange")
-                        parts.append(inside)
-                        arrived(len(inside))
+                    parts.append(slice_time(part, first, last))
+                    arrived(len(parts[-1]))
                 known = [(first, self._settled(_merged(parts), last, now_ms))]
             finally:
                 rows = _merged(parts)
                 times = rows["timestamp"].to_numpy()
-                known += uncovered(holes(times, first, last, self._step_ms), first, last)
+                known += uncovered(holes(times, first, last, self.step_ms), first, last)
                 self._add(rows, known)
 
     def _settled(self, rows: pd.DataFrame, end_ms: int, now_ms: int) -> int:
         """Return until when an absence is final: the newest rows may only be late."""
-        newest = int(rows["timestamp"].iloc[-1]) + 1 if len(rows) else 0
+        # No series has two rows within a minute.
+        newest = int(rows["timestamp"].iloc[-1]) + MINUTE_MS if len(rows) else 0
         return min(end_ms, max(newest, now_ms - DAY_MS))
 
     def _add(self, rows: pd.DataFrame, known: Ranges) -> None:
         others, others_covered = self._read()
-        self._rows = _merged([others, self._rows, rows])
+        merged = _merged([others, self._rows, rows])
+        if not merged.empty:
+            self._check(merged, f"{self.path.stem} from the exchange")
+        self._rows = merged
         self._covered = union([*others_covered, *self._covered, *known])
         self._rows.attrs = {_COVERED: self._covered}
         body = io.BytesIO()
@@ -171,7 +172,7 @@ def write_atomically(path: Path, body: bytes) -> None:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

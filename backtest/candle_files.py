@@ -41,7 +41,7 @@ _MARKET_WORDS: Final = frozenset({"usdt", "perp", "swap", "futures", "um"})
 _TIME_NAMES: Final = (
     "timestamp", "open_time", "opentime", "time", "datetime", "date", "fundingtime", "calc_time",
 )  # fmt: skip
-_FINER_UNITS: Final = ((1e14, 1), (1e17, 1_000), (np.inf, 1_000_000))
+_MILLISECONDS_FROM: Final = 10**11
 _RATE_NAMES: Final = ("rate", "fundingrate", "funding_rate", "last_funding_rate")
 _READERS: Final[dict[str, Callable[[Path], pd.DataFrame]]] = {
     ".csv": pd.read_csv,
@@ -193,15 +193,24 @@ def _to_ms(times: pd.Series[Any], where: str) -> pd.Series[int]:
             f"{where}: row {row}: time {times.iloc[row]!r} must be milliseconds or seconds since "
             "1970, or ISO text like 2024-01-01 00:15"
         )
-    if not pd.api.types.is_numeric_dtype(times):
-        utc = moments.dt.tz_localize(None)
-        return utc.astype("datetime64[ms]").astype("int64")
-    # Seconds until the year 5138, milliseconds from 1973 on, then micro- and nanoseconds.
-    count, largest = times.astype("int64"), float(times.abs().max()) if len(times) else 0.0
-    if largest < 1e11:  # noqa: PLR2004
-        return count * 1_000
-    scale = next(scale for limit, scale in _FINER_UNITS if largest < limit)
-    milliseconds: pd.Series[int] = count // scale
+    if pd.api.types.is_numeric_dtype(times):
+        return _counts_to_ms(times)
+    milliseconds: pd.Series[int] = moments.dt.tz_localize(None).astype("M8[ms]").astype("int64")
+    return milliseconds
+
+
+def _counts_to_ms(times: pd.Series[Any]) -> pd.Series[int]:
+    """Return counts since 1970 in milliseconds; their size tells their unit.
+
+    Seconds until the year 5138, milliseconds from 1973 on, then micro- and nanoseconds.
+    """
+    counts: pd.Series[int] = times.astype("int64")
+    largest = int(counts.abs().max()) if len(counts) else 0
+    if largest < _MILLISECONDS_FROM:
+        return counts * 1_000
+    milliseconds: pd.Series[int] = counts
+    while largest >= 1_000 * _MILLISECONDS_FROM:
+        milliseconds, largest = milliseconds // 1_000, largest // 1_000
     return milliseconds
 
 

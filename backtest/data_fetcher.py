@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
+from tqdm import tqdm  # type: ignore[import-untyped]  # no stubs installed
 
-from backtest.candle_cache import SeriesCache
+from backtest.candle_cache import Download, Ranges, SeriesCache
 from backtest.candle_files import CandleFolder
 from backtest.exchange_history import FUNDING_STEP_MS, BinanceHistory
 from backtest.exchange_rest import market_rules
@@ -24,13 +25,14 @@ from backtest.market_data import (
     normalize_coin,
     slice_time,
 )
-from backtest.timeframes import format_time, parse_time, timeframe_ms
+from backtest.timeframes import MINUTE_MS, format_time, parse_time, timeframe_ms
 from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError, NetworkError
 
 __all__ = ["fetch_data", "fetch_market", "load_market", "normalize_coin"]
 
 _log: Final = logging.getLogger(__name__)
+EXCHANGE_SOURCE: Final = "Binance archive + REST"
 _BAR_DELAY_SECONDS: Final = 1.0
 
 
@@ -97,3 +99,196 @@ def fetch_market(
         DataError: the coin is unknown, there is nothing in the range, or it cannot be believed.
         NetworkError: the exchange cannot be reached and the cache has not everything.
     """
+    coin, bar_ms = normalize_coin(coin), timeframe_ms(timeframe)
+    now_ms = _now_ms() if now_ms is None else now_ms
+    start_ms, end_ms = _whole_bars(start_ms, min(end_ms, now_ms), bar_ms)
+    history = history or BinanceHistory()
+    wanted = [
+        _Series(
+            _candle_cache(cache_dir, coin, frame),
+            start_ms,
+            end_ms,
+            functools.partial(history.candles, coin, frame, now_ms=now_ms),
+        )
+        for frame in (timeframe, detail)
+        if frame is not None
+    ]
+    settlements = _Series(
+        _funding_cache(cache_dir, coin),
+        start_ms,
+        end_ms + MINUTE_MS,  # settlements are stamped some milliseconds late
+        functools.partial(history.funding, coin, now_ms=now_ms),
+    )
+    wanted.append(settlements)
+    rules = _rules(coin, cache_dir, history, wanted)
+    _complete(wanted, coin, now_ms, progress=progress)
+    rows = [series.rows() for series in wanted]
+    if rows[0].empty:
+        raise DataError(
+            f"the exchange has no {timeframe} candles of {coin} from {format_time(start_ms)} "
+            f"to {format_time(end_ms)}"
+        )
+    return MarketData(
+        coin=coin,
+        candles=rows[0],
+        funding=rows[-1],
+        detail=None if detail is None else rows[1],
+        bar_ms=bar_ms,
+        source=EXCHANGE_SOURCE,
+        rules=rules,
+    )
+
+
+def load_market(
+    coin: str,
+    start_ms: int,
+    end_ms: int,
+    *,
+    data_dir: Path,
+    timeframe: str,
+    detail: str | None = None,
+) -> MarketData:
+    """Return the data of ``[start_ms, end_ms)`` in a person's folder; nothing is downloaded.
+
+    Args:
+        coin: any spelling ``normalize_coin`` takes.
+        start_ms: earliest open time.
+        end_ms: end, exclusive for candles, inclusive for settlements.
+        data_dir: the folder; see ``backtest.candle_files`` for what may lie in it.
+        timeframe: length of a candle.
+        detail: length of finer candles to load too, or None.
+
+    Raises:
+        ConfigError: the range or a timeframe is impossible.
+        DataError: the folder or a file is missing or unusable, or has nothing in the range.
+    """
+    coin, bar_ms = normalize_coin(coin), timeframe_ms(timeframe)
+    start_ms, end_ms = _whole_bars(start_ms, end_ms, bar_ms)
+    folder = CandleFolder(data_dir)
+    candles, rates_among_candles, name = folder.candles(coin, timeframe)
+    rates = folder.funding(coin)
+    fine = None
+    if detail is not None:
+        fine_candles, _, fine_name = folder.candles(coin, detail)
+        fine = _inside(fine_candles, fine_name, start_ms, end_ms)
+    return MarketData(
+        coin=coin,
+        candles=_inside(candles, name, start_ms, end_ms),
+        funding=slice_time(rates_among_candles if rates is None else rates, start_ms, end_ms + 1),
+        detail=fine,
+        bar_ms=bar_ms,
+        source=f"files in {data_dir}",
+        brackets=folder.brackets(coin),
+    )
+
+
+@dataclass(frozen=True)
+class _Series:
+    """A range of rows wanted, where they are kept and how they are had."""
+
+    cache: SeriesCache
+    start_ms: int
+    end_ms: int
+    download: Download
+
+    def missing(self) -> Ranges:
+        return self.cache.missing(self.start_ms, self.end_ms)
+
+    def rows(self) -> pd.DataFrame:
+        return self.cache.rows(self.start_ms, self.end_ms)
+
+
+def _candle_cache(cache_dir: Path, coin: str, timeframe: str) -> SeriesCache:
+    bar_ms = timeframe_ms(timeframe)
+    return SeriesCache(
+        cache_dir / f"{coin}-{timeframe}.parquet",
+        empty=empty_candles(),
+        step_ms=bar_ms,
+        check=lambda frame, where: check_candles(frame, where, bar_ms),
+    )
+
+
+def _funding_cache(cache_dir: Path, coin: str) -> SeriesCache:
+    return SeriesCache(
+        cache_dir / f"{coin}-funding.parquet",
+        empty=empty_funding(),
+        step_ms=FUNDING_STEP_MS,
+        check=check_funding,
+    )
+
+
+def _rules(
+    coin: str, cache_dir: Path, history: BinanceHistory, wanted: list[_Series]
+) -> dict[str, float] | None:
+    """Return the market rules; without a network None, if everything else is in the cache."""
+    try:
+        return market_rules(coin, cache_dir, history.rest)
+    except NetworkError as error:
+        if any(series.missing() for series in wanted):
+            raise _with_reach(error, wanted) from error
+        _log.warning("market rules of %s not known: %s", coin, error)
+        return None
+
+
+def _complete(wanted: list[_Series], coin: str, now_ms: int, *, progress: bool | None) -> None:
+    """Download what the caches lack."""
+    total = sum(
+        (last - first) // series.cache.step_ms
+        for series in wanted
+        for first, last in series.missing()
+    )
+    with tqdm(
+        total=total,
+        desc=coin,
+        unit=" rows",
+        delay=_BAR_DELAY_SECONDS,
+        leave=False,
+        disable=None if progress is None else not progress,
+    ) as bar:
+        try:
+            for series in wanted:
+                series.cache.extend(
+                    series.start_ms,
+                    series.end_ms,
+                    series.download,
+                    now_ms=now_ms,
+                    arrived=bar.update,
+                )
+        except NetworkError as error:
+            raise _with_reach(error, wanted) from error
+
+
+def _with_reach(error: NetworkError, wanted: list[_Series]) -> NetworkError:
+    """Return the error with the end date that would need no network, where there is one."""
+    bar_ms, start_ms = wanted[0].cache.step_ms, wanted[0].start_ms
+    reach = min([first for series in wanted for first, _ in series.missing()], default=start_ms)
+    reach -= reach % bar_ms
+    if reach <= start_ms:
+        return error
+    return NetworkError(f"{error}; the cache reaches {format_time(reach)}: end there instead")
+
+
+def _whole_bars(start_ms: int, end_ms: int, bar_ms: int) -> tuple[int, int]:
+    """Return the range cut to candles that lie in it whole."""
+    first, last = -(-start_ms // bar_ms) * bar_ms, end_ms // bar_ms * bar_ms
+    if first >= last:
+        raise ConfigError(
+            f"no finished candle lies between start = {format_time(start_ms)} and "
+            f"end = {format_time(end_ms)}; start must be earlier"
+        )
+    return first, last
+
+
+def _inside(frame: pd.DataFrame, name: str, start_ms: int, end_ms: int) -> pd.DataFrame:
+    rows = slice_time(frame, start_ms, end_ms)
+    if rows.empty:
+        times = frame["timestamp"]
+        raise DataError(
+            f"{name}: nothing from {format_time(start_ms)} to {format_time(end_ms)}; it holds "
+            f"{format_time(int(times.iloc[0]))} to {format_time(int(times.iloc[-1]))}"
+        )
+    return rows
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import logging
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pandas as pd
 
 from backtest.market_data import (
+    CANDLE_COLUMNS,
     candle_table,
     check_candles,
     check_funding,
@@ -21,6 +23,9 @@ from backtest.market_data import (
 )
 from backtest.timeframes import DAY_MS, MINUTE_MS, timeframe_ms
 from core.errors import DataError, NetworkError
+
+if TYPE_CHECKING:
+    import requests
 
 ARCHIVE_URL: Final = "https://data.binance.vision/data/futures/um"
 
@@ -31,8 +36,8 @@ _log: Final = logging.getLogger(__name__)
 _OK: Final = 200
 _TIMEOUT_SECONDS: Final = 30
 _MICROSECONDS_FROM: Final = 10**14
-_CANDLE_FIELDS: Final = [0, 1, 2, 3, 4, 5]
-_FUNDING_FIELDS: Final = [0, 2]  # calc_time, (funding_interval_hours), last_funding_rate
+_CANDLE_FIELDS: Final = dict(enumerate(CANDLE_COLUMNS))  # more follow
+_FUNDING_FIELDS: Final = {0: "timestamp", 2: "rate"}  # between them the interval in hours
 
 
 class BinanceArchive:
@@ -43,8 +48,8 @@ class BinanceArchive:
     """
 
     def __init__(self, get: Get | None = None) -> None:
-        """Use ``get`` for all requests; by default HTTPS over one kept connection."""
-        self._get = get or _https_get()
+        """Use ``get`` for all requests; by default HTTPS."""
+        self._get = get or https_get
 
     def candles(
         self, symbol: str, timeframe: str, start_ms: int, end_ms: int, *, now_ms: int
@@ -125,23 +130,23 @@ class BinanceArchive:
         )
 
 
-def _read_csv(body: bytes, where: str, fields: list[int]) -> pd.DataFrame:
-    """Return the fields of the one CSV in a zip; only newer files have a header row."""
+def _read_csv(body: bytes, where: str, fields: Mapping[int, str]) -> pd.DataFrame:
+    """Return the named fields of the one CSV in a zip; only newer files have a header row."""
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             text = archive.read(archive.namelist()[0])
         table = pd.read_csv(
             io.BytesIO(text),
             header=None,
-            usecols=fields,
+            usecols=list(fields),
             skiprows=0 if text[:1].isdigit() else 1,
-            dtype={0: "int64", **dict.fromkeys(fields[1:], "float64")},
-        )
+            dtype={field: "float64" if field else "int64" for field in fields},
+        ).rename(columns=dict(fields))
     except (zipfile.BadZipFile, IndexError, ValueError) as error:
         raise DataError(f"{where}: cannot be read: {error}") from None
-    if table[0].max() >= _MICROSECONDS_FROM:
-        table[0] //= 1_000
-    return table.set_axis(range(len(fields)), axis="columns")
+    if table["timestamp"].max() >= _MICROSECONDS_FROM:
+        table["timestamp"] //= 1_000
+    return table
 
 
 def _months(start_ms: int, end_ms: int) -> list[tuple[int, int]]:
@@ -163,16 +168,22 @@ def _ms(moment: datetime) -> int:
     return int(moment.timestamp()) * 1_000
 
 
-def _https_get() -> Get:
+@functools.cache
+def _session() -> requests.Session:
     import requests  # noqa: PLC0415 - only a download needs it
 
-    session = requests.Session()
+    return requests.Session()
 
-    def get(url: str) -> tuple[int, bytes]:
-        try:
-            reply = session.get(url, timeout=_TIMEOUT_SECONDS)
-        except requests.RequestException as error:
-            raise NetworkError(f"{url} cannot be reached: {error}") from error
-        return reply.status_code, reply.content
 
-    return get
+def https_get(url: str) -> tuple[int, bytes]:
+    """Return status and body of an address, over a connection that is kept.
+
+    Raises:
+        NetworkError: there is no answer.
+    """
+    session = _session()
+    try:
+        reply = session.get(url, timeout=_TIMEOUT_SECONDS)
+    except OSError as error:  # what all of requests' errors are
+        raise NetworkError(f"{url} cannot be reached: {error}") from error
+    return reply.status_code, reply.content

@@ -35,7 +35,7 @@ class BinanceHistory:
         self._archive_works = True
 
     def candles(
-        self, coin: str, timeframe: str, start_ms: int, end_ms: int, now_ms: int
+        self, coin: str, timeframe: str, start_ms: int, end_ms: int, *, now_ms: int
     ) -> Iterator[pd.DataFrame]:
         """Yield tables that together hold the candles of ``[start_ms, end_ms)``.
 
@@ -49,7 +49,7 @@ class BinanceHistory:
             yield from self.rest.candles(symbol, timeframe, first, last)
 
     def funding(
-        self, coin: str, start_ms: int, end_ms: int, now_ms: int
+        self, coin: str, start_ms: int, end_ms: int, *, now_ms: int
     ) -> Iterator[pd.DataFrame]:
         """Yield tables that hold the rates settled in ``[start_ms, end_ms)``; errors likewise."""
         symbol = coin + QUOTE

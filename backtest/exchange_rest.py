@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import json
 import logging
 import time
@@ -19,7 +20,7 @@ import pandas as pd
 
 from backtest.candle_cache import write_atomically
 from backtest.market_data import QUOTE, candle_table, funding_table
-from backtest.timeframes import MINUTE_MS, format_time
+from backtest.timeframes import MINUTE_MS, format_time, timeframe_ms
 from core.errors import DataError, NetworkError
 
 T = TypeVar("T")
@@ -40,10 +41,18 @@ _LONGEST_WAIT_SECONDS: Final = 60.0
 class BinanceRest:
     """Candles, funding rates and market rules of USDT-margined perpetuals."""
 
-    def __init__(self, client: Any = None, sleep: Callable[[float], object] = time.sleep) -> None:
-        """Use a ccxt ``binanceusdm`` client; by default a new one without keys."""
-        self._client = client or _connect()
+    def __init__(
+        self,
+        connect: Callable[[], Any] | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """Take a ccxt ``binanceusdm`` from ``connect`` when first needed; it needs no keys."""
+        self._connect = connect or _connect
         self._sleep = sleep
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        return self._connect()
 
     def candles(
         self, symbol: str, timeframe: str, start_ms: int, end_ms: int
@@ -55,8 +64,9 @@ class BinanceRest:
             NetworkError: it cannot be reached, or five answers in a row were unreadable.
         """
         query = {"symbol": symbol, "interval": timeframe}
+        step_ms = timeframe_ms(timeframe)
         yield from self._pages(
-            self._client.fapiPublicGetKlines, query, _parse_candles, start_ms, end_ms
+            self._client.fapiPublicGetKlines, query, _parse_candles, (start_ms, end_ms), step_ms
         )
 
     def funding(self, symbol: str, start_ms: int, end_ms: int) -> Iterator[pd.DataFrame]:
@@ -65,8 +75,8 @@ class BinanceRest:
             self._client.fapiPublicGetFundingRate,
             {"symbol": symbol},
             _parse_funding,
-            start_ms,
-            end_ms,
+            (start_ms, end_ms),
+            MINUTE_MS,
         )
 
     def rules(self) -> Rules:
@@ -78,10 +88,15 @@ class BinanceRest:
         endpoint: Endpoint,
         query: Mapping[str, Any],
         parse: Callable[[Any], pd.DataFrame],
-        start_ms: int,
-        end_ms: int,
+        span: tuple[int, int],
+        step_ms: int,
     ) -> Iterator[pd.DataFrame]:
-        """Yield pages until the range is done; the exchange answers the oldest rows first."""
+        """Yield pages until the range is done; the exchange answers the oldest rows first.
+
+        Rows are at least ``step_ms`` apart. A page that is not full does not end it: the
+        exchange may have lowered its limit.
+        """
+        start_ms, end_ms = span
         while start_ms < end_ms:
             since = start_ms
 
@@ -93,7 +108,7 @@ class BinanceRest:
             if page.empty:
                 return
             yield page
-            start_ms = int(page["timestamp"].iloc[-1]) + MINUTE_MS
+            start_ms = int(page["timestamp"].iloc[-1]) + step_ms
 
     def _ask(self, endpoint: Endpoint, query: Mapping[str, Any], parse: Callable[[Any], T]) -> T:
         """Return the parsed answer; an unreadable one is asked for again, like a lost one."""

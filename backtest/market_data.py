@@ -30,6 +30,8 @@ _CANDLE_RULES: Final = (
     ("close", ">", "high", "close {close:g} is above high {high:g}"),
     ("volume", "<", "0", "volume {volume:g} is negative"),
 )
+_FEWEST_FOR_A_STEP: Final = 4
+"""Rows from which on the commonest step means something: fewer may just have gaps."""
 _COMPARE: Final = {"<": np.less, ">": np.greater, "<=": np.less_equal}
 
 
@@ -183,7 +185,7 @@ def check_funding(frame: pd.DataFrame, where: str) -> None:
         return
     times = _checked_times(frame, FUNDING_COLUMNS, where)
     _numbers(frame, "rate", times, where)
-    if len(times) > 2 and (common := _commonest(np.diff(times))) < HOUR_MS:  # noqa: PLR2004
+    if len(times) >= _FEWEST_FOR_A_STEP and (common := _commonest(np.diff(times))) < HOUR_MS:
         raise DataError(
             f"{where}: funding rates stand {format_span(common)} apart, which no settlements do; "
             "give the rate at its settlement only and leave the other rows empty"
@@ -221,7 +223,7 @@ def _check_steps(times: npt.NDArray[np.int64], where: str, bar_ms: int) -> None:
         return
     steps = np.diff(times, prepend=times[0] - bar_ms)
     common = _commonest(steps[1:])
-    if common != bar_ms:
+    if common != bar_ms and len(times) >= _FEWEST_FOR_A_STEP:
         raise DataError(
             f"{where}: candles are {format_span(common)} apart, must be {format_span(bar_ms)}"
         )

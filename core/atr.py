@@ -197,8 +197,8 @@ def rolling_mean_series(values: FloatArray, window: int, min_count: int) -> Floa
     """See :func:`calculate_rolling_mean`.
 
     A running sum in two parts, the sum and what rounding took from it (Knuth's TwoSum, exact;
-    Neumaier 1974). Their total is the window's own sum to about 1e-22, so the mean is the same
-    to the last bit wherever the series starts: a live buffer agrees with the full history.
+    Neumaier 1974). Their total errs by some 1e-27 of the largest value so far, so the mean is the
+    same to the last bit wherever the series starts: a live buffer agrees with the full history.
     """
     n = values.size
     out = np.full(n, math.nan)

@@ -17,6 +17,8 @@ ROUND_NUMBER_BAND: Final = 0.001
 """A level this near to a round number, relative to itself, is on it (inclusive)."""
 MIN_SPACING_MAKER_FEES: Final = 4.0
 """An entry spacing never goes under this many maker fees."""
+NOTIONAL_SLACK: Final = 1e-9
+"""Quote: what floating point may miss the minimum notional by."""
 TREND_NARROWEST: Final = 0.5
 
 Floats = npt.NDArray[np.float64]
@@ -110,6 +112,12 @@ def fill_ladder(
 
 
 @kernel
+def is_large_enough(market: Market, qty: float, price: float) -> bool:
+    """Return whether the exchange takes an entry of ``qty`` (on the lot step) at ``price``."""
+    return qty >= market.min_qty and qty * price >= market.min_notional - NOTIONAL_SLACK
+
+
+@kernel
 def order_quantity(
     market: Market, equity_share: float, scale: float, price: float
 ) -> float:
@@ -122,10 +130,9 @@ def order_quantity(
         price: of the level.
     """
     reduced = lots_down(market, equity_share * scale / price)
-    if reduced >= market.min_qty and reduced * price >= market.min_notional:
+    if is_large_enough(market, reduced, price):
         return reduced
-    full = lots_down(market, equity_share / price)
-    if full >= market.min_qty and full * price >= market.min_notional:
+    if is_large_enough(market, lots_down(market, equity_share / price), price):
         return minimum_quantity(market, price)
     return 0.0
 

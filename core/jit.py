@@ -52,12 +52,18 @@ import numba  # noqa: E402
 
 numba.config.reload_config()  # type: ignore[no-untyped-call]
 
+_OPTIONS: Final[dict[str, Any]] = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "no_cfunc_wrapper": True,  # nothing calls kernels from C; each costs compile time
+}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> F:
     """Compile ``function`` with the project's numba settings and keep its Python signature."""
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    return cast(F, numba.njit(**_OPTIONS)(function))
 
 
 def is_compiled() -> bool:

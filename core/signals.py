@@ -62,7 +62,7 @@ SignalArray: TypeAlias = npt.NDArray[np.record]
 """Structured array of ``Signal``, shape ``(n_bars,)``."""
 
 
-def compute_signals(  # noqa: PLR0917  the columns of a candle table, in its order
+def compute_signals(
     ts_ms: npt.ArrayLike,
     high: npt.ArrayLike,
     low: npt.ArrayLike,
@@ -92,7 +92,7 @@ def compute_signals(  # noqa: PLR0917  the columns of a candle table, in its ord
     return signals
 
 
-def compute_indicators(  # noqa: PLR0917  the columns of a candle table, in its order
+def compute_indicators(
     ts_ms: npt.ArrayLike,
     high: npt.ArrayLike,
     low: npt.ArrayLike,
@@ -233,7 +233,7 @@ def hysteresis_series(raw: IntArray, bars: int) -> IntArray:
 
 
 @kernel
-def aggregate_candles(  # noqa: PLR0917  kernels take what they read
+def aggregate_candles(
     ts_ms: IntArray, high: FloatArray, low: FloatArray, close: FloatArray, mult: int, bar_ms: int
 ) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
     """Return (high, low, close, completed) of the candles of ``mult`` bars, aligned to UTC.

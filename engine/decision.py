@@ -14,10 +14,16 @@ from core.market import Market
 from core.params import StrategyParams
 from core.records import Table
 from core.signals import Signal
-from engine.book import cancel_entries, clear_side, set_stop
+from engine.book import cancel_entries, set_stop
 from engine.generation import renew_generations
 from engine.placement import entries_allowed, is_var_blocked, place_entries
-from engine.protection import liquidation_exits, stage1_exits, stop_unit, switch_breaker
+from engine.protection import (
+    end_if_bankrupt,
+    liquidation_exits,
+    stage1_exits,
+    stop_unit,
+    switch_breaker,
+)
 from engine.pruning import deleverage_exits, prune_exits
 from engine.take_profit import place_take_profits
 from engine.types import LONG, SHORT, Exit, State, Trade
@@ -80,6 +86,7 @@ def protect(
         switch_breaker(state, params, trades)
         return stage1_exits(state, params, market, exits)
     if phase == MARGIN:
+        end_if_bankrupt(state)
         return liquidation_exits(state, market, exits)
     if phase == PRUNING:
         return prune_exits(state, params, exits)
@@ -93,10 +100,6 @@ def arrange(state: State, params: StrategyParams, market: Market) -> None:
     Reads: now, positions. Writes: generations, entry orders, take-profits, wick stops.
     """
     state.acting = True
-    if state.orders_gone:  # liquidated in this step
-        clear_side(state, params, LONG)
-        clear_side(state, params, SHORT)
-        return
     blocked = is_var_blocked(state, params)
     if blocked:
         state.counters.var_blocks += 1
@@ -109,7 +112,7 @@ def arrange(state: State, params: StrategyParams, market: Market) -> None:
         allowed = entries_allowed(state, params, side)
         fresh = renew_generations(state, params, market, side, allowed)
         position.stop_distance = params.stop2_mult * stop_unit(state, params, position)
-        if allowed and not blocked:
+        if allowed and not blocked and not state.orders_gone:
             committed = place_entries(
                 state, params, market, side, committed, position.stop_distance, fresh
             )

@@ -6,7 +6,11 @@ from typing import Final
 
 from core.funding import funding_spacing_factor
 from core.grid import MIN_SPACING_MAKER_FEES, fill_ladder, trend_spacing_factor
-from core.inventory import calculate_optimal_spread, calculate_reservation_price, normalize_inventory
+from core.inventory import (
+    calculate_optimal_spread,
+    calculate_reservation_price,
+    normalize_inventory,
+)
 from core.jit import kernel
 from core.market import Market, tick_down, tick_up
 from core.params import StrategyParams

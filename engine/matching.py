@@ -155,10 +155,9 @@ def trigger_passed_stops(
 
 @kernel
 def next_event(
-    state: State, params: StrategyParams, position: float, end: float
+    state: State, params: StrategyParams, position: float, end: float, heading: float
 ) -> tuple[int, float]:
     """Return the next event on the leg from ``position`` to ``end`` and the path's price there."""
-    heading = -1.0 if end < position else 1.0
     buyer = LONG if heading < 0.0 else SHORT  # whose entries and stop this leg can meet
     through = 1.0 + heading * params.fill_through_bps * 1e-4
     take_profit = state.sides[1 - buyer].next_tp
@@ -182,18 +181,24 @@ def next_event(
 
 
 @kernel
+def direction_of(start: float, end: float) -> float:
+    """Return -1 for a falling leg, else 1."""
+    return -1.0 if end < start else 1.0
+
+
+@kernel
 def walk_leg(
-    state: State, params: StrategyParams, market: Market, start: float, end: float, jump: bool,
-    trades: Table[Trade],
+    state: State, params: StrategyParams, market: Market, start: float, end: float,
+    heading: float, jump: bool, trades: Table[Trade],
 ) -> None:  # fmt: skip
-    """Walk the price from ``start`` to ``end``.
+    """Walk the price from ``start`` to ``end``, down if ``heading`` is -1, up if it is 1.
 
     On a ``jump`` nothing traded in between: limits fill at their price, stops at ``end``, and
     the margin is judged at ``end`` by the caller.
     """
     position = start
     while not state.orders_gone:
-        event, price = next_event(state, params, position, end)
+        event, price = next_event(state, params, position, end, heading)
         if not jump and has_position(state) and excess_margin(state, market, price) <= 0.0:
             crossing = liquidation_crossing(state, market, position, price)
             if event == NOTHING or crossing != price:
@@ -201,7 +206,7 @@ def walk_leg(
                 return
         if event == NOTHING:
             return
-        side = LONG if end < position else SHORT
+        side = LONG if heading < 0.0 else SHORT
         if event == EXIT:
             fill_take_profit(state, params, market, 1 - side, trades)
         elif event == ENTRY:
@@ -243,9 +248,11 @@ def walk_bar(
     elif params.intrabar_path == HIGH_FIRST:
         low_first = False
     first, second = (bar.low, bar.high) if low_first else (bar.high, bar.low)
-    walk_leg(state, params, market, bar.open, first, False, trades)
-    walk_leg(state, params, market, first, second, False, trades)
-    walk_leg(state, params, market, second, bar.close, False, trades)
+    start = bar.open
+    for leg in range(3):
+        end = first if leg == 0 else (second if leg == 1 else bar.close)
+        walk_leg(state, params, market, start, end, direction_of(start, end), False, trades)
+        start = end
 
 
 @kernel
@@ -255,7 +262,7 @@ def walk_gap(
 ) -> None:  # fmt: skip
     """Let the book meet a jump of the price from one close to the next open."""
     if start != end and not is_untouched(state, params, market, min(start, end), max(start, end)):
-        walk_leg(state, params, market, start, end, True, trades)
+        walk_leg(state, params, market, start, end, direction_of(start, end), True, trades)
 
 
 @kernel
@@ -265,14 +272,14 @@ def walk_detail(
 ) -> None:  # fmt: skip
     """Walk the sub-bars ``first`` to ``stop - 1`` of a bar, each by its own path.
 
-    Between them the price jumps; margin is judged after each jump.
+    Where a sub-bar does not open at the close before it, the price is at the open at once, and
+    what it jumped past happens there.
     """
     previous = state.now.price
     for row in range(first, stop):
         sub = bars[row]
-        walk_gap(state, params, market, previous, sub.open, trades)
-        if not state.orders_gone and has_position(state):  # noqa: SIM102
-            if excess_margin(state, market, sub.open) <= 0.0:
-                liquidate(state, params, market, sub.open, trades)
+        if sub.open != previous:
+            heading = direction_of(previous, sub.open)
+            walk_leg(state, params, market, sub.open, sub.open, heading, False, trades)
         walk_bar(state, params, market, sub, trades)
         previous = sub.close

@@ -164,6 +164,13 @@ def liquidation_crossing(state: State, market: Market, start: float, end: float)
 
 
 @kernel
+def end_if_bankrupt(state: State) -> None:
+    """End the run where a jump left nothing and no position for the exchange to take over."""
+    if not has_position(state) and state.wallet <= 0.0:
+        state.ended = True
+
+
+@kernel
 def liquidation_exits(state: State, market: Market, exits: Table[Exit]) -> int:
     """Write exits of everything if the margin does not suffice at the step's price (step 4)."""
     if not has_position(state) or excess_margin(state, market, state.now.price) > 0.0:

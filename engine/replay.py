@@ -7,6 +7,7 @@ from core.market import Market
 from core.params import StrategyParams
 from core.records import Table
 from core.signals import Signal
+from engine.decision import PROTECT_PHASES, arrange, open_step, protect
 from engine.ledger import close_side, equity_at, settle_funding
 from engine.matching import (
     execute_exits,
@@ -15,7 +16,6 @@ from engine.matching import (
     walk_detail,
     walk_gap,
 )
-from engine.decision import PROTECT_PHASES, arrange, open_step, protect
 from engine.types import CLOSE_END, LONG, SHORT, Bar, Exit, State, Trade
 
 
@@ -48,17 +48,20 @@ def decide_step(
     state: State, params: StrategyParams, market: Market, exits: Table[Exit],
     trades: Table[Trade],
 ) -> None:  # fmt: skip
-    """Do steps 2 to 8 with every exit carried out at the step's price."""
+    """Do steps 2 to 8, with every exit and every stop already passed done at the step's price."""
     for phase in range(PROTECT_PHASES):
         n = protect(state, params, market, phase, exits, trades)
         execute_exits(state, params, market, exits, n, trades)
+        if state.ended:
+            return
     arrange(state, params, market)
+    trigger_passed_stops(state, params, market, trades)
 
 
 @kernel
 def log_bar(state: State, funding: float, close: float, row: BarLog) -> None:
     """Write the account at ``close``."""
-    row.equity = equity_at(state, close)
+    row.equity = 0.0 if state.ended else equity_at(state, close)
     row.wallet, row.funding = state.wallet, funding
     row.long_qty, row.short_qty = state.sides[LONG].qty, state.sides[SHORT].qty
 
@@ -101,9 +104,7 @@ def run_bars(
                 state, i, bar.ts_ms, bar.open, bars[i - 1].close, signals[i - 1], funding[i].known
             )
             walk_gap(state, params, market, bars[i - 1].close, bar.open, trades)
-            if not state.ended:
-                decide_step(state, params, market, exits, trades)
-                trigger_passed_stops(state, params, market, trades)
+            decide_step(state, params, market, exits, trades)
             if detail_from[i + 1] > detail_from[i]:
                 walk_detail(
                     state, params, market, detail, detail_from[i], detail_from[i + 1], trades

@@ -53,18 +53,19 @@ def split_ladder(
     head, slice_qty, n_slices = fill.qty, 0.0, n_levels - 1
     fill.tp_stride, fill.tp_count, fill.tp_next = 1, 0, first + 1
     if n_slices > 0:
-        rest = fill.qty - lots_down(market, params.tp_concentration * fill.qty)
+        rest = (1.0 - params.tp_concentration) * fill.qty
         slice_qty = lots_down(market, rest / n_slices)
     if slice_qty > 0.0:
         joined = max(1, math.ceil(market.min_qty / slice_qty - 1e-9))
         count = n_slices // joined
         head = lots_nearest(market, fill.qty - count * joined * slice_qty)
-        if head < market.min_qty:
-            head = fill.qty
-        else:
-            fill.tp_stride, fill.tp_count = joined, count
-            fill.tp_next = first + 1 + n_slices % joined
-            fill.tp_slice = lots_nearest(market, joined * slice_qty)
+        fill.tp_stride, fill.tp_count = joined, count
+        fill.tp_next = first + 1 + n_slices % joined
+        fill.tp_slice = lots_nearest(market, joined * slice_qty)
+        while head < market.min_qty and fill.tp_count > 0:
+            head = lots_nearest(market, head + fill.tp_slice)
+            fill.tp_next += joined
+            fill.tp_count -= 1
     fill.tp_qty = head
 
 

@@ -201,6 +201,7 @@ def test_after_a_gap_the_first_bar_that_closes_past_midnight_refits() -> None:
     assert ((ts_ms[kept][refits] + BAR_MS) % DAY_MS == 4 * BAR_MS).all()
 
 
+@pytest.mark.slow
 def test_components_are_named_by_their_mean_return() -> None:
     rng = np.random.default_rng(0)
     centres = np.array([[0.0, 0.01], [-0.3, 0.02], [0.3, 0.02]])

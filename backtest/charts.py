@@ -1,0 +1,162 @@
+"""Charts of a result as PNG: equity over drawdown, and the price with every trade on it.
+
+Drawn on matplotlib's Figure directly: no window, no global state.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+
+from core.performance import drawdown_curve
+
+Result = Mapping[str, Any]
+Floats = npt.NDArray[np.float64]
+Times = npt.NDArray[np.datetime64]
+
+_SIZE_INCHES: Final = (12.0, 6.5)
+_DPI: Final = 100
+_MAX_POINTS: Final = 2_400
+"""Of a line: two for each pixel across."""
+_MANY_TRADES: Final = 2_000
+
+
+@dataclass(frozen=True)
+class Marker:
+    """How trades of some labels are drawn; labels are given by how they begin."""
+
+    name: str
+    labels: tuple[str, ...]
+    shape: str
+    colour: str
+
+
+MARKERS: Final = (
+    Marker("open long", ("BUY_OPEN_LONG",), "^", "#2ca02c"),
+    Marker("close long", ("SELL_CLOSE_LONG",), "v", "#1f77b4"),
+    Marker("open short", ("SELL_OPEN_SHORT",), "v", "#e31a1c"),
+    Marker("close short", ("BUY_CLOSE_SHORT",), "^", "#ff9f1c"),
+    Marker("prune", ("PRUNE_",), "x", "#7f7f7f"),
+    Marker("closed at the end", ("CLOSE_END",), "s", "#17becf"),
+    Marker("stop", ("STOP_",), "D", "#8b0000"),
+    Marker("circuit breaker", ("CIRCUIT_BREAKER_HALT",), "P", "#7b2cbf"),
+    Marker("liquidation", ("LIQUIDATION",), "X", "#000000"),
+)
+
+
+def equity_chart(title: str, timestamps: Any, equity: Floats, initial: float) -> bytes:
+    """Return equity over drawdown as PNG.
+
+    Args:
+        title: above the chart.
+        timestamps: bar open times, ms UTC, shape (n_bars,).
+        equity: quote, shape (n_bars,).
+        initial: equity before the first bar, quote.
+    """
+    figure = _figure()
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    times, fall = _times(timestamps), -100.0 * drawdown_curve(equity, initial)
+    rows = thin(equity)
+    upper.plot(times[rows], equity[rows], color="#1f4e79", linewidth=1.1, label="equity")
+    upper.axhline(initial, color="#888888", linewidth=0.9, linestyle="--", label="start")
+    upper.set_ylabel("equity, USDT")
+    upper.yaxis.set_major_formatter("{x:,.0f}")
+    upper.legend(loc="upper left", frameon=False, ncols=2)
+    total = (equity[-1] / initial - 1.0) * 100.0
+    upper.set_title(f"{title}: {total:+.2f} %, largest drawdown {-fall.min():.2f} %", loc="left")
+    rows = thin(fall)
+    lower.fill_between(times[rows], fall[rows], 0.0, color="#c0392b", alpha=0.35, linewidth=0.0)
+    lower.plot(times[rows], fall[rows], color="#c0392b", linewidth=0.7)
+    lower.set_ylabel("drawdown, %")
+    lower.set_ylim(top=0.0)
+    _finish(upper, lower)
+    return _png(figure)
+
+
+def trades_chart(result: Result) -> bytes:
+    """Return a coin's price with a marker for every trade record as PNG."""
+    candles, trades = result["candles"], result["trades"]
+    figure = _figure()
+    axes = figure.subplots()
+    close = np.array(candles["close"], dtype=np.float64)
+    times, rows = _times(candles["timestamp"]), thin(close)
+    axes.plot(times[rows], close[rows], color="#b5b9bf", linewidth=0.9, zorder=1)
+    size = 34.0 if len(trades) < _MANY_TRADES else 16.0
+    for order, marker in enumerate(MARKERS):
+        shown = [t for t in trades if t["label"].startswith(marker.labels)]
+        if shown:
+            axes.scatter(
+                _times([t["timestamp"] for t in shown]),
+                np.array([t["price"] for t in shown]),
+                s=size,
+                marker=marker.shape,
+                color=marker.colour,
+                linewidths=1.2 if marker.shape == "x" else 0.4,
+                edgecolors=None if marker.shape == "x" else "white",
+                zorder=2 + order,
+                label=f"{marker.name} ({len(shown):,})",
+            )
+    axes.set_ylabel("price, USDT")
+    axes.yaxis.set_major_formatter("{x:,.6g}")
+    axes.set_title(f"{result['coin']}: {len(trades):,} trade records", loc="left")
+    if trades:
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=5, frameon=False, fontsize=9
+        )
+    _finish(axes)
+    return _png(figure)
+
+
+def thin(values: Floats, most: int = _MAX_POINTS) -> npt.NDArray[np.int64]:
+    """Return rows enough to draw ``values`` as a line: the extremes of every stretch, and the ends.
+
+    Args:
+        values: shape (n,).
+        most: about how many rows may remain.
+    """
+    n = len(values)
+    if n <= most:
+        return np.arange(n)
+    width = -(-2 * n // most)
+    starts = np.arange(0, n - width + 1, width)
+    table = values[: len(starts) * width].reshape(len(starts), width)
+    kept = (starts + table.argmin(axis=1), starts + table.argmax(axis=1))
+    tail = np.arange(len(starts) * width, n)
+    return np.unique(np.concatenate(([0, n - 1], *kept, tail))).astype(np.int64)
+
+
+def _times(timestamps: Any) -> Times:
+    return np.array(timestamps, dtype=np.int64).astype("datetime64[ms]")
+
+
+def _figure() -> Figure:
+    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _finish(*stacked: Axes) -> None:
+    for axes in stacked:
+        axes.grid(visible=True, color="#e6e6e6", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+    locator = AutoDateLocator()
+    stacked[-1].xaxis.set_major_locator(locator)
+    stacked[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def _png(figure: Figure) -> bytes:
+    body = io.BytesIO()
+    # No date and no version inside: the same result gives the same file.
+    figure.savefig(body, format="png", metadata={"Software": None})
+    return body.getvalue()

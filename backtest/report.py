@@ -1,0 +1,176 @@
+"""The printed report: a table of figures, and what to know about data and run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from backtest.metrics import PORTFOLIO
+
+Result = Mapping[str, Any]
+
+_LABEL_WIDTH: Final = 20
+_VALUE_WIDTH: Final = 12
+_COLUMNS_PER_BLOCK: Final = 5
+"""Label and five columns are 80 characters."""
+_GAPS_LISTED: Final = 5
+_PRUNE_PREFIX: Final = "PRUNE_"
+_NOTHING: Final = "-"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2f} %"
+
+
+def _signed_percent(value: float) -> str:
+    return f"{value:+.2f} %"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _money(value: float) -> str:
+    return f"{value:,.2f}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+_ROWS: Final[tuple[tuple[str, tuple[str, ...], Callable[[float], str]], ...]] = (
+    ("Return", ("total_return_pct",), _signed_percent),
+    ("Buy and hold", ("buy_hold_return_pct",), _signed_percent),
+    ("Max drawdown", ("max_drawdown_pct",), _percent),
+    ("Sharpe", ("sharpe_ratio",), _ratio),
+    ("Sortino", ("sortino_ratio",), _ratio),
+    ("Calmar", ("calmar_ratio",), _ratio),
+    ("Final capital", ("final_capital",), _money),
+    ("Round trips", ("total_trades",), _count),
+    ("Win rate", ("win_rate_pct",), _percent),
+    ("Profit factor", ("profit_factor",), _ratio),
+    ("Fees", ("fees_paid",), _money),
+    ("Funding", ("funding_pnl",), _money),
+    ("Turnover, x capital", ("turnover",), _ratio),
+    ("In the market", ("exposure_pct",), _percent),
+    ("Stops", ("stops_long", "stops_short"), _count),
+    ("Prunes", ("prune_count",), _count),
+    ("Breaker halts", ("circuit_breaker_triggers",), _count),
+    ("Trailing shifts", ("trailing_shifts",), _count),
+    ("VaR blocks, bars", ("var_blocks",), _count),
+    ("Liquidations", ("liquidations",), _count),
+)
+"""Row label, the metrics it adds up, and how the sum reads."""
+
+
+def summary_table(results: Mapping[str, Result]) -> str:
+    """Return the figures of all coins, one column each, in blocks no wider than 80 characters.
+
+    Args:
+        results: by coin, and the portfolio under ``_portfolio`` where there is one.
+    """
+    names = list(results)
+    blocks = [names[i : i + _COLUMNS_PER_BLOCK] for i in range(0, len(names), _COLUMNS_PER_BLOCK)]
+    return "\n\n".join(_block({name: results[name] for name in block}) for block in blocks)
+
+
+def _block(results: Mapping[str, Result]) -> str:
+    header = ["Portfolio" if name == PORTFOLIO else name for name in results]
+    lines = [_line("", header), "-" * (_LABEL_WIDTH + _VALUE_WIDTH * len(header))]
+    for label, keys, text in _ROWS:
+        cells = [_cell(sum(item["metrics"][key] for key in keys), text) for item in results.values()]
+        lines.append(_line(label, cells))
+        if label == "Prunes":
+            lines += _prune_lines(results)
+    speeds = [_cell(item.get("bars_per_second", math.nan), _count) for item in results.values()]
+    lines.append(_line("Bars per second", speeds))
+    return "\n".join(lines)
+
+
+def _prune_lines(results: Mapping[str, Result]) -> list[str]:
+    """Return one line for every kind of prune that occurred."""
+    by_coin = [item["metrics"]["prune_types"] for item in results.values()]
+    labels = dict.fromkeys(label for types in by_coin for label in types)
+    return [
+        _line(
+            "  " + label.removeprefix(_PRUNE_PREFIX).replace("_", " ").lower(),
+            [_count(types.get(label, 0)) for types in by_coin],
+        )
+        for label in sorted(labels)
+    ]
+
+
+def _cell(value: float, text: Callable[[float], str]) -> str:
+    return _NOTHING if math.isnan(value) else text(value)
+
+
+def _line(label: str, cells: Sequence[str]) -> str:
+    return (label.ljust(_LABEL_WIDTH) + "".join(c.rjust(_VALUE_WIDTH) for c in cells)).rstrip()
+
+
+def heading(results: Mapping[str, Result]) -> str:
+    """Return the line above the table: what was run, over which time, with how much."""
+    coins = [result for name, result in results.items() if name != PORTFOLIO]
+    start = min(result["data"]["start"] for result in coins)
+    end = max(result["data"]["end"] for result in coins)
+    capital = coins[0]["params"]["initial_capital"]
+    each = " each" if len(coins) > 1 else ""
+    return (
+        f"{', '.join(result['coin'] for result in coins)}: {start} to {end} UTC, "
+        f"{coins[0]['data']['timeframe']} candles, {capital:,.0f} USDT{each}"
+    )
+
+
+def data_lines(result: Result) -> list[str]:
+    """Return where a coin's data came from and what is wrong with it."""
+    data = result["data"]
+    lines = [
+        f"{result['coin']}: {data['bars']:,} candles + {data['warmup_bars']:,} to warm up, from "
+        f"{data['source']}; data hash {data['hash']}",
+        f"     funding: {data['funding']}; bars without volume: {data['zero_volume_bars']}; "
+        f"gaps: {_gap_text(data)}",
+    ]
+    lines += [f"     gap from {gap['from']} to {gap['to']}: {gap['bars']} candles"
+              for gap in data["gaps"][:_GAPS_LISTED]]  # fmt: skip
+    if len(data["gaps"]) > _GAPS_LISTED:
+        lines.append(f"     and {len(data['gaps']) - _GAPS_LISTED} more, in the summary file")
+    if data["detail"]:
+        covered = data["detail_coverage_pct"]
+        lines.append(f"     {data['detail']} detail for {covered:.1f} % of the bars")
+    return lines
+
+
+def _gap_text(data: Mapping[str, Any]) -> str:
+    if not data["gaps"]:
+        return "none"
+    return f"{len(data['gaps'])}, {data['missing_bars']:,} candles missing, not filled"
+
+
+def var_lines(portfolio: Result) -> list[str]:
+    """Return the portfolio's value at risk and the correlations behind it."""
+    var = portfolio["var"]
+    pairs = ", ".join(f"{pair} {value:.2f}" for pair, value in var["correlation"].items())
+    return [
+        f"Portfolio VaR 95 % over {var['horizon_bars']:g} bars: {var['end']:,.2f} USDT "
+        f"({_cell(var['end_pct'], _percent)} of equity) at the end,",
+        f"     at most {var['highest']:,.2f} USDT ({_cell(var['highest_pct'], _percent)}), "
+        f"on {var['highest_at'][:10]}; correlation: {pairs or _NOTHING}",
+    ]
+
+
+def print_report(results: Mapping[str, Result], write: Callable[[str], object] = print) -> None:
+    """Print heading, table and remarks of ``results``, coins and ``_portfolio``.
+
+    Args:
+        results: by coin; at least one.
+        write: takes one piece of text, without its line end.
+    """
+    coins = [result for name, result in results.items() if name != PORTFOLIO]
+    write(f"{heading(results)}\n")
+    write(f"{summary_table(results)}\n")
+    if PORTFOLIO in results:
+        write("\n".join(var_lines(results[PORTFOLIO])))
+    for result in coins:
+        write("\n".join(data_lines(result)))
+    write(f"Decision code {coins[0]['fingerprint']}")

@@ -1,0 +1,132 @@
+"""Results on disk: trades as CSV, summaries as JSON, charts as PNG; each file whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from backtest.candle_cache import write_atomically
+from backtest.run_facts import changed_params
+from backtest.timeframes import format_time
+from config import STRATEGY_PARAMS
+from core.errors import DataError
+from core.market import MarketRules
+
+Result = Mapping[str, Any]
+
+TRADE_COLUMNS: Final = (
+    "bar", "timestamp", "datetime", "price", "qty", "label", "regime", "pnl", "fee", "direction",
+    "fill_id",
+)  # fmt: skip
+
+
+def trades_csv(result: Result) -> bytes:
+    """Return a coin's trade records as CSV.
+
+    ``bar`` counts from the first bar of the run, ``timestamp`` is its open in ms UTC and
+    ``datetime`` the same as text; ``pnl`` is gross and ``fee`` what was paid, quote.
+    """
+    frame = pd.DataFrame(result["trades"], columns=[*TRADE_COLUMNS])
+    moments = pd.to_datetime(frame["timestamp"].to_numpy(np.int64), unit="ms")
+    frame["datetime"] = moments.strftime("%Y-%m-%d %H:%M:%S")
+    body = io.StringIO()
+    frame.to_csv(body, index=False, lineterminator="\n")
+    return body.getvalue().encode()
+
+
+def summary_json(result: Result) -> bytes:
+    """Return a coin's metrics, parameters, market rules, data facts and fingerprint as JSON."""
+    return json_bytes(
+        {
+            "coin": result["coin"],
+            "metrics": result["metrics"],
+            "data": result["data"],
+            "market": _rules(result["market"]),
+            "notices": result["notices"],
+            "changed_parameters": changed_params(result["params"], STRATEGY_PARAMS),
+            "parameters": result["params"],
+            "code_fingerprint": result["fingerprint"],
+        }
+    )
+
+
+def portfolio_json(portfolio: Result, results: Mapping[str, Result]) -> bytes:
+    """Return the portfolio's metrics and value at risk, and what its coins were, as JSON."""
+    first = next(iter(results.values()))
+    times = portfolio["timestamp"]
+    return json_bytes(
+        {
+            "coins": portfolio["coins"],
+            "initial_capital": portfolio["initial_capital"],
+            "metrics": portfolio["metrics"],
+            "value_at_risk": portfolio["var"],
+            "data": {
+                "first_common_bar": format_time(int(times[0])),
+                "last_common_bar": format_time(int(times[-1])),
+                "common_bars": len(times),
+                "hashes": {coin: result["data"]["hash"] for coin, result in results.items()},
+            },
+            "changed_parameters": changed_params(first["params"], STRATEGY_PARAMS),
+            "code_fingerprint": first["fingerprint"],
+        }
+    )
+
+
+def json_bytes(data: Any) -> bytes:
+    """Return ``data`` as indented JSON; numbers that JSON lacks (NaN, infinity) become null."""
+    return (json.dumps(_finite(data), indent=2, allow_nan=False) + "\n").encode()
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(item) for item in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def _rules(rules: MarketRules) -> dict[str, Any]:
+    names = ("tick_size", "step_size", "min_qty", "min_notional", "liquidation_fee", "brackets")
+    return {name: getattr(rules, name) for name in names}
+
+
+def write_file(path: Path, body: bytes) -> None:
+    """Replace ``path`` by ``body`` as a whole.
+
+    Raises:
+        DataError: the folder cannot be written or the disk is full; the old file stays.
+    """
+    try:
+        write_atomically(path, body)
+    except OSError as error:
+        raise _not_writable(path, error) from None
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure results can be written to ``folder`` before time is spent on them.
+
+    Raises:
+        DataError: it cannot be made or written.
+    """
+    probe = folder / f".{uuid.uuid4().hex}.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+
+
+def _not_writable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"cannot write {path}: {error.strerror or error}; make room or rights there, or choose "
+        "another folder with --output DIR"
+    )

@@ -1,0 +1,139 @@
+"""What a reader must know about a run besides its figures."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from backtest.market_data import MarketData
+from backtest.timeframes import format_time, timeframe_ms
+from core.errors import CapitalError
+from core.market import MarketRules
+from core.params import StrategyParams, param_fields
+from engine.strategy import GridStrategyV4
+
+
+def data_facts(
+    market: MarketData, first: int, timeframe: str, detail: str | None, result: dict[str, Any]
+) -> dict[str, Any]:
+    """Return where a run's data came from and what is wrong with it, JSON-ready.
+
+    Args:
+        market: all that was loaded.
+        first: the first bar that may trade; those before warm the indicators up.
+        timeframe: length of a candle.
+        detail: length of the finer candles asked for, or None.
+        result: of the run: where its funding rates came from.
+
+    Returns:
+        ``source hash timeframe``; ``start end`` (of what may trade, UTC text, end exclusive);
+        ``bars warmup_bars``; ``gaps`` (each ``from to bars``, of all that was loaded) and
+        ``missing_bars``; ``zero_volume_bars``; ``funding``; ``detail`` and the share of traded
+        bars that have it, ``detail_coverage_pct``.
+    """
+    times = market.candles["timestamp"].to_numpy()
+    gaps = market.gaps
+    return {
+        "source": market.source,
+        "hash": market.data_hash,
+        "timeframe": timeframe,
+        "start": format_time(int(times[first])),
+        "end": format_time(int(times[-1]) + market.bar_ms),
+        "bars": len(times) - first,
+        "warmup_bars": first,
+        "gaps": [
+            {"from": format_time(a), "to": format_time(b), "bars": bars} for a, b, bars in gaps
+        ],
+        "missing_bars": sum(bars for _, _, bars in gaps),
+        "zero_volume_bars": market.zero_volume_bars,
+        "funding": result["funding_source"],
+        "detail": detail,
+        "detail_coverage_pct": _detail_coverage(market, times[first:], detail),
+    }
+
+
+def _detail_coverage(market: MarketData, times: Any, detail: str | None) -> float:
+    """Return the share of traded bars all of whose finer candles are there, in percent."""
+    if detail is None or market.detail is None:
+        return 0.0
+    fine = market.detail["timestamp"].to_numpy()
+    counts = np.searchsorted(fine, times + market.bar_ms) - np.searchsorted(fine, times)
+    whole = market.bar_ms // timeframe_ms(detail)
+    return 100.0 * float(np.mean(counts >= whole))
+
+
+def changed_params(params: dict[str, Any], defaults: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the parameters that differ from ``defaults``, as ``{name: {value, default}}``."""
+    shipped = StrategyParams.from_dict(defaults).to_dict()
+    return {
+        name: {"value": params[name], "default": shipped[name]}
+        for name in params
+        if params[name] != shipped[name]
+    }
+
+
+def check_capital(
+    coin: str, strategy: GridStrategyV4, rules: MarketRules, result: dict[str, Any]
+) -> None:
+    """Refuse a run in which no order was possible because all were under the minimum.
+
+    Raises:
+        CapitalError: naming capital, leverage and order size that would do.
+    """
+    if not strategy.state.too_small or result["metrics"]["turnover"] > 0.0:
+        return
+    params = strategy.params
+    order = params.initial_capital * params.order_pct * params.leverage
+    raise CapitalError(
+        f"initial_capital = {params.initial_capital:g} USDT is too small for any order of {coin}: "
+        f"an order of it is worth {order:.2f} USDT (x order_pct {params.order_pct:g} x leverage "
+        f"{params.leverage:g}) and must be at least {_least_order(rules)}; "
+        f"use {_remedies(strategy)}"
+    )
+
+
+def _least_order(rules: MarketRules) -> str:
+    return f"{rules.min_notional:g} USDT and {max(rules.min_qty, rules.step_size):g} in quantity"
+
+
+def _remedies(strategy: GridStrategyV4) -> str:
+    """Return the changes, each sufficient alone, that make one order possible."""
+    params = strategy.params
+    # Prices move: a tenth more than the order that was just too small needed.
+    needed = _round_up(1.1 * float(strategy.state.capital_needed))
+    factor = needed / params.initial_capital
+    ways = [f"--capital {needed:g}"]
+    for flag, name in (("--leverage ", "leverage"), ("--set order_pct=", "order_pct")):
+        value = _round_up(factor * getattr(params, name))
+        if value <= param_fields()[name].metadata["high"]:
+            ways.append(f"{flag}{value:g}")
+    return " or ".join(ways) + " or more"
+
+
+def _round_up(value: float) -> float:
+    """Return the next number of two significant digits that is not below ``value``."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / unit - 1e-9) * unit
+
+
+def run_notices(coin: str, strategy: GridStrategyV4, result: dict[str, Any]) -> list[str]:
+    """Return warnings about a run that went through, most important first."""
+    state, metrics, notices = strategy.state, result["metrics"], []
+    if state.ended:
+        at = format_time(result["trades"][-1]["timestamp"])
+        notices.append(f"{coin}: liquidated to 0 at {at}; the run ended there")
+    if state.too_small:
+        notices.append(
+            f"{coin}: for a time the capital was too small for the exchange's minimum order; "
+            f"{_round_up(float(state.capital_needed)):g} USDT would have done"
+        )
+    if metrics["turnover"] == 0.0:
+        notices.append(f"{coin}: nothing was traded")
+    if metrics["capacity_reached"]:
+        notices.append(
+            f"{coin}: at {metrics['capacity_reached']} steps the table of open fills was full and "
+            "kept entries back"
+        )
+    return notices

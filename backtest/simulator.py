@@ -1,0 +1,274 @@
+"""``BacktestSimulator``: from a coin's name and two dates to a result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from backtest.market_data import MarketData, normalize_coin
+from backtest.metrics import PORTFOLIO, combine_portfolio
+from backtest.run_facts import check_capital, data_facts, run_notices
+from backtest.sources import EXCHANGE, MarketSource, market_source
+from backtest.timeframes import format_time, parse_time, timeframe_ms
+from config import BACKTEST_CONFIG, STRATEGY_PARAMS
+from core.errors import ConfigError, DataError, GridError
+from core.jit import CODE_FINGERPRINT
+from core.market import MarketRules
+from core.params import StrategyParams, unknown_key
+from engine.strategy import GridStrategyV4, read_config
+
+MIN_CANDLES: Final = 100
+_PER_BAR: Final = ("equity_curve", "regime_log", "log")
+
+
+class BacktestSimulator:
+    """Backtests of coins between two dates, all with the same parameters.
+
+    Args:
+        config: strategy parameters; missing ones come from ``STRATEGY_PARAMS``.
+        backtest_config: overrides ``BACKTEST_CONFIG``; may also hold strategy parameters, which
+            then override ``config``. ``markets`` adds to the known ones.
+        source: ``exchange``, ``demo``, the path of a folder of candle files, or a MarketSource.
+        detail: length of finer candles to walk inside the others, such as ``1m``.
+
+    Raises:
+        ConfigError: a key is unknown, or a value of the wrong type or out of range.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | StrategyParams | None = None,
+        backtest_config: Mapping[str, Any] | None = None,
+        source: MarketSource | str | Path = EXCHANGE,
+        *,
+        detail: str | None = None,
+    ) -> None:
+        self.settings, overrides = _split_settings(backtest_config or {})
+        given = config.to_dict() if isinstance(config, StrategyParams) else dict(config or {})
+        self.params = read_config({**given, **overrides})
+        self.bar_ms = timeframe_ms(self.settings["timeframe"])
+        if detail is not None and timeframe_ms(detail) >= self.bar_ms:
+            raise ConfigError(
+                f"detail = {detail!r} must be shorter than timeframe = "
+                f"{self.settings['timeframe']!r}"
+            )
+        self.detail = detail
+        self.source = market_source(source, Path(self.settings["cache_dir"]))
+
+    def run_single(
+        self, coin: str, start: str | None = None, end: str | None = None
+    ) -> dict[str, Any]:
+        """Backtest one coin.
+
+        Args:
+            coin: ``BTC``, ``BTC/USDT`` or another spelling of the USDT perpetual.
+            start: UTC date or time of the first bar traded; None: from the settings.
+            end: UTC date or time, exclusive; None: from the settings, where empty is now.
+
+        Returns:
+            What ``GridStrategyV4.run`` answers, cut to the bars from ``start`` on: every ``bar``
+            and ``first_bar`` counts from there, so ``equity_curve[trade["bar"]]`` is the equity
+            at the close of a trade's bar. And ``coin``, ``candles`` (of the same bars), ``params``,
+            ``market`` (rules), ``data`` (range, hash, gaps and origin), ``fingerprint`` (of the
+            decision code) and ``notices`` (what a reader must know).
+
+        Raises:
+            ConfigError: a date cannot be read, or ``end`` is not after ``start``.
+            DataError: the coin is unknown, or its candles are too few or unusable.
+            NetworkError: the exchange cannot be reached.
+            CapitalError: the capital is too small for any order.
+        """
+        return self._run(normalize_coin(coin), *self._range(start, end))
+
+    def run_multi(
+        self,
+        coins: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        *,
+        jobs: int | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Backtest several coins, each with ``initial_capital`` of its own.
+
+        Args:
+            coins: in any spelling; repeated ones count once; None: from the settings.
+            start: as in ``run_single``.
+            end: as in ``run_single``.
+            jobs: coins at a time; None: one per processor. Results do not depend on it.
+
+        Returns:
+            The result of each coin in the order given, and ``_portfolio`` as
+            ``backtest.metrics.combine_portfolio`` answers.
+
+        Raises:
+            GridError: as ``run_single``, of the first coin that failed, when all are done.
+        """
+        names = self.coin_names(coins)
+        outcomes = dict(self.iter_multi(names, start, end, jobs=jobs))
+        results: dict[str, dict[str, Any]] = {}
+        for coin in names:
+            outcome = outcomes[coin]
+            if isinstance(outcome, GridError):
+                raise outcome
+            results[coin] = outcome
+        return results | {PORTFOLIO: self.portfolio(results)}
+
+    def iter_multi(
+        self,
+        coins: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        *,
+        jobs: int | None = None,
+    ) -> Iterator[tuple[str, dict[str, Any] | GridError]]:
+        """Yield each coin's result, or the error it failed with, as soon as it is there.
+
+        Threads suffice: the compiled loop releases the interpreter's lock. Leaving the iteration
+        early starts no further coin.
+
+        Raises:
+            ConfigError: ``jobs`` or the range is impossible.
+            DataError: a coin's name cannot be read.
+        """
+        names, (start_ms, end_ms) = self.coin_names(coins), self._range(start, end)
+        if jobs is not None and jobs < 1:
+            raise ConfigError(f"jobs = {jobs} must be at least 1")
+        pool = ThreadPoolExecutor(min(jobs or os.cpu_count() or 1, len(names)))
+        try:
+            pending = {pool.submit(self._run, coin, start_ms, end_ms): coin for coin in names}
+            for future in as_completed(pending):
+                try:
+                    yield pending[future], future.result()
+                except GridError as error:
+                    yield pending[future], error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def portfolio(self, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the portfolio of ``results``; see ``backtest.metrics.combine_portfolio``."""
+        return combine_portfolio(results, self.params, self.bar_ms)
+
+    def coin_names(self, coins: Sequence[str] | None = None) -> list[str]:
+        """Return the base coins of ``coins`` (None: of the settings), each once.
+
+        Raises:
+            DataError: a name cannot be read.
+            ConfigError: there are none.
+        """
+        given = self.settings["coins"] if coins is None else coins
+        names = list(dict.fromkeys(normalize_coin(coin) for coin in given))
+        if not names:
+            raise ConfigError("coins is empty; must name at least one, such as BTC")
+        return names
+
+    def _range(self, start: str | None, end: str | None) -> tuple[int, int]:
+        start_ms = parse_time(start or self.settings["start"], "start")
+        end = end or self.settings["end"]
+        latest_ms = self.source.latest_ms()
+        end_ms = min(parse_time(end, "end"), latest_ms) if end else latest_ms
+        if end_ms <= start_ms:
+            raise ConfigError(
+                f"end = {format_time(end_ms)} must be after start = {format_time(start_ms)}"
+            )
+        return start_ms, end_ms
+
+    def _run(self, coin: str, start_ms: int, end_ms: int) -> dict[str, Any]:
+        warmup_ms = self.settings["warmup_bars"] * self.bar_ms
+        market = self.source.load(
+            coin, start_ms - warmup_ms, end_ms,
+            timeframe=self.settings["timeframe"], detail=self.detail,
+        )  # fmt: skip
+        times = market.candles["timestamp"].to_numpy()
+        first = int(np.searchsorted(times, start_ms))
+        _check_count(coin, times[first:], start_ms, end_ms)
+        rules, inferred = choose_rules(coin, market, self.settings["markets"])
+        strategy = GridStrategyV4(self.params, rules)
+        result = strategy.run(
+            market.candles, funding=market.funding, detail=market.detail, first_bar=first,
+            bar_ms=self.bar_ms,
+        )  # fmt: skip
+        check_capital(coin, strategy, rules, result)
+        return _from_bar(result, first) | {
+            "coin": coin,
+            "candles": market.candles.iloc[first:].reset_index(drop=True),
+            "params": self.params.to_dict(),
+            "market": rules,
+            "data": data_facts(market, first, self.settings["timeframe"], self.detail, result),
+            "fingerprint": CODE_FINGERPRINT,
+            "notices": ([inferred] if inferred else []) + run_notices(coin, strategy, result),
+        }
+
+
+def _split_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the complete settings, and the strategy parameters found among ``given``."""
+    settings: dict[str, Any] = dict(BACKTEST_CONFIG)
+    overrides: dict[str, Any] = {}
+    for key, value in given.items():
+        if key == "markets":
+            settings["markets"] = {**settings["markets"], **value}
+        elif key in settings:
+            settings[key] = value
+        elif key in STRATEGY_PARAMS:
+            overrides[key] = value
+        else:
+            known = {**settings, **STRATEGY_PARAMS}
+            raise ConfigError(unknown_key(key, known, "backtest setting"))
+    bars = settings["warmup_bars"]
+    if isinstance(bars, bool) or not isinstance(bars, int) or bars < 0:
+        raise ConfigError(f"warmup_bars = {bars!r} must be a whole number of bars, at least 0")
+    return settings, overrides
+
+
+def choose_rules(
+    coin: str, market: MarketData, known: Mapping[str, Mapping[str, Any]]
+) -> tuple[MarketRules, str | None]:
+    """Return a coin's rules: the configured ones, the source's, or inferred ones with a notice.
+
+    Args:
+        coin: base coin.
+        market: its data; its margin brackets are used unless configured ones are there.
+        known: ``BACKTEST_CONFIG['markets']``.
+
+    Raises:
+        ConfigError: the configured rules are unusable.
+    """
+    values, notice = known.get(coin) or market.rules, None
+    if values:
+        rules = MarketRules.from_dict(values)
+    else:
+        price = float(market.candles["close"].iloc[0])
+        rules = MarketRules.inferred(price)
+        notice = (
+            f"{coin}: exchange rules are not known and were inferred from the price {price:g}: "
+            f"tick {rules.tick_size:g}, lot {rules.step_size:g}, minimum "
+            f"{rules.min_notional:g} USDT; put the real ones into BACKTEST_CONFIG['markets']"
+        )
+    if market.brackets and "brackets" not in (values or {}):
+        rules = replace(rules, brackets=market.brackets)
+    return rules, notice
+
+
+def _check_count(coin: str, times: Any, start_ms: int, end_ms: int) -> None:
+    if len(times) < MIN_CANDLES:
+        raise DataError(
+            f"Insufficient data for {coin}: {len(times)} candles between "
+            f"{format_time(start_ms)} and {format_time(end_ms)}, at least {MIN_CANDLES} needed"
+        )
+
+
+def _from_bar(result: dict[str, Any], first: int) -> dict[str, Any]:
+    """Return ``result`` without the bars before ``first``, every bar index counted from it."""
+    table = result["trade_table"]
+    table["bar"] -= first
+    for trade in result["trades"]:
+        trade["bar"] -= first
+    return result | {
+        **{name: result[name][first:] for name in _PER_BAR},
+        "first_bar": result["first_bar"] - first,
+    }

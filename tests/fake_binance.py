@@ -1,0 +1,161 @@
+"""Binance's public market data without a network: canned answers below ccxt and the archive."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import ccxt  # type: ignore[import-untyped]  # no stubs
+import requests
+from requests.adapters import BaseAdapter
+
+from backtest.exchange_archive import ARCHIVE_URL, BinanceArchive
+from backtest.exchange_history import BinanceHistory
+from backtest.exchange_rest import BinanceRest
+from backtest.timeframes import HOUR_MS, parse_time, timeframe_ms
+
+JAN = parse_time("2024-01-01", "JAN")
+FEB = parse_time("2024-02-01", "FEB")
+MAR = parse_time("2024-03-01", "MAR")
+BAR = timeframe_ms("15m")
+
+Answer = Callable[[], tuple[int, str]]
+
+
+def kline(open_ms: int) -> list[Any]:
+    """Return the candle that opens at ``open_ms``, as the exchange spells it."""
+    price = 100.0 + (open_ms // 60_000) % 977 / 10
+    prices = [price, price + 1.5, price - 1.25, price + 0.5]
+    texts = [f"{value:.2f}" for value in prices]
+    return [open_ms, *texts, "12.500", open_ms + 899_999, "0", 5, "0", "0", "0"]
+
+
+class FakeBinance(BaseAdapter):
+    """Answers klines, funding rates and exchange information of made-up markets.
+
+    Attributes:
+        since_ms: when the markets were listed.
+        now_ms: the candle that holds this instant is the newest one answered.
+        absent: open times the exchange has no candle for.
+        next_answers: taken in turn instead of the usual answers.
+        queries: path and parameters of every REST request.
+        gets: addresses asked of the archive.
+        waits: seconds slept between tries.
+        files: the archive's content.
+    """
+
+    def __init__(self, now_ms: int, since_ms: int = JAN - 40 * 24 * HOUR_MS) -> None:
+        super().__init__()
+        self.since_ms = since_ms
+        self.now_ms = now_ms
+        self.absent: set[int] = set()
+        self.next_answers: list[Answer] = []
+        self.queries: list[tuple[str, dict[str, str]]] = []
+        self.gets: list[str] = []
+        self.waits: list[float] = []
+        self.files: dict[str, bytes] = {}
+        self.coins = ["BTC", "ETH", "1000PEPE"]
+
+    def history(self) -> BinanceHistory:
+        """Return the real client code on top of this fake."""
+        return BinanceHistory(self.rest(), BinanceArchive(self.get))
+
+    def rest(self) -> BinanceRest:
+        """Return the real REST code on top of this fake."""
+
+        def connect() -> Any:
+            client = ccxt.binanceusdm({"enableRateLimit": False})
+            client.session.mount("https://", self)
+            return client
+
+        return BinanceRest(connect, self.waits.append)
+
+    def asked(self, path: str) -> list[dict[str, str]]:
+        """Return the parameters of all requests of one endpoint."""
+        return [query for name, query in self.queries if name.endswith(path)]
+
+    # --- REST, below the requests library -----------------------------------------------------
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        """Answer a request that the requests library would have sent."""
+        parts = urlsplit(request.url or "")
+        path, query = str(parts.path), dict(parse_qsl(str(parts.query)))
+        self.queries.append((path, query))
+        answer = self.next_answers.pop(0) if self.next_answers else lambda: self._usual(path, query)
+        status, body = answer()
+        response = requests.Response()
+        response.status_code = status
+        response._content = body.encode()  # noqa: SLF001 - the way to build one
+        response.headers["Content-Type"] = "application/json"
+        if status == 429:
+            response.headers["Retry-After"] = "7"
+        if status == 418:
+            response.headers["Retry-After"] = "7200"
+        response.url = request.url or ""
+        response.reason = "canned"
+        return response
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _usual(self, path: str, query: dict[str, str]) -> tuple[int, str]:
+        if path.endswith("/exchangeInfo"):
+            return 200, json.dumps({"symbols": [self._market(coin) for coin in self.coins]})
+        first, last = int(query["startTime"]), int(query["endTime"])
+        rows: list[Any]
+        if path.endswith("/klines"):
+            step = timeframe_ms(query["interval"])
+            start = max(-(-first // step) * step, self.since_ms)
+            times = range(start, min(last, self.now_ms) + 1, step)
+            rows = [kline(time) for time in times if time not in self.absent]
+        else:
+            start = max(-(-first // (8 * HOUR_MS)) * 8 * HOUR_MS, self.since_ms)
+            rows = [
+                {"symbol": query["symbol"], "fundingTime": time + 7, "fundingRate": "0.00010000"}
+                for time in range(start, min(last - 7, self.now_ms) + 1, 8 * HOUR_MS)
+            ]
+        return 200, json.dumps(rows[: int(query["limit"])])
+
+    def _market(self, coin: str) -> dict[str, Any]:
+        return {
+            "symbol": f"{coin}USDT",
+            "contractType": "PERPETUAL",
+            "baseAsset": coin,
+            "quoteAsset": "USDT",
+            "liquidationFee": "0.012500",
+            "filters": [
+                {"filterType": "PRICE_FILTER", "tickSize": "0.10"},
+                {"filterType": "LOT_SIZE", "stepSize": "0.001", "minQty": "0.002"},
+                {"filterType": "MIN_NOTIONAL", "notional": "100"},
+            ],
+        }
+
+    # --- archive ------------------------------------------------------------------------------
+
+    def get(self, url: str) -> tuple[int, bytes]:
+        """Answer an address of the archive."""
+        self.gets.append(url)
+        body = self.files.get(url)
+        return (404, b"") if body is None else (200, body)
+
+    def publish(self, path: str, rows: list[list[Any]], header: str = "") -> str:
+        """Put a zip with these rows into the archive, with its checksum; return its address."""
+        text = "\n".join([*([header] if header else []), *(",".join(map(str, r)) for r in rows)])
+        body = io.BytesIO()
+        with zipfile.ZipFile(body, "w") as archive:
+            archive.writestr(path.rpartition("/")[2] + ".csv", text)
+        url = f"{ARCHIVE_URL}/{path}.zip"
+        self.files[url] = body.getvalue()
+        digest = hashlib.sha256(body.getvalue()).hexdigest()
+        self.files[f"{url}.CHECKSUM"] = f"{digest}  {path.rpartition('/')[2]}.zip\n".encode()
+        return url
+
+    def publish_month(self, first_ms: int, end_ms: int, name: str, header: str = "") -> str:
+        """Put a month of 15m candles into the archive."""
+        rows = [kline(time) for time in range(first_ms, end_ms, BAR) if time not in self.absent]
+        return self.publish(f"monthly/klines/BTCUSDT/15m/BTCUSDT-15m-{name}", rows, header)
