@@ -93,24 +93,29 @@ class SeriesCache:
             NetworkError: the download broke off; what came before is kept.
         """
         for first, last in self.missing(start_ms, end_ms):
-            parts = [self._empty]
-            known: Ranges = []
+            parts, complete = [self._empty], False
             try:
                 for part in download(first, last):
                     parts.append(slice_time(part, first, last))
                     arrived(len(parts[-1]))
-                known = [(first, self._settled(_merged(parts), last, now_ms))]
+                complete = True
             finally:
                 rows = _merged(parts)
-                times = rows["timestamp"].to_numpy()
-                known += uncovered(holes(times, first, last, self.step_ms), first, last)
-                self._add(rows, known)
+                self._add(rows, self._known(rows, first, last, now_ms if complete else None))
 
-    def _settled(self, rows: pd.DataFrame, end_ms: int, now_ms: int) -> int:
-        """Return until when an absence is final: the newest rows may only be late."""
-        # No series has two rows within a minute.
-        newest = int(rows["timestamp"].iloc[-1]) + MINUTE_MS if len(rows) else 0
-        return min(end_ms, max(newest, now_ms - DAY_MS))
+    def _known(
+        self, rows: pd.DataFrame, start_ms: int, end_ms: int, complete_at_ms: int | None
+    ) -> Ranges:
+        """Return where ``rows`` are all there is; ``complete_at_ms`` is None if more should come.
+
+        Rows of the last day may only be late: what lies after the newest one is not known.
+        """
+        times = rows["timestamp"].to_numpy()
+        after = int(times[-1]) + MINUTE_MS if len(times) else start_ms  # none follow sooner
+        after = min(after, end_ms)
+        if complete_at_ms is None:
+            return uncovered(holes(times, start_ms, after, self.step_ms), start_ms, after)
+        return [(start_ms, min(end_ms, max(after, complete_at_ms - DAY_MS)))]
 
     def _add(self, rows: pd.DataFrame, known: Ranges) -> None:
         others, others_covered = self._read()
@@ -119,9 +124,10 @@ class SeriesCache:
             self._check(merged, f"{self.path.stem} from the exchange")
         self._rows = merged
         self._covered = union([*others_covered, *self._covered, *known])
-        self._rows.attrs = {_COVERED: self._covered}
+        stored = merged.copy()
+        stored.attrs = {_COVERED: self._covered}
         body = io.BytesIO()
-        self._rows.to_parquet(body, index=False)
+        stored.to_parquet(body, index=False)
         try:
             write_atomically(self.path, body.getvalue())
         except OSError as error:
@@ -139,6 +145,7 @@ class SeriesCache:
             rows = pd.read_parquet(io.BytesIO(body))
             covered = union((int(first), int(last)) for first, last in rows.attrs[_COVERED])
             rows = rows[list(self._empty.columns)].astype(self._empty.dtypes)
+            rows.attrs = {}
             if not rows.empty:
                 self._check(rows, self.path.name)
         except (OSError, ValueError, KeyError, TypeError) as error:

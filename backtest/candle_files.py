@@ -190,7 +190,7 @@ def _to_ms(times: pd.Series[Any], where: str) -> pd.Series[int]:
     if moments.isna().any():
         row = int(np.argmax(moments.isna().to_numpy()))
         raise DataError(
-            f"{where}: row {row}: time {times.iloc[row]!r} must be milliseconds or seconds since "
+            f"{where}: row {row}: time '{times.iloc[row]}' must be milliseconds or seconds since "
             "1970, or ISO text like 2024-01-01 00:15"
         )
     if pd.api.types.is_numeric_dtype(times):

@@ -38,6 +38,7 @@ class Marker:
     labels: tuple[str, ...]
     shape: str
     colour: str
+    size: float = 1.0
 
 
 MARKERS: Final = (
@@ -48,13 +49,13 @@ MARKERS: Final = (
     Marker("prune", ("PRUNE_",), "x", "#7f7f7f"),
     Marker("closed at the end", ("CLOSE_END",), "s", "#17becf"),
     Marker("stop", ("STOP_",), "D", "#8b0000"),
-    Marker("circuit breaker", ("CIRCUIT_BREAKER_HALT",), "P", "#7b2cbf"),
-    Marker("liquidation", ("LIQUIDATION",), "X", "#000000"),
+    Marker("circuit breaker", ("CIRCUIT_BREAKER_HALT",), "P", "#7b2cbf", 1.8),
+    Marker("liquidation", ("LIQUIDATION",), "X", "#000000", 3.0),
 )
 
 
-def equity_chart(title: str, timestamps: Any, equity: Floats, initial: float) -> bytes:
-    """Return equity over drawdown as PNG.
+def equity_figure(title: str, timestamps: Any, equity: Floats, initial: float) -> Figure:
+    """Draw equity over drawdown.
 
     Args:
         title: above the chart.
@@ -79,25 +80,25 @@ def equity_chart(title: str, timestamps: Any, equity: Floats, initial: float) ->
     lower.set_ylabel("drawdown, %")
     lower.set_ylim(top=0.0)
     _finish(upper, lower)
-    return _png(figure)
+    return figure
 
 
-def trades_chart(result: Result) -> bytes:
-    """Return a coin's price with a marker for every trade record as PNG."""
+def trades_figure(result: Result) -> Figure:
+    """Draw a coin's price with a marker for every trade record."""
     candles, trades = result["candles"], result["trades"]
     figure = _figure()
     axes = figure.subplots()
     close = np.array(candles["close"], dtype=np.float64)
     times, rows = _times(candles["timestamp"]), thin(close)
-    axes.plot(times[rows], close[rows], color="#b5b9bf", linewidth=0.9, zorder=1)
-    size = 34.0 if len(trades) < _MANY_TRADES else 16.0
+    axes.plot(times[rows], close[rows], color="#7d848c", linewidth=1.0, zorder=1)
+    size = 26.0 if len(trades) < _MANY_TRADES else 12.0
     for order, marker in enumerate(MARKERS):
         shown = [t for t in trades if t["label"].startswith(marker.labels)]
         if shown:
             axes.scatter(
                 _times([t["timestamp"] for t in shown]),
                 np.array([t["price"] for t in shown]),
-                s=size,
+                s=size * marker.size,
                 marker=marker.shape,
                 color=marker.colour,
                 linewidths=1.2 if marker.shape == "x" else 0.4,
@@ -113,7 +114,14 @@ def trades_chart(result: Result) -> bytes:
             loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=5, frameon=False, fontsize=9
         )
     _finish(axes)
-    return _png(figure)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """Return ``figure`` as PNG, the same bytes for the same content."""
+    body = io.BytesIO()
+    figure.savefig(body, format="png", metadata={"Software": None})
+    return body.getvalue()
 
 
 def thin(values: Floats, most: int = _MAX_POINTS) -> npt.NDArray[np.int64]:
@@ -150,13 +158,7 @@ def _finish(*stacked: Axes) -> None:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.01)
-    locator = AutoDateLocator()
+    locator: Any = AutoDateLocator()  # type: ignore[no-untyped-call] # matplotlib's gap
+    formatter: Any = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
     stacked[-1].xaxis.set_major_locator(locator)
-    stacked[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
-
-
-def _png(figure: Figure) -> bytes:
-    body = io.BytesIO()
-    # No date and no version inside: the same result gives the same file.
-    figure.savefig(body, format="png", metadata={"Software": None})
-    return body.getvalue()
+    stacked[-1].xaxis.set_major_formatter(formatter)

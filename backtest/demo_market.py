@@ -43,7 +43,7 @@ _SCHEDULE: Final[tuple[tuple[int, float | None, float], ...]] = (
 _CRASH_BAR: Final = 260 * _BARS_PER_DAY + 58
 """On the one-day stretch of the schedule."""
 _CRASH_RETURN: Final = -0.11
-_CRASH_WICK: Final = 0.07
+_CRASH_WICK: Final = 0.09
 _RANGE_PULL: Final = 0.003  # of the distance, per bar
 _SHOCK_WEIGHT, _MEMORY = 0.06, 0.92  # GARCH(1,1): of the last squared shock and variance
 _GAP_BEYOND: Final = 2.9  # standard deviations: one bar in 300 opens off the previous close

@@ -121,7 +121,7 @@ class BinanceRest:
             try:
                 return parse(endpoint(query))
             except ccxt.BadSymbol:
-                raise DataError(f"the exchange has no market {query['symbol']}") from None
+                raise DataError(f"the exchange has no market {query.get('symbol')}") from None
             except (ccxt.OperationFailed, ValueError, TypeError, LookupError) as error:
                 problem = error
             except ccxt.BaseError as error:  # refused: asking again changes nothing

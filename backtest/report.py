@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -10,10 +11,12 @@ from backtest.metrics import PORTFOLIO
 
 Result = Mapping[str, Any]
 
+_WIDTH: Final = 80
+_INDENT: Final = " " * 6
 _LABEL_WIDTH: Final = 20
 _VALUE_WIDTH: Final = 12
 _COLUMNS_PER_BLOCK: Final = 5
-"""Label and five columns are 80 characters."""
+"""Label and five columns fill the width."""
 _GAPS_LISTED: Final = 5
 _PRUNE_PREFIX: Final = "PRUNE_"
 _NOTHING: Final = "-"
@@ -79,7 +82,8 @@ def _block(results: Mapping[str, Result]) -> str:
     header = ["Portfolio" if name == PORTFOLIO else name for name in results]
     lines = [_line("", header), "-" * (_LABEL_WIDTH + _VALUE_WIDTH * len(header))]
     for label, keys, text in _ROWS:
-        cells = [_cell(sum(item["metrics"][key] for key in keys), text) for item in results.values()]
+        sums = [sum(item["metrics"][key] for key in keys) for item in results.values()]
+        cells = [_cell(value, text) for value in sums]
         lines.append(_line(label, cells))
         if label == "Prunes":
             lines += _prune_lines(results)
@@ -125,38 +129,49 @@ def heading(results: Mapping[str, Result]) -> str:
 def data_lines(result: Result) -> list[str]:
     """Return where a coin's data came from and what is wrong with it."""
     data = result["data"]
-    lines = [
-        f"{result['coin']}: {data['bars']:,} candles + {data['warmup_bars']:,} to warm up, from "
-        f"{data['source']}; data hash {data['hash']}",
-        f"     funding: {data['funding']}; bars without volume: {data['zero_volume_bars']}; "
-        f"gaps: {_gap_text(data)}",
+    sentences = [
+        f"{data['bars']:,} candles (+ {data['warmup_bars']:,} to warm up) from {data['source']}",
+        f"hash {data['hash']}",
+        f"funding {data['funding']}",
+        f"{data['zero_volume_bars']} bars without volume",
+        _gap_text(data),
     ]
-    lines += [f"     gap from {gap['from']} to {gap['to']}: {gap['bars']} candles"
-              for gap in data["gaps"][:_GAPS_LISTED]]  # fmt: skip
-    if len(data["gaps"]) > _GAPS_LISTED:
-        lines.append(f"     and {len(data['gaps']) - _GAPS_LISTED} more, in the summary file")
     if data["detail"]:
         covered = data["detail_coverage_pct"]
-        lines.append(f"     {data['detail']} detail for {covered:.1f} % of the bars")
-    return lines
+        sentences.append(f"{data['detail']} detail for {covered:.1f} % of the bars")
+    listed = [
+        f"gap from {gap['from']} to {gap['to']}: {gap['bars']:,} candles"
+        for gap in data["gaps"][:_GAPS_LISTED]
+    ]
+    if len(data["gaps"]) > _GAPS_LISTED:
+        listed.append(f"and {len(data['gaps']) - _GAPS_LISTED} more gaps, in the summary file")
+    return [*_wrapped(result["coin"], "; ".join(sentences)), *(_INDENT + item for item in listed)]
 
 
 def _gap_text(data: Mapping[str, Any]) -> str:
     if not data["gaps"]:
-        return "none"
-    return f"{len(data['gaps'])}, {data['missing_bars']:,} candles missing, not filled"
+        return "no gaps"
+    return f"{len(data['gaps'])} gaps ({data['missing_bars']:,} candles), not filled"
+
+
+def _wrapped(name: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=f"{name:<{len(_INDENT) - 1}} ", subsequent_indent=_INDENT,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def var_lines(portfolio: Result) -> list[str]:
     """Return the portfolio's value at risk and the correlations behind it."""
     var = portfolio["var"]
     pairs = ", ".join(f"{pair} {value:.2f}" for pair, value in var["correlation"].items())
-    return [
-        f"Portfolio VaR 95 % over {var['horizon_bars']:g} bars: {var['end']:,.2f} USDT "
-        f"({_cell(var['end_pct'], _percent)} of equity) at the end,",
-        f"     at most {var['highest']:,.2f} USDT ({_cell(var['highest_pct'], _percent)}), "
-        f"on {var['highest_at'][:10]}; correlation: {pairs or _NOTHING}",
-    ]
+    text = (
+        f"95 % over {var['horizon_bars']:g} bars: {var['end']:,.2f} USDT "
+        f"({_cell(var['end_pct'], _percent)} of equity) before the last close; at most "
+        f"{var['highest']:,.2f} USDT ({_cell(var['highest_pct'], _percent)}), on "
+        f"{var['highest_at'][:10]}; correlations at the end: {pairs or _NOTHING}"
+    )
+    return _wrapped("VaR", text)
 
 
 def print_report(results: Mapping[str, Result], write: Callable[[str], object] = print) -> None:

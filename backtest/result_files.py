@@ -1,4 +1,4 @@
-"""Results on disk: trades as CSV, summaries as JSON, charts as PNG; each file whole or not at all."""
+"""Results on disk: trades as CSV, summaries as JSON; each file whole or not at all."""
 
 from __future__ import annotations
 

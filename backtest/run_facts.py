@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from backtest.market_data import MarketData
+from backtest.sources import DEMO
 from backtest.timeframes import format_time, timeframe_ms
 from core.errors import CapitalError
 from core.market import MarketRules
@@ -48,10 +49,15 @@ def data_facts(
         ],
         "missing_bars": sum(bars for _, _, bars in gaps),
         "zero_volume_bars": market.zero_volume_bars,
-        "funding": result["funding_source"],
+        "funding": _funding_words(market, result["funding_source"]),
         "detail": detail,
         "detail_coverage_pct": _detail_coverage(market, times[first:], detail),
     }
+
+
+def _funding_words(market: MarketData, origin: str) -> str:
+    """Return where funding rates come from; those of the demo are on record, but not real."""
+    return origin.replace("real", "made up") if market.source == DEMO else origin
 
 
 def _detail_coverage(market: MarketData, times: Any, detail: str | None) -> float:

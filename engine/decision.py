@@ -12,13 +12,12 @@ from typing import Final
 from core.jit import kernel
 from core.market import Market
 from core.params import StrategyParams
-from core.records import Table
 from core.signals import Signal
 from engine.book import cancel_entries, set_stop
 from engine.generation import renew_generations
 from engine.placement import entries_allowed, is_var_blocked, place_entries
 from engine.protection import (
-    end_if_bankrupt,
+    has_position,
     liquidation_exits,
     stage1_exits,
     stop_unit,
@@ -26,7 +25,7 @@ from engine.protection import (
 )
 from engine.pruning import deleverage_exits, prune_exits
 from engine.take_profit import place_take_profits
-from engine.types import LONG, SHORT, Exit, State, Trade
+from engine.types import LONG, SHORT, State, Tape
 
 DAY_MS: Final = 86_400_000
 
@@ -60,17 +59,15 @@ def open_step(
     now.z, now.sigma, now.atr_mean = signal.z, signal.sigma, signal.atr_mean
     now.volume_ratio, now.funding_rate = signal.volume_ratio, funding_rate
     state.orders_gone = False
-    day = ts_ms // DAY_MS
-    if day != state.day:
-        state.day = day
+    if ts_ms >= state.day_end_ms:
+        state.day_end_ms = (ts_ms // DAY_MS + 1) * DAY_MS
         state.sides[LONG].realized_today = 0.0
         state.sides[SHORT].realized_today = 0.0
 
 
 @kernel
 def protect(
-    state: State, params: StrategyParams, market: Market, phase: int, exits: Table[Exit],
-    trades: Table[Trade],
+    state: State, params: StrategyParams, market: Market, phase: int, tape: Tape,
 ) -> int:  # fmt: skip
     """Decide the market exits of one phase (steps 2 to 5); return their number.
 
@@ -79,18 +76,23 @@ def protect(
         params: thresholds.
         market: lots and margin brackets.
         phase: STOPS (with the breaker), MARGIN, PRUNING or DELEVERAGE, in this order.
-        exits: written.
-        trades: receives the record of a halt.
+        tape: its exits are written anew; its trades receive the record of a halt.
     """
+    tape.n_exits = 0
     if phase == STOPS:
-        switch_breaker(state, params, trades)
-        return stage1_exits(state, params, market, exits)
-    if phase == MARGIN:
-        end_if_bankrupt(state)
-        return liquidation_exits(state, market, exits)
-    if phase == PRUNING:
-        return prune_exits(state, params, exits)
-    return deleverage_exits(state, params, exits)
+        switch_breaker(state, params, tape)
+    if not has_position(state):
+        if phase == MARGIN and state.wallet <= 0.0:
+            state.ended = True  # a jump has left nothing
+    elif phase == STOPS:
+        stage1_exits(state, params, market, tape)
+    elif phase == MARGIN:
+        liquidation_exits(state, market, tape)
+    elif phase == PRUNING:
+        prune_exits(state, params, tape)
+    else:
+        deleverage_exits(state, params, tape)
+    return tape.n_exits
 
 
 @kernel

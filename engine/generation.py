@@ -33,14 +33,13 @@ def trailing_active(state: State, params: StrategyParams, side: int) -> bool:
 
 
 @kernel
-def position_cap(state: State, params: StrategyParams, side: int) -> float:
+def position_cap(state: State, params: StrategyParams, side: int, equity: float) -> float:
     """Return the notional that position and resting entries of ``side`` may reach, quote."""
     thin = state.now.volume_ratio < params.low_volume_threshold
     liquidity = params.low_volume_factor if thin else 1.0
     reserve = 1.0
     if side == LONG and params.trailing_enabled and not trailing_active(state, params, side):
         reserve = 1.0 - params.trailing_reserve_pct
-    equity = equity_at(state, state.now.price)
     return equity * params.max_position_pct * params.leverage * liquidity * reserve
 
 
@@ -85,11 +84,12 @@ def regenerate(
     position.exit_pct = exit_spacing(state, params)
     position.entry_pct = entry_spacing(state, params, side, position.exit_pct)
     position.spacing = position.entry_pct * reference
+    position.stop_floor = position.exit_pct * reference / params.grid_spacing_k
     position.centre = reference
     if params.skew_enabled:
-        used = normalize_inventory(
-            position.qty * state.now.price, position_cap(state, params, side)
-        )
+        price = state.now.price
+        cap = position_cap(state, params, side, equity_at(state, price))
+        used = normalize_inventory(position.qty * price, cap)
         position.centre = calculate_reservation_price(
             reference, sign_of(side) * used, params.gamma, state.now.sigma, params.as_time_horizon
         )

@@ -10,7 +10,6 @@ from typing import Final
 from core.jit import kernel
 from core.market import Market, lots_down, lots_nearest, tick_down, tick_up
 from core.params import StrategyParams
-from core.records import Table
 from engine.types import (
     KELLY_MEMORY,
     LONG,
@@ -20,7 +19,7 @@ from engine.types import (
     Fill,
     PositionSide,
     State,
-    Trade,
+    Tape,
     sign_of,
 )
 
@@ -80,15 +79,15 @@ def sum_fills(position: PositionSide, market: Market) -> None:
 
 @kernel
 def write_trade(
-    state: State, trades: Table[Trade], label: int, direction: int, fill_id: int, price: float,
+    state: State, tape: Tape, label: int, direction: int, fill_id: int, price: float,
     qty: float, pnl: float, fee: float,
 ) -> None:  # fmt: skip
     """Append one record and book its profit and fee to the wallet."""
-    trade = trades[state.n_trades]
+    trade = tape.trades[tape.n_trades]
     trade.bar, trade.ts_ms, trade.regime = state.now.bar, state.now.ts_ms, state.now.regime
     trade.price, trade.qty, trade.label = price, qty, label
     trade.pnl, trade.fee, trade.direction, trade.fill_id = pnl, fee, direction, fill_id
-    state.n_trades += 1
+    tape.n_trades += 1
     state.wallet += pnl - fee
     state.counters.turnover += price * qty
     state.counters.fees += fee
@@ -99,7 +98,7 @@ def write_trade(
 @kernel
 def open_fill(
     state: State, market: Market, side: int, level: int, price: float, qty: float, fee: float,
-    trades: Table[Trade],
+    tape: Tape,
 ) -> None:  # fmt: skip
     """Book an entry of ``qty`` at ``price`` (fee in quote) that came from grid level ``level``."""
     position = state.sides[side]
@@ -116,7 +115,7 @@ def open_fill(
     position.n_busy += 1
     position.traded = True
     sum_fills(position, market)
-    write_trade(state, trades, OPEN + side, side, fill.fill_id, price, qty, 0.0, fee)
+    write_trade(state, tape, OPEN + side, side, fill.fill_id, price, qty, 0.0, fee)
 
 
 @kernel
@@ -151,7 +150,7 @@ def remember_round_trip(state: State, fill: Fill) -> None:
 @kernel
 def close_fill(
     state: State, params: StrategyParams, market: Market, side: int, row: int, qty: float,
-    price: float, fee: float, label: int, trades: Table[Trade],
+    price: float, fee: float, label: int, tape: Tape,
 ) -> None:  # fmt: skip
     """Book the close of ``qty`` of the fill in ``row`` at ``price`` (fee in quote).
 
@@ -168,7 +167,7 @@ def close_fill(
     fill.funding *= rest / fill.qty
     fill.qty = rest
     release_level(position, fill, params.tp_concentration)
-    write_trade(state, trades, label, side, fill.fill_id, price, qty, pnl, fee)
+    write_trade(state, tape, label, side, fill.fill_id, price, qty, pnl, fee)
     if label == TAKE_PROFIT + side:
         position.traded = True
     else:
@@ -192,25 +191,25 @@ def market_price(params: StrategyParams, market: Market, side: int, basis: float
 @kernel
 def close_at_market(
     state: State, params: StrategyParams, market: Market, side: int, row: int, qty: float,
-    basis: float, label: int, trades: Table[Trade],
+    basis: float, label: int, tape: Tape,
 ) -> None:  # fmt: skip
     """Close ``qty`` of the fill in ``row`` by a market order while the price is ``basis``."""
     price = market_price(params, market, side, basis)
     fee = price * qty * params.fee_taker
-    close_fill(state, params, market, side, row, qty, price, fee, label, trades)
+    close_fill(state, params, market, side, row, qty, price, fee, label, tape)
 
 
 @kernel
 def close_side(
     state: State, params: StrategyParams, market: Market, side: int, basis: float, label: int,
-    trades: Table[Trade],
+    tape: Tape,
 ) -> None:  # fmt: skip
     """Close a whole side by a market order, worst fill first."""
     position = state.sides[side]
     while position.n_fills > 0:
         row = worst_fill(position, sign_of(side))
         close_at_market(
-            state, params, market, side, row, position.fills[row].qty, basis, label, trades
+            state, params, market, side, row, position.fills[row].qty, basis, label, tape
         )
 
 

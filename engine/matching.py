@@ -33,9 +33,8 @@ from engine.types import (
     STOP,
     TAKE_PROFIT,
     Bar,
-    Exit,
     State,
-    Trade,
+    Tape,
     sign_of,
 )
 
@@ -50,7 +49,7 @@ STOPPED: Final = 3
 
 @kernel
 def liquidate(
-    state: State, params: StrategyParams, market: Market, price: float, trades: Table[Trade]
+    state: State, params: StrategyParams, market: Market, price: float, tape: Tape
 ) -> None:
     """Close everything at ``price``; the fee never leaves less than zero equity.
 
@@ -66,7 +65,7 @@ def liquidate(
             row = worst_fill(position, sign_of(side))
             qty = position.fills[row].qty
             fee = fee_total * (price * qty / notional)
-            close_fill(state, params, market, side, row, qty, price, fee, LIQUIDATION, trades)
+            close_fill(state, params, market, side, row, qty, price, fee, LIQUIDATION, tape)
         clear_side(state, params, side)
     state.counters.liquidations += 1
     state.orders_gone = True
@@ -77,38 +76,36 @@ def liquidate(
 
 @kernel
 def execute_exits(
-    state: State, params: StrategyParams, market: Market, exits: Table[Exit], n: int,
-    trades: Table[Trade],
+    state: State, params: StrategyParams, market: Market, tape: Tape,
 ) -> None:  # fmt: skip
-    """Carry out the market exits of a step at its price."""
-    for k in range(n):
-        out = exits[k]
+    """Carry out the market exits on the tape at the step's price."""
+    price = state.now.price
+    for k in range(tape.n_exits):
+        out = tape.exits[k]
         if out.label == LIQUIDATION:
-            liquidate(state, params, market, state.now.price, trades)
+            liquidate(state, params, market, price, tape)
             return
         row = find_fill(state.sides[out.side], out.fill_id)
-        close_at_market(
-            state, params, market, out.side, row, out.qty, state.now.price, out.label, trades
-        )
+        close_at_market(state, params, market, out.side, row, out.qty, price, out.label, tape)
 
 
 @kernel
 def fill_entry(
-    state: State, params: StrategyParams, market: Market, side: int, trades: Table[Trade]
+    state: State, params: StrategyParams, market: Market, side: int, tape: Tape
 ) -> None:
     """Fill the nearest entry order of ``side`` at its price; its wick stop moves."""
     position = state.sides[side]
     k = position.next_entry_level
     price, qty = position.entries[k], position.levels[k].qty
     position.levels[k].qty = 0.0
-    open_fill(state, market, side, k, price, qty, price * qty * params.fee_maker, trades)
+    open_fill(state, market, side, k, price, qty, price * qty * params.fee_maker, tape)
     find_next_entry(position, params)
     set_stop(state, params, market, side)
 
 
 @kernel
 def fill_take_profit(
-    state: State, params: StrategyParams, market: Market, side: int, trades: Table[Trade]
+    state: State, params: StrategyParams, market: Market, side: int, tape: Tape
 ) -> None:
     """Fill the nearest take-profit order of ``side``: all slices at that price, best fill first."""
     position = state.sides[side]
@@ -119,7 +116,7 @@ def fill_take_profit(
         qty = fill.tp_qty
         advance_ladder(position, fill)
         fee = price * qty * params.fee_maker
-        close_fill(state, params, market, side, row, qty, price, fee, TAKE_PROFIT + side, trades)
+        close_fill(state, params, market, side, row, qty, price, fee, TAKE_PROFIT + side, tape)
         row = best_fill_at(position, sign, price)
     find_next_tp(position, sign)
 
@@ -127,30 +124,30 @@ def fill_take_profit(
 @kernel
 def trigger_stop(
     state: State, params: StrategyParams, market: Market, side: int, basis: float,
-    trades: Table[Trade],
+    tape: Tape,
 ) -> None:  # fmt: skip
     """Close ``side`` by its wick stop at ``basis``; its orders are gone for the rest of the bar.
 
     Where the price has jumped so far that no equity is left, it is a liquidation instead.
     """
     if equity_at(state, basis) <= 0.0:
-        liquidate(state, params, market, basis, trades)
+        liquidate(state, params, market, basis, tape)
         return
     register_stop(state, params, side)
-    close_side(state, params, market, side, basis, STOP + side, trades)
+    close_side(state, params, market, side, basis, STOP + side, tape)
     clear_side(state, params, side)
 
 
 @kernel
 def trigger_passed_stops(
-    state: State, params: StrategyParams, market: Market, trades: Table[Trade]
+    state: State, params: StrategyParams, market: Market, tape: Tape
 ) -> None:
     """Trigger the wick stops that the price had passed when they were set (end of step 8)."""
     price = state.now.price
     for side in (LONG, SHORT):
         stop, sign = state.sides[side].stop_price, sign_of(side)
         if stop > 0.0 and sign * price <= sign * stop:
-            trigger_stop(state, params, market, side, price, trades)
+            trigger_stop(state, params, market, side, price, tape)
 
 
 @kernel
@@ -189,7 +186,7 @@ def direction_of(start: float, end: float) -> float:
 @kernel
 def walk_leg(
     state: State, params: StrategyParams, market: Market, start: float, end: float,
-    heading: float, jump: bool, trades: Table[Trade],
+    heading: float, jump: bool, tape: Tape,
 ) -> None:  # fmt: skip
     """Walk the price from ``start`` to ``end``, down if ``heading`` is -1, up if it is 1.
 
@@ -202,17 +199,17 @@ def walk_leg(
         if not jump and has_position(state) and excess_margin(state, market, price) <= 0.0:
             crossing = liquidation_crossing(state, market, position, price)
             if event == NOTHING or crossing != price:
-                liquidate(state, params, market, crossing, trades)
+                liquidate(state, params, market, crossing, tape)
                 return
         if event == NOTHING:
             return
         side = LONG if heading < 0.0 else SHORT
         if event == EXIT:
-            fill_take_profit(state, params, market, 1 - side, trades)
+            fill_take_profit(state, params, market, 1 - side, tape)
         elif event == ENTRY:
-            fill_entry(state, params, market, side, trades)
+            fill_entry(state, params, market, side, tape)
         else:
-            trigger_stop(state, params, market, side, end if jump else price, trades)
+            trigger_stop(state, params, market, side, end if jump else price, tape)
         position = price
 
 
@@ -237,7 +234,7 @@ def is_untouched(
 
 @kernel
 def walk_bar(
-    state: State, params: StrategyParams, market: Market, bar: Bar, trades: Table[Trade]
+    state: State, params: StrategyParams, market: Market, bar: Bar, tape: Tape
 ) -> None:
     """Walk one bar from its open: to the nearer extreme by the path rule, the other, the close."""
     if is_untouched(state, params, market, bar.low, bar.high):
@@ -251,24 +248,24 @@ def walk_bar(
     start = bar.open
     for leg in range(3):
         end = first if leg == 0 else (second if leg == 1 else bar.close)
-        walk_leg(state, params, market, start, end, direction_of(start, end), False, trades)
+        walk_leg(state, params, market, start, end, direction_of(start, end), False, tape)
         start = end
 
 
 @kernel
 def walk_gap(
     state: State, params: StrategyParams, market: Market, start: float, end: float,
-    trades: Table[Trade],
+    tape: Tape,
 ) -> None:  # fmt: skip
     """Let the book meet a jump of the price from one close to the next open."""
     if start != end and not is_untouched(state, params, market, min(start, end), max(start, end)):
-        walk_leg(state, params, market, start, end, direction_of(start, end), True, trades)
+        walk_leg(state, params, market, start, end, direction_of(start, end), True, tape)
 
 
 @kernel
 def walk_detail(
     state: State, params: StrategyParams, market: Market, bars: Table[Bar], first: int, stop: int,
-    trades: Table[Trade],
+    tape: Tape,
 ) -> None:  # fmt: skip
     """Walk the sub-bars ``first`` to ``stop - 1`` of a bar, each by its own path.
 
@@ -280,6 +277,6 @@ def walk_detail(
         sub = bars[row]
         if sub.open != previous:
             heading = direction_of(previous, sub.open)
-            walk_leg(state, params, market, sub.open, sub.open, heading, False, trades)
-        walk_bar(state, params, market, sub, trades)
+            walk_leg(state, params, market, sub.open, sub.open, heading, False, tape)
+        walk_bar(state, params, market, sub, tape)
         previous = sub.close

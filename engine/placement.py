@@ -11,7 +11,7 @@ from core.params import StrategyParams
 from core.risk import value_at_risk
 from engine.generation import position_cap
 from engine.ledger import equity_at
-from engine.protection import stop_level
+from engine.protection import is_beyond_stop
 from engine.types import KELLY_MEMORY, LONG, MAX_FILLS, SHORT, PositionSide, State, sign_of
 
 
@@ -30,6 +30,8 @@ def is_var_blocked(state: State, params: StrategyParams) -> bool:
         return False
     price = state.now.price
     exposure = (state.sides[LONG].qty + state.sides[SHORT].qty) * price
+    if exposure == 0.0:
+        return False
     at_risk = value_at_risk(exposure, state.now.sigma, params.var_horizon_bars)
     return at_risk > params.max_drawdown_pct * equity_at(state, price)
 
@@ -101,7 +103,7 @@ def place_entries(
     position = state.sides[side]
     price, sign = state.now.price, sign_of(side)
     equity = equity_at(state, price)
-    cap = position_cap(state, params, side)
+    cap = position_cap(state, params, side, equity)
     capital_cap = params.max_capital_pct * equity * params.leverage
     share, scale = equity * params.order_pct * params.leverage, order_scale(state, params, side)
     used, count, rows = position.qty * price, position.n_busy, position.n_fills
@@ -120,10 +122,11 @@ def place_entries(
         if qty <= 0.0:
             continue
         notional = qty * level_price
-        beyond_stop = False
-        if params.stop2_enabled and qty_held > 0.0:
-            stop = stop_level(market, side, cost_held / qty_held, distance)
-            beyond_stop = stop > 0.0 and sign * level_price < sign * stop
+        beyond_stop = (
+            params.stop2_enabled
+            and qty_held > 0.0
+            and is_beyond_stop(market, side, level_price, qty_held, cost_held, distance)
+        )
         if rows >= MAX_FILLS:
             state.counters.capacity_reached += 1
         if (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from core.jit import kernel
 from core.market import Market, lots_down, tick_down, tick_up
 from core.params import StrategyParams
-from core.records import Table
 from core.risk import maintenance_margin, solve_liquidation_price
 from engine.ledger import equity_at, partial_close_qty, register_stop, worst_fill, write_trade
 from engine.types import (
@@ -15,16 +14,16 @@ from engine.types import (
     NO_DIRECTION,
     SHORT,
     STOP,
-    Exit,
     PositionSide,
     State,
-    Trade,
+    Tape,
+    add_exit,
     sign_of,
 )
 
 
 @kernel
-def switch_breaker(state: State, params: StrategyParams, trades: Table[Trade]) -> None:
+def switch_breaker(state: State, params: StrategyParams, tape: Tape) -> None:
     """Halt on a z-score under ``halt_z_threshold``, resume above ``resume_z_threshold``.
 
     Reads: now.z. Writes: halted, one record per halt.
@@ -38,7 +37,7 @@ def switch_breaker(state: State, params: StrategyParams, trades: Table[Trade]) -
         state.halted = True
         state.counters.halts += 1
         write_trade(
-            state, trades, CIRCUIT_BREAKER_HALT, NO_DIRECTION, -1, state.now.price, 0.0, 0.0, 0.0
+            state, tape, CIRCUIT_BREAKER_HALT, NO_DIRECTION, -1, state.now.price, 0.0, 0.0, 0.0
         )
 
 
@@ -49,8 +48,25 @@ def stop_unit(state: State, params: StrategyParams, position: PositionSide) -> f
     The larger of ATR and the exit spacing per ``grid_spacing_k``, so that in calm markets a stop
     does not lie inside its own grid.
     """
-    grid_unit = position.exit_pct * position.reference / params.grid_spacing_k
-    return params.atr_sl_mult * max(state.now.atr, grid_unit)
+    return params.atr_sl_mult * max(state.now.atr, position.stop_floor)
+
+
+@kernel
+def is_beyond_stop(
+    market: Market, side: int, price: float, qty: float, cost: float, distance: float
+) -> bool:
+    """Return whether ``price`` lies beyond the stop of a position of ``qty`` bought for ``cost``.
+
+    The stop is on the tick away from the price, so a price short of the exact distance is never
+    beyond it: that settles nearly all cases without a division.
+    """
+    if side == LONG:
+        if price * qty >= cost - distance * qty:
+            return False
+    elif price * qty <= cost + distance * qty:
+        return False
+    stop = stop_level(market, side, cost / qty, distance)
+    return stop > 0.0 and sign_of(side) * price < sign_of(side) * stop
 
 
 @kernel
@@ -63,18 +79,17 @@ def stop_level(market: Market, side: int, avg_entry: float, distance: float) -> 
 
 @kernel
 def stage1_exits(
-    state: State, params: StrategyParams, market: Market, exits: Table[Exit]
-) -> int:
-    """Write the exits of stage 1, judged on the last close; return their number.
+    state: State, params: StrategyParams, market: Market, tape: Tape
+) -> None:
+    """Decide the exits of stage 1, judged on the last close.
 
     Closes ``stop1_close_pct`` of a side, worst fills first; all of it where there is one fill or
     the rest would be under the minimum; once until the side is flat.
 
     Reads: now.prev_close, fills, generation. Writes: stage1_done, stop events.
     """
-    n = 0
     if state.halted or not params.stop1_enabled or equity_at(state, state.now.price) <= 0.0:
-        return n  # without equity the exchange liquidates, there is nothing to stop
+        return  # without equity the exchange liquidates, there is nothing to stop
     for side in (LONG, SHORT):
         position = state.sides[side]
         if position.n_fills == 0 or position.stage1_done:
@@ -85,15 +100,14 @@ def stage1_exits(
             continue
         position.stage1_done = True
         register_stop(state, params, side)
-        n = _write_partial_exits(state, params, market, side, exits, n)
-    return n
+        _split_stage1(state, params, market, side, tape)
 
 
 @kernel
-def _write_partial_exits(
-    state: State, params: StrategyParams, market: Market, side: int, exits: Table[Exit], n: int
-) -> int:
-    """Spread stage 1 over the fills of ``side``, worst first; return the new number of exits."""
+def _split_stage1(
+    state: State, params: StrategyParams, market: Market, side: int, tape: Tape
+) -> None:
+    """Spread stage 1 over the fills of ``side``, worst first."""
     position = state.sides[side]
     wanted = lots_down(market, params.stop1_close_pct * position.qty)
     rest = position.qty - wanted
@@ -107,12 +121,9 @@ def _write_partial_exits(
             break
         fill = position.fills[row]
         qty = partial_close_qty(market, fill.qty, min(fill.qty, wanted))
-        out = exits[n]
-        out.side, out.fill_id, out.qty, out.label = side, fill.fill_id, qty, STOP + side
-        n += 1
+        add_exit(tape, side, fill.fill_id, qty, STOP + side)
         wanted -= qty
         previous = row
-    return n
 
 
 @kernel
@@ -164,23 +175,12 @@ def liquidation_crossing(state: State, market: Market, start: float, end: float)
 
 
 @kernel
-def end_if_bankrupt(state: State) -> None:
-    """End the run where a jump left nothing and no position for the exchange to take over."""
-    if not has_position(state) and state.wallet <= 0.0:
-        state.ended = True
-
-
-@kernel
-def liquidation_exits(state: State, market: Market, exits: Table[Exit]) -> int:
-    """Write exits of everything if the margin does not suffice at the step's price (step 4)."""
-    if not has_position(state) or excess_margin(state, market, state.now.price) > 0.0:
-        return 0
-    n = 0
+def liquidation_exits(state: State, market: Market, tape: Tape) -> None:
+    """Decide to close everything if the margin does not suffice at the price (step 4)."""
+    if excess_margin(state, market, state.now.price) > 0.0:
+        return
     for side in (LONG, SHORT):
         position = state.sides[side]
         for row in range(position.n_fills):
             fill = position.fills[row]
-            out = exits[n]
-            out.side, out.fill_id, out.qty, out.label = side, fill.fill_id, fill.qty, LIQUIDATION
-            n += 1
-    return n
+            add_exit(tape, side, fill.fill_id, fill.qty, LIQUIDATION)

@@ -6,7 +6,6 @@ from typing import Final
 
 from core.jit import kernel
 from core.params import PruneRule, StrategyParams
-from core.records import Table
 from engine.ledger import equity_at, unrealized_at, worst_fill
 from engine.types import (
     LONG,
@@ -17,9 +16,9 @@ from engine.types import (
     PRUNE_OLDEST,
     PRUNE_VAR_WARNING,
     SHORT,
-    Exit,
-    PositionSide,
     State,
+    Tape,
+    add_exit,
     sign_of,
 )
 
@@ -110,21 +109,13 @@ def choose_prune(state: State, params: StrategyParams, side: int) -> tuple[int, 
 
 
 @kernel
-def write_exit(position: PositionSide, side: int, row: int, label: int, out: Exit) -> None:
-    """Decide to close the fill in ``row`` entirely."""
-    fill = position.fills[row]
-    out.side, out.fill_id, out.qty, out.label = side, fill.fill_id, fill.qty, label
-
-
-@kernel
-def prune_exits(state: State, params: StrategyParams, exits: Table[Exit]) -> int:
-    """Write at most one pruned fill per side; return the number of exits.
+def prune_exits(state: State, params: StrategyParams, tape: Tape) -> None:
+    """Decide at most one pruned fill per side.
 
     Reads: now, fills, spacing, realized_today. Writes: last_prune_bar.
     """
-    n = 0
     if state.halted or params.prune_enabled == 0:
-        return n
+        return
     for side in (LONG, SHORT):
         position = state.sides[side]
         rested = state.now.bar - position.last_prune_bar >= params.prune_cooldown_bars
@@ -133,29 +124,25 @@ def prune_exits(state: State, params: StrategyParams, exits: Table[Exit]) -> int
         row, label = choose_prune(state, params, side)
         if row >= 0:
             position.last_prune_bar = state.now.bar
-            write_exit(position, side, row, label, exits[n])
-            n += 1
-    return n
+            fill = position.fills[row]
+            add_exit(tape, side, fill.fill_id, fill.qty, label)
 
 
 @kernel
-def deleverage_exits(state: State, params: StrategyParams, exits: Table[Exit]) -> int:
-    """Write the worst fill of each losing side if the joint loss nears the drawdown budget."""
-    n = 0
+def deleverage_exits(state: State, params: StrategyParams, tape: Tape) -> None:
+    """Decide to close the worst fill of each losing side if the joint loss nears the budget."""
     if state.halted or not params.var_deleverage_enabled:
-        return n
+        return
     price = state.now.price
     unrealized = unrealized_at(state.sides[LONG], 1.0, price) + unrealized_at(
         state.sides[SHORT], -1.0, price
     )
     budget = params.var_deleverage_ratio * params.max_drawdown_pct * equity_at(state, price)
     if not -unrealized > budget:
-        return n
+        return
     for side in (LONG, SHORT):
         position = state.sides[side]
         sign = sign_of(side)
         if position.n_fills > 0 and unrealized_at(position, sign, price) < 0.0:
-            row = worst_fill(position, sign)
-            write_exit(position, side, row, PRUNE_VAR_WARNING, exits[n])
-            n += 1
-    return n
+            fill = position.fills[worst_fill(position, sign)]
+            add_exit(tape, side, fill.fill_id, fill.qty, PRUNE_VAR_WARNING)

@@ -16,7 +16,7 @@ from engine.matching import (
     walk_detail,
     walk_gap,
 )
-from engine.types import CLOSE_END, LONG, SHORT, Bar, Exit, State, Trade
+from engine.types import CLOSE_END, LONG, MAX_TRADES, SHORT, Bar, State, Tape
 
 
 class Funding:
@@ -45,17 +45,16 @@ def records_per_step(state: State, params: StrategyParams) -> int:
 
 @kernel
 def decide_step(
-    state: State, params: StrategyParams, market: Market, exits: Table[Exit],
-    trades: Table[Trade],
+    state: State, params: StrategyParams, market: Market, tape: Tape,
 ) -> None:  # fmt: skip
     """Do steps 2 to 8, with every exit and every stop already passed done at the step's price."""
     for phase in range(PROTECT_PHASES):
-        n = protect(state, params, market, phase, exits, trades)
-        execute_exits(state, params, market, exits, n, trades)
+        if protect(state, params, market, phase, tape) > 0:
+            execute_exits(state, params, market, tape)
         if state.ended:
             return
     arrange(state, params, market)
-    trigger_passed_stops(state, params, market, trades)
+    trigger_passed_stops(state, params, market, tape)
 
 
 @kernel
@@ -70,13 +69,12 @@ def log_bar(state: State, funding: float, close: float, row: BarLog) -> None:
 def run_bars(
     state: State, params: StrategyParams, market: Market, bars: Table[Bar],
     signals: Table[Signal], funding: Table[Funding], detail: Table[Bar],
-    detail_from: Table[int], first_bar: int, start: int, exits: Table[Exit],
-    trades: Table[Trade], log: Table[BarLog],
+    detail_from: Table[int], first_bar: int, start: int, tape: Tape, log: Table[BarLog],
 ) -> int:  # fmt: skip
     """Run steps from ``start`` on; return the index of the first step not done.
 
-    Stops early, between two steps, where ``trades`` could overflow: the caller empties or enlarges
-    it and calls again with the index returned.
+    Stops early, between two steps, where the tape could overflow: the caller takes its trades off
+    and calls again with the index returned.
 
     Args:
         state: as it stands before step ``start``.
@@ -89,12 +87,11 @@ def run_bars(
         detail_from: first sub-bar of each bar, shape (n_bars + 1,); no sub-bars: equal to the next.
         first_bar: no step before it acts.
         start: first step of this call.
-        exits: scratch.
-        trades: records are appended from ``state.n_trades`` on.
+        tape: trade records are appended.
         log: written, shape (n_bars,).
     """
     for i in range(start, len(bars)):
-        if state.n_trades + records_per_step(state, params) > len(trades):
+        if tape.n_trades + records_per_step(state, params) > MAX_TRADES:
             return i
         bar = bars[i]
         paid = 0.0
@@ -103,14 +100,14 @@ def run_bars(
             open_step(
                 state, i, bar.ts_ms, bar.open, bars[i - 1].close, signals[i - 1], funding[i].known
             )
-            walk_gap(state, params, market, bars[i - 1].close, bar.open, trades)
-            decide_step(state, params, market, exits, trades)
+            walk_gap(state, params, market, bars[i - 1].close, bar.open, tape)
+            decide_step(state, params, market, tape)
             if detail_from[i + 1] > detail_from[i]:
                 walk_detail(
-                    state, params, market, detail, detail_from[i], detail_from[i + 1], trades
+                    state, params, market, detail, detail_from[i], detail_from[i + 1], tape
                 )
             else:
-                walk_bar(state, params, market, bar, trades)
+                walk_bar(state, params, market, bar, tape)
             if params.funding_enabled and funding[i].due != 0.0:
                 paid = settle_funding(state, funding[i].due, bar.close)
         log_bar(state, paid, bar.close, log[i])
@@ -119,10 +116,10 @@ def run_bars(
 
 @kernel
 def close_at_end(
-    state: State, params: StrategyParams, market: Market, close: float, trades: Table[Trade],
+    state: State, params: StrategyParams, market: Market, close: float, tape: Tape,
     row: BarLog,
 ) -> None:  # fmt: skip
     """Close what is open like a market exit at the last ``close`` and log the account after it."""
-    close_side(state, params, market, LONG, close, CLOSE_END, trades)
-    close_side(state, params, market, SHORT, close, CLOSE_END, trades)
+    close_side(state, params, market, LONG, close, CLOSE_END, tape)
+    close_side(state, params, market, SHORT, close, CLOSE_END, tape)
     log_bar(state, row.funding, close, row)

@@ -14,20 +14,18 @@ from core.errors import DataError
 from core.funding import schedule_funding
 from core.market import MarketRules
 from core.params import StrategyParams
-from core.records import Table, dtype_of, freeze, load_jsonable, to_jsonable, zeros_table
+from core.records import dtype_of, freeze, load_jsonable, to_jsonable, zeros
 from core.signals import Signal, compute_signals
 from engine.book import OrderBook
 from engine.decision import PROTECT_PHASES, arrange, open_step, protect
 from engine.replay import BarLog, close_at_end, run_bars
 from engine.results import run_metrics, trade_dicts
 from engine.tables import bar_table, detail_rows, funding_rows, times_ms, within_bars
-from engine.types import MAX_EXITS, Bar, Exit, PositionTracker, State, Trade, new_state
+from engine.types import Bar, Exit, PositionTracker, State, Tape, new_state
 
 __all__ = ["PROTECT_PHASES", "GridStrategyV4", "arrange", "open_step", "protect", "read_config"]
 
 BAR_MS: Final = 900_000
-TRADE_ROWS: Final = 16_384
-"""First capacity of the trade table; it doubles when full."""
 
 
 def read_config(config: Mapping[str, Any] | StrategyParams | None) -> StrategyParams:
@@ -66,8 +64,7 @@ class GridStrategyV4:
     def reset(self) -> None:
         """Forget everything: a fresh wallet, no positions, no trades."""
         self.state: State = new_state(self.params.initial_capital)
-        self._trades: Any = zeros_table(Trade, TRADE_ROWS)
-        self._exits: Table[Exit] = zeros_table(Exit, MAX_EXITS)
+        self.tape: Tape = zeros(Tape)
 
     # --- over candles ---------------------------------------------------------------------------
 
@@ -117,39 +114,42 @@ class GridStrategyV4:
         sub_bars = within_bars(bars, bar_table(detail), bar_ms) if detail is not None else bars[:0]
         log = np.zeros(len(bars), dtype_of(BarLog))
         started = time.perf_counter()
-        self._replay(
+        trades = self._replay(
             bars, signals, funding_rows(schedule), sub_bars, detail_rows(bars, sub_bars, bar_ms),
             first_bar, log,
         )  # fmt: skip
         seconds = time.perf_counter() - started
-        return self._result(bars, signals, log, first_bar, seconds) | {
-            "funding_source": schedule.source
+        return self._result(bars, signals, log, trades, first_bar) | {
+            "funding_source": schedule.source,
+            "seconds": seconds,
+            "bars_per_second": len(bars) / seconds,
         }
 
     def _replay(
         self, bars: Any, signals: Any, funding: Any, detail: Any, detail_from: Any,
         first_bar: int, log: Any,
-    ) -> None:  # fmt: skip
-        """Run the compiled loop to the end, enlarging the trade table where it asks for it."""
-        done = 0
-        while True:
+    ) -> Any:  # fmt: skip
+        """Run the compiled loop to the end and return the trade table."""
+        done, parts, market = 0, [], self._rules()
+        while done < len(bars):
             done = run_bars(
-                self.state, self._params, self._market, bars, signals, funding, detail,
-                detail_from, first_bar, done, self._exits, self._trades, log,
+                self.state, self._params, market, bars, signals, funding, detail, detail_from,
+                first_bar, done, self.tape, log,
             )  # fmt: skip
-            if done == len(bars):
-                break
-            grown: Any = zeros_table(Trade, 2 * len(self._trades))
-            grown[: len(self._trades)] = self._trades
-            self._trades = grown
-        close_at_end(
-            self.state, self._params, self._market, bars[-1].close, self._trades, log[-1]
-        )
+            parts.append(self.take_trades())
+        close_at_end(self.state, self._params, market, bars[-1].close, self.tape, log[-1])
+        return np.concatenate([*parts, self.take_trades()])
+
+    def take_trades(self) -> npt.NDArray[Any]:
+        """Return the trade records on the tape as a table of ``Trade`` and empty it."""
+        table: Any = self.tape.trades
+        trades: npt.NDArray[Any] = table[: int(self.tape.n_trades)].copy()
+        self.tape.n_trades = 0
+        return trades
 
     def _result(
-        self, bars: Any, signals: Any, log: Any, first_bar: int, seconds: float
+        self, bars: Any, signals: Any, log: Any, trades: Any, first_bar: int
     ) -> dict[str, Any]:
-        trades = self._trades[: int(self.state.n_trades)].copy()
         acted = np.flatnonzero(signals["ready"][:-1]) + 1
         acted = acted[acted >= first_bar]
         first = int(acted[0]) if acted.size else len(bars)
@@ -163,8 +163,6 @@ class GridStrategyV4:
             "log": log,
             "trade_table": trades,
             "first_bar": first,
-            "seconds": seconds,
-            "bars_per_second": len(bars) / seconds if seconds > 0.0 else 0.0,
         }
 
     # --- one step at a time ---------------------------------------------------------------------
@@ -178,8 +176,8 @@ class GridStrategyV4:
 
     def protect(self, phase: int) -> list[Exit]:
         """Return the market exits of one phase, in order; see :func:`engine.decision.protect`."""
-        n = protect(self.state, self._params, self._rules(), phase, self._exits, self._trades)
-        return [self._exits[k] for k in range(n)]
+        n = protect(self.state, self._params, self._rules(), phase, self.tape)
+        return [self.tape.exits[k] for k in range(n)]
 
     def arrange(self) -> OrderBook:
         """Return the orders that should rest now; see :func:`engine.decision.arrange`."""
@@ -200,13 +198,12 @@ class GridStrategyV4:
         return dict(to_jsonable(self.state))
 
     def load_state_dict(self, data: Mapping[str, Any]) -> None:
-        """Restore ``state_dict`` output; records not yet taken from the trade table are lost.
+        """Restore ``state_dict`` output.
 
         Raises:
             ValueError: the fields or capacities differ from this version's.
         """
         load_jsonable(self.state, data)
-        self.state.n_trades = 0
 
     def _rules(self) -> Any:
         if self._market is None:

@@ -18,6 +18,8 @@ NO_DIRECTION: Final = -1
 MAX_FILLS: Final = 256
 """Open fills a side can hold; no entries are placed beyond it."""
 MAX_EXITS: Final = 2 * MAX_FILLS
+MAX_TRADES: Final = 16_384
+"""Trade records a tape holds; more than any one step can write."""
 KELLY_MEMORY: Final = 500
 """Closed fills remembered."""
 N_REGIMES: Final = 5
@@ -131,6 +133,7 @@ class PositionSide:
     entry_pct: float
     exit_pct: float
     spacing: float  # entry_pct * m, quote
+    stop_floor: float  # smallest unit of stop distances, quote
     traded: bool  # an entry or take-profit filled since
     cut: bool  # a stop, prune or liquidation closed something since
     # Resting orders, in the form matching reads.
@@ -202,9 +205,8 @@ class State:
     orders_gone: bool  # no orders for the rest of this bar
     wallet: float  # quote
     funding: float  # quote, sum received
-    day: int  # UTC day of the step
+    day_end_ms: int  # end of the step's UTC day
     next_fill_id: int
-    n_trades: int  # records in the trade table in use
     too_small: bool  # a whole fresh grid was under the exchange's minimum
     capital_needed: float  # quote, for one order of that grid
     cooldown_bar: int
@@ -221,6 +223,26 @@ class State:
     closed: Annotated[Table[ClosedFill], KELLY_MEMORY]
 
 
+class Tape:
+    """What a step hands out: market exits decided, trade records written.
+
+    A record rather than two arrays: passing an array from kernel to kernel counts references.
+    """
+
+    n_exits: int
+    exits: Annotated[Table[Exit], MAX_EXITS]
+    n_trades: int
+    trades: Annotated[Table[Trade], MAX_TRADES]
+
+
+@kernel
+def add_exit(tape: Tape, side: int, fill_id: int, qty: float, label: int) -> None:
+    """Decide to close ``qty`` (base) of a fill at market."""
+    out = tape.exits[tape.n_exits]
+    out.side, out.fill_id, out.qty, out.label = side, fill_id, qty, label
+    tape.n_exits += 1
+
+
 @kernel
 def sign_of(side: int) -> float:
     """Return +1 for LONG, -1 for SHORT."""
@@ -233,7 +255,6 @@ def new_state(initial_capital: float) -> State:
     state.wallet = initial_capital
     state.cooldown_bar = NEVER
     state.kelly_stale = True
-    state.day = -1
     for side in (LONG, SHORT):
         state.sides[side].last_prune_bar = NEVER
         state.sides[side].tp_stale = True

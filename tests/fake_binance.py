@@ -7,22 +7,28 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import ccxt  # type: ignore[import-untyped]  # no stubs
+import pandas as pd
 import requests
 from requests.adapters import BaseAdapter
 
+from backtest.data_fetcher import fetch_market
 from backtest.exchange_archive import ARCHIVE_URL, BinanceArchive
 from backtest.exchange_history import BinanceHistory
 from backtest.exchange_rest import BinanceRest
-from backtest.timeframes import HOUR_MS, parse_time, timeframe_ms
+from backtest.market_data import MarketData, candle_table
+from backtest.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, parse_time, timeframe_ms
 
 JAN = parse_time("2024-01-01", "JAN")
 FEB = parse_time("2024-02-01", "FEB")
 MAR = parse_time("2024-03-01", "MAR")
 BAR = timeframe_ms("15m")
+
+NOW = MAR + 9 * DAY_MS + 12 * HOUR_MS + 7 * MINUTE_MS
 
 Answer = Callable[[], tuple[int, str]]
 
@@ -33,6 +39,12 @@ def kline(open_ms: int) -> list[Any]:
     prices = [price, price + 1.5, price - 1.25, price + 0.5]
     texts = [f"{value:.2f}" for value in prices]
     return [open_ms, *texts, "12.500", open_ms + 899_999, "0", 5, "0", "0", "0"]
+
+
+def candles(start_ms: int, end_ms: int, step_ms: int = BAR) -> pd.DataFrame:
+    """Return the candles of ``[start_ms, end_ms)`` as the project should have them."""
+    rows = [kline(time)[:6] for time in range(start_ms, end_ms, step_ms)]
+    return candle_table([[row[0], *map(float, row[1:])] for row in rows])
 
 
 class FakeBinance(BaseAdapter):
@@ -49,7 +61,7 @@ class FakeBinance(BaseAdapter):
         files: the archive's content.
     """
 
-    def __init__(self, now_ms: int, since_ms: int = JAN - 40 * 24 * HOUR_MS) -> None:
+    def __init__(self, now_ms: int = NOW, since_ms: int = JAN - 40 * 24 * HOUR_MS) -> None:
         super().__init__()
         self.since_ms = since_ms
         self.now_ms = now_ms
@@ -74,6 +86,27 @@ class FakeBinance(BaseAdapter):
             return client
 
         return BinanceRest(connect, self.waits.append)
+
+    def fetch(
+        self,
+        cache_dir: Path,
+        start_ms: int = FEB,
+        end_ms: int = FEB + DAY_MS,
+        *,
+        coin: str = "BTC",
+        detail: str | None = None,
+    ) -> MarketData:
+        """Return what ``fetch_market`` makes of this exchange."""
+        return fetch_market(
+            coin,
+            start_ms,
+            end_ms,
+            timeframe="15m",
+            detail=detail,
+            cache_dir=cache_dir,
+            now_ms=self.now_ms,
+            history=self.history(),
+        )
 
     def asked(self, path: str) -> list[dict[str, str]]:
         """Return the parameters of all requests of one endpoint."""

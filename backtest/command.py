@@ -1,0 +1,184 @@
+"""What ``main.py`` does once its arguments are read: run, write files, print."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backtest.metrics import PORTFOLIO
+from backtest.report import print_report
+from backtest.result_files import (
+    check_writable,
+    portfolio_json,
+    summary_json,
+    trades_csv,
+    write_file,
+)
+from backtest.simulator import BacktestSimulator
+from core.errors import GridError, NetworkError
+from core.jit import is_compiled
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BacktestRequest:
+    """A backtest as asked for on the command line.
+
+    Attributes:
+        coins: in any spelling; None: from the settings.
+        start: UTC date or None: from the settings.
+        end: UTC date or None: from the settings.
+        params: strategy parameters that differ from ``STRATEGY_PARAMS``.
+        source: ``exchange``, ``demo`` or a folder.
+        detail: length of finer candles, or None.
+        jobs: coins at a time; None: one per processor.
+        plot: draw the charts.
+        output: folder of all files; None: the settings' folders.
+    """
+
+    coins: list[str] | None
+    start: str | None
+    end: str | None
+    params: Mapping[str, Any]
+    source: str | Path
+    detail: str | None
+    jobs: int | None
+    plot: bool
+    output: Path | None
+
+
+class ResultWriter:
+    """Writes the files of a result into the folders chosen."""
+
+    def __init__(self, files: Path, charts: Path | None) -> None:
+        """Make sure the folders can be written; ``charts`` is None where none are drawn.
+
+        Raises:
+            DataError: they cannot.
+        """
+        self.files, self.charts = files, charts
+        for folder in (files, charts):
+            if folder is not None:
+                check_writable(folder)
+
+    def write_coin(self, result: Result) -> list[Path]:
+        """Write a coin's trades, summary and charts and return their paths.
+
+        Raises:
+            DataError: the disk is full or read-only.
+        """
+        coin = result["coin"]
+        bodies = {
+            self.files / f"{coin}_trades.csv": trades_csv(result),
+            self.files / f"{coin}_summary.json": summary_json(result),
+        }
+        if self.charts is not None:
+            from backtest.charts import equity_figure, png, trades_figure  # noqa: PLC0415 (0.4 s)
+
+            equity = equity_figure(
+                coin, result["candles"]["timestamp"], result["equity_curve"],
+                result["params"]["initial_capital"],
+            )  # fmt: skip
+            bodies[self.charts / f"{coin}_equity.png"] = png(equity)
+            bodies[self.charts / f"{coin}_trades.png"] = png(trades_figure(result))
+        return _write_all(bodies)
+
+    def write_portfolio(self, portfolio: Result, results: Mapping[str, Result]) -> list[Path]:
+        """Write the portfolio's summary and chart and return their paths.
+
+        Raises:
+            DataError: the disk is full or read-only.
+        """
+        bodies = {self.files / "portfolio_summary.json": portfolio_json(portfolio, results)}
+        if self.charts is not None:
+            from backtest.charts import equity_figure, png  # noqa: PLC0415 (0.4 s)
+
+            equity = equity_figure(
+                "Portfolio of " + ", ".join(portfolio["coins"]), portfolio["timestamp"],
+                portfolio["equity_curve"], portfolio["initial_capital"],
+            )  # fmt: skip
+            bodies[self.charts / "portfolio_equity.png"] = png(equity)
+        return _write_all(bodies)
+
+
+def run_backtest(request: BacktestRequest) -> int:
+    """Run, write each coin's files as soon as it is done, print the report.
+
+    Returns:
+        The exit code: 0, or 2 if a coin failed (the others' files stay).
+
+    Raises:
+        GridError: nothing could be run.
+    """
+    logging.basicConfig(format="warning: %(message)s")
+    simulator = BacktestSimulator(
+        request.params, source=request.source, detail=request.detail
+    )
+    coins = simulator.coin_names(request.coins)
+    writer = _writer(simulator, request)
+    if not is_compiled():
+        _say("compiling the strategy: about half a minute, this first time only")
+    done: dict[str, Result] = {}
+    failed: dict[str, GridError] = {}
+    outcomes = simulator.iter_multi(coins, request.start, request.end, jobs=request.jobs)
+    for coin, outcome in outcomes:
+        if isinstance(outcome, GridError):
+            failed[coin] = outcome
+        else:
+            done[coin] = outcome
+            _say_written(coin, writer.write_coin(outcome))
+    results = {coin: done[coin] for coin in coins if coin in done}
+    if len(results) > 1 and not failed:
+        portfolio = simulator.portfolio(results)
+        _say_written("portfolio", writer.write_portfolio(portfolio, results))
+        results[PORTFOLIO] = portfolio
+    _report(results, failed)
+    return 2 if failed else 0
+
+
+def _report(results: Mapping[str, Result], failed: Mapping[str, GridError]) -> None:
+    if results:
+        print_report(results)
+    for result in results.values():
+        for notice in result.get("notices", ()):
+            _say(f"warning: {notice}")
+    for message in dict.fromkeys(_failure(coin, error) for coin, error in failed.items()):
+        _say(f"error: {message}")
+    if failed and results:
+        _say(f"no portfolio: {', '.join(failed)} failed; the files of the others are complete")
+
+
+def _failure(coin: str, error: GridError) -> str:
+    """Return what went wrong, naming the coin unless it concerns all of them."""
+    message = str(error)
+    return message if coin in message or isinstance(error, NetworkError) else f"{coin}: {message}"
+
+
+def _writer(simulator: BacktestSimulator, request: BacktestRequest) -> ResultWriter:
+    files = request.output or Path(simulator.settings["output_dir"])
+    charts = request.output or Path(simulator.settings["chart_dir"])
+    return ResultWriter(files, charts if request.plot else None)
+
+
+def _write_all(bodies: Mapping[Path, bytes]) -> list[Path]:
+    for path, body in bodies.items():
+        write_file(path, body)
+    return list(bodies)
+
+
+def _say_written(name: str, paths: list[Path]) -> None:
+    folders = dict.fromkeys(path.parent for path in paths)
+    parts = [
+        f"{', '.join(path.name for path in paths if path.parent == folder)} in {folder}"
+        for folder in folders
+    ]
+    _say(f"{name}: wrote {'; '.join(parts)}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,231 @@
+"""Backtest GridStrategyV4: ``python3 main.py --help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from backtest.parameter_table import text_table
+from config import BACKTEST_CONFIG, PRESETS, STRATEGY_PARAMS
+from core.errors import ConfigError, GridError
+from core.params import read_value, unknown_key
+
+if TYPE_CHECKING:
+    from backtest.command import BacktestRequest
+
+EXIT_FAILED: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+EXAMPLES: Final = """\
+examples:
+  python3 main.py --demo
+      a made-up market: needs no network and no files
+  python3 main.py --coins BTC ETH SOL --start 2024-01-01 --capital 10000
+      candles and funding rates of Binance USDT-M, kept in data/cache
+  python3 main.py --coins BTC --data my_candles --detail 1m
+      your own files: my_candles/BTCUSDT-15m.csv, BTCUSDT-1m.csv, BTCUSDT-funding.csv
+  python3 main.py --demo --preset documented --set grid_levels=8 --set kelly_enabled=false
+      other parameters; --list-params explains them all
+  python3 main.py --coins ETH --params best.json --key robust_params --no-plot
+      parameters from a JSON file
+  python3 main.py --coins BTC --params data/output/BTC_summary.json --key parameters
+      the same parameters as an earlier run
+
+Of the same parameter the later of these wins: config.py, --preset, --params, --set, then
+--capital, --leverage and --no-short.
+
+exit code: 0 all went well; 2 something was wrong (one line on standard error says what to do,
+the files of coins that went well are complete); 130 interrupted.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar; it says nothing about values, ``core.params`` does."""
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        description="Backtest the grid strategy on 15-minute candles of USDT perpetuals.",
+        epilog=EXAMPLES + "\n" + _parameter_names(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_run_options(parser.add_argument_group("what to run"))
+    _add_data_options(parser.add_argument_group("where candles come from"))
+    _add_parameter_options(parser.add_argument_group("strategy parameters"))
+    output = parser.add_argument_group("output")
+    output.add_argument("--no-plot", action="store_true", help="draw no charts")
+    output.add_argument(
+        "--output", type=Path, metavar="DIR",
+        help=f"folder of all files (default: {BACKTEST_CONFIG['output_dir']} and "
+        f"{BACKTEST_CONFIG['chart_dir']})",
+    )  # fmt: skip
+    return parser
+
+
+def _add_run_options(group: Any) -> None:
+    coins: Any = BACKTEST_CONFIG["coins"]
+    group.add_argument(
+        "--coins", nargs="+", metavar="COIN",
+        help=f"such as BTC or BTC/USDT: the USDT perpetual (default: {' '.join(coins)})",
+    )  # fmt: skip
+    group.add_argument(
+        "--start", metavar="DATE",
+        help=f"first bar traded, UTC, ISO (default: {BACKTEST_CONFIG['start']}); "
+        f"{BACKTEST_CONFIG['warmup_bars']:,} bars before it warm the indicators up",
+    )  # fmt: skip
+    group.add_argument(
+        "--end", metavar="DATE", help="where the bars end, UTC, ISO, exclusive (default: now)"
+    )
+    group.add_argument(
+        "--jobs", type=int, metavar="N", help="coins at a time (default: one per processor)"
+    )
+
+
+def _add_data_options(group: Any) -> None:
+    one_of = group.add_mutually_exclusive_group()
+    one_of.add_argument(
+        "--data", type=Path, metavar="DIR",
+        help="your own candle and funding files (CSV, Parquet, Feather) instead of the exchange",
+    )  # fmt: skip
+    one_of.add_argument(
+        "--demo", action="store_true", help="a made-up market: no network, no files"
+    )
+    group.add_argument(
+        "--detail", metavar="1m", help="walk these finer candles inside each 15-minute one"
+    )
+
+
+def _add_parameter_options(group: Any) -> None:
+    group.add_argument(
+        "--capital", metavar="USDT",
+        help=f"initial_capital, per coin (default: {STRATEGY_PARAMS['initial_capital']:g})",
+    )  # fmt: skip
+    group.add_argument(
+        "--leverage", metavar="X",
+        help=f"multiplies order sizes and caps (default: {STRATEGY_PARAMS['leverage']:g})",
+    )  # fmt: skip
+    group.add_argument("--no-short", action="store_true", help="trade the long grid only")
+    group.add_argument("--preset", metavar="NAME", help=f"one of: {', '.join(PRESETS)}")
+    group.add_argument("--params", type=Path, metavar="FILE", help="a JSON object of parameters")
+    group.add_argument("--key", metavar="KEY", help="the object inside FILE that holds them")
+    group.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="any strategy parameter; repeatable",
+    )  # fmt: skip
+    group.add_argument(
+        "--list-params", action="store_true",
+        help="print every parameter with default, range and meaning, and stop",
+    )  # fmt: skip
+
+
+def _parameter_names() -> str:
+    names = textwrap.fill(
+        " ".join(STRATEGY_PARAMS), width=96, initial_indent="  ", subsequent_indent="  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return f"parameters for --set (--list-params explains them):\n{names}"
+
+
+def chosen_params(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters the arguments change, the later source winning.
+
+    Raises:
+        ConfigError: a preset, file, key or value is unusable.
+    """
+    chosen: dict[str, Any] = {}
+    if args.preset is not None:
+        if args.preset not in PRESETS:
+            raise ConfigError(unknown_key(args.preset, PRESETS, "preset") + _among(PRESETS))
+        chosen |= PRESETS[args.preset]
+    if args.params is not None:
+        chosen |= read_params_file(args.params, args.key)
+    elif args.key is not None:
+        raise ConfigError(f"--key {args.key} needs --params FILE, the file to look in")
+    for item in args.set:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {item!r} must be KEY=VALUE, such as --set grid_levels=8")
+        chosen[key.strip()] = value.strip()
+    flags = {"initial_capital": args.capital, "leverage": args.leverage}
+    chosen |= {key: value for key, value in flags.items() if value is not None}
+    if args.no_short:
+        chosen["allow_short"] = False
+    return {key: read_value(key, value) for key, value in chosen.items()}
+
+
+def read_params_file(path: Path, key: str | None) -> dict[str, Any]:
+    """Return the JSON object in ``path``, or the one under its ``key``.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no such object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--params {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ConfigError(f"--params {path}: is not JSON: {error}") from None
+    if key is not None and isinstance(content, dict):
+        if key not in content:
+            unknown = unknown_key(key, content, "key")
+            raise ConfigError(f"--params {path}: {unknown}{_among(content)}")
+        content = content[key]
+    if not isinstance(content, dict):
+        where = f"under {key!r}" if key is not None else "at the top"
+        raise ConfigError(f"--params {path}: {where} must be an object of parameters")
+    nested = [name for name in content if isinstance(content[name], dict)]
+    if nested:
+        raise ConfigError(f"--params {path}: holds objects; choose with --key{_among(nested)}")
+    return content
+
+
+def _among(names: Iterable[str]) -> str:
+    return f" (there are: {', '.join(names)})"
+
+
+def _request(args: argparse.Namespace) -> BacktestRequest:
+    # Only now: importing numba and pandas takes longer than --help may.
+    from backtest.command import BacktestRequest  # noqa: PLC0415
+
+    return BacktestRequest(
+        coins=args.coins,
+        start=args.start,
+        end=args.end,
+        params=chosen_params(args),
+        source="demo" if args.demo else args.data or "exchange",
+        detail=args.detail,
+        jobs=args.jobs,
+        plot=not args.no_plot,
+        output=args.output,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    args = build_parser().parse_args(argv)
+    if args.list_params:
+        print(text_table())  # noqa: T201
+        return 0
+    try:
+        request = _request(args)
+        from backtest.command import run_backtest  # noqa: PLC0415 (as above)
+
+        return run_backtest(request)
+    except GridError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted; the files already written are complete", file=sys.stderr)  # noqa: T201
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    code = main()
+    if code == EXIT_INTERRUPTED:
+        sys.stdout.flush()
+        os._exit(code)  # not waiting for downloads in other threads
+    sys.exit(code)

@@ -1,0 +1,171 @@
+"""Past months from the exchange's archive, and REST where it has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import requests
+
+from backtest.data_fetcher import fetch_market
+from backtest.exchange_archive import BinanceArchive, https_get
+from backtest.timeframes import DAY_MS, HOUR_MS, MINUTE_MS
+from core.errors import DataError, NetworkError
+from tests.fake_binance import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles, kline
+
+
+@pytest.fixture
+def binance() -> FakeBinance:
+    return FakeBinance()
+
+
+HEADER = "open_time,open,high,low,close,volume,close_time,quote_volume,count,a,b,ignore"
+
+
+@pytest.mark.parametrize("header", ["", HEADER])
+def test_past_months_come_from_the_archive_and_the_tail_from_rest(
+    binance: FakeBinance, tmp_path: Path, header: str
+) -> None:
+    binance.publish_month(JAN, FEB, "2024-01", header)
+    binance.publish_month(FEB, MAR, "2024-02", header)
+    market = binance.fetch(tmp_path, JAN + 6 * HOUR_MS, MAR + DAY_MS)
+    pd.testing.assert_frame_equal(market.candles, candles(JAN + 6 * HOUR_MS, MAR + DAY_MS))
+    assert [int(query["startTime"]) for query in binance.asked("/klines")] == [MAR - BAR + 1]
+
+
+def test_microseconds_in_the_archive_are_understood(binance: FakeBinance) -> None:
+    rows = [kline(time) for time in range(JAN, FEB, BAR)]
+    binance.publish(
+        "monthly/klines/BTCUSDT/15m/BTCUSDT-15m-2024-01", [[r[0] * 1000, *r[1:]] for r in rows]
+    )
+    tables = BinanceArchive(binance.get).candles("BTCUSDT", "15m", JAN, FEB, now_ms=NOW)
+    pd.testing.assert_frame_equal(next(tables), candles(JAN, FEB))
+
+
+def test_a_month_the_archive_lacks_comes_from_rest(binance: FakeBinance, tmp_path: Path) -> None:
+    binance.publish_month(FEB, MAR, "2024-02")
+    market = binance.fetch(tmp_path, JAN, MAR)
+    pd.testing.assert_frame_equal(market.candles, candles(JAN, MAR))
+    starts = [int(query["startTime"]) for query in binance.asked("/klines")]
+    assert starts[0] == JAN
+    assert max(starts) < FEB
+
+
+def test_candles_missing_inside_an_archive_file_are_asked_of_rest(
+    binance: FakeBinance, tmp_path: Path
+) -> None:
+    binance.absent = set(range(JAN + 5 * DAY_MS, JAN + 6 * DAY_MS, BAR))
+    binance.publish_month(JAN, FEB, "2024-01")
+    binance.absent = set()
+    market = binance.fetch(tmp_path, JAN, FEB)
+    pd.testing.assert_frame_equal(market.candles, candles(JAN, FEB))
+
+
+def test_a_short_range_does_not_touch_the_archive(binance: FakeBinance, tmp_path: Path) -> None:
+    binance.fetch(tmp_path)
+    assert binance.gets == []
+
+
+def test_a_file_that_misses_its_checksum_is_fetched_once_more(binance: FakeBinance) -> None:
+    url = binance.publish_month(JAN, FEB, "2024-01")
+    whole = binance.files[url]
+    cut = [whole[:-10], whole]
+
+    def get(address: str) -> tuple[int, bytes]:
+        return (200, cut.pop(0)) if address == url else binance.get(address)
+
+    tables = BinanceArchive(get).candles("BTCUSDT", "15m", JAN, FEB, now_ms=NOW)
+    pd.testing.assert_frame_equal(next(tables), candles(JAN, FEB))
+
+
+def test_a_file_that_misses_its_checksum_twice_is_a_data_error(
+    binance: FakeBinance, tmp_path: Path
+) -> None:
+    url = binance.publish_month(JAN, FEB, "2024-01")
+    binance.files[url] = binance.files[url][:-10]
+    with pytest.raises(DataError, match=r"BTCUSDT-15m-2024-01\.zip: does not match its checksum"):
+        binance.fetch(tmp_path, JAN, FEB)
+    assert binance.gets.count(url) == 2
+
+
+def test_a_file_without_a_checksum_is_not_believed(binance: FakeBinance, tmp_path: Path) -> None:
+    url = binance.publish_month(JAN, FEB, "2024-01")
+    del binance.files[f"{url}.CHECKSUM"]
+    binance.fetch(tmp_path, JAN, FEB)
+    assert len(binance.asked("/klines")) == 3
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [["nonsense"]],
+        [kline(JAN), kline(JAN)],
+        [[JAN, "1", "0.5", "1", "1", "1"]],
+        [],
+    ],
+)
+def test_an_unusable_archive_file_is_replaced_by_rest(
+    binance: FakeBinance, tmp_path: Path, rows: list[list[object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    binance.publish("monthly/klines/BTCUSDT/15m/BTCUSDT-15m-2024-01", rows)
+    market = binance.fetch(tmp_path, JAN, FEB)
+    pd.testing.assert_frame_equal(market.candles, candles(JAN, FEB))
+    assert "BTCUSDT-15m-2024-01" in caplog.text
+
+
+def test_an_unreachable_archive_is_replaced_by_rest(
+    binance: FakeBinance, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def get(url: str) -> tuple[int, bytes]:
+        binance.gets.append(url)
+        raise NetworkError("no route")
+
+    history = binance.history()
+    history._archive = BinanceArchive(get)  # noqa: SLF001 - only this source is down
+    for coin in ("BTC", "ETH"):
+        market = fetch_market(
+            coin, JAN, FEB, timeframe="15m", cache_dir=tmp_path, now_ms=NOW, history=history
+        )
+        assert len(market.candles) == 31 * 96
+    assert len(binance.gets) == 1, "the second coin must not wait for it again"
+    assert "archive not used: no route" in caplog.text
+
+
+def test_the_running_month_uses_daily_files_for_1m_candles_only(binance: FakeBinance) -> None:
+    archive = BinanceArchive(binance.get)
+    assert list(archive.candles("BTCUSDT", "1m", MAR + HOUR_MS, NOW, now_ms=NOW)) == []
+    days = [url.rpartition("-1m-")[2] for url in binance.gets]
+    assert days == [f"2024-03-{day:02d}.zip" for day in range(1, 10)]
+    binance.gets.clear()
+    assert list(archive.candles("BTCUSDT", "15m", MAR, NOW, now_ms=NOW)) == []
+    assert binance.gets == []
+
+
+def test_a_daily_file_is_read(binance: FakeBinance) -> None:
+    rows = [kline(time) for time in range(MAR, MAR + DAY_MS, MINUTE_MS)]
+    binance.publish("daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-03-01", rows, HEADER)
+    tables = BinanceArchive(binance.get).candles("BTCUSDT", "1m", MAR, NOW, now_ms=NOW)
+    pd.testing.assert_frame_equal(next(tables), candles(MAR, MAR + DAY_MS, MINUTE_MS))
+
+
+def test_archived_funding_is_used_for_long_ranges() -> None:
+    binance = FakeBinance(since_ms=JAN - 800 * DAY_MS)
+    rows = [[time + 3, 8, "0.00025"] for time in range(JAN, FEB, 8 * HOUR_MS)]
+    header = "calc_time,funding_interval_hours,last_funding_rate"
+    binance.publish("monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2024-01", rows, header)
+    tables = list(binance.history().funding("BTC", JAN - 700 * DAY_MS, FEB + 1, now_ms=NOW))
+    rates = pd.concat(tables).sort_values("timestamp", ignore_index=True)
+    assert rates["timestamp"].tolist() == list(range(JAN - 700 * DAY_MS, FEB, 8 * HOUR_MS))
+    archived = rates["timestamp"] >= JAN
+    assert set(rates["rate"][archived]) == {0.00025}
+    assert set(rates["rate"][~archived]) == {0.0001}
+
+
+def test_an_archive_out_of_reach_is_a_network_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(_: requests.Session, url: str, **__: object) -> requests.Response:
+        raise requests.ConnectTimeout(url)
+
+    monkeypatch.setattr(requests.Session, "get", get)
+    with pytest.raises(NetworkError, match="cannot be reached"):
+        https_get("https://archive.example/file.zip")

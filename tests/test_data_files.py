@@ -1,0 +1,287 @@
+"""The candle and funding files a person brings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from backtest.candle_files import BRACKETS_FILE
+from backtest.data_fetcher import load_market
+from backtest.market_data import (
+    MarketData,
+    funding_table,
+)
+from backtest.timeframes import (
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    parse_time,
+)
+from core.errors import DataError
+from tests.test_market_data import BAR, START, make_candles
+
+REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "market"
+
+
+def load(folder: Path, coin: str = "BTC", detail: str | None = None) -> MarketData:
+    return load_market(coin, START, START + DAY_MS, data_dir=folder, timeframe="15m", detail=detail)
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_feather(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["BTCUSDT-perp-15m.parquet", "BTC_15m.csv", "BTC-USDT-15m.feather", "BTCUSDT.csv", "btc.csv",
+     "BTC_USDT_USDT-15m-futures.feather", "btcusdt_15M.CSV".lower(), "BTC.15m.parquet"],
+)  # fmt: skip
+def test_candle_files_are_found_under_all_usual_names(name: str, tmp_path: Path) -> None:
+    write(make_candles(), tmp_path / name)
+    market = load(tmp_path)
+    pd.testing.assert_frame_equal(market.candles, make_candles())
+    assert market.source == f"files in {tmp_path}"
+    assert market.funding.empty
+    assert market.detail is None
+    assert market.brackets is None
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "feather"])
+@pytest.mark.parametrize(
+    "name", ["BTCUSDT-funding", "BTC_funding", "BTC-USDT-fundingRate", "btc_funding_rate"]
+)
+def test_funding_files_are_found_under_all_usual_names(
+    name: str, suffix: str, tmp_path: Path
+) -> None:
+    write(make_candles(), tmp_path / "BTC.csv")
+    rates = funding_table([[START + 8 * HOUR_MS * i, 0.0001 * i] for i in range(4)])
+    write(rates, tmp_path / f"{name}.{suffix}")
+    pd.testing.assert_frame_equal(load(tmp_path).funding, rates)
+
+
+@pytest.mark.parametrize("column", ["rate", "fundingRate", "funding_rate", "last_funding_rate"])
+def test_funding_columns_have_several_names(column: str, tmp_path: Path) -> None:
+    write(make_candles(), tmp_path / "BTC.csv")
+    rates = pd.DataFrame({"calc_time": [START + 7], column: [0.0002]})
+    write(rates, tmp_path / "BTC-funding.csv")
+    pd.testing.assert_frame_equal(load(tmp_path).funding, funding_table([[START, 0.0002]]))
+
+
+def iso(candles: pd.DataFrame) -> pd.Series[Any]:
+    return pd.to_datetime(candles["timestamp"], unit="ms")
+
+
+TIME_COLUMNS: dict[str, Callable[[pd.DataFrame], Any]] = {
+    "ms": lambda f: f["timestamp"],
+    "seconds": lambda f: f["timestamp"] // 1_000,
+    "float seconds": lambda f: f["timestamp"] / 1_000,
+    "microseconds": lambda f: f["timestamp"] * 1_000,
+    "nanoseconds": lambda f: f["timestamp"] * 1_000_000,
+    "dates": iso,
+    "dates in s": lambda f: iso(f).astype("datetime64[s]"),
+    "dates in ns": lambda f: iso(f).astype("datetime64[ns]"),
+    "dates with zone": lambda f: iso(f).dt.tz_localize("UTC").dt.tz_convert("America/New_York"),
+    "text": lambda f: iso(f).dt.strftime("%Y-%m-%d %H:%M:%S"),
+    "text with T": lambda f: iso(f).dt.strftime("%Y-%m-%dT%H:%M"),
+    "text with zone": lambda f: iso(f).dt.strftime("%Y-%m-%d %H:%M:%S+00:00"),
+    "text with Z": lambda f: iso(f).dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "feather"])
+@pytest.mark.parametrize("kind", TIME_COLUMNS)
+@pytest.mark.parametrize("column", ["timestamp", "time"])
+def test_times_are_understood_in_every_form(
+    kind: str, suffix: str, column: str, tmp_path: Path
+) -> None:
+    candles = make_candles()
+    frame = candles.assign(timestamp=TIME_COLUMNS[kind](candles))
+    write(frame.rename(columns={"timestamp": column}), tmp_path / f"BTC.{suffix}")
+    pd.testing.assert_frame_equal(load(tmp_path).candles, candles)
+
+
+@pytest.mark.parametrize("name", ["Date", "datetime", "Open_Time", " time "])
+def test_the_time_column_and_capital_letters_may_vary(name: str, tmp_path: Path) -> None:
+    frame = make_candles().rename(columns=str.capitalize).rename(columns={"Timestamp": name})
+    write(frame.assign(Trades=5), tmp_path / "BTC.csv")
+    pd.testing.assert_frame_equal(load(tmp_path).candles, make_candles())
+
+
+@pytest.mark.parametrize("name", [None, "date", "anything"])
+def test_the_time_may_be_the_index_of_a_parquet_file(name: str | None, tmp_path: Path) -> None:
+    candles = make_candles()
+    indexed = candles.set_index(pd.DatetimeIndex(iso(candles), name=name))
+    indexed.drop(columns="timestamp").to_parquet(tmp_path / "BTC.parquet")
+    pd.testing.assert_frame_equal(load(tmp_path).candles, candles)
+
+
+def test_rates_may_stand_among_the_candles(tmp_path: Path) -> None:
+    rates = np.full(20, np.nan)
+    rates[[0, 8]] = [0.0001, -0.0002]
+    write(make_candles().assign(fundingRate=rates), tmp_path / "BTC.csv")
+    expected = funding_table([[START, 0.0001], [START + 8 * BAR, -0.0002]])
+    pd.testing.assert_frame_equal(load(tmp_path).funding, expected)
+    write(funding_table([[START, 0.5]]), tmp_path / "BTC-funding.csv")
+    assert load(tmp_path).funding["rate"].tolist() == [0.5], "a file of its own goes first"
+
+
+def test_rates_filled_into_every_bar_are_refused(tmp_path: Path) -> None:
+    write(make_candles().assign(fundingRate=0.0001), tmp_path / "BTC.csv")
+    with pytest.raises(DataError, match="at its settlement only"):
+        load(tmp_path)
+
+
+def test_detail_candles_are_loaded_when_asked_for(tmp_path: Path) -> None:
+    write(make_candles(), tmp_path / "BTC-15m.csv")
+    write(make_candles(300, MINUTE_MS), tmp_path / "BTCUSDT-perp-1m.parquet")
+    market = load(tmp_path, detail="1m")
+    assert market.detail is not None
+    pd.testing.assert_frame_equal(market.detail, make_candles(300, MINUTE_MS))
+    with pytest.raises(DataError, match="no 5m candles of BTC; found: BTC 15m, BTC 1m"):
+        load(tmp_path, detail="5m")
+
+
+def test_a_file_that_names_its_timeframe_goes_first(tmp_path: Path) -> None:
+    write(make_candles(50), tmp_path / "BTC.csv")
+    write(make_candles(30), tmp_path / "BTC-15m.csv")
+    assert len(load(tmp_path).candles) == 30
+
+
+def test_only_the_range_asked_for_is_returned(tmp_path: Path) -> None:
+    write(make_candles(500), tmp_path / "BTC.csv")
+    rates = funding_table([[START + 8 * HOUR_MS * i, 0.0001] for i in range(9)])
+    write(rates, tmp_path / "BTC-funding.csv")
+    first, last = START + 10 * BAR, START + DAY_MS
+    market = load_market("btc/usdt", first - 1, last + 1, data_dir=tmp_path, timeframe="15m")
+    assert market.candles["timestamp"].tolist() == list(range(first, last, BAR))
+    settled = [START + 8 * HOUR_MS, START + 16 * HOUR_MS, START + DAY_MS]
+    assert market.funding["timestamp"].tolist() == settled, "the last one meets the last bar"
+
+
+def test_a_range_without_candles_tells_what_there_is(tmp_path: Path) -> None:
+    write(make_candles(), tmp_path / "BTC.csv")
+    text = r"BTC\.csv: nothing from 2025-01-01 00:00 to .*; it holds 2024-01-01 00:00 to"
+    start = parse_time("2025-01-01", "start")
+    with pytest.raises(DataError, match=text):
+        load_market("BTC", start, start + DAY_MS, data_dir=tmp_path, timeframe="15m")
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data folder .*nowhere does not exist"):
+        load(tmp_path / "nowhere")
+
+
+def test_a_missing_coin_is_answered_with_those_found(tmp_path: Path) -> None:
+    write(make_candles(), tmp_path / "ETHUSDT-15m.csv")
+    write(make_candles(), tmp_path / "SOL.csv")
+    (tmp_path / "notes.txt").write_text("nothing")
+    (tmp_path / "BTC-15m-old.csv").write_text("not a candle file's name")
+    with pytest.raises(
+        DataError, match=r"no 15m candles of BTC; found: ETH 15m, SOL candles; name"
+    ):
+        load(tmp_path)
+
+
+def test_an_empty_folder_is_answered_with_the_names_to_use(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"found no candle files at all; name files like BTCUSDT-15m"
+    ):
+        load(tmp_path)
+
+
+def test_two_files_for_the_same_thing_are_refused(tmp_path: Path) -> None:
+    write(make_candles(), tmp_path / "BTC-15m.csv")
+    write(make_candles(), tmp_path / "BTCUSDT_15m.parquet")
+    with pytest.raises(DataError, match=r"several files hold BTC 15m: BTC-15m\.csv, BTCUSDT_15m"):
+        load(tmp_path)
+
+
+BAD_FILES = {
+    "empty": ("", "cannot be read"),
+    "no time": ("open,high,low,close,volume\n1,2,1,1,1\n", "has no time column; found: open, high"),
+    "twice": ("time,TIME,open\n1,2,3\n", "columns are named twice"),
+    "odd time": ("time,open,high,low,close,volume\nsoon,1,2,1,1,1\n", "row 0: time 'soon' must be"),
+    "no value": ("time,open\n1704067200000,1\n,2\n", "row 1: time 'nan' must be"),
+    "columns": ("time,open\n1704067200000,1\n", "missing columns: high, low, close, volume"),
+    "text": (
+        "time,open,high,low,close,volume\n1704067200,1,2,1,1,x\n",
+        r"row 0 \(2024-01-01 00:00 UTC\): volume is missing or not a number",
+    ),
+    "header only": ("time,open,high,low,close,volume\n", "has no rows"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_are_named_with_their_fault(name: str, tmp_path: Path) -> None:
+    text, message = BAD_FILES[name]
+    (tmp_path / "BTC.csv").write_text(text)
+    with pytest.raises(DataError, match=rf"^BTC\.csv: {message}"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "feather"])
+def test_a_damaged_binary_file_is_named(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"BTC.{suffix}").write_bytes(b"no such format")
+    with pytest.raises(DataError, match=rf"^BTC\.{suffix}: cannot be read"):
+        load(tmp_path)
+
+
+def test_a_funding_file_without_rates_is_refused(tmp_path: Path) -> None:
+    write(make_candles(), tmp_path / "BTC.csv")
+    (tmp_path / "BTC-funding.csv").write_text("time,value\n1704067200,1\n")
+    with pytest.raises(DataError, match=r"BTC-funding\.csv: has no column named rate or"):
+        load(tmp_path)
+    (tmp_path / "BTC-funding.csv").write_text("time,rate\n1704067200,\n")
+    with pytest.raises(DataError, match=r"BTC-funding\.csv: row 0 .*rate is missing"):
+        load(tmp_path)
+
+
+def bracket(floor: float, rate: float, amount: float) -> dict[str, float]:
+    return {"notionalFloor": floor, "maintMarginRatio": rate, "cum": amount}
+
+
+def test_brackets_beside_the_candles_are_read(tmp_path: Path) -> None:
+    write(make_candles(), tmp_path / "BTC.csv")
+    write(make_candles(), tmp_path / "ETH.csv")
+    rows = [bracket(300_000, 0.005, 300), bracket(0, 0.004, 0)]
+    text = json.dumps({"current": {"BTCUSDT": {"brackets": rows}}})
+    (tmp_path / BRACKETS_FILE).write_text(text)
+    assert load(tmp_path).brackets == ((0.0, 0.004, 0.0), (300_000.0, 0.005, 300.0))
+    assert load(tmp_path, "ETH").brackets is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", '{"current": {"BTCUSDT": {}}}',
+     '{"current": {"BTCUSDT": {"brackets": [{"notionalFloor": 0}]}}}'],
+)  # fmt: skip
+def test_unreadable_brackets_are_not_passed_over(text: str, tmp_path: Path) -> None:
+    write(make_candles(), tmp_path / "BTC.csv")
+    (tmp_path / BRACKETS_FILE).write_text(text)
+    with pytest.raises(DataError, match=rf"^{BRACKETS_FILE}: cannot be read"):
+        load(tmp_path)
+
+
+@pytest.mark.skipif(
+    not REAL_DATA.is_dir(), reason="recorded market data is not beside the checkout"
+)
+@pytest.mark.parametrize("coin", ["BTC", "ETH", "SOL"])
+def test_recorded_market_data_is_accepted_with_its_oddities(coin: str) -> None:
+    start, end = parse_time("2022-01-01", "start"), parse_time("2025-07-01", "end")
+    market = load_market(coin, start, end, data_dir=REAL_DATA, timeframe="15m")
+    assert len(market.candles) == 122_592
+    assert market.gaps == []
+    assert market.zero_volume_bars == 7
+    assert market.brackets is not None
+    assert market.brackets[0][0] == 0.0
