@@ -83,7 +83,7 @@ class SeriesCache:
 
         Args:
             start_ms: first instant wanted.
-            end_ms: end of what is wanted, not later than ``now_ms``.
+            end_ms: end of what is wanted, so chosen that its last candle is finished.
             download: where to get it.
             now_ms: the present.
             arrived: told the number of rows of each part.
@@ -223,7 +223,7 @@ def holes(times: npt.NDArray[np.int64], start_ms: int, end_ms: int, step_ms: int
 
 
 def _merged(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of all parts by time; of rows with the same time the last part's."""
+    """Return the rows of all parts by time; of rows with the same time the first part's."""
     rows = pd.concat(parts, ignore_index=True)
-    rows = rows.drop_duplicates("timestamp", keep="last")
+    rows = rows.drop_duplicates("timestamp")
     return rows.sort_values("timestamp", ignore_index=True)

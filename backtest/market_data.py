@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,9 +17,6 @@ from core.errors import DataError
 CANDLE_COLUMNS: Final = ("timestamp", "open", "high", "low", "close", "volume")
 FUNDING_COLUMNS: Final = ("timestamp", "rate")
 QUOTE: Final = "USDT"
-
-Progress = Callable[[int], object]
-"""Told the milliseconds of market time that have arrived since it was last called."""
 
 _CANDLE_RULES: Final = (
     ("low", "<=", "0", "low {low:g} must be above 0"),

@@ -46,17 +46,23 @@ def trend_spacing_factor(regime: int, efficiency_ratio: float, sign: float) -> f
 
 
 @kernel
-def move_off_round_number(level: float, centre: float, nudge: float) -> float:
+def decade_of(price: float, guess: float) -> float:
+    """Return ``10^floor(log10(price))``, searched from the power of ten ``guess``."""
+    decade = guess
+    while decade * 10.0 <= price:
+        decade *= 10.0
+    while decade > price:
+        decade /= 10.0
+    return decade
+
+
+@kernel
+def move_off_round_number(level: float, centre: float, nudge: float, decade: float) -> float:
     """Return ``level`` moved away from ``centre`` by ``nudge`` if it lies at a round number.
 
-    Round numbers are the multiples of ``10^floor(log10(level) - 1)``.
+    Round numbers are the multiples of ``decade / 10``, the decade being that of ``level``.
     """
-    magnitude = 1.0
-    while magnitude * 10.0 <= level:
-        magnitude *= 10.0
-    while magnitude > level:
-        magnitude /= 10.0
-    unit = magnitude / 10.0
+    unit = decade / 10.0
     nearest = math.floor(level / unit + 0.5) * unit
     if abs(level - nearest) > ROUND_NUMBER_BAND * level * (1.0 + 1e-12):
         return level
@@ -87,7 +93,7 @@ def fill_ladder(
         previous: the level before the nearest one; 0 if there is none.
         market: tick size.
     """
-    growth = 1.0
+    growth, decade = 1.0, decade_of(centre, 1.0)
     for k in range(1, count + 1):
         growth *= 1.0 + pct
         if mode == ARITHMETIC:
@@ -96,7 +102,8 @@ def fill_ladder(
         else:
             level = centre * growth if upward else centre / growth
         if level > 0.0 and nudge > 0.0:
-            level = move_off_round_number(level, centre, nudge)
+            decade = decade_of(level, decade)
+            level = move_off_round_number(level, centre, nudge, decade)
         if upward:
             level = tick_up(market, level)
             if previous > 0.0:

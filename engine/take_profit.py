@@ -113,7 +113,11 @@ def _place_ladder(
             bound = passive
         fill.tp_price = max(bound, passive) if side == LONG else min(bound, passive)
         fill.tp_qty, fill.tp_count = fill.qty, 0
-        position.tp_valid_low, position.tp_valid_high = FAR, -FAR  # depends on the price itself
+        if fill.tp_price == bound and sign * position.exits[size - 1] < sign * bound:
+            latest = sign * bound - market.tick_size  # up to here break-even is passive
+            position.tp_valid_high = min(position.tp_valid_high, latest)
+        else:
+            position.tp_valid_low = FAR  # depends on the price itself: never valid
         return
     fill.tp_price = position.exits[first]
     n_levels = 1

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import requests
 
-from backtest import data_fetcher
-from backtest.data_fetcher import fetch_data, fetch_market
 from backtest.exchange_rest import MARKETS_FILE, PAGE_ROWS, BinanceRest
 from backtest.timeframes import DAY_MS, HOUR_MS, MINUTE_MS
-from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError, NetworkError
 from tests.fake_binance import BAR, FEB, JAN, NOW, FakeBinance, candles, kline
 
@@ -32,9 +27,6 @@ def no_network() -> tuple[int, str]:
 
 def answering(status: int, body: str) -> Callable[[], tuple[int, str]]:
     return lambda: (status, body)
-
-
-# --- REST --------------------------------------------------------------------------------------
 
 
 def test_candles_come_as_the_exchange_has_them(binance: FakeBinance, tmp_path: Path) -> None:
@@ -243,62 +235,3 @@ def test_1m_detail_is_fetched_beside_the_candles(binance: FakeBinance, tmp_path:
     assert market.detail is not None
     pd.testing.assert_frame_equal(market.detail, candles(FEB, FEB + DAY_MS, MINUTE_MS))
     assert binance.fetch(tmp_path).detail is None
-
-
-# --- the public one-liner ----------------------------------------------------------------------
-
-
-def test_fetch_data_joins_rates_to_the_bar_they_settle_at(
-    binance: FakeBinance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(BACKTEST_CONFIG, "cache_dir", str(tmp_path))
-    monkeypatch.setattr(data_fetcher, "BinanceHistory", binance.history)
-    monkeypatch.setattr(data_fetcher, "_now_ms", lambda: NOW)
-    table = fetch_data("BTC/USDT", "15m", "2024-02-01", "2024-02-03")
-    names = ["timestamp", "open", "high", "low", "close", "volume", "fundingRate"]
-    assert list(table.columns) == names
-    assert len(table) == 192
-    settled = table.loc[table["fundingRate"].notna(), "timestamp"]
-    assert settled.tolist() == list(range(FEB, FEB + 2 * DAY_MS, 8 * HOUR_MS))
-    assert np.all(table["fundingRate"].dropna() == 0.0001)
-
-
-def test_fetch_data_ends_now_if_nothing_else_is_said(
-    binance: FakeBinance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(BACKTEST_CONFIG, "cache_dir", str(tmp_path))
-    monkeypatch.setattr(data_fetcher, "BinanceHistory", binance.history)
-    monkeypatch.setattr(data_fetcher, "_now_ms", lambda: NOW)
-    newest = int(fetch_data("BTCUSDT", start="2024-03-09")["timestamp"].iloc[-1])
-    assert newest == NOW - NOW % BAR - BAR
-
-
-def test_progress_is_shown_when_asked_for(
-    binance: FakeBinance,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(data_fetcher, "_BAR_DELAY_SECONDS", 0.0)
-    for progress, shown in ((True, True), (None, False), (False, False)):
-        fetch_market(
-            "BTC",
-            FEB,
-            FEB + DAY_MS,
-            timeframe="15m",
-            cache_dir=tmp_path / str(progress),
-            now_ms=NOW,
-            progress=progress,
-            history=binance.history(),
-        )
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert ("BTC" in captured.err) == shown
-
-
-def test_nothing_is_logged_when_all_goes_well(
-    binance: FakeBinance, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        binance.fetch(tmp_path)
-    assert caplog.text == ""
