@@ -9,15 +9,12 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from backtest.parameter_table import text_table
 from config import BACKTEST_CONFIG, PRESETS, STRATEGY_PARAMS
 from core.errors import ConfigError, GridError
 from core.params import read_value, unknown_key
-
-if TYPE_CHECKING:
-    from backtest.command import BacktestRequest
 
 EXIT_FAILED: Final = 2
 EXIT_INTERRUPTED: Final = 130
@@ -187,45 +184,47 @@ def _among(names: Iterable[str]) -> str:
     return f" (there are: {', '.join(names)})"
 
 
-def _request(args: argparse.Namespace) -> BacktestRequest:
+def _backtest(args: argparse.Namespace) -> int:
     # Only now: importing numba and pandas takes longer than --help may.
-    from backtest.command import BacktestRequest  # noqa: PLC0415
+    from backtest.command import BacktestRequest, run_backtest  # noqa: PLC0415
 
-    return BacktestRequest(
-        coins=args.coins,
-        start=args.start,
-        end=args.end,
-        params=chosen_params(args),
-        source="demo" if args.demo else args.data or "exchange",
-        detail=args.detail,
-        jobs=args.jobs,
-        plot=not args.no_plot,
-        output=args.output,
+    return run_backtest(
+        BacktestRequest(
+            coins=args.coins,
+            start=args.start,
+            end=args.end,
+            params=chosen_params(args),
+            source="demo" if args.demo else args.data or "exchange",
+            detail=args.detail,
+            jobs=args.jobs,
+            plot=not args.no_plot,
+            output=args.output,
+        )
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = build_parser().parse_args(argv)
-    if args.list_params:
-        print(text_table())  # noqa: T201
-        return 0
     try:
-        request = _request(args)
-        from backtest.command import run_backtest  # noqa: PLC0415 (as above)
-
-        return run_backtest(request)
+        if args.list_params:
+            print(text_table())  # noqa: T201
+        code = 0 if args.list_params else _backtest(args)
+        sys.stdout.flush()
     except GridError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted; the files already written are complete", file=sys.stderr)  # noqa: T201
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever reads the report, such as head, has seen enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
 
 
 if __name__ == "__main__":
-    code = main()
-    if code == EXIT_INTERRUPTED:
-        sys.stdout.flush()
-        os._exit(code)  # not waiting for downloads in other threads
-    sys.exit(code)
+    exit_code = main()
+    if exit_code == EXIT_INTERRUPTED:
+        os._exit(exit_code)  # not waiting for downloads in other threads
+    sys.exit(exit_code)

@@ -43,7 +43,7 @@ class Marker:
 
 MARKERS: Final = (
     Marker("open long", ("BUY_OPEN_LONG",), "^", "#2ca02c"),
-    Marker("close long", ("SELL_CLOSE_LONG",), "v", "#1f77b4"),
+    Marker("close long", ("SELL_CLOSE_LONG",), "v", "#1e5bd9"),
     Marker("open short", ("SELL_OPEN_SHORT",), "v", "#e31a1c"),
     Marker("close short", ("BUY_CLOSE_SHORT",), "^", "#ff9f1c"),
     Marker("prune", ("PRUNE_",), "x", "#7f7f7f"),
@@ -135,11 +135,10 @@ def thin(values: Floats, most: int = _MAX_POINTS) -> npt.NDArray[np.int64]:
     if n <= most:
         return np.arange(n)
     width = -(-2 * n // most)
-    starts = np.arange(0, n - width + 1, width)
-    table = values[: len(starts) * width].reshape(len(starts), width)
-    kept = (starts + table.argmin(axis=1), starts + table.argmax(axis=1))
-    tail = np.arange(len(starts) * width, n)
-    return np.unique(np.concatenate(([0, n - 1], *kept, tail))).astype(np.int64)
+    padded = np.pad(values, (0, -n % width), mode="edge").reshape(-1, width)
+    starts = np.arange(0, n, width)
+    kept = (starts + padded.argmin(axis=1), starts + padded.argmax(axis=1))
+    return np.unique(np.minimum(np.concatenate(([0, n - 1], *kept)), n - 1)).astype(np.int64)
 
 
 def _times(timestamps: Any) -> Times:

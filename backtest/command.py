@@ -116,16 +116,14 @@ def run_backtest(request: BacktestRequest) -> int:
         GridError: nothing could be run.
     """
     logging.basicConfig(format="warning: %(message)s")
-    simulator = BacktestSimulator(
-        request.params, source=request.source, detail=request.detail
-    )
+    simulator = BacktestSimulator(request.params, source=request.source, detail=request.detail)
     coins = simulator.coin_names(request.coins)
+    outcomes = simulator.iter_multi(coins, request.start, request.end, jobs=request.jobs)
     writer = _writer(simulator, request)
     if not is_compiled():
         _say("compiling the strategy: about half a minute, this first time only")
     done: dict[str, Result] = {}
     failed: dict[str, GridError] = {}
-    outcomes = simulator.iter_multi(coins, request.start, request.end, jobs=request.jobs)
     for coin, outcome in outcomes:
         if isinstance(outcome, GridError):
             failed[coin] = outcome

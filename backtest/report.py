@@ -20,6 +20,7 @@ _COLUMNS_PER_BLOCK: Final = 5
 _GAPS_LISTED: Final = 5
 _PRUNE_PREFIX: Final = "PRUNE_"
 _NOTHING: Final = "-"
+_MIDNIGHT: Final = " 00:00"
 
 
 def _percent(value: float) -> str:
@@ -116,14 +117,15 @@ def _line(label: str, cells: Sequence[str]) -> str:
 def heading(results: Mapping[str, Result]) -> str:
     """Return the line above the table: what was run, over which time, with how much."""
     coins = [result for name, result in results.items() if name != PORTFOLIO]
-    start = min(result["data"]["start"] for result in coins)
-    end = max(result["data"]["end"] for result in coins)
+    start = min(result["data"]["start"] for result in coins).removesuffix(_MIDNIGHT)
+    end = max(result["data"]["end"] for result in coins).removesuffix(_MIDNIGHT)
     capital = coins[0]["params"]["initial_capital"]
     each = " each" if len(coins) > 1 else ""
-    return (
+    text = (
         f"{', '.join(result['coin'] for result in coins)}: {start} to {end} UTC, "
         f"{coins[0]['data']['timeframe']} candles, {capital:,.0f} USDT{each}"
     )
+    return textwrap.fill(text, _WIDTH)
 
 
 def data_lines(result: Result) -> list[str]:

@@ -143,10 +143,15 @@ class BacktestSimulator:
         names, (start_ms, end_ms) = self.coin_names(coins), self._range(start, end)
         if jobs is not None and jobs < 1:
             raise ConfigError(f"jobs = {jobs} must be at least 1")
+        return self._outcomes(names, start_ms, end_ms, min(jobs or os.cpu_count() or 1, len(names)))
+
+    def _outcomes(
+        self, coins: Sequence[str], start_ms: int, end_ms: int, jobs: int
+    ) -> Iterator[tuple[str, dict[str, Any] | GridError]]:
         load_machine_code()
-        pool = ThreadPoolExecutor(min(jobs or os.cpu_count() or 1, len(names)))
+        pool = ThreadPoolExecutor(jobs)
         try:
-            pending = {pool.submit(self._run, coin, start_ms, end_ms): coin for coin in names}
+            pending = {pool.submit(self._run, coin, start_ms, end_ms): coin for coin in coins}
             for future in as_completed(pending):
                 try:
                     yield pending[future], future.result()

@@ -23,7 +23,7 @@ class LoadMarket(Protocol):
     """How market data is asked for."""
 
     def __call__(
-        self, coin: str, start_ms: int, end_ms: int, *, timeframe: str, detail: str | None
+        self, coin: str, start_ms: int, end_ms: int, /, *, timeframe: str, detail: str | None
     ) -> MarketData:
         """Return a coin's data of ``[start_ms, end_ms)``; raise GridError where there is none."""
         ...

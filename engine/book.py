@@ -17,7 +17,7 @@ def cancel_entries(position: PositionSide, params: StrategyParams) -> None:
     """Take all entry orders of a side off the book."""
     for k in range(params.grid_levels):
         position.levels[k].qty = 0.0
-    position.next_entry = 0.0
+    position.next_entry, position.resting_notional, position.settled = 0.0, 0.0, False
 
 
 @kernel

@@ -14,7 +14,7 @@ from core.market import Market
 from core.params import StrategyParams
 from core.signals import Signal
 from engine.book import cancel_entries, set_stop
-from engine.generation import renew_generations
+from engine.generation import renew_generation
 from engine.placement import entries_allowed, is_var_blocked, place_entries
 from engine.protection import (
     has_position,
@@ -112,12 +112,10 @@ def arrange(state: State, params: StrategyParams, market: Market) -> None:
             continue
         position = state.sides[side]
         allowed = entries_allowed(state, params, side)
-        fresh = renew_generations(state, params, market, side, allowed)
+        renew_generation(state, params, market, side, allowed)
         position.stop_distance = params.stop2_mult * stop_unit(state, params, position)
         if allowed and not blocked and not state.orders_gone:
-            committed = place_entries(
-                state, params, market, side, committed, position.stop_distance, fresh
-            )
+            committed = place_entries(state, params, market, side, committed)
         else:
             cancel_entries(position, params)
         place_take_profits(state, params, market, side)

@@ -93,7 +93,8 @@ def regenerate(
         position.centre = calculate_reservation_price(
             reference, sign_of(side) * used, params.gamma, state.now.sigma, params.as_time_horizon
         )
-    position.traded, position.cut, position.tp_stale = False, False, True
+    position.traded, position.cut = False, False
+    position.tp_stale, position.settled = True, False
     _lay_entries(params, market, position, side)
     _lay_exits(params, market, position, side)
 
@@ -161,10 +162,10 @@ def is_regeneration_due(
 
 
 @kernel
-def renew_generations(
+def renew_generation(
     state: State, params: StrategyParams, market: Market, side: int, allowed: bool
-) -> bool:
-    """Trail or regenerate ``side`` where a rule asks for it; return whether it is fresh."""
+) -> None:
+    """Trail or regenerate ``side`` where a rule asks for it."""
     position = state.sides[side]
     newly_allowed = allowed and not position.was_allowed
     position.was_allowed = allowed
@@ -173,10 +174,7 @@ def renew_generations(
         state.counters.trailing_shifts += 1
     if is_regeneration_due(state, params, side, newly_allowed):
         regenerate(state, params, market, side, state.now.price)
-        return True
-    if trailed > 0.0:
+    elif trailed > 0.0:
         regenerate(state, params, market, side, trailed)
-        return True
-    return False
 
 

@@ -70,7 +70,7 @@ def sum_fills(position: PositionSide, market: Market) -> None:
     position.qty = lots_nearest(market, qty)
     position.cost = cost
     position.avg_entry = cost / qty if qty > 0.0 else 0.0
-    position.tp_stale = True
+    position.tp_stale, position.settled = True, False
     if position.n_fills == 0:
         position.qty = 0.0
         position.stage1_done = False

@@ -83,71 +83,103 @@ def order_scale(state: State, params: StrategyParams, side: int) -> float:
 
 @kernel
 def place_entries(
-    state: State, params: StrategyParams, market: Market, side: int, committed: float,
-    distance: float, fresh: bool,
-) -> float:  # fmt: skip
-    """Decide the resting entries of ``side``, nearest first; return the capital then committed.
+    state: State, params: StrategyParams, market: Market, side: int, committed: float
+) -> float:
+    """Decide the resting entries of ``side``; return the capital then committed, quote.
 
-    The first level that fails a limit ends the side; a level whose order would be under the
-    exchange's minimum is passed over.
+    Where all armed levels rest and every limit still holds there is nothing to decide: the common
+    case, settled by three comparisons.
 
     Args:
-        state: reads now, position and levels; writes the levels' orders.
+        state: reads now and position; writes the levels' orders.
         params: limits.
         market: minimums.
         side: LONG or SHORT.
         committed: notional of both positions and of the entries placed before, quote.
-        distance: of the stage-2 stop from the average entry, quote.
-        fresh: whether the generation is of this step.
+    """
+    position = state.sides[side]
+    price = state.now.price
+    equity = equity_at(state, price)
+    room = min(
+        position_cap(state, params, side, equity) - position.qty * price,
+        params.max_capital_pct * equity * params.leverage - committed,
+    )
+    if not (
+        position.settled
+        and position.resting_notional <= room
+        and position.stop_distance >= position.stop_needed
+    ):
+        choose_levels(state, params, market, side, equity, room)
+    return committed + position.resting_notional
+
+
+@kernel
+def choose_levels(
+    state: State, params: StrategyParams, market: Market, side: int, equity: float, room: float
+) -> None:
+    """Choose the entries of ``side``, nearest first, within ``room`` (quote).
+
+    The first level that fails a limit ends the side; a level whose order would be under the
+    exchange's minimum is passed over.
     """
     position = state.sides[side]
     price, sign = state.now.price, sign_of(side)
-    equity = equity_at(state, price)
-    cap = position_cap(state, params, side, equity)
-    capital_cap = params.max_capital_pct * equity * params.leverage
     share, scale = equity * params.order_pct * params.leverage, order_scale(state, params, side)
-    used, count, rows = position.qty * price, position.n_busy, position.n_fills
+    slots = min(params.max_inventory_per_side - position.n_busy, MAX_FILLS - position.n_fills)
+    begin_orders(state, position)
     qty_held, cost_held = position.qty, position.cost
-    candidates, placed, ended = 0, 0, False
-    position.next_entry = 0.0
+    too_small, chosen = 0, params.grid_levels
     for k in range(params.grid_levels):
         level, level_price = position.levels[k], position.entries[k]
-        resting = level.qty > 0.0
-        open_to_place = level.armed and (resting or sign * level_price < sign * price)
-        if ended or not open_to_place:
+        if not level.armed:
             level.qty = 0.0
             continue
-        candidates += 1
-        qty = level.qty if resting else order_quantity(market, share, scale, level_price)
+        if level.qty == 0.0 and sign * level_price >= sign * price:
+            position.settled = False
+            continue
+        qty = level.qty if level.qty > 0.0 else order_quantity(market, share, scale, level_price)
         if qty <= 0.0:
+            position.settled = False
+            too_small += 1
             continue
         notional = qty * level_price
-        beyond_stop = (
-            params.stop2_enabled
-            and qty_held > 0.0
-            and is_beyond_stop(market, side, level_price, qty_held, cost_held, distance)
-        )
-        if rows >= MAX_FILLS:
-            state.counters.capacity_reached += 1
         if (
-            count >= params.max_inventory_per_side
-            or rows >= MAX_FILLS
-            or used + notional > cap
-            or beyond_stop
-            or committed + notional > capital_cap
-        ):
-            level.qty = 0.0
-            ended = True
-            continue
-        level.qty = qty
-        used, committed, count, rows = used + notional, committed + notional, count + 1, rows + 1
-        qty_held, cost_held = qty_held + qty, cost_held + notional
-        if placed == 0:
-            position.next_entry, position.next_entry_level = level_price, k
-        placed += 1
-    if fresh and candidates > 0 and placed == 0 and not ended:
+            slots <= 0
+            or position.resting_notional + notional > room
+            or is_beyond_stop(params, market, side, level_price, qty_held, cost_held,
+                              position.stop_distance)
+        ):  # fmt: skip
+            chosen = k
+            break
+        if qty_held > 0.0:
+            needed = sign * (cost_held / qty_held - level_price) + market.tick_size
+            position.stop_needed = max(position.stop_needed, needed)
+        add_order(position, k, qty)
+        slots, qty_held, cost_held = slots - 1, qty_held + qty, cost_held + notional
+    for k in range(chosen, params.grid_levels):
+        position.levels[k].qty = 0.0
+        position.settled = False
+    fresh = not position.traded and chosen == params.grid_levels
+    if fresh and too_small > 0 and position.resting_notional == 0.0:
         note_too_small(state, params, market, position)
-    return committed
+
+
+@kernel
+def begin_orders(state: State, position: PositionSide) -> None:
+    """Start a new choice of entry orders."""
+    position.settled, position.next_entry = True, 0.0
+    position.resting_notional, position.stop_needed = 0.0, 0.0
+    if position.n_fills >= MAX_FILLS:
+        state.counters.capacity_reached += 1
+
+
+@kernel
+def add_order(position: PositionSide, k: int, qty: float) -> None:
+    """Let ``qty`` rest at level ``k``, which is farther than the orders added before."""
+    position.levels[k].qty = qty
+    if position.next_entry == 0.0:
+        position.next_entry, position.next_entry_level = position.entries[k], k
+    position.resting_notional += qty * position.entries[k]
 
 
 @kernel

@@ -53,13 +53,16 @@ def stop_unit(state: State, params: StrategyParams, position: PositionSide) -> f
 
 @kernel
 def is_beyond_stop(
-    market: Market, side: int, price: float, qty: float, cost: float, distance: float
-) -> bool:
+    params: StrategyParams, market: Market, side: int, price: float, qty: float, cost: float,
+    distance: float,
+) -> bool:  # fmt: skip
     """Return whether ``price`` lies beyond the stop of a position of ``qty`` bought for ``cost``.
 
     The stop is on the tick away from the price, so a price short of the exact distance is never
     beyond it: that settles nearly all cases without a division.
     """
+    if qty <= 0.0 or not params.stop2_enabled:
+        return False
     if side == LONG:
         if price * qty >= cost - distance * qty:
             return False

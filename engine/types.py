@@ -139,6 +139,9 @@ class PositionSide:
     # Resting orders, in the form matching reads.
     next_entry: float  # quote, nearest resting entry, 0 = none
     next_entry_level: int
+    settled: bool  # every armed level rests
+    resting_notional: float  # quote, of the entry orders
+    stop_needed: float  # quote, smallest stop distance beyond which no entry lies
     next_tp: float  # quote, nearest take-profit, 0 = none
     stop_price: float  # quote, 0 = none
     stop_distance: float  # quote, of stage 2

