@@ -1,7 +1,9 @@
-"""Runs the compiled engine and the slow reference on the same input, and compares them."""
+"""Runs the compiled engine, a loop of single steps, and the slow reference on the same input."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from config import BACKTEST_CONFIG
 from core.funding import schedule_funding
 from core.market import MarketRules
-from core.signals import compute_signals
-from engine.strategy import GridStrategyV4
-from engine.tables import bar_table
+from core.params import StrategyParams
+from core.records import dtype_of, freeze, zeros
+from core.signals import SignalArray, compute_signals
+from engine.decision import PROTECT_PHASES, arrange, open_step, protect
+from engine.ledger import settle_funding
+from engine.matching import (
+    execute_exits,
+    trigger_passed_stops,
+    walk_bar,
+    walk_detail,
+    walk_gap,
+)
+from engine.replay import BarLog, close_at_end, log_bar, run_bars
+from engine.strategy import GridStrategyV4, read_config
+from engine.tables import bar_table, detail_rows, funding_rows, within_bars
+from engine.types import Tape, new_state
 from tests.reference.engine import ReferenceResult, run_reference
 
 MARKET_FOLDER = Path(__file__).resolve().parents[1].parent / "shared" / "market"
 BAR_MS = 900_000
+DAY_MS = 86_400_000
+SETTLEMENT_MS = 8 * 3_600_000
+COINS = ("BTC", "ETH", "SOL")
 SIGNAL_NAMES = ("er", "kama", "atr", "adx", "z", "sigma", "atr_mean", "volume_ratio", "regime",
                 "ready")  # fmt: skip
 
@@ -28,12 +47,144 @@ def real_candles(coin: str, start: str, n_bars: int) -> tuple[pd.DataFrame, pd.D
         pytest.skip("no real candles beside the checkout: ../shared/market is missing")
     candles = pd.read_parquet(MARKET_FOLDER / f"{coin}USDT-perp-15m.parquet")
     funding = pd.read_parquet(MARKET_FOLDER / f"{coin}USDT-funding.parquet")
-    first = int(np.searchsorted(candles["timestamp"], pd.Timestamp(start, tz="UTC").timestamp() * 1000))
+    start_ms = pd.Timestamp(start, tz="UTC").timestamp() * 1000
+    first = int(np.searchsorted(candles["timestamp"], start_ms))
     candles = candles.iloc[first : first + n_bars].reset_index(drop=True)
     inside = funding["timestamp"].between(
         candles["timestamp"].iloc[0] - 86_400_000, candles["timestamp"].iloc[-1] + BAR_MS
     )
     return candles, funding[inside].reset_index(drop=True)
+
+
+def real_detail(coin: str, candles: pd.DataFrame) -> pd.DataFrame:
+    """Return the recorded 1m candles of ``coin`` that lie within ``candles``."""
+    detail = pd.read_parquet(MARKET_FOLDER / f"{coin}USDT-perp-1m.parquet")
+    first, last = candles["timestamp"].iloc[0], candles["timestamp"].iloc[-1]
+    return detail[detail["timestamp"].between(first, last + BAR_MS - 1)].reset_index(drop=True)
+
+
+def coin_rules(coin: str) -> MarketRules:
+    """Return the configured rules of ``coin``."""
+    markets: Any = BACKTEST_CONFIG["markets"]
+    return MarketRules.from_dict(markets[coin])
+
+
+def signals_of(candles: pd.DataFrame, params: StrategyParams) -> SignalArray:
+    """Return the table of signals of ``candles``."""
+    c = candles
+    return compute_signals(c["timestamp"], c["high"], c["low"], c["close"], c["volume"], params)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything ``run_bars`` reads, as records and tables."""
+
+    config: Mapping[str, Any]
+    params: Any
+    market: Any
+    bars: Any
+    signals: Any
+    funding: Any
+    detail: Any
+    detail_from: Any
+
+
+def inputs_of(
+    candles: pd.DataFrame, config: Mapping[str, Any], rules: MarketRules,
+    funding: pd.DataFrame | None = None, detail: pd.DataFrame | None = None,
+) -> Inputs:  # fmt: skip
+    """Return the tables of a run; without ``funding`` the model's rates."""
+    params, bars = read_config(config), bar_table(candles)
+    times, rates = np.empty(0, np.int64), np.empty(0)
+    if funding is not None:
+        times, rates = np.array(funding["timestamp"]), np.array(funding["rate"], dtype=np.float64)
+    schedule = schedule_funding(bars["ts_ms"].copy(), bars["close"].copy(), times, rates)
+    sub_bars_table = bars[:0] if detail is None else within_bars(bars, bar_table(detail), BAR_MS)
+    return Inputs(
+        config=params.to_dict(), params=freeze(params),
+        market=rules.to_record(params.liquidation_fee), bars=bars,
+        signals=signals_of(candles, params),
+        funding=funding_rows(schedule), detail=sub_bars_table,
+        detail_from=detail_rows(bars, sub_bars_table, BAR_MS),
+    )  # fmt: skip
+
+
+class StepLoop:
+    """The backtest loop, over the step functions live trading uses or as the compiled whole."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+        self.state = new_state(float(inputs.config["initial_capital"]))
+        self.tape = zeros(Tape)
+        self.log = np.zeros(len(inputs.bars), dtype_of(BarLog))
+        self.taken: list[Any] = []
+
+    @property
+    def trades(self) -> Any:
+        """All trade records so far, as one table."""
+        table: Any = self.tape.trades
+        self.taken.append(table[: int(self.tape.n_trades)].copy())
+        self.tape.n_trades = 0
+        self.taken = [np.concatenate(self.taken)]
+        return self.taken[0]
+
+    def run_compiled(self, start: int, stop: int) -> None:
+        """Run the steps ``start`` to ``stop - 1`` in the compiled loop."""
+        x, done = self.inputs, start
+        while done < stop:
+            done = run_bars(
+                self.state, x.params, x.market, x.bars[:stop], x.signals, x.funding, x.detail,
+                x.detail_from, 0, done, self.tape, self.log[:stop],
+            )  # fmt: skip
+            assert self.trades is not None
+
+    def acts(self, i: int) -> bool:
+        """Return whether step ``i`` does anything but log equity."""
+        return i > 0 and bool(self.inputs.signals["ready"][i - 1]) and not bool(self.state.ended)
+
+    def decide(self, i: int) -> None:
+        """Do the steps 0 to 8 of bar ``i``, each by its own function."""
+        x, bar, tape, state = self.inputs, self.inputs.bars[i], self.tape, self.state
+        close = float(x.bars["close"][i - 1])
+        open_step(
+            state, i, int(bar.ts_ms), float(bar.open), close, x.signals[i - 1],
+            float(x.funding["known"][i]),
+        )  # fmt: skip
+        walk_gap(state, x.params, x.market, close, float(bar.open), tape)
+        for phase in range(PROTECT_PHASES):
+            if protect(state, x.params, x.market, phase, tape) > 0:
+                execute_exits(state, x.params, x.market, tape)
+            if state.ended:
+                return
+        arrange(state, x.params, x.market)
+        trigger_passed_stops(state, x.params, x.market, tape)
+
+    def match(self, i: int) -> float:
+        """Do the steps 9 and 10 of bar ``i``; return the funding received."""
+        x, due = self.inputs, float(self.inputs.funding["due"][i])
+        first, stop = int(x.detail_from[i]), int(x.detail_from[i + 1])
+        if stop > first:
+            walk_detail(self.state, x.params, x.market, x.detail, first, stop, self.tape)
+        else:
+            walk_bar(self.state, x.params, x.market, x.bars[i], self.tape)
+        if not x.config["funding_enabled"] or due == 0.0:
+            return 0.0
+        return float(settle_funding(self.state, due, float(x.bars["close"][i])))
+
+    def step(self, i: int) -> None:
+        """Do the whole step ``i``."""
+        paid = 0.0
+        if self.acts(i):
+            self.decide(i)
+            paid = self.match(i)
+        log_bar(self.state, paid, float(self.inputs.bars["close"][i]), self.log[i])
+
+    def close(self) -> None:
+        """Close what is open at the last close."""
+        x = self.inputs
+        close_at_end(
+            self.state, x.params, x.market, float(x.bars["close"][-1]), self.tape, self.log[-1]
+        )
 
 
 def plain_market(rules: MarketRules, liquidation_fee: float) -> dict[str, Any]:
@@ -54,10 +205,7 @@ def run_both(
 ) -> tuple[dict[str, Any], ReferenceResult]:  # fmt: skip
     """Return the engine's and the reference's result on the same candles and signals."""
     strategy = GridStrategyV4(config, rules)
-    signals = compute_signals(
-        candles["timestamp"], *(candles[c] for c in ("high", "low", "close", "volume")),
-        strategy.params,
-    )  # fmt: skip
+    signals = signals_of(candles, strategy.params)
     ours = strategy.run(
         candles, funding=funding, detail=detail, first_bar=first_bar, signals=signals
     )
@@ -73,13 +221,23 @@ def run_both(
 
 
 def settlements(candles: pd.DataFrame, funding: pd.DataFrame) -> list[tuple[int, float]]:
-    """Return real and modelled settlements, as the engine's schedule has merged them."""
-    times, rates = np.array(funding["timestamp"]), np.array(funding["rate"], dtype=np.float64)
-    schedule = schedule_funding(
-        np.array(candles["timestamp"]), np.array(candles["close"], dtype=np.float64), times, rates
-    )
-    assert schedule.n_synthetic == 0, "choose candles with real funding throughout"
-    return sorted((int(t) // 60_000 * 60_000, float(r)) for t, r in zip(times, rates, strict=True))
+    """Return the settlements a run reads: those on record, and modelled ones in their holes."""
+    start, end = int(candles["timestamp"].iloc[0]), int(candles["timestamp"].iloc[-1]) + BAR_MS
+    real = [
+        (int(t) // 60_000 * 60_000, float(r))
+        for t, r in zip(funding["timestamp"].tolist(), funding["rate"].tolist(), strict=True)
+    ]
+    inside = {t for t, _ in real if start <= t <= end}
+    bounds = sorted(inside | {start, end})
+    closes = list(zip(candles["timestamp"].tolist(), candles["close"].tolist(), strict=True))
+    for t in range((start // SETTLEMENT_MS + 1) * SETTLEMENT_MS, end + 1, SETTLEMENT_MS):
+        hole = min(b for b in bounds if b >= t) - max(b for b in bounds if b < t)
+        if t not in inside and (not inside or hole > DAY_MS):
+            known = [c for ts, c in closes if ts + BAR_MS <= t]
+            mean = sum(known[-96:]) / len(known[-96:])
+            rate = 0.0001 + 0.02 * (known[-1] / mean - 1.0)
+            real.append((t, min(0.0003, max(-0.0003, rate))))
+    return sorted(real)
 
 
 def sub_bars(
@@ -88,13 +246,14 @@ def sub_bars(
     """Return the sub-bars of each bar as (open, high, low, close)."""
     if detail is None:
         return None
-    starts = candles["timestamp"].tolist()
-    index = {t: i for i, t in enumerate(starts)}
+    bar_of = {t: i for i, t in enumerate(candles["timestamp"].tolist())}
     rows: dict[int, list[tuple[float, float, float, float]]] = {}
-    for row in detail.itertuples():
-        bar = index.get(int(row.timestamp) // BAR_MS * BAR_MS)
+    names = ("timestamp", "open", "high", "low", "close")
+    for ts_ms, *prices in zip(*(detail[name].tolist() for name in names), strict=True):
+        bar = bar_of.get(ts_ms // BAR_MS * BAR_MS)
         if bar is not None:
-            rows.setdefault(bar, []).append((row.open, row.high, row.low, row.close))
+            first, high, low, last = prices
+            rows.setdefault(bar, []).append((first, high, low, last))
     return rows
 
 
