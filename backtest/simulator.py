@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 
 from backtest.market_data import MarketData, normalize_coin
 from backtest.metrics import PORTFOLIO, combine_portfolio
@@ -23,6 +22,7 @@ from core.errors import ConfigError, DataError, GridError
 from core.jit import CODE_FINGERPRINT
 from core.market import MarketRules
 from core.params import StrategyParams, unknown_key
+from engine.compiling import load_machine_code
 from engine.strategy import GridStrategyV4, read_config
 
 MIN_CANDLES: Final = 100
@@ -216,16 +216,6 @@ class BacktestSimulator:
 
 
 @functools.cache
-def load_machine_code() -> None:
-    """Run over three bars, so that no result's time contains compiling or loading kernels."""
-    row = np.arange(3)
-    columns = {"timestamp": row * 900_000, "volume": row + 1.0}
-    prices = dict.fromkeys(("open", "high", "low", "close"), row + 100.0)
-    GridStrategyV4(STRATEGY_PARAMS, MarketRules.inferred(100.0)).run(
-        pd.DataFrame({**columns, **prices})
-    )
-
-
 def _split_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the complete settings, and the strategy parameters found among ``given``."""
     settings: dict[str, Any] = dict(BACKTEST_CONFIG)

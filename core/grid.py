@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from core.jit import kernel
 from core.market import Market, lots_down, lots_up, tick_down, tick_up
+from core.records import Table
 
 ARITHMETIC: Final = 1
 """``GridMode.ARITHMETIC`` as kernels compare it."""
@@ -70,15 +71,39 @@ def move_off_round_number(level: float, centre: float, nudge: float, decade: flo
 
 
 @kernel
+def exact_level(
+    centre: float, pct: float, k: int, growth: float, heading: float, mode: int
+) -> float:
+    """Return level ``k`` before rounding; ``growth`` is ``(1+pct)^k``, ``heading`` +1 or -1."""
+    if mode == ARITHMETIC:
+        return centre + heading * k * pct * centre
+    return centre * growth if heading > 0.0 else centre / growth
+
+
+@kernel
+def tick_beyond(market: Market, level: float, heading: float, previous: float) -> float:
+    """Return ``level`` on the tick in the direction of ``heading``, a tick beyond ``previous``."""
+    if heading > 0.0:
+        price = tick_up(market, level)
+        if previous > 0.0:
+            price = max(price, tick_up(market, previous + market.tick_size))
+        return price
+    price = tick_down(market, level)
+    if previous > 0.0:
+        price = min(price, tick_down(market, previous - market.tick_size))
+    return price
+
+
+@kernel
 def fill_ladder(
-    out: Floats, offset: int, stride: int, count: int, centre: float, pct: float, upward: bool,
-    mode: int, nudge: float, previous: float, market: Market,
+    out: Table[float], offset: int, stride: int, count: int, centre: float, pct: float,
+    heading: float, mode: int, nudge: float, previous: float, market: Market,
 ) -> None:  # fmt: skip
     """Write ``count`` levels on one side of ``centre`` into ``out``, nearest first.
 
     ``level_k = centre * (1+pct)^k`` (or ``centre + k*pct*centre``), moved off round numbers, put
     on the tick away from ``centre`` and kept at least one tick beyond the one before. A level that
-    would not be positive is 0.
+    would not be positive is 0, and so are those behind it.
 
     Args:
         out: prices; level ``k`` goes to ``out[offset + (k - 1) * stride]``.
@@ -87,7 +112,7 @@ def fill_ladder(
         count: number of levels.
         centre: quote.
         pct: distance between levels, relative.
-        upward: levels above the centre, else below.
+        heading: +1 for levels above the centre, -1 below.
         mode: ``GridMode``.
         nudge: relative move off round numbers, 0 turns it off.
         previous: the level before the nearest one; 0 if there is none.
@@ -96,24 +121,11 @@ def fill_ladder(
     growth, decade = 1.0, decade_of(centre, 1.0)
     for k in range(1, count + 1):
         growth *= 1.0 + pct
-        if mode == ARITHMETIC:
-            step = k * pct * centre
-            level = centre + step if upward else centre - step
-        else:
-            level = centre * growth if upward else centre / growth
+        level = exact_level(centre, pct, k, growth, heading, mode)
         if level > 0.0 and nudge > 0.0:
             decade = decade_of(level, decade)
             level = move_off_round_number(level, centre, nudge, decade)
-        if upward:
-            level = tick_up(market, level)
-            if previous > 0.0:
-                level = max(level, tick_up(market, previous + market.tick_size))
-        elif level > 0.0:
-            level = tick_down(market, level)
-            if previous > 0.0:
-                level = min(level, tick_down(market, previous - market.tick_size))
-        if not level > 0.0:
-            level = 0.0
+        level = max(0.0, tick_beyond(market, level, heading, previous))
         out[offset + (k - 1) * stride] = level
         previous = level
 

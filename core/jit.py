@@ -68,4 +68,4 @@ def kernel(function: F) -> F:
 
 def is_compiled() -> bool:
     """Return whether machine code of this source is on disk, so that starting is quick."""
-    return bool(numba.config.DISABLE_JIT) or any(CACHE_FOLDER.rglob("*run_bars*.nbi"))
+    return os.environ.get("NUMBA_DISABLE_JIT") == "1" or any(CACHE_FOLDER.rglob("*run_bars*.nbi"))

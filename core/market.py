@@ -61,7 +61,9 @@ class MarketRules:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"market rule {name} = {getattr(self, name)!r} must be >= 0")
         if not 1 <= len(self.brackets) <= MAX_BRACKETS:
-            raise ConfigError(f"{len(self.brackets)} margin brackets are outside [1, {MAX_BRACKETS}]")
+            raise ConfigError(
+                f"{len(self.brackets)} margin brackets are outside [1, {MAX_BRACKETS}]"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MarketRules:
@@ -83,12 +85,8 @@ class MarketRules:
     def inferred(cls, price: float) -> MarketRules:
         """Return generic rules for a market known only by a price: five digits of it."""
         decade = math.floor(math.log10(price))
-        return cls(
-            tick_size=10.0 ** (decade - 5),
-            step_size=10.0 ** (-decade + 1) if decade < 2 else 0.001,
-            min_qty=10.0 ** (-decade + 1) if decade < 2 else 0.001,
-            min_notional=5.0,
-        )
+        step = max(0.001, 10.0 ** (1 - decade))
+        return cls(tick_size=10.0 ** (decade - 5), step_size=step, min_qty=step, min_notional=5.0)
 
     def to_record(self, liquidation_fee: float) -> Market:
         """Return the kernel's view; ``liquidation_fee`` is used where these rules have none."""

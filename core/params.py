@@ -157,7 +157,7 @@ class StrategyParams:
     fee_maker: float = bounded(-0.01, 0.1, "of notional", "limit orders (negative: rebate)")
     fee_taker: float = bounded(-0.01, 0.1, "of notional", "market orders and stops")
     slippage: float = bounded(0.0, 0.5, "of price", "market orders and stops")
-    liquidation_fee: float = bounded(0.0, 0.5, "of notional", "where the market has none of its own")
+    liquidation_fee: float = bounded(0.0, 0.5, "of notional", "where the market has no own")
     fill_through_bps: float = bounded(0.0, 1000.0, "bps", "path must pass a limit by this")
     intrabar_path: IntrabarPath = meaning("auto, low_first or high_first")
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
+MIN_RETURNS: Final = 2
+"""A standard deviation needs as many."""
 BARS_PER_YEAR: Final = 96 * 365
 """15-minute bars; the market never closes."""
 
@@ -33,7 +35,7 @@ def drawdown_curve(equity: Floats, initial: float) -> Floats:
 
 def sharpe_ratio(returns: Floats, bars_per_year: float = BARS_PER_YEAR) -> float:
     """Return mean over sample standard deviation (ddof 1), annualised (Sharpe 1994)."""
-    if returns.size < 2:
+    if returns.size < MIN_RETURNS:
         return math.nan
     deviation = float(np.std(returns, ddof=1))
     return ratio(float(np.mean(returns)), deviation) * math.sqrt(bars_per_year)
@@ -41,7 +43,7 @@ def sharpe_ratio(returns: Floats, bars_per_year: float = BARS_PER_YEAR) -> float
 
 def sortino_ratio(returns: Floats, bars_per_year: float = BARS_PER_YEAR) -> float:
     """Return mean over the root mean square of negative returns over all bars, annualised."""
-    if returns.size < 2:
+    if returns.size < MIN_RETURNS:
         return math.nan
     downside = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)))
     return ratio(float(np.mean(returns)), downside) * math.sqrt(bars_per_year)

@@ -13,10 +13,17 @@ from engine.types import DIRECTION_NAMES, PositionSide, State
 
 
 @kernel
+def cancel_from(position: PositionSide, params: StrategyParams, first: int) -> None:
+    """Take the entry orders at level ``first`` and beyond off the book."""
+    for k in range(first, params.grid_levels):
+        position.levels[k].qty = 0.0
+        position.settled = False
+
+
+@kernel
 def cancel_entries(position: PositionSide, params: StrategyParams) -> None:
     """Take all entry orders of a side off the book."""
-    for k in range(params.grid_levels):
-        position.levels[k].qty = 0.0
+    cancel_from(position, params, 0)
     position.next_entry, position.resting_notional, position.settled = 0.0, 0.0, False
 
 

@@ -106,7 +106,7 @@ def _lay_entries(
     """Write the entry levels of a new generation."""
     count = params.grid_levels
     fill_ladder(
-        position.entries, 0, 1, count, position.centre, position.entry_pct, side != LONG,
+        position.entries, 0, 1, count, position.centre, position.entry_pct, -sign_of(side),
         params.grid_mode, params.round_number_nudge, 0.0, market,
     )  # fmt: skip
     for k in range(count):
@@ -124,10 +124,10 @@ def _lay_exits(params: StrategyParams, market: Market, position: PositionSide, s
     position.exits[count] = zero
     up = 1 if side == LONG else -1
     fill_ladder(
-        position.exits, count + up, up, count, centre, pct, True, mode, nudge, zero, market
+        position.exits, count + up, up, count, centre, pct, 1.0, mode, nudge, zero, market
     )
     fill_ladder(
-        position.exits, count - up, -up, count, centre, pct, False, mode, nudge, zero, market
+        position.exits, count - up, -up, count, centre, pct, -1.0, mode, nudge, zero, market
     )
 
 

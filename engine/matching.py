@@ -214,9 +214,7 @@ def walk_leg(
 
 
 @kernel
-def is_untouched(
-    state: State, params: StrategyParams, market: Market, low: float, high: float
-) -> bool:
+def is_untouched(state: State, market: Market, low: float, high: float) -> bool:
     """Return whether nothing can happen between ``low`` and ``high``: the common case."""
     if state.orders_gone:
         return True
@@ -237,7 +235,7 @@ def walk_bar(
     state: State, params: StrategyParams, market: Market, bar: Bar, tape: Tape
 ) -> None:
     """Walk one bar from its open: to the nearer extreme by the path rule, the other, the close."""
-    if is_untouched(state, params, market, bar.low, bar.high):
+    if is_untouched(state, market, bar.low, bar.high):
         return
     low_first = bar.close >= bar.open
     if params.intrabar_path == LOW_FIRST:
@@ -258,7 +256,7 @@ def walk_gap(
     tape: Tape,
 ) -> None:  # fmt: skip
     """Let the book meet a jump of the price from one close to the next open."""
-    if start != end and not is_untouched(state, params, market, min(start, end), max(start, end)):
+    if start != end and not is_untouched(state, market, min(start, end), max(start, end)):
         walk_leg(state, params, market, start, end, direction_of(start, end), True, tape)
 
 

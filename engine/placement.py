@@ -9,6 +9,7 @@ from core.kelly import kelly_scale
 from core.market import Market
 from core.params import StrategyParams
 from core.risk import value_at_risk
+from engine.book import cancel_from
 from engine.generation import position_cap
 from engine.ledger import equity_at
 from engine.protection import is_beyond_stop
@@ -117,10 +118,11 @@ def place_entries(
 def choose_levels(
     state: State, params: StrategyParams, market: Market, side: int, equity: float, room: float
 ) -> None:
-    """Choose the entries of ``side``, nearest first, within ``room`` (quote).
+    """Choose the entries of ``side`` out of its armed levels, nearest first.
 
-    The first level that fails a limit ends the side; a level whose order would be under the
-    exchange's minimum is passed over.
+    ``room`` is the notional (quote) that entry orders may have together. The first level that
+    fails a limit ends the side; a level whose order would be under the exchange's minimum is
+    passed over.
     """
     position = state.sides[side]
     price, sign = state.now.price, sign_of(side)
@@ -130,17 +132,14 @@ def choose_levels(
     qty_held, cost_held = position.qty, position.cost
     too_small, chosen = 0, params.grid_levels
     for k in range(params.grid_levels):
-        level, level_price = position.levels[k], position.entries[k]
-        if not level.armed:
-            level.qty = 0.0
+        level_price = position.entries[k]
+        if not position.levels[k].armed:
+            position.levels[k].qty = 0.0
             continue
-        if level.qty == 0.0 and sign * level_price >= sign * price:
-            position.settled = False
-            continue
-        qty = level.qty if level.qty > 0.0 else order_quantity(market, share, scale, level_price)
+        qty = owed_quantity(market, position, k, sign * (price - level_price), share, scale)
         if qty <= 0.0:
             position.settled = False
-            too_small += 1
+            too_small += 1 if qty == 0.0 else 0
             continue
         notional = qty * level_price
         if (
@@ -156,12 +155,27 @@ def choose_levels(
             position.stop_needed = max(position.stop_needed, needed)
         add_order(position, k, qty)
         slots, qty_held, cost_held = slots - 1, qty_held + qty, cost_held + notional
-    for k in range(chosen, params.grid_levels):
-        position.levels[k].qty = 0.0
-        position.settled = False
+    cancel_from(position, params, chosen)
     fresh = not position.traded and chosen == params.grid_levels
     if fresh and too_small > 0 and position.resting_notional == 0.0:
         note_too_small(state, params, market, position)
+
+
+@kernel
+def owed_quantity(
+    market: Market, position: PositionSide, k: int, distance: float, share: float, scale: float
+) -> float:
+    """Return the order quantity of level ``k``: its own while it rests, else a new one.
+
+    0 where the order would be too small, -1 where the level is not strictly passive
+    (``distance``, quote, not positive).
+    """
+    resting = position.levels[k].qty
+    if resting > 0.0:
+        return resting
+    if distance <= 0.0:
+        return -1.0
+    return order_quantity(market, share, scale, position.entries[k])
 
 
 @kernel

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 import config as settings
-from core.errors import DataError
+from core.errors import ConfigError, DataError
 from core.funding import schedule_funding
 from core.market import MarketRules
-from core.params import StrategyParams
+from core.params import StrategyParams, unknown_key
 from core.records import dtype_of, freeze, load_jsonable, to_jsonable, zeros
 from core.signals import Signal, compute_signals
 from engine.book import OrderBook
@@ -21,7 +21,7 @@ from engine.decision import PROTECT_PHASES, arrange, open_step, protect
 from engine.replay import BarLog, close_at_end, run_bars
 from engine.results import run_metrics, trade_dicts
 from engine.tables import bar_table, detail_rows, funding_rows, times_ms, within_bars
-from engine.types import Bar, Exit, PositionTracker, State, Tape, new_state
+from engine.types import Exit, PositionTracker, State, Tape, new_state
 
 __all__ = ["PROTECT_PHASES", "GridStrategyV4", "arrange", "open_step", "protect", "read_config"]
 
@@ -37,6 +37,18 @@ def read_config(config: Mapping[str, Any] | StrategyParams | None) -> StrategyPa
     if isinstance(config, StrategyParams):
         return config
     return StrategyParams.from_dict({**settings.STRATEGY_PARAMS, **(config or {})})
+
+
+def known_market(coin: str) -> MarketRules:
+    """Return the rules of ``coin`` in ``BACKTEST_CONFIG['markets']``.
+
+    Raises:
+        ConfigError: the coin is not named there.
+    """
+    markets: Any = settings.BACKTEST_CONFIG["markets"]
+    if coin not in markets:
+        raise ConfigError(unknown_key(coin, markets, "market"))
+    return MarketRules.from_dict(markets[coin])
 
 
 class GridStrategyV4:
@@ -55,9 +67,10 @@ class GridStrategyV4:
     ) -> None:
         self.params = read_config(config)
         if isinstance(market, str):
-            market = MarketRules.from_dict(settings.BACKTEST_CONFIG["markets"][market])
+            market = known_market(market)
         self.market = market
-        self._params = freeze(self.params)
+        self.frozen_params = freeze(self.params)
+        """The parameters as kernels read them."""
         self._market = market.to_record(self.params.liquidation_fee) if market else None
         self.reset()
 
@@ -65,6 +78,13 @@ class GridStrategyV4:
         """Forget everything: a fresh wallet, no positions, no trades."""
         self.state: State = new_state(self.params.initial_capital)
         self.tape: Tape = zeros(Tape)
+
+    @property
+    def rules(self) -> Any:
+        """The market rules as kernels read them."""
+        if self._market is None:
+            raise DataError("a step needs market rules: pass market= when creating the strategy")
+        return self._market
 
     # --- over candles ---------------------------------------------------------------------------
 
@@ -106,10 +126,10 @@ class GridStrategyV4:
             inferred = MarketRules.inferred(float(bars["close"][0]))
             self._market = inferred.to_record(self.params.liquidation_fee)
         if signals is None:
-            columns = ("high", "low", "close", "volume")
             signals = compute_signals(
-                bars["ts_ms"], *(df[name] for name in columns), self.params, bar_ms=bar_ms
-            )
+                bars["ts_ms"], df["high"], df["low"], df["close"], df["volume"], self.params,
+                bar_ms=bar_ms,
+            )  # fmt: skip
         schedule = _schedule(bars, df, funding, bar_ms)
         sub_bars = within_bars(bars, bar_table(detail), bar_ms) if detail is not None else bars[:0]
         log = np.zeros(len(bars), dtype_of(BarLog))
@@ -130,14 +150,14 @@ class GridStrategyV4:
         first_bar: int, log: Any,
     ) -> Any:  # fmt: skip
         """Run the compiled loop to the end and return the trade table."""
-        done, parts, market = 0, [], self._rules()
+        done, parts, market = 0, [], self.rules
         while done < len(bars):
             done = run_bars(
-                self.state, self._params, market, bars, signals, funding, detail, detail_from,
+                self.state, self.frozen_params, market, bars, signals, funding, detail, detail_from,
                 first_bar, done, self.tape, log,
             )  # fmt: skip
             parts.append(self.take_trades())
-        close_at_end(self.state, self._params, market, bars[-1].close, self.tape, log[-1])
+        close_at_end(self.state, self.frozen_params, market, bars[-1].close, self.tape, log[-1])
         return np.concatenate([*parts, self.take_trades()])
 
     def take_trades(self) -> npt.NDArray[Any]:
@@ -176,12 +196,12 @@ class GridStrategyV4:
 
     def protect(self, phase: int) -> list[Exit]:
         """Return the market exits of one phase, in order; see :func:`engine.decision.protect`."""
-        n = protect(self.state, self._params, self._rules(), phase, self.tape)
+        n = protect(self.state, self.frozen_params, self.rules, phase, self.tape)
         return [self.tape.exits[k] for k in range(n)]
 
     def arrange(self) -> OrderBook:
         """Return the orders that should rest now; see :func:`engine.decision.arrange`."""
-        arrange(self.state, self._params, self._rules())
+        arrange(self.state, self.frozen_params, self.rules)
         return self.book
 
     @property
@@ -205,10 +225,6 @@ class GridStrategyV4:
         """
         load_jsonable(self.state, data)
 
-    def _rules(self) -> Any:
-        if self._market is None:
-            raise DataError("a step needs market rules: pass market= when creating the strategy")
-        return self._market
 
 
 def _schedule(bars: Any, df: Any, funding: Any, bar_ms: int) -> Any:
@@ -224,5 +240,3 @@ def _schedule(bars: Any, df: Any, funding: Any, bar_ms: int) -> Any:
         np.array(bars["ts_ms"]), np.array(bars["close"]), times, rates, bar_ms
     )
 
-
-BAR_DTYPE: Final = dtype_of(Bar)

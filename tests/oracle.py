@@ -13,6 +13,7 @@ import pytest
 
 from config import BACKTEST_CONFIG
 from core.funding import schedule_funding
+from core.kama import REGIME_NAMES
 from core.market import MarketRules
 from core.params import StrategyParams
 from core.records import dtype_of, freeze, zeros
@@ -262,7 +263,8 @@ def first_difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -
     for k, (a, b) in enumerate(zip(ours, theirs, strict=False)):
         same = (
             a["bar"] == b["bar"] and a["label"] == b["label"] and a["fill_id"] == b["fill_id"]
-            and a["direction"] == b["direction"]
+            and a["direction"] == b["direction"] and a["timestamp"] == b["ts_ms"]
+            and a["regime"] == REGIME_NAMES[b["regime"]]
             and all(
                 abs(a[key] - b[key]) <= 1e-9 * max(1.0, abs(b[key]))
                 for key in ("price", "qty", "pnl", "fee")

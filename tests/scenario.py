@@ -44,7 +44,9 @@ def flat(price: float) -> Ohlc:
     return (price,) * 4
 
 
-def candle_frame(rows: Sequence[Ohlc], start_ms: int = START, step_ms: int = BAR_MS) -> pd.DataFrame:
+def candle_frame(
+    rows: Sequence[Ohlc], start_ms: int = START, step_ms: int = BAR_MS
+) -> pd.DataFrame:
     """Return ``rows`` as candles from ``start_ms`` on."""
     columns = np.array(rows, dtype=np.float64).reshape(-1, 4)
     frame = pd.DataFrame(columns, columns=["open", "high", "low", "close"])
@@ -69,7 +71,7 @@ def settlement_frame(n_bars: int, rates: Mapping[int, float], start_ms: int) -> 
 
     The zeros keep the funding model out of stretches without a settlement.
     """
-    merged = {k: 0.0 for k in range(0, n_bars + BARS_PER_DAY, BARS_PER_DAY)} | dict(rates)
+    merged = dict.fromkeys(range(0, n_bars + BARS_PER_DAY, BARS_PER_DAY), 0.0) | dict(rates)
     times = [start_ms + k * BAR_MS for k in sorted(merged)]
     return pd.DataFrame({"timestamp": times, "rate": [merged[k] for k in sorted(merged)]})
 

@@ -67,7 +67,7 @@ class FundingCalendar:
         return rates
 
 
-def run_reference(  # noqa: PLR0917 - the oracle's agreed call form
+def run_reference(
     bars: Sequence[Bar], signals: Sequence[Mapping[str, Any]], params: Mapping[str, Any],
     market: Mapping[str, Any], first_bar: int = 0, funding: Sequence[tuple[int, float]] = (),
     detail: Mapping[int, Sequence[Candle]] | None = None, *, keep_trace: bool = False,
