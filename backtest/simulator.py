@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -215,7 +214,6 @@ class BacktestSimulator:
         }
 
 
-@functools.cache
 def _split_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the complete settings, and the strategy parameters found among ``given``."""
     settings: dict[str, Any] = dict(BACKTEST_CONFIG)

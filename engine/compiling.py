@@ -7,6 +7,7 @@ process compiles one of them into the common cache on disk.
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -29,6 +30,7 @@ _PRICE: Final = 100.0
 _N_BARS: Final = 3
 
 
+@functools.cache
 def load_machine_code() -> None:
     """Run the compiled loop over three flat bars, compiling first where there is no machine code.
 

@@ -49,6 +49,8 @@ def candle_frame(
 ) -> pd.DataFrame:
     """Return ``rows`` as candles from ``start_ms`` on."""
     columns = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    assert np.all(columns[:, 1] >= columns.max(axis=1)), "a high lies under its bar"
+    assert np.all(columns[:, 2] <= columns.min(axis=1)), "a low lies above its bar"
     frame = pd.DataFrame(columns, columns=["open", "high", "low", "close"])
     frame.insert(0, "timestamp", start_ms + step_ms * np.arange(len(frame)))
     return frame.assign(volume=1.0)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.scenario import BUYS_990, LONG, SHORT, Changes, Ohlc, Scenario, flat, play
+from tests.reference.scenarios import Ohlc
+from tests.scenario import BUYS_990, LONG, SHORT, Changes, Scenario, flat, play
 
 
 def identity_error(scene: Scenario) -> float:
