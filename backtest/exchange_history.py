@@ -11,7 +11,7 @@ import pandas as pd
 
 from backtest.candle_cache import Ranges, holes
 from backtest.exchange_archive import BinanceArchive
-from backtest.exchange_rest import PAGE_ROWS, BinanceRest
+from backtest.exchange_rest import BinanceRest
 from backtest.market_data import QUOTE
 from backtest.timeframes import HOUR_MS, timeframe_ms
 from core.errors import NetworkError
@@ -20,7 +20,8 @@ FUNDING_STEP_MS: Final = 8 * HOUR_MS
 """Longest regular distance of settlements."""
 
 _log: Final = logging.getLogger(__name__)
-_SHORT_PAGES: Final = 2
+_SHORT_ROWS: Final = 2_000
+"""Up to so many candles the REST interface is quicker than the archive."""
 
 
 class BinanceHistory:
@@ -62,7 +63,7 @@ class BinanceHistory:
     ) -> Generator[pd.DataFrame, None, Ranges]:
         """Yield the archive's part of a long range and return the ranges it leaves open."""
         times = [np.empty(0, np.int64)]
-        if self._archive_works and end_ms - start_ms > _SHORT_PAGES * PAGE_ROWS * step_ms:
+        if self._archive_works and end_ms - start_ms > _SHORT_ROWS * step_ms:
             try:
                 for table in tables:
                     times.append(table["timestamp"].to_numpy())

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import requests
 
-from backtest.exchange_rest import MARKETS_FILE, PAGE_ROWS, BinanceRest
+from backtest.exchange_rest import MARKETS_FILE, CANDLE_ROWS, BinanceRest
 from backtest.timeframes import DAY_MS, HOUR_MS, MINUTE_MS
 from core.errors import ConfigError, DataError, NetworkError
 from tests.fake_binance import BAR, FEB, JAN, NOW, FakeBinance, candles, kline
@@ -42,7 +42,7 @@ def test_a_range_longer_than_a_page_is_paged_without_loss_or_repetition(
     market = binance.fetch(tmp_path, FEB, FEB + 20 * DAY_MS)
     pd.testing.assert_frame_equal(market.candles, candles(FEB, FEB + 20 * DAY_MS))
     pages = binance.asked("/klines")
-    assert {page["limit"] for page in pages} == {str(PAGE_ROWS)}
+    assert {page["limit"] for page in pages} == {str(CANDLE_ROWS)}
     assert len(pages) == 2
 
 

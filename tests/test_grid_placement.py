@@ -97,7 +97,7 @@ def test_levels_at_round_numbers_move_away_from_the_centre_and_level_0_does_not(
     ],
 )
 def test_the_band_of_a_round_number_is_a_thousandth_of_the_level_inclusive(
-    level: float, moved: bool  # noqa: FBT001
+    level: float, moved: bool
 ) -> None:
     below = move_off_round_number(level, 1000.0, 0.0015, 100.0)
     above = move_off_round_number(level, 900.0, 0.0015, 100.0)

@@ -33,7 +33,7 @@ def test_liquidation_happens_where_equity_meets_maintenance() -> None:
     wallet = scene.result["log"]["wallet"]
     assert wallet[2] == pytest.approx(0.005 * 101.010 * price, rel=1e-9)  # as much was left
     assert scene.metrics["liquidations"] == 1
-    assert len(scene.entries(3)) == 1
+    assert scene.entry_prices(3) == [841.5]  # of a new grid, at 850
 
 
 def test_a_hedged_account_is_liquidated_on_both_legs_at_one_price() -> None:
