@@ -131,6 +131,7 @@ class StepLoop:
 
     def run_compiled(self, start: int, stop: int) -> None:
         """Run the steps ``start`` to ``stop - 1`` in the compiled loop."""
+        assert stop <= len(self.inputs.bars)
         x, done = self.inputs, start
         while done < stop:
             done = run_bars(

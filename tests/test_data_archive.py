@@ -93,7 +93,7 @@ def test_a_file_without_a_checksum_is_not_believed(binance: FakeBinance, tmp_pat
     url = binance.publish_month(JAN, FEB, "2024-01")
     del binance.files[f"{url}.CHECKSUM"]
     binance.fetch(tmp_path, JAN, FEB)
-    assert len(binance.asked("/klines")) == 3
+    assert len(binance.asked("/klines")) == 2
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,12 @@ def in_one_go(inputs: Inputs) -> tuple[bytes, bytes, str]:
     return outcome(loop)
 
 
+def labels_of(inputs: Inputs) -> set[int]:
+    loop = StepLoop(inputs)
+    loop.run_compiled(0, len(inputs.bars))
+    return set(loop.trades["label"].tolist())
+
+
 def step_by_step(inputs: Inputs, restarts: set[int]) -> tuple[bytes, bytes, str]:
     loop = StepLoop(inputs)
     for i in range(len(inputs.bars)):
@@ -83,12 +89,18 @@ def step_by_step(inputs: Inputs, restarts: set[int]) -> tuple[bytes, bytes, str]
 
 
 def in_pieces(inputs: Inputs, stops: list[int]) -> tuple[bytes, bytes, str]:
-    loop, edges = StepLoop(inputs), [0, *sorted(stops), len(inputs.bars)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    loop, n_bars = StepLoop(inputs), len(inputs.bars)
+    for start, stop in pairwise([0, *(stop for stop in sorted(stops) if stop < n_bars), n_bars]):
         through_json(loop)
         loop.run_compiled(start, stop)
     loop.close()
     return outcome(loop)
+
+
+def some_bars(seed: str, n_bars: int, count: int) -> list[int]:
+    """Return ``count`` random bars out of ``n_bars``."""
+    rng = np.random.default_rng(list(seed.encode()))
+    return rng.integers(1, n_bars, count).tolist()
 
 
 def real_inputs(coin: str, preset: str, start: str, n_bars: int, *, fine: bool = False) -> Inputs:
@@ -113,7 +125,7 @@ def invented_inputs(
 @pytest.mark.parametrize("coin", COINS)
 def test_single_steps_equal_the_compiled_loop_on_real_candles(coin: str, preset: str) -> None:
     inputs = real_inputs(coin, preset, "2024-02-20", 2_500)
-    restarts = set(random.Random(coin + preset).sample(range(2_500), 60))
+    restarts = set(some_bars(coin + preset, 2_500, 60))
     assert step_by_step(inputs, restarts) == in_one_go(inputs)
 
 
@@ -127,18 +139,8 @@ def test_single_steps_equal_the_compiled_loop_on_real_minutes() -> None:
 @pytest.mark.parametrize("preset", ["documented", "shipped"])
 def test_single_steps_equal_the_compiled_loop(preset: str) -> None:
     inputs = invented_inputs(7, 400, {**PRESETS[preset], **BUSY})
-    labels = {trade for trade in StepLoopLabels(inputs).seen}
-    assert len(labels) > 8
+    assert len(labels_of(inputs)) > 8
     assert step_by_step(inputs, set(range(60, 400, 7))) == in_one_go(inputs)
-
-
-class StepLoopLabels:
-    """Labels of the trades of a whole run."""
-
-    def __init__(self, inputs: Inputs) -> None:
-        loop = StepLoop(inputs)
-        loop.run_compiled(0, len(inputs.bars))
-        self.seen = set(loop.trades["label"].tolist())
 
 
 @pytest.mark.slow
@@ -178,7 +180,7 @@ def test_the_methods_of_the_strategy_are_those_steps() -> None:
 @pytest.mark.parametrize("coin", COINS)
 def test_a_run_in_pieces_equals_the_whole_on_real_candles(coin: str, preset: str) -> None:
     inputs = real_inputs(coin, preset, "2024-02-20", 8_000)
-    stops = random.Random(preset + coin).sample(range(1, 8_000), 25)
+    stops = some_bars(preset + coin, 8_000, 25)
     assert in_pieces(inputs, stops) == in_one_go(inputs)
 
 
@@ -231,7 +233,7 @@ def digest() -> str:
 
 def digest_under(**environment: str) -> str:
     """Return ``digest()`` of a fresh interpreter with other settings of the compiler."""
-    ran = subprocess.run(
+    ran = subprocess.run(  # noqa: S603 - this interpreter, this module
         [sys.executable, "-W", "error", "-c", f"from {__name__} import digest; print(digest())"],
         cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
     )  # fmt: skip
