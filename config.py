@@ -107,6 +107,8 @@ STRATEGY_PARAMS = {
     "slippage": 0.0005,
     "liquidation_fee": 0.0125,
     "fill_through_bps": 0.0,
+    "fill_through_ticks": 0,
+    "refuse_first_touch": False,
     "intrabar_path": "auto",
 }
 

@@ -159,6 +159,8 @@ class StrategyParams:
     slippage: float = bounded(0.0, 0.5, "of price", "market orders and stops")
     liquidation_fee: float = bounded(0.0, 0.5, "of notional", "where the market has no own")
     fill_through_bps: float = bounded(0.0, 1000.0, "bps", "path must pass a limit by this")
+    fill_through_ticks: int = bounded(0, 1000, "ticks", "path must pass a limit by this as well")
+    refuse_first_touch: bool = meaning("the bar that first reaches a limit does not fill it")
     intrabar_path: IntrabarPath = meaning("auto, low_first or high_first")
 
     @classmethod

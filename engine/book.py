@@ -28,10 +28,10 @@ def cancel_entries(position: PositionSide, params: StrategyParams) -> None:
 
 
 @kernel
-def find_next_entry(position: PositionSide, params: StrategyParams) -> None:
-    """Point ``next_entry`` at the nearest level that still rests."""
+def find_next_entry(position: PositionSide, params: StrategyParams, first: int) -> None:
+    """Point ``next_entry`` at the nearest order at level ``first`` or beyond."""
     position.next_entry = 0.0
-    for k in range(position.next_entry_level, params.grid_levels):
+    for k in range(first, params.grid_levels):
         if position.levels[k].qty > 0.0:
             position.next_entry, position.next_entry_level = position.entries[k], k
             return

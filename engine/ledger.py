@@ -110,7 +110,7 @@ def open_fill(
     fill.generation, fill.level, fill.busy = position.generation, level, True
     fill.price, fill.entry_qty, fill.qty = price, qty, qty
     fill.entry_fee, fill.exit_fees, fill.pnl, fill.funding = fee, 0.0, 0.0, 0.0
-    fill.tp_price, fill.tp_qty, fill.tp_count = 0.0, 0.0, 0
+    fill.tp_price, fill.tp_qty, fill.tp_count, fill.tp_touched = 0.0, 0.0, 0, 0
     position.levels[level].armed = False
     position.n_busy += 1
     position.traded = True

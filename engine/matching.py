@@ -33,6 +33,7 @@ from engine.types import (
     STOP,
     TAKE_PROFIT,
     Bar,
+    PositionSide,
     State,
     Tape,
     sign_of,
@@ -93,14 +94,33 @@ def execute_exits(
 def fill_entry(
     state: State, params: StrategyParams, market: Market, side: int, tape: Tape
 ) -> None:
-    """Fill the nearest entry order of ``side`` at its price; its wick stop moves."""
+    """Fill the nearest entry order of ``side`` at its price; its wick stop moves.
+
+    With ``refuse_first_touch`` the bar that first reaches an order does not fill it.
+    """
     position = state.sides[side]
     k = position.next_entry_level
-    price, qty = position.entries[k], position.levels[k].qty
-    position.levels[k].qty = 0.0
+    level = position.levels[k]
+    if params.refuse_first_touch and not 0 < level.touched < state.now.bar:
+        level.touched = state.now.bar
+        position.settled = False
+        find_next_entry(position, params, k + 1)
+        return
+    price, qty = position.entries[k], level.qty
+    level.qty = 0.0
     open_fill(state, market, side, k, price, qty, price * qty * params.fee_maker, tape)
-    find_next_entry(position, params)
+    find_next_entry(position, params, k + 1)
     set_stop(state, params, market, side)
+
+
+@kernel
+def refuse_take_profit(position: PositionSide, price: float, bar: int) -> None:
+    """Note that the path reached the take-profits at ``price`` for the first time in ``bar``."""
+    for row in range(position.n_fills):
+        fill = position.fills[row]
+        if fill.tp_price == price and fill.tp_touched == 0:
+            fill.tp_touched = bar
+            position.tp_stale = True
 
 
 @kernel
@@ -110,15 +130,18 @@ def fill_take_profit(
     """Fill the nearest take-profit order of ``side``: all slices at that price, best fill first."""
     position = state.sides[side]
     price, sign = position.next_tp, sign_of(side)
-    row = best_fill_at(position, sign, price)
+    refusing = state.now.bar if params.refuse_first_touch else 0
+    row = best_fill_at(position, sign, price, refusing)
     while row >= 0:
         fill = position.fills[row]
         qty = fill.tp_qty
         advance_ladder(position, fill)
         fee = price * qty * params.fee_maker
         close_fill(state, params, market, side, row, qty, price, fee, TAKE_PROFIT + side, tape)
-        row = best_fill_at(position, sign, price)
-    find_next_tp(position, sign)
+        row = best_fill_at(position, sign, price, refusing)
+    if refusing > 0:
+        refuse_take_profit(position, price, refusing)
+    find_next_tp(position, sign, refusing)
 
 
 @kernel
@@ -152,22 +175,24 @@ def trigger_passed_stops(
 
 @kernel
 def next_event(
-    state: State, params: StrategyParams, position: float, end: float, heading: float
-) -> tuple[int, float]:
+    state: State, params: StrategyParams, market: Market, position: float, end: float,
+    heading: float,
+) -> tuple[int, float]:  # fmt: skip
     """Return the next event on the leg from ``position`` to ``end`` and the path's price there."""
     buyer = LONG if heading < 0.0 else SHORT  # whose entries and stop this leg can meet
     through = 1.0 + heading * params.fill_through_bps * 1e-4
+    beyond = params.fill_through_ticks * market.tick_size
     take_profit = state.sides[1 - buyer].next_tp
     entry = state.sides[buyer].next_entry
     stop = state.sides[buyer].stop_price
     here, last = heading * position, heading * end
     event, nearest = NOTHING, last
     if take_profit > 0.0:
-        key = max(here, heading * take_profit * through)
+        key = max(here, heading * take_profit * through + beyond)
         if key <= nearest:
             event, nearest = EXIT, key
     if entry > 0.0:
-        key = max(here, heading * entry * through)
+        key = max(here, heading * entry * through + beyond)
         if key < nearest or (key == nearest and event == NOTHING):
             event, nearest = ENTRY, key
     if stop > 0.0:
@@ -195,7 +220,7 @@ def walk_leg(
     """
     position = start
     while not state.orders_gone:
-        event, price = next_event(state, params, position, end, heading)
+        event, price = next_event(state, params, market, position, end, heading)
         if not jump and has_position(state) and excess_margin(state, market, price) <= 0.0:
             crossing = liquidation_crossing(state, market, position, price)
             if event == NOTHING or crossing != price:

@@ -190,7 +190,10 @@ def begin_orders(state: State, position: PositionSide) -> None:
 @kernel
 def add_order(position: PositionSide, k: int, qty: float) -> None:
     """Let ``qty`` rest at level ``k``, which is farther than the orders added before."""
-    position.levels[k].qty = qty
+    level = position.levels[k]
+    if level.qty == 0.0:
+        level.touched = 0
+    level.qty = qty
     if position.next_entry == 0.0:
         position.next_entry, position.next_entry_level = position.entries[k], k
     position.resting_notional += qty * position.entries[k]

@@ -90,7 +90,7 @@ def place_take_profits(
     position.tp_valid_low, position.tp_valid_high = -FAR, FAR
     for row in range(position.n_fills):
         _place_ladder(state, params, market, side, position.fills[row])
-    find_next_tp(position, sign_of(side))
+    find_next_tp(position, sign_of(side), 0)
 
 
 @kernel
@@ -99,7 +99,7 @@ def _place_ladder(
 ) -> None:
     """Lay out one fill's ladder and narrow the side's range of validity."""
     position = state.sides[side]
-    sign, price = sign_of(side), state.now.price
+    sign, price, before = sign_of(side), state.now.price, fill.tp_price
     size = 2 * params.grid_levels + 1
     bound = break_even(params, market, side, fill.price)
     lowest = -sign * FAR if params.tp_below_entry else bound
@@ -118,13 +118,24 @@ def _place_ladder(
             position.tp_valid_high = min(position.tp_valid_high, latest)
         else:
             position.tp_valid_low = FAR  # depends on the price itself: never valid
-        return
-    fill.tp_price = position.exits[first]
+    else:
+        fill.tp_price = position.exits[first]
+        _lay_slices(params, market, position, fill, first)
+        _narrow_validity(position, sign, lowest, first)
+    if fill.tp_price != before:
+        fill.tp_touched = 0
+
+
+@kernel
+def _lay_slices(
+    params: StrategyParams, market: Market, position: PositionSide, fill: Fill, first: int
+) -> None:
+    """Split the fill over the exit levels that there are from ``first`` on."""
+    size = 2 * params.grid_levels + 1
     n_levels = 1
     while n_levels < min(params.grid_levels, size - first) and position.exits[first + n_levels] > 0:
         n_levels += 1
     split_ladder(fill, params, market, first, n_levels)
-    _narrow_validity(position, sign, lowest, first)
 
 
 @kernel
@@ -138,22 +149,32 @@ def _narrow_validity(position: PositionSide, sign: float, lowest: float, first: 
 
 
 @kernel
-def find_next_tp(position: PositionSide, sign: float) -> None:
-    """Point ``next_tp`` at the nearest take-profit of the side."""
+def find_next_tp(position: PositionSide, sign: float, refusing: int) -> None:
+    """Point ``next_tp`` at the nearest take-profit of the side not refused in bar ``refusing``."""
     nearest = 0.0
     for row in range(position.n_fills):
-        price = position.fills[row].tp_price
+        fill = position.fills[row]
+        if refusing > 0 and fill.tp_touched == refusing:
+            continue
+        price = fill.tp_price
         if price > 0.0 and (nearest == 0.0 or sign * price < sign * nearest):
             nearest = price
     position.next_tp = nearest
 
 
 @kernel
-def best_fill_at(position: PositionSide, sign: float, tp_price: float) -> int:
-    """Return the best-entered fill (ties: older) whose next take-profit is ``tp_price``, or -1."""
+def best_fill_at(
+    position: PositionSide, sign: float, tp_price: float, refusing: int
+) -> int:
+    """Return the best-entered fill (ties: older) whose next take-profit is ``tp_price``, or -1.
+
+    ``refusing`` is the bar in which a first touch does not fill; 0 where every touch does.
+    """
     best = -1
     for row in range(position.n_fills):
         fill = position.fills[row]
+        if refusing > 0 and not 0 < fill.tp_touched < refusing:
+            continue
         if fill.tp_price == tp_price and (
             best < 0 or sign * fill.price < sign * position.fills[best].price
         ):
@@ -168,5 +189,6 @@ def advance_ladder(position: PositionSide, fill: Fill) -> None:
         fill.tp_price, fill.tp_qty = 0.0, 0.0
         return
     fill.tp_price, fill.tp_qty = position.exits[fill.tp_next], fill.tp_slice
+    fill.tp_touched = 0
     fill.tp_next += fill.tp_stride
     fill.tp_count -= 1

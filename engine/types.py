@@ -102,6 +102,7 @@ class Fill:
     # Take-profit slice that is next, and the equal slices behind it.
     tp_price: float  # quote, 0 = none
     tp_qty: float  # base
+    tp_touched: int  # bar in which the path first reached tp_price, 0 = not yet
     tp_next: int  # lattice index of the following slice
     tp_stride: int
     tp_slice: float  # base
@@ -113,6 +114,7 @@ class Level:
 
     qty: float  # base, of the order resting there; 0 = none
     armed: bool
+    touched: int  # bar in which the path first reached the order, 0 = not yet
 
 
 class PositionSide:

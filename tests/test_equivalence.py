@@ -100,7 +100,7 @@ def in_pieces(inputs: Inputs, stops: list[int]) -> tuple[bytes, bytes, str]:
 def some_bars(seed: str, n_bars: int, count: int) -> list[int]:
     """Return ``count`` random bars out of ``n_bars``."""
     rng = np.random.default_rng(list(seed.encode()))
-    return rng.integers(1, n_bars, count).tolist()
+    return [int(bar) for bar in rng.integers(1, n_bars, count)]
 
 
 def real_inputs(coin: str, preset: str, start: str, n_bars: int, *, fine: bool = False) -> Inputs:
@@ -208,10 +208,13 @@ def test_the_public_run_is_that_whole() -> None:
 def test_a_state_that_lost_something_is_noticed() -> None:
     inputs = invented_inputs(7, 400, {**PRESETS["documented"], **BUSY})
     loop = StepLoop(inputs)
-    loop.run_compiled(0, 300)
-    assert loop.state.sides[0].n_fills > 0
-    loop.state.sides[0].fills[0].level += 1
-    loop.run_compiled(300, 400)
+    bar = 300
+    loop.run_compiled(0, bar)
+    while loop.state.sides[0].n_fills == 0:
+        loop.run_compiled(bar, bar + 1)
+        bar += 1
+    loop.state.sides[0].fills[0].entry_fee = 0.0
+    loop.run_compiled(bar, len(inputs.bars))
     loop.close()
     assert outcome(loop) != in_one_go(inputs)
 
@@ -253,10 +256,10 @@ def test_no_kernel_reads_beyond_a_table() -> None:
 
 
 def test_the_digest_notices_a_single_changed_candle(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = digest()
+    before, original = digest(), synthetic_candles
 
     def altered(*args: Any, **more: Any) -> pd.DataFrame:
-        candles = synthetic_candles(*args, **more)
+        candles = original(*args, **more)
         candles.loc[200, "low"] = np.round(0.99 * candles["low"][200], 1)
         return candles
 
