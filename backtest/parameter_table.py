@@ -32,8 +32,8 @@ def parameter_rows() -> list[Row]:
     return [
         Row(
             name,
-            _text(defaults[name]),
-            _text(preset[name]) if name in preset else "",
+            value_text(defaults[name]),
+            value_text(preset[name]) if name in preset else "",
             _allowed(kinds[name], field.metadata),
             field.metadata["doc"],
         )
@@ -62,7 +62,8 @@ def text_table() -> str:
     )
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a parameter's value as a person types it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):

@@ -44,40 +44,47 @@ def trades_csv(result: Result) -> bytes:
 
 def summary_json(result: Result) -> bytes:
     """Return a coin's metrics, parameters, market rules, data facts and fingerprint as JSON."""
-    return json_bytes(
-        {
-            "coin": result["coin"],
-            "metrics": result["metrics"],
-            "data": result["data"],
-            "market": _rules(result["market"]),
-            "notices": result["notices"],
-            "changed_parameters": changed_params(result["params"], STRATEGY_PARAMS),
-            "parameters": result["params"],
-            "code_fingerprint": result["fingerprint"],
-        }
-    )
+    return json_bytes(summary_document(result))
+
+
+def summary_document(result: Result) -> dict[str, Any]:
+    """Return what ``{COIN}_summary.json`` holds."""
+    return {
+        "coin": result["coin"],
+        "first_bar": result["first_bar"],
+        "metrics": result["metrics"],
+        "data": result["data"],
+        "market": _rules(result["market"]),
+        "notices": result["notices"],
+        "changed_parameters": changed_params(result["params"], STRATEGY_PARAMS),
+        "parameters": result["params"],
+        "code_fingerprint": result["fingerprint"],
+    }
 
 
 def portfolio_json(portfolio: Result, results: Mapping[str, Result]) -> bytes:
     """Return the portfolio's metrics and value at risk, and what its coins were, as JSON."""
+    return json_bytes(portfolio_document(portfolio, results))
+
+
+def portfolio_document(portfolio: Result, results: Mapping[str, Result]) -> dict[str, Any]:
+    """Return what ``portfolio_summary.json`` holds."""
     first = next(iter(results.values()))
     times = portfolio["timestamp"]
-    return json_bytes(
-        {
-            "coins": portfolio["coins"],
-            "initial_capital": portfolio["initial_capital"],
-            "metrics": portfolio["metrics"],
-            "value_at_risk": portfolio["var"],
-            "data": {
-                "first_common_bar": format_time(int(times[0])),
-                "last_common_bar": format_time(int(times[-1])),
-                "common_bars": len(times),
-                "hashes": {coin: result["data"]["hash"] for coin, result in results.items()},
-            },
-            "changed_parameters": changed_params(first["params"], STRATEGY_PARAMS),
-            "code_fingerprint": first["fingerprint"],
-        }
-    )
+    return {
+        "coins": portfolio["coins"],
+        "initial_capital": portfolio["initial_capital"],
+        "metrics": portfolio["metrics"],
+        "value_at_risk": portfolio["var"],
+        "data": {
+            "first_common_bar": format_time(int(times[0])),
+            "last_common_bar": format_time(int(times[-1])),
+            "common_bars": len(times),
+            "hashes": {coin: result["data"]["hash"] for coin, result in results.items()},
+        },
+        "changed_parameters": changed_params(first["params"], STRATEGY_PARAMS),
+        "code_fingerprint": first["fingerprint"],
+    }
 
 
 def json_bytes(data: Any) -> bytes:
@@ -107,7 +114,7 @@ def write_file(path: Path, body: bytes) -> None:
     try:
         write_atomically(path, body)
     except OSError as error:
-        raise _not_writable(path, error) from None
+        raise not_writable(path, error) from None
 
 
 def check_writable(folder: Path) -> None:
@@ -122,10 +129,11 @@ def check_writable(folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise _not_writable(folder, error) from None
+        raise not_writable(folder, error) from None
 
 
-def _not_writable(path: Path, error: OSError) -> DataError:
+def not_writable(path: Path, error: OSError) -> DataError:
+    """Return the error that says ``path`` could not be written and what to do."""
     return DataError(
         f"cannot write {path}: {error.strerror or error}; make room or rights there, or choose "
         "another folder with --output DIR"

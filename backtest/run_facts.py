@@ -55,6 +55,11 @@ def data_facts(
     }
 
 
+def loaded_range(start_ms: int, end_ms: int) -> dict[str, str]:
+    """Return the range asked for, warm-up included, so that the same data can be loaded again."""
+    return {"loaded_from": format_time(start_ms), "loaded_to": format_time(end_ms)}
+
+
 def _funding_words(market: MarketData, origin: str) -> str:
     """Return where funding rates come from; those of the demo are on record, but not real."""
     return origin.replace("real", "made up") if market.source == DEMO else origin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from backtest.coin_data import CoinData
 from backtest.market_data import MarketData, normalize_coin
 from backtest.metrics import PORTFOLIO, combine_portfolio
-from backtest.run_facts import check_capital, data_facts, run_notices
+from backtest.run_facts import check_capital, data_facts, loaded_range, run_notices
 from backtest.sources import EXCHANGE, MarketSource, market_source
 from backtest.timeframes import format_time, parse_time, timeframe_ms
+from backtest.variants import Variants
 from config import BACKTEST_CONFIG, STRATEGY_PARAMS
 from core.errors import ConfigError, DataError, GridError
 from core.jit import CODE_FINGERPRINT
@@ -25,6 +27,7 @@ from engine.compiling import load_machine_code
 from engine.strategy import GridStrategyV4, read_config
 
 MIN_CANDLES: Final = 100
+AlsoCompute = Callable[[Variants, Mapping[str, Any]], Mapping[str, Any]]
 _PER_BAR: Final = ("equity_curve", "regime_log", "log")
 
 
@@ -37,6 +40,7 @@ class BacktestSimulator:
             then override ``config``. ``markets`` adds to the known ones.
         source: ``exchange``, ``demo``, the path of a folder of candle files, or a MarketSource.
         detail: length of finer candles to walk inside the others, such as ``1m``.
+        also: answers with more entries for every coin's result.
 
     Raises:
         ConfigError: a key is unknown, or a value of the wrong type or out of range.
@@ -49,6 +53,7 @@ class BacktestSimulator:
         source: MarketSource | str | Path = EXCHANGE,
         *,
         detail: str | None = None,
+        also: AlsoCompute | None = None,
     ) -> None:
         self.settings, overrides = _split_settings(backtest_config or {})
         given = config.to_dict() if isinstance(config, StrategyParams) else dict(config or {})
@@ -59,7 +64,7 @@ class BacktestSimulator:
                 f"detail = {detail!r} must be shorter than timeframe = "
                 f"{self.settings['timeframe']!r}"
             )
-        self.detail = detail
+        self.detail, self.also = detail, also
         self.source = market_source(source, Path(self.settings["cache_dir"]))
 
     def run_single(
@@ -176,6 +181,10 @@ class BacktestSimulator:
             raise ConfigError("coins is empty; must name at least one, such as BTC")
         return names
 
+    def load(self, coin: str, start: str | None = None, end: str | None = None) -> CoinData:
+        """Return what ``run_single`` would read, without running; arguments and errors as there."""
+        return self._load(normalize_coin(coin), *self._range(start, end))
+
     def _range(self, start: str | None, end: str | None) -> tuple[int, int]:
         start_ms = parse_time(start or self.settings["start"], "start")
         end = end or self.settings["end"]
@@ -187,30 +196,37 @@ class BacktestSimulator:
             )
         return start_ms, end_ms
 
-    def _run(self, coin: str, start_ms: int, end_ms: int) -> dict[str, Any]:
-        warmup_ms = self.settings["warmup_bars"] * self.bar_ms
+    def _load(self, coin: str, start_ms: int, end_ms: int) -> CoinData:
+        span_ms = start_ms - self.settings["warmup_bars"] * self.bar_ms, end_ms
         market = self.source.load(
-            coin, start_ms - warmup_ms, end_ms,
-            timeframe=self.settings["timeframe"], detail=self.detail,
-        )  # fmt: skip
+            coin, *span_ms, timeframe=self.settings["timeframe"], detail=self.detail
+        )
         times = market.candles["timestamp"].to_numpy()
         first = int(np.searchsorted(times, start_ms))
         _check_count(coin, times[first:], start_ms, end_ms)
-        rules, inferred = choose_rules(coin, market, self.settings["markets"])
-        strategy = GridStrategyV4(self.params, rules)
+        rules, notice = choose_rules(coin, market, self.settings["markets"])
+        return CoinData(market, rules, first, span_ms, notice)
+
+    def _run(self, coin: str, start_ms: int, end_ms: int) -> dict[str, Any]:
+        loaded = self._load(coin, start_ms, end_ms)
+        market, rules, first = loaded.market, loaded.rules, loaded.first_bar
+        strategy, variants = GridStrategyV4(self.params, rules), Variants(loaded, self.params)
         result = strategy.run(
             market.candles, funding=market.funding, detail=market.detail, first_bar=first,
-            bar_ms=self.bar_ms,
+            signals=variants.signals, bar_ms=self.bar_ms,
         )  # fmt: skip
         check_capital(coin, strategy, rules, result)
-        return _from_bar(result, first) | {
+        facts = data_facts(market, first, self.settings["timeframe"], self.detail, result)
+        more = self.also(variants, result) if self.also is not None else {}
+        return _from_bar(result, first) | more | {
             "coin": coin,
             "candles": market.candles.iloc[first:].reset_index(drop=True),
             "params": self.params.to_dict(),
             "market": rules,
-            "data": data_facts(market, first, self.settings["timeframe"], self.detail, result),
+            "data": facts | loaded_range(*loaded.span_ms),
             "fingerprint": CODE_FINGERPRINT,
-            "notices": ([inferred] if inferred else []) + run_notices(coin, strategy, result),
+            "notices": ([loaded.notice] if loaded.notice else [])
+            + run_notices(coin, strategy, result),
         }
 
 

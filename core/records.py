@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import is_dataclass
 from enum import IntEnum, IntFlag
 from typing import Annotated, Any, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -39,6 +40,7 @@ def _scalar_code(row: Any) -> str | None:
     return _SCALARS.get(row)
 
 
+@functools.cache
 def dtype_of(cls: type[Any]) -> np.dtype[Any]:
     """Return the aligned dtype that stores the annotated fields of ``cls``."""
     fields: list[Any] = []

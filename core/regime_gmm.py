@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, Final
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from core.atr import (
     log_return_series,
     relative_atr_series,
 )
+from core.gaussian_mixture import COMPONENTS, GaussianMixture, fit_gaussian_mixture
 from core.kama import DOWNTREND, NOISE, UPTREND
 
 BAR_MS: Final = 900_000
@@ -24,7 +25,6 @@ GMM_WINDOW: Final = 2_880
 """Bars a fit sees: 30 days of 15 minutes."""
 GMM_RETURN_BARS: Final = 24
 """Bars in the log return."""
-GMM_COMPONENTS: Final = 3
 GMM_LEAST_SPREAD: Final = 1e-12
 """Mean returns (log) closer than this differ by rounding only, and order nothing."""
 
@@ -57,21 +57,12 @@ def calculate_gmm_regime(
     features = gmm_features(close, ranges)
     usable = np.isfinite(features[:, 0]) & np.isfinite(features[:, 1])
     regime = np.full(close.size, NOISE, dtype=np.int64)
-    refits = refit_bars(times, bar_ms)
-    if refits.size == 0:
-        return regime
-
-    # Comes with scikit-learn, and like it without types; both are loaded only where they are used.
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # noqa: PLC0415
-
-    # One thread: faster on arrays this small, and the sums do not depend on the machine.
-    with threadpool_limits(limits=1):
-        for start, stop in zip(refits, [*refits[1:], close.size], strict=True):
-            window = slice(start + 1 - GMM_WINDOW, start + 1)
-            model = fit_mixture(features[window][usable[window]], seed)
-            served = start + np.flatnonzero(usable[start:stop])
-            if model is not None and served.size:
-                regime[served] = component_regimes(model)[model.predict(features[served])]
+    for start, stop in pairwise([*refit_bars(times, bar_ms), close.size]):
+        window = slice(start + 1 - GMM_WINDOW, start + 1)
+        model = fit_mixture(features[window][usable[window]], seed)
+        served = start + np.flatnonzero(usable[start:stop])
+        if model is not None:
+            regime[served] = component_regimes(model)[model.predict(features[served])]
     return regime
 
 
@@ -92,38 +83,22 @@ def refit_bars(ts_ms: IntArray, bar_ms: int = BAR_MS) -> npt.NDArray[np.intp]:
     return bars[bars + 1 >= GMM_WINDOW]
 
 
-def fit_mixture(rows: FloatArray, seed: int) -> Any:
-    """Return a scikit-learn ``GaussianMixture`` fitted to ``rows``, or None.
+def fit_mixture(rows: FloatArray, seed: int) -> GaussianMixture | None:
+    """Return the mixture of three Gaussians fitted to ``rows``, or None.
 
-    None where there are too few rows, or they do not tell a rising component from a falling one.
-    A fit that stops at scikit-learn's limit of iterations counts: its components are ordered all
-    the same.
+    None where it cannot be fitted, or does not tell a rising component from a falling one. A fit
+    that stops at the limit of iterations counts: its components are ordered all the same.
     """
-    # Loading scikit-learn takes over a second; it has no types.
-    from sklearn.exceptions import (  # type: ignore[import-untyped] # noqa: PLC0415
-        ConvergenceWarning,
-    )
-    from sklearn.mixture import GaussianMixture  # type: ignore[import-untyped] # noqa: PLC0415
-
-    if len(rows) < GMM_COMPONENTS:
-        return None
-    model = GaussianMixture(n_components=GMM_COMPONENTS, covariance_type="full", random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        try:
-            model.fit(rows)
-        except ValueError:  # an ill-defined covariance
-            return None
-    mean_return = model.means_[:, 0]
-    if not mean_return.max() - mean_return.min() > GMM_LEAST_SPREAD:
+    model = fit_gaussian_mixture(rows, seed)
+    if model is None or not np.ptp(model.means[:, 0]) > GMM_LEAST_SPREAD:
         return None
     return model
 
 
-def component_regimes(model: Any) -> IntArray:
+def component_regimes(model: GaussianMixture) -> IntArray:
     """Return the regime of each component of ``model``, by mean return, shape ``(3,)``."""
-    mean_return = model.means_[:, 0]
-    regimes = np.full(GMM_COMPONENTS, NOISE, dtype=np.int64)
+    mean_return = model.means[:, 0]
+    regimes = np.full(COMPONENTS, NOISE, dtype=np.int64)
     regimes[mean_return.argmax()] = UPTREND
     regimes[mean_return.argmin()] = DOWNTREND
     return regimes

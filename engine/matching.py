@@ -276,11 +276,24 @@ def walk_bar(
 
 
 @kernel
+def offer_again(state: State, params: StrategyParams) -> None:
+    """Put the orders that the bar before refused in front of the path once more."""
+    for side in (LONG, SHORT):
+        position = state.sides[side]
+        find_next_entry(position, params, 0)
+        find_next_tp(position, sign_of(side), state.now.bar)
+
+
+@kernel
 def walk_gap(
     state: State, params: StrategyParams, market: Market, start: float, end: float,
     tape: Tape,
 ) -> None:  # fmt: skip
     """Let the book meet a jump of the price from one close to the next open."""
+    if params.refuse_first_touch:
+        offer_again(state, params)
+        for heading in (-1.0, 1.0):
+            walk_leg(state, params, market, start, start, heading, True, tape)
     if start != end and not is_untouched(state, market, min(start, end), max(start, end)):
         walk_leg(state, params, market, start, end, direction_of(start, end), True, tape)
 

@@ -150,7 +150,7 @@ def choose_levels(
         ):  # fmt: skip
             chosen = k
             break
-        if qty_held > 0.0:
+        if params.stop2_enabled and qty_held > 0.0:
             needed = sign * (cost_held / qty_held - level_price) + market.tick_size
             position.stop_needed = max(position.stop_needed, needed)
         add_order(position, k, qty)

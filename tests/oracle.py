@@ -146,6 +146,12 @@ class StepLoop:
 
     def decide(self, i: int) -> None:
         """Do the steps 0 to 8 of bar ``i``, each by its own function."""
+        self.lay_out(i)
+        if not self.state.ended:
+            trigger_passed_stops(self.state, self.inputs.params, self.inputs.market, self.tape)
+
+    def lay_out(self, i: int) -> None:
+        """Do the steps 0 to 8 of bar ``i`` but for stops that are passed when they are set."""
         x, bar, tape, state = self.inputs, self.inputs.bars[i], self.tape, self.state
         close = float(x.bars["close"][i - 1])
         open_step(
@@ -159,7 +165,6 @@ class StepLoop:
             if state.ended:
                 return
         arrange(state, x.params, x.market)
-        trigger_passed_stops(state, x.params, x.market, tape)
 
     def match(self, i: int) -> float:
         """Do the steps 9 and 10 of bar ``i``; return the funding received."""

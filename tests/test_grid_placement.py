@@ -9,16 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.grid import move_off_round_number
-from tests.scenario import (
-    BUYS_990,
-    BUYS_990_980,
-    LONG,
-    SHORT,
-    Changes,
-    Scenario,
-    flat,
-    play,
-)
+from tests.scenario import BUYS_990, BUYS_990_980, LONG, SHORT, Changes, Scenario, flat, play
 
 STILL = [flat(1000.0)]
 BOTH: Changes = {"allow_short": True}
@@ -43,6 +34,13 @@ def test_geometric_levels_grow_by_a_ratio_and_go_to_the_tick_away_from_the_centr
     assert entry_levels(scene, 1) == [990.0, 980.2, 970.5]  # 990.099, 980.296, 970.590
     assert entry_levels(scene, 1, SHORT) == [1010.0, 1020.1, 1030.4]  # .., 1030.301
     assert scene.lattice(1) == [970.5, 980.2, 990.0, 1000.0, 1010.0, 1020.1, 1030.4]
+
+
+def test_level_0_of_a_centre_off_the_tick_lies_above_it_for_longs_and_below_for_shorts() -> None:
+    scene = play([flat(1000.04)], BOTH)
+    assert [scene.lattice(1, side)[3] for side in (LONG, SHORT)] == [1000.1, 1000.0]
+    assert entry_levels(scene, 1) == [990.0, 980.0, 970.0]  # 990.0396, 980.0392, 970.0388
+    assert entry_levels(scene, 1, SHORT) == [1010.1, 1020.1, 1030.1]
 
 
 def test_an_arithmetic_level_that_would_not_be_positive_does_not_exist() -> None:
@@ -221,7 +219,8 @@ def test_the_capital_said_to_be_needed_suffices(
     if too_small:
         needed = float(poor.at(1).state.capital_needed)
         assert first_step(needed).entries(1)[0][0] == 0
-        assert all(level > 0 for level, _, _ in first_step(0.99 * needed).entries(1))
+        poorer = first_step(max(1.0, 0.99 * needed))  # an account holds at least 1
+        assert needed < 1.0 / 0.99 or all(level > 0 for level, _, _ in poorer.entries(1))
 
 
 def test_thin_volume_cuts_the_cap() -> None:
@@ -247,6 +246,18 @@ def test_position_and_resting_entries_together_stay_under_the_cap_of_the_side() 
     assert scene.entry_prices(2) == []
 
 
+def test_an_order_that_no_longer_fits_gives_way_although_it_rests() -> None:
+    # At 985 position and orders are 2993.6 of 2998.4, at 995 they are 3003.7 of 3001.5.
+    changes = {"max_position_pct": 0.3, "atr_sl_mult": 2.0}
+    scene = play([BUYS_990, flat(985.0), flat(995.0)], changes)
+    assert [scene.entry_prices(bar) for bar in (2, 3)] == [[980.0, 970.0], [980.0]]
+
+
+def test_the_first_level_that_does_not_fit_ends_the_side() -> None:
+    # 990 takes 999.9 and 980 only 999.6, but no level is skipped for its size.
+    assert play(STILL, {"max_position_pct": 0.09997}).entry_prices(1) == []
+
+
 @pytest.mark.parametrize(("pct", "shorts"), [(0.3, 0), (0.41, 1), (0.5, 2), (1.0, 3)])
 def test_both_sides_share_the_capital_cap_long_first(pct: float, shorts: int) -> None:
     scene = play(STILL, {**BOTH, "max_capital_pct": pct})
@@ -270,3 +281,12 @@ def test_no_entry_rests_beyond_the_stop_of_the_position_its_nearer_ones_would_ma
     at_the_stop = play([BUYS_990, flat(985.0)], {"atr_sl_mult": 2.0 / 3.0})
     assert at_the_stop.stop(2) == 980.0
     assert at_the_stop.entry_prices(2)[0] == 980.0
+
+
+def test_an_entry_that_a_nearer_stop_leaves_beyond_it_gives_way() -> None:
+    # The stop lies 30 under the average while ATR is 20, then 15.
+    five: Changes = {"grid_levels": 5, "max_inventory_per_side": 5}
+    scene = play([BUYS_990, flat(985.0), flat(985.0)], five, at={1: {"atr": 20.0}})
+    assert [scene.entry_prices(bar) for bar in (2, 3)] == [
+        [980.0, 970.0, 960.0, 950.0], [980.0, 970.0],
+    ]  # fmt: skip

@@ -76,6 +76,37 @@ def test_fill_through_holds_for_take_profits_too() -> None:
     )  # fmt: skip
 
 
+def test_fill_through_ticks_demands_whole_ticks_more() -> None:
+    fills = [play([(1000.0, 1000.0, low, 995.0)], {"fill_through_ticks": 2}).count("BUY_OPEN_LONG")
+             for low in (989.9, 989.8)]  # fmt: skip
+    assert fills == [0, 1]
+
+
+REFUSE: Changes = {"refuse_first_touch": True}
+TOUCHES_990: Ohlc = (1000.0, 1000.0, 989.0, 995.0)
+BUYS_THEN_TOUCHES_1000 = [TOUCHES_990, (995.0, 995.0, 989.0, 995.0), (995.0, 1000.5, 995.0, 999.0)]
+
+
+def test_the_bar_that_first_reaches_a_limit_may_refuse_it() -> None:
+    again = (999.0, 1001.0, 999.0, 1000.0)
+    scene = play([*BUYS_THEN_TOUCHES_1000, again], REFUSE)
+    assert scene.records == [
+        (2, "BUY_OPEN_LONG", 990.0, 1.010), (4, "SELL_CLOSE_LONG", 1000.0, 1.010)
+    ]  # fmt: skip
+    twice = [(1000.0, 1000.0, 989.0, 995.0), (995.0, 995.0, 988.0, 995.0)]
+    assert play([(1000.0, 1000.0, 988.0, 995.0)], REFUSE, detail={1: twice}).records == []
+
+
+def test_a_gap_fills_a_limit_that_an_earlier_bar_refused() -> None:
+    scene = play([*BUYS_THEN_TOUCHES_1000, flat(1005.0), flat(1005.0)], REFUSE)
+    assert scene.records[1:] == [(4, "SELL_CLOSE_LONG", 1000.0, 1.010)]
+
+
+def test_a_bar_at_one_price_fills_a_refused_buy_that_rests_above_it() -> None:
+    scene = play([TOUCHES_990, flat(985.0), flat(985.0)], REFUSE)
+    assert scene.records == [(2, "BUY_OPEN_LONG", 990.0, 1.010)]
+
+
 def test_a_gap_fills_limits_at_their_price_in_the_name_of_the_new_bar() -> None:
     down = play([flat(1000.0), flat(975.0)], {"stop2_enabled": False})
     assert down.records == [

@@ -208,6 +208,13 @@ def test_after_a_stop_its_sides_orders_are_gone_for_the_bar_and_the_other_side_t
     assert scene.take_profits(3) == {}
 
 
+def test_a_stop_cancels_entries_that_the_path_has_not_gone_through_yet() -> None:
+    # 970 would fill at 969.03, a thousandth beyond it; the stop at 969.9 comes first.
+    scene = play([BUYS_990_980, (985.0, 985.0, 960.0, 962.0)], {"fill_through_bps": 10.0})
+    assert scene.entry_prices(2) == [970.0]
+    assert [r[1:3] for r in scene.records[2:]] == [("STOP_LONG", 969.9)] * 2
+
+
 @pytest.mark.parametrize(("atr", "stop"), [(5.0, 975.0), (10.0, 975.0), (20.0, 960.0)])
 def test_the_stop_unit_is_the_larger_of_atr_and_the_generations_exit_spacing(
     atr: float, stop: float

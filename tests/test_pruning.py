@@ -97,6 +97,17 @@ def test_funding_prunes_the_fill_that_paid_most_of_those_that_paid_too_much() ->
     assert prunes(play(rows, rule("FUNDING", funding_cost_ratio=0.5), funding=netted)) == []
 
 
+def test_funding_of_a_partly_closed_fill_shrinks_with_it() -> None:
+    # 4.92 per unit is paid, then 60 % is sold at 1000: the rest still paid 4.92 per unit.
+    changes = rule("FUNDING", funding_cost_ratio=0.5, tp_concentration=0.6)
+    rows = [BUYS_990, (985.0, 1001.0, 985.0, 990.5), flat(990.5)]
+    scene = play(rows, changes, funding={2: 0.005})
+    assert scene.records[1] == (2, "SELL_CLOSE_LONG", 1000.0, 0.606)
+    fill = scene.side(3).fills[0]
+    assert fill.funding == pytest.approx(-0.005 * 985.0 * 0.404)
+    assert prunes(scene) == []
+
+
 EARNS_AND_SINKS: list[Ohlc] = [BUYS_990_980, (985.0, 990.5, 985.0, 985.0), flat(980.0), flat(979.9)]
 """Fill 1 earns 10.2 less 0.6 of fees, both entries included; fill 0 then loses 10.201."""
 

@@ -207,6 +207,7 @@ def test_components_are_named_by_their_mean_return() -> None:
     centres = np.array([[0.0, 0.01], [-0.3, 0.02], [0.3, 0.02]])
     rows = np.concatenate([rng.normal(c, 0.005, (400, 2)) for c in centres])
     model = fit_mixture(rows, seed=42)
+    assert model is not None
     assert component_regimes(model)[model.predict(centres)].tolist() == [NOISE, DOWNTREND, UPTREND]
 
 
@@ -221,7 +222,7 @@ def literal_gmm_regime(candles: Candles, seed: int) -> list[int]:
         if model is None:
             regimes.append(NOISE)
             continue
-        means = model.means_[:, 0].tolist()
+        means = model.means[:, 0].tolist()
         component = int(model.predict(features[i : i + 1])[0])
         names = {means.index(max(means)): UPTREND, means.index(min(means)): DOWNTREND}
         regimes.append(names.get(component, NOISE))
@@ -276,6 +277,7 @@ def test_a_fit_cut_short_is_used_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = fit_mixture(rows, seed=42)
+    assert model is not None
     assert sorted(component_regimes(model).tolist()) == [DOWNTREND, NOISE, UPTREND]
 
 

@@ -147,12 +147,15 @@ ONLY_TRADES = {
     "skew_enabled": False, "optimal_spread_enabled": False, "kelly_enabled": False,
     "stop_cooldown_enabled": False, "funding_bias_enabled": False,
     "funding_harvest_enabled": False, "low_volume_threshold": 0.0, "adaptive_floor_scale": 0.0,
-    "trailing_reserve_pct": 0.0, "fill_through_bps": 0.0,
+    "trailing_reserve_pct": 0.0, "fill_through_bps": 0.0, "fill_through_ticks": 0,
+    "refuse_first_touch": False,
 }  # fmt: skip
-"""Mechanisms whose own trace is shown below, on a market worked by hand."""
+"""Mechanisms whose own trace is shown on markets worked by hand, here or in the other tests."""
 CONTEXTS: dict[str, Changes] = {
     "stop_cooldown_enabled": {"atr_sl_mult": 1.0, **NO_PRUNES},
     "fill_through_bps": {"fill_through_bps": 5.0},
+    "fill_through_ticks": {"fill_through_ticks": 1},
+    "refuse_first_touch": {"refuse_first_touch": True},
     "trailing_reserve_pct": {"order_pct": 0.2},
     "low_volume_threshold": {"order_pct": 0.2},
 }

@@ -1,0 +1,219 @@
+"""``main.py --audit``: rebuilds a run from its files and the candles, without the engine.
+
+Reads ``{COIN}_trades.csv`` and ``{COIN}_summary.json``, loads the same candles and funding rates
+again, and goes through the records in order: could this have happened, and does the account that
+follows from it end where the summary says? Nothing here, nor in the modules it uses, comes from
+``engine`` or ``core`` but the exceptions: an error there cannot hide itself here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from backtest.audit_files import Finding, Summary, coins_in, read_summary, read_trades
+from backtest.audit_market import audit_bars
+from backtest.audit_summary import check_summary
+from backtest.audit_trades import PRICES_CHECKED, TradeAudit
+from backtest.market_data import MarketData, normalize_coin
+from backtest.sources import DEMO, EXCHANGE, MarketSource, market_source
+from backtest.timeframes import format_time, parse_time
+from config import BACKTEST_CONFIG
+from core.errors import ConfigError, DataError
+
+EXIT_FOUND: Final = 1
+_FILES_PREFIX: Final = "files in "
+_FLAGS: Final[Mapping[str, str]] = {
+    DEMO: "--demo", "files": "--data DIR", EXCHANGE: "neither --demo nor --data"
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRequest:
+    """An audit as asked for on the command line.
+
+    Attributes:
+        coins: in any spelling; None: every coin whose summary lies in the folder.
+        source: ``exchange``, ``demo``, the path of a folder, or a MarketSource.
+        folder: of the run's files; None: from the settings.
+        start: UTC date the run must have started at, or None.
+        end: UTC date the run must have ended at, or None.
+        detail: finer candles the run must have walked, or None.
+        params: parameters the run must have had, as plain values.
+    """
+
+    coins: list[str] | None
+    source: MarketSource | str | Path
+    folder: Path | None
+    start: str | None
+    end: str | None
+    detail: str | None
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What was checked of one coin, and the first thing that is wrong.
+
+    Attributes:
+        lines: what was checked, with counts.
+        finding: the first thing that is wrong, None if nothing is.
+    """
+
+    lines: list[str]
+    finding: Finding | None
+
+
+def run_audit(request: AuditRequest) -> int:
+    """Audit the runs asked for and print what was checked.
+
+    Returns:
+        The exit code: 0, or 1 where something is wrong.
+
+    Raises:
+        ConfigError: the flags contradict the files.
+        DataError: files are missing or damaged, or the candles are not those of the run.
+        NetworkError: the exchange cannot be reached and the cache has not everything.
+    """
+    settings: Mapping[str, Any] = BACKTEST_CONFIG
+    folder = request.folder or Path(settings["output_dir"])
+    names = request.coins if request.coins is not None else coins_in(folder)
+    coins = list(dict.fromkeys(normalize_coin(name) for name in names))
+    if not coins:
+        raise DataError(
+            f"{folder}: holds no {{COIN}}_summary.json; run the backtest first, or name the folder "
+            "of its files with --output DIR"
+        )
+    source, failed = market_source(request.source, Path(settings["cache_dir"])), False
+    for coin in coins:
+        summary = read_summary(folder / f"{coin}_summary.json")
+        _check_flags(coin, summary, request)
+        report = audit_coin(folder / f"{coin}_trades.csv", summary, load_again(summary, source))
+        failed = failed or report.finding is not None
+        _print(coin, folder, report)
+    return EXIT_FOUND if failed else 0
+
+
+def load_again(summary: Summary, source: MarketSource) -> MarketData:
+    """Return the market data a run has read, hash compared.
+
+    Raises:
+        DataError: it is not the data the run has read, or cannot be had.
+    """
+    data = summary.data
+    market = source.load(
+        summary.coin,
+        parse_time(data["loaded_from"], "data.loaded_from"),
+        parse_time(data["loaded_to"], "data.loaded_to"),
+        timeframe=data["timeframe"],
+        detail=data["detail"],
+    )
+    if market.data_hash != data["hash"]:
+        raise DataError(
+            f"{summary.coin}: the candles and funding rates from {data['loaded_from']} to "
+            f"{data['loaded_to']} have the hash {market.data_hash}, those of the run had "
+            f"{data['hash']}; name the run's own --data folder, or run the backtest again"
+        )
+    return market
+
+
+def audit_coin(trades: Path, summary: Summary, market: MarketData) -> AuditReport:
+    """Check one coin's files against its market data.
+
+    Args:
+        trades: the trades file.
+        summary: the sections of the summary file.
+        market: as ``load_again`` answers it.
+
+    Raises:
+        DataError: there is no trades file.
+    """
+    data, first = summary.data, int(summary.data["warmup_bars"])
+    counts = f"{len(market.candles):,} candles and {len(market.funding):,} funding rates"
+    lines = [f"{counts}: hash {data['hash']}"]
+    if not 0 <= first < len(market.candles):
+        candles = f"less than the {len(market.candles)} candles"
+        return AuditReport(
+            lines, Finding("data.warmup_bars", str(first), "it leaves no bar to trade", candles)
+        )
+    bars = audit_bars(market, first)
+    edges = {
+        "data.start": format_time(int(bars.ts_ms[0])),
+        "data.end": format_time(int(bars.ts_ms[-1]) + market.bar_ms),
+        "data.bars": len(bars),
+    }
+    for key, expected in edges.items():
+        found = data[key.removeprefix("data.")]
+        if found != expected:
+            wrong = "it is not what the candles say"
+            return AuditReport(lines, Finding(key, repr(found), wrong, repr(expected)))
+    audit, records = TradeAudit(bars, summary), read_trades(trades)
+    finding = audit.run(records)
+    if finding is not None:
+        lines.append(f"{(finding.number or 1) - 1:,} rows before it: nothing wrong")
+        return AuditReport(lines, finding)
+    compared, finding = check_summary(summary, audit.ledger, bars)
+    return AuditReport([*lines, *_checked(audit, len(records.rows), compared)], finding)
+
+
+def _checked(audit: TradeAudit, n_rows: int, n_figures: int) -> list[str]:
+    """Return what was checked, one line each, with counts."""
+    ledger = audit.ledger
+    pnl = ledger.wallet - ledger.capital + ledger.fees - ledger.funding
+    prices = [f"{audit.counts[name]:,} {name}" for name in PRICES_CHECKED.values()]
+    account = (
+        f"wallet {ledger.capital:,.2f} {pnl:+,.2f} pnl {-ledger.fees:+,.2f} fees "
+        f"{ledger.funding:+,.2f} funding = {ledger.wallet:,.2f} USDT"
+    )
+    return [
+        f"{n_rows:,} rows: columns, bar and time, label, side, regime, lot step, fee",
+        *(line for line in prices if not line.startswith("0 ")),
+        f"{ledger.round_trips:,} fills opened once and closed whole, pnl recomputed; none left",
+        f"{audit.settlements:,} bars with settlements, {len(ledger.payments):,} with a position",
+        f"{n_figures:,} figures of the summary; {account}",
+    ]
+
+
+def _check_flags(coin: str, summary: Summary, request: AuditRequest) -> None:
+    """Refuse flags that speak of another run than the files."""
+    data = summary.data
+    origin = str(data["source"])
+    made_by = "files" if origin.startswith(_FILES_PREFIX) else DEMO if origin == DEMO else EXCHANGE
+    asked = request.source if request.source in {DEMO, EXCHANGE} else "files"
+    if made_by != asked and not isinstance(request.source, MarketSource):
+        raise ConfigError(f"{coin}: the run has read {origin}; audit it with {_FLAGS[made_by]}")
+    for name, asked_for in (("start", request.start), ("end", request.end)):
+        if asked_for and parse_time(asked_for, name) != parse_time(data[name], name):
+            raise ConfigError(_other_run(coin, name, data[name], asked_for))
+    if request.detail not in {None, data["detail"]}:
+        raise ConfigError(_other_run(coin, "detail", data["detail"], request.detail))
+    for name, value in request.params.items():
+        if summary.parameters.get(name) != value:
+            raise ConfigError(_other_run(coin, name, summary.parameters.get(name), value))
+
+
+def _other_run(coin: str, name: str, ran: Any, asked: Any) -> str:
+    return (
+        f"{coin}: the run had {name} = {ran}, not {asked}; leave it out (an audit takes range and "
+        "parameters from the summary), or run the backtest with it first"
+    )
+
+
+def _print(coin: str, folder: Path, report: AuditReport) -> None:
+    finding = report.finding
+    verdict = "nothing wrong" if finding is None else "WRONG"
+    _say(f"{coin}: {folder / f'{coin}_trades.csv'}, {coin}_summary.json: {verdict}")
+    for line in report.lines:
+        _say(f"  ok  {line}")
+    if finding is not None:
+        file = f"{coin}_summary.json" if finding.place.count(".") else f"{coin}_trades.csv"
+        _say(f"  !!  {file}, {finding.place}: {finding.content}")
+        _say(f"      {finding.wrong}")
+        _say(f"      expected: {finding.expected}")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

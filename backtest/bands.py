@@ -1,0 +1,244 @@
+"""How far a result depends on what candles cannot settle.
+
+A candle says neither in which order its extremes came, nor whether an order at its very low was
+filled, nor what a market order slipped. The same run is repeated under every such assumption. What
+lies between the worst and the best outcome is the band; a difference smaller than it proves
+nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from backtest.market_data import MarketData
+from backtest.timeframes import MINUTE_MS
+from backtest.variants import Variants, run_side_by_side
+from core.errors import GridError
+from core.params import IntrabarPath, StrategyParams
+
+Result = Mapping[str, Any]
+Band = dict[str, Any]
+
+THROUGH_BPS: Final = 2.0
+"""How far the path must go through a limit order to have filled it for sure."""
+SLIPPAGE_FACTORS: Final = (0.0, 1.0, 3.0)
+DETAIL: Final = "1m"
+METRICS: Final = ("total_return_pct", "max_drawdown_pct", "calmar_ratio")
+CENTRAL: Final = "as run"
+
+PATH: Final = "path inside the candle"
+FILLS: Final = "when a limit order fills"
+TOUCH: Final = "fill at the first touch"
+SLIPPAGE: Final = "slippage"
+MINUTES: Final = "1m detail"
+TOGETHER: Final = "several together"
+
+_SAME: Final = 1e-9
+"""Percent: returns nearer to each other than this are the same."""
+
+
+class Assumption(NamedTuple):
+    """One way in which the run might have gone.
+
+    Attributes:
+        about: what it is an assumption about; the central run's is empty.
+        text: how it reads.
+        params: of the run.
+        detail: whether finer candles are walked inside the others.
+    """
+
+    about: str
+    text: str
+    params: StrategyParams
+    detail: bool
+
+
+def assumptions(
+    params: StrategyParams, *, detailed: bool, other_detail: bool = False
+) -> list[Assumption]:
+    """Return the central run, every single change of an assumption, and their combinations.
+
+    Args:
+        params: of the central run.
+        detailed: whether the central run walks finer candles.
+        other_detail: whether there are finer candles to try although it does not.
+    """
+    found = [Assumption("", CENTRAL, params, detailed)]
+    for about, text, changes in _single_changes(params):
+        changed = replace(params, **changes)
+        if changed != params:
+            found.append(Assumption(about, text, changed, detailed))
+    if detailed or other_detail:
+        text = "candles alone" if detailed else f"{DETAIL} candles where there are any"
+        found.append(Assumption(MINUTES, text, params, not detailed))
+    found += [
+        Assumption(TOGETHER, text, replace(params, **changes), detailed)
+        for text, changes in _combinations(params)
+    ]
+    return found
+
+
+def _single_changes(params: StrategyParams) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield (about, text, changes) of one assumption at a time, the central ones among them."""
+    for path in IntrabarPath:
+        yield PATH, _PATH_TEXTS[path], {"intrabar_path": path}
+    yield FILLS, "limits fill on touch", _through(0.0, 0)
+    yield FILLS, "limits fill 1 tick through", _through(0.0, 1)
+    yield FILLS, f"limits fill {THROUGH_BPS:g} bps through", _through(THROUGH_BPS, 0)
+    for refused, word in ((False, "fills"), (True, "does not fill")):
+        yield TOUCH, f"the first touch {word}", {"refuse_first_touch": refused}
+    for factor in SLIPPAGE_FACTORS:
+        yield SLIPPAGE, f"slippage x {factor:g}", _slippage(params, factor)
+
+
+_PATH_TEXTS: Final = {
+    IntrabarPath.AUTO: "extremes in the candle's direction",
+    IntrabarPath.LOW_FIRST: "low first",
+    IntrabarPath.HIGH_FIRST: "high first",
+}
+
+
+def _combinations(params: StrategyParams) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (text, changes) of the corners: every fill rule at its strictest or at its kindest.
+
+    Fewer fills need not be worse: the corners in which they meet the other slippage are run too.
+    """
+    strict = {
+        **_through(
+            max(params.fill_through_bps, THROUGH_BPS), max(params.fill_through_ticks, 1)
+        ),
+        "refuse_first_touch": True,
+    }
+    kind = {**_through(0.0, 0), "refuse_first_touch": False}
+    none, most = (_slippage(params, factor) for factor in (SLIPPAGE_FACTORS[0], SLIPPAGE_FACTORS[-1]))
+    for path in IntrabarPath:
+        order = {"intrabar_path": path}
+        yield f"all pessimistic, {_PATH_WORDS[path]}", {**strict, **most, **order}
+        yield f"all optimistic, {_PATH_WORDS[path]}", {**kind, **none, **order}
+    yield "strictest fills, no slippage", {**strict, **none}
+    yield "kindest fills, most slippage", {**kind, **most}
+
+
+_PATH_WORDS: Final = {
+    IntrabarPath.AUTO: "own direction",
+    IntrabarPath.LOW_FIRST: "low first",
+    IntrabarPath.HIGH_FIRST: "high first",
+}
+
+
+def _through(bps: float, ticks: int) -> dict[str, Any]:
+    return {"fill_through_bps": bps, "fill_through_ticks": ticks}
+
+
+def _slippage(params: StrategyParams, factor: float) -> dict[str, Any]:
+    return {"slippage": min(0.5, factor * params.slippage)}
+
+
+def run_bands(
+    variants: Variants, central: Result, other_detail: pd.DataFrame | None = None,
+    threads: int | None = None,
+) -> list[Band]:  # fmt: skip
+    """Run under every assumption.
+
+    Args:
+        variants: of the central run; its candles, rates and indicators serve all.
+        central: the central run's result.
+        other_detail: finer candles to try where the central run had none.
+        threads: runs at a time; None: one per processor.
+
+    Returns:
+        one dict per run, the central one first: ``about assumption total_return_pct
+        max_drawdown_pct calmar_ratio``.
+    """
+    own = variants.data.market.detail
+    finer = other_detail if own is None else own
+    first, *others = assumptions(
+        variants.params, detailed=own is not None, other_detail=other_detail is not None
+    )
+    sub_bars = {False: variants.sub_bars(None), True: variants.sub_bars(finer)}
+    outcomes = run_side_by_side(
+        [partial(variants.run, case.params, sub_bars[case.detail]) for case in others], threads
+    )
+    metrics = [central["metrics"], *(outcome.metrics for outcome in outcomes)]
+    return [
+        {"about": case.about, "assumption": case.text, **{name: item[name] for name in METRICS}}
+        for case, item in zip([first, *others], metrics, strict=True)
+    ]
+
+
+def summarize(bands: Sequence[Band]) -> dict[str, Any]:
+    """Return what the runs of ``run_bands`` say together, JSON-ready.
+
+    Returns:
+        of each metric its ``pessimistic``, ``central`` and ``optimistic`` value (over all runs; the
+        worst return and the worst drawdown need not be of the same run; NaN where no run has one);
+        ``moves_most``: ``about``, ``assumption`` and ``points`` (percentage points of return away
+        from the central run) of the single assumption that matters most, None if none does;
+        ``sign_depends_on``: the single assumptions under which the return has another sign, or, if
+        there are none, the combinations; and ``runs``, their number.
+    """
+    central = bands[0]["total_return_pct"]
+    singles = [band for band in bands[1:] if band["about"] != TOGETHER]
+    combined = [band for band in bands[1:] if band["about"] == TOGETHER]
+    most = max(singles, key=lambda band: abs(band["total_return_pct"] - central))
+    points = most["total_return_pct"] - central
+    turning = [band for band in singles if _sign(band) != _sign(bands[0])]
+    turning = turning or [band for band in combined if _sign(band) != _sign(bands[0])]
+    return {
+        **{name: _range(bands, name) for name in METRICS},
+        "moves_most": (
+            {"about": most["about"], "assumption": most["assumption"], "points": points}
+            if abs(points) > _SAME
+            else None
+        ),
+        "sign_depends_on": [band["assumption"] for band in turning],
+        "runs": len(bands),
+    }
+
+
+def _sign(band: Band) -> int:
+    value = band["total_return_pct"]
+    return 0 if abs(value) <= _SAME else (1 if value > 0.0 else -1)
+
+
+def _range(bands: Sequence[Band], name: str) -> dict[str, float]:
+    values = np.array([band[name] for band in bands], dtype=np.float64)
+    known = values[~np.isnan(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (math.nan, math.nan)
+    if name == "max_drawdown_pct":
+        low, high = high, low
+    return {"pessimistic": low, "central": float(values[0]), "optimistic": high}
+
+
+LoadMinutes = Callable[[str, int, int], MarketData]
+"""Answers with a coin's data of ``[start_ms, end_ms)``, ``DETAIL`` candles among it."""
+
+
+def add_bands(
+    variants: Variants, result: Result, load_minutes: LoadMinutes | None = None
+) -> dict[str, Any]:
+    """Return ``bands`` and ``bands_summary`` of a coin's result.
+
+    Args:
+        variants: of the central run.
+        result: of the central run.
+        load_minutes: fetches finer candles where the central run has none; None: they are not
+            tried. Where there are none, ``bands_summary["no_detail"]`` says why.
+    """
+    other, missing = None, None
+    market = variants.data.market
+    if market.detail is None and load_minutes is not None and market.bar_ms > MINUTE_MS:
+        start_ms = int(market.candles["timestamp"].iloc[variants.data.first_bar])
+        try:
+            other = load_minutes(market.coin, start_ms, variants.data.span_ms[1]).detail
+        except GridError as error:  # the band is narrower then, and says so
+            missing = str(error)
+    bands = run_bands(variants, result, other)
+    return {"bands": bands, "bands_summary": summarize(bands) | {"no_detail": missing}}

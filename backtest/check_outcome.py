@@ -1,0 +1,111 @@
+"""What a check answers, how much it may do, and where two tables of a run part."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from core.errors import ConfigError
+
+T = TypeVar("T")
+_BAR_DELAY_SECONDS: Final = 1.0
+_MOST: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """The answer of one check on one coin.
+
+    Attributes:
+        summary: what was done, in one line.
+        difference: the first difference found; None: the check passed.
+        table: lines to print below, if any.
+    """
+
+    summary: str
+    difference: str | None = None
+    table: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a check may do.
+
+    Attributes:
+        count: cuts, restarts or ends at most; at least 1.
+        seconds: time at most, or None; the item under way is finished.
+    """
+
+    count: int
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Return ``200`` (a count) or ``30s`` (seconds) as a budget.
+
+        Raises:
+            ConfigError: it is neither.
+        """
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(s?)", text.strip())
+        value = float(match[1]) if match else 0.0
+        if match and match[2] and value > 0.0:
+            return cls(_MOST, value)
+        if match and not match[2] and value == int(value) and 1 <= value <= _MOST:
+            return cls(int(value))
+        raise ConfigError(
+            f"budget = {text!r} must be a number of cuts or restarts from 1 to {_MOST:,}, such as "
+            "200, or a time such as 30s"
+        )
+
+    def spend(
+        self, items: Iterable[T], total: int, title: str, clock: Callable[[], float] = time.monotonic
+    ) -> Iterator[T]:
+        """Yield of ``items`` the first, and more while the time lasts, with a progress bar."""
+        started = clock()
+        for item in progress(items, total, title):
+            yield item
+            if self.seconds is not None and clock() - started >= self.seconds:
+                return
+
+
+DEFAULT_BUDGET: Final = Budget(200, 60.0)
+
+
+def progress(items: Iterable[T], total: int, title: str) -> Iterator[T]:
+    """Yield ``items`` under a bar on standard error, if that is a terminal and it takes long."""
+    bar = tqdm(
+        items, total=total, desc=title, delay=_BAR_DELAY_SECONDS, leave=False, disable=None
+    )
+    yield from bar
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """Return ``wanted`` of the indexes 0 to ``count - 1``, evenly spread, both ends among them."""
+    if wanted >= count:
+        return list(range(count))
+    return sorted({round(i) for i in np.linspace(0, count - 1, max(wanted, 1))[::-1]})
+
+
+def first_difference(
+    ours: npt.NDArray[Any], theirs: npt.NDArray[Any]
+) -> tuple[int, str, Any, Any] | None:
+    """Return (row, field, our value, their value) where two tables first part to the last bit.
+
+    NaN equals NaN. Of tables of different length only the common rows are compared.
+    """
+    n = min(len(ours), len(theirs))
+    found: tuple[int, str, Any, Any] | None = None
+    for name in ours.dtype.names or ():
+        a, b = ours[name][:n], theirs[name][:n]
+        unequal = (a != b) & ~((a != a) & (b != b))  # noqa: PLR0124 - only NaN differs from itself
+        if unequal.any() and (found is None or unequal.argmax() < found[0]):
+            row = int(unequal.argmax())
+            found = row, name, a[row].item(), b[row].item()
+    return found

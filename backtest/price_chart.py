@@ -1,0 +1,176 @@
+"""The report's price chart: price, regimes behind it, every trade and what was held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from bokeh.models import ColumnDataSource
+
+from backtest.charts import MARKERS, Marker
+from backtest.report_charts import GAIN, LOSS, MAX_POINTS, TimeAxis, add_legend, hover
+from backtest.round_trips import round_trips
+from core.kama import BREAKOUT_DOWN, BREAKOUT_UP, DOWNTREND, UPTREND
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Result = Mapping[str, Any]
+
+SHAPES: Final = {
+    "^": "triangle", "v": "inverted_triangle", "x": "x", "s": "square", "D": "diamond",
+    "P": "square_pin", "X": "asterisk",
+}  # fmt: skip
+"""The charts' marker shapes in Bokeh's names."""
+FULL_DETAIL: Final = 60_000
+"""Trade records up to which a marker also tells quantity, profit and fee, and holdings are drawn;
+beyond, the page would grow past what a browser opens at once."""
+_REGIMES: Final = (
+    ("uptrend", UPTREND, "#86efac"),
+    ("breakout up", BREAKOUT_UP, "#22c55e"),
+    ("downtrend", DOWNTREND, "#fca5a5"),
+    ("breakout down", BREAKOUT_DOWN, "#ef4444"),
+)
+_MANY: Final = 4_000
+_SIZE: Final = 7.0
+_SIZE_OF_MANY: Final = 4.5
+"""Of a marker, pixels, where there are many."""
+_TIME: Final = "@time{%F %H:%M}"
+
+
+def price_chart(axis: TimeAxis, result: Result) -> Any:
+    """Return the chart of a coin's price with every trade record.
+
+    A horizontal line runs at each entry's price from the entry to its last close: the levels that
+    filled. The levels that did not are not in a run's log and not drawn.
+    """
+    chart = axis.chart(430, "Price, USDT", "0,0.[0000]")
+    times = np.array(result["candles"]["timestamp"], dtype=np.int64)
+    bar_ms = int(np.median(np.diff(times)))
+    items = _add_regimes(chart, np.asarray(result["regime_log"]), times, bar_ms)
+    items += _add_price(chart, result["candles"], times, bar_ms)
+    items += _add_holdings(chart, result["trades"], bar_ms)
+    items += _add_trades(chart, result["trades"])
+    add_legend(chart, items)
+    return chart
+
+
+def regime_runs(regimes: Ints, code: int) -> tuple[Ints, Ints]:
+    """Return first and last row of every run of ``code`` in ``regimes``, (n_bars,)."""
+    edges = np.diff(np.concatenate(([False], regimes == code, [False])).astype(np.int8))
+    return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) - 1
+
+
+def price_columns(candles: Any, times: Ints, most: int = MAX_POINTS) -> dict[str, Any]:
+    """Return lowest, highest and last price of at most ``most`` equal stretches of bars.
+
+    Returns:
+        ``time`` (start of the stretch, ms), ``low``, ``high`` and ``close`` (quote).
+    """
+    starts = np.arange(0, len(times), -(-len(times) // most))
+    low, high, close = (
+        np.array(candles[name], dtype=np.float64) for name in ("low", "high", "close")
+    )
+    ends = np.append(starts[1:], len(times)) - 1
+    return {
+        "time": times[starts].astype(np.float64),
+        "low": np.minimum.reduceat(low, starts).astype(np.float32),
+        "high": np.maximum.reduceat(high, starts).astype(np.float32),
+        "close": close[ends].astype(np.float32),
+    }
+
+
+def _add_regimes(chart: Any, regimes: Ints, times: Ints, bar_ms: int) -> list[tuple[str, Any]]:
+    items = []
+    for name, code, colour in _REGIMES:
+        first, last = regime_runs(regimes, code)
+        if first.size == 0:
+            continue
+        source = ColumnDataSource(
+            {
+                "start": times[first].astype(np.float64),
+                "end": (times[last] + bar_ms).astype(np.float64),
+            }
+        )
+        drawn = chart.vstrip(
+            "start", "end", source=source, color=colour, fill_alpha=0.16, line_alpha=0.0,
+            level="underlay",
+        )  # fmt: skip
+        items.append((name, drawn))
+    return items
+
+
+def _add_price(chart: Any, candles: Any, times: Ints, bar_ms: int) -> list[tuple[str, Any]]:
+    columns = price_columns(candles, times)
+    source = ColumnDataSource(columns)
+    span = chart.varea_step(
+        "time", "low", "high", source=source, step_mode="after", color="#64748b", alpha=0.35
+    )
+    width = bar_ms * -(-len(times) // len(columns["time"]))
+    drawn = chart.line(
+        "time", "close", color="#334155", line_width=1.1,
+        source=ColumnDataSource({"time": columns["time"] + width, "close": columns["close"]}),
+    )  # fmt: skip
+    return [("low to high", span), ("close", drawn)]
+
+
+def _add_holdings(
+    chart: Any, trades: Sequence[Mapping[str, Any]], bar_ms: int
+) -> list[tuple[str, Any]]:
+    if not trades or len(trades) > FULL_DETAIL:
+        return []
+    trips = round_trips(trades)
+    items = []
+    for name, won in (("held, ended in profit", True), ("held, ended in loss", False)):
+        own = trips.only((trips.net > 0.0) == won)
+        source = ColumnDataSource(
+            {
+                "start": own.entry_ms.astype(np.float64),
+                "end": (own.entry_ms + np.maximum(own.holding_ms, bar_ms)).astype(np.float64),
+                "price": own.price.astype(np.float32),
+            }
+        )
+        drawn = chart.segment(
+            "start", "price", "end", "price", source=source, color=GAIN if won else LOSS,
+            alpha=0.55, line_width=1.4,
+        )  # fmt: skip
+        items.append((name, drawn))
+    return items
+
+
+def _add_trades(chart: Any, trades: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+    """Draw every record; return a legend entry per kind."""
+    items, size = [], _SIZE if len(trades) < _MANY else _SIZE_OF_MANY
+    for marker in MARKERS:
+        shown = [trade for trade in trades if trade["label"].startswith(marker.labels)]
+        if shown:
+            drawn = _scatter(chart, marker, shown, size, detailed=len(trades) <= FULL_DETAIL)
+            items.append((f"{marker.name} ({len(shown):,})", drawn))
+    return items
+
+
+def _scatter(
+    chart: Any, marker: Marker, shown: Sequence[Mapping[str, Any]], size: float, *, detailed: bool
+) -> Any:
+    columns: dict[str, Any] = {
+        "time": np.array([trade["timestamp"] for trade in shown], np.float64),
+        "price": np.array([trade["price"] for trade in shown], np.float32),
+    }
+    rows = [("bar", _TIME), ("price", "@price{0,0.[0000]}")]
+    if detailed:
+        for name in ("qty", "pnl", "fee"):
+            columns[name] = np.array([trade[name] for trade in shown], np.float32)
+        rows += [("quantity", "@qty{0.[000000]}"), ("gross profit", "@pnl{+0,0.00}"),
+                 ("fee", "@fee{0.0000}")]  # fmt: skip
+    labels = {trade["label"] for trade in shown}
+    if len(labels) > 1:
+        columns["label"] = [trade["label"] for trade in shown]
+    drawn = chart.scatter(
+        "time", "price", source=ColumnDataSource(columns), marker=SHAPES[marker.shape],
+        size=size * marker.size**0.5, color=marker.colour, fill_alpha=0.85, line_width=1.0,
+        line_color=marker.colour if marker.shape in "xX" else "#ffffff", name=marker.name,
+    )  # fmt: skip
+    kind = "@label" if len(labels) > 1 else labels.pop()
+    hover(chart, drawn, [("trade", kind), *rows], mode="mouse")
+    return drawn

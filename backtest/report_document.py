@@ -1,0 +1,163 @@
+"""Everything a run has to say as one JSON document: for ``--json``, and inside the HTML report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest.attribution import accounting_identity, attribution
+from backtest.drawdowns import drawdown_facts
+from backtest.metrics import PORTFOLIO
+from backtest.result_files import portfolio_document, summary_document
+from backtest.run_register import parameters_hash
+from backtest.timeframes import DAY_MS, timeframe_ms
+from core.performance import ratio
+
+Result = Mapping[str, Any]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+def coin_document(result: Result) -> dict[str, Any]:
+    """Return a coin's summary, and where its result came from.
+
+    Returns:
+        besides ``backtest.result_files.summary_document``: ``run_id`` (None if not on record),
+        ``parameters_hash``, ``attribution`` and, where the result has them, ``bands``.
+    """
+    document = summary_document(result) | {
+        "run_id": result.get("run_id"),
+        "parameters_hash": parameters_hash(result["params"]),
+        "attribution": attribution(result),
+    }
+    return document | ({"bands": result["bands"]} if "bands" in result else {})
+
+
+def group_document(portfolio: Result, results: Mapping[str, Result]) -> dict[str, Any]:
+    """Return the portfolio's summary, and where its result came from.
+
+    Returns:
+        besides ``backtest.result_files.portfolio_document``: ``identity`` (the coins' sums),
+        ``by_coin`` (rows of ``key return_pct max_drawdown_pct price_profit fees funding net``),
+        ``by_month`` (rows of ``key``, ``return_pct`` of the portfolio and ``coins``, the returns
+        of each in percent), ``drawdowns`` and ``correlation`` of daily returns over the whole run:
+        ``prices`` and ``equity``, each ``{A/B: value}``.
+    """
+    times = np.asarray(portfolio["timestamp"], dtype=np.int64)
+    identities = {coin: accounting_identity(result) for coin, result in results.items()}
+    names = ("initial_capital", "price_profit", "fees", "funding", "expected", "final_equity",
+             "equity_change", "difference")  # fmt: skip
+    bar_ms = timeframe_ms(next(iter(results.values()))["data"]["timeframe"])
+    return portfolio_document(portfolio, results) | {
+        "identity": {
+            name: math.fsum(sums[name] for sums in identities.values()) for name in names
+        },
+        "by_coin": [_coin_row(results[coin], identities[coin]) for coin in results],
+        "by_month": _months(portfolio, results, times),
+        "drawdowns": drawdown_facts(
+            portfolio["equity_curve"], portfolio["initial_capital"], times, bar_ms
+        ),
+        "correlation": {
+            "prices": daily_correlations(
+                {coin: _on(result, times, _closes(result)) for coin, result in results.items()},
+                times,
+            ),
+            "equity": daily_correlations(_curves(results, times), times),
+        },
+    }
+
+
+def run_document(results: Mapping[str, Result], failed: Mapping[str, Exception]) -> dict[str, Any]:
+    """Return what ``--json`` prints.
+
+    Args:
+        results: by coin, the portfolio under ``_portfolio`` where there is one.
+        failed: what went wrong with the coins that are missing.
+    """
+    coins = {name: result for name, result in results.items() if name != PORTFOLIO}
+    portfolio = results.get(PORTFOLIO)
+    return {
+        "coins": {name: coin_document(result) for name, result in coins.items()},
+        "portfolio": group_document(portfolio, coins) if portfolio is not None else None,
+        "failed": {coin: str(error) for coin, error in failed.items()},
+    }
+
+
+def daily_correlations(curves: Mapping[str, Floats], times: Ints) -> dict[str, float]:
+    """Return the correlation of the daily returns of every pair of ``curves``.
+
+    Args:
+        curves: prices or equity by name, each of shape (n_bars,).
+        times: open times of the bars, ms UTC, shape (n_bars,); days are UTC.
+
+    Returns:
+        ``{A/B: value}``, NaN where one stood still or fewer than three days are there.
+    """
+    last = np.flatnonzero(np.diff(times // DAY_MS, append=-1))
+    names, least = list(curves), 2
+    matrix = np.full((len(names), len(names)), math.nan)
+    if len(last) > least:
+        closes = np.array([curves[name][last] for name in names])
+        returns = np.diff(closes) / np.where(closes[:, :-1] > 0.0, closes[:, :-1], math.nan)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            matrix = np.atleast_2d(np.corrcoef(returns))
+    return {
+        f"{a}/{b}": float(matrix[i, i + 1 + j])
+        for i, a in enumerate(names)
+        for j, b in enumerate(names[i + 1 :])
+    }
+
+
+def _coin_row(result: Result, identity: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "key": result["coin"],
+        "return_pct": result["metrics"]["total_return_pct"],
+        "max_drawdown_pct": result["metrics"]["max_drawdown_pct"],
+        **{name: identity[name] for name in ("price_profit", "fees", "funding")},
+        "net": identity["equity_change"],
+    }
+
+
+def _closes(result: Result) -> Floats:
+    return np.array(result["candles"]["close"], dtype=np.float64)
+
+
+def _on(result: Result, times: Ints, values: Floats) -> Floats:
+    """Return the rows of ``values`` whose bars open at ``times``, which the coin all has."""
+    own = np.array(result["candles"]["timestamp"], dtype=np.int64)
+    return np.asarray(values)[np.searchsorted(own, times)]
+
+
+def _curves(results: Mapping[str, Result], times: Ints) -> dict[str, Floats]:
+    return {coin: _on(result, times, result["equity_curve"]) for coin, result in results.items()}
+
+
+def _months(
+    portfolio: Result, results: Mapping[str, Result], times: Ints
+) -> list[dict[str, Any]]:
+    months = times.astype("datetime64[ms]").astype("datetime64[M]")
+    last = np.flatnonzero(np.append(months[1:] != months[:-1], np.True_))
+    first = next(iter(results.values()))
+    initial = float(first["params"]["initial_capital"])
+    whole = _returns(portfolio["equity_curve"][last], portfolio["initial_capital"])
+    coins = {
+        coin: _returns(curve[last], initial) for coin, curve in _curves(results, times).items()
+    }
+    return [
+        {
+            "key": str(months[row]),
+            "return_pct": whole[k],
+            "coins": {coin: values[k] for coin, values in coins.items()},
+        }
+        for k, row in enumerate(last.tolist())
+    ]
+
+
+def _returns(ends: Floats, initial: float) -> list[float]:
+    """Return percent gained in each month from the equities at their ends."""
+    pairs = zip([initial, *ends[:-1].tolist()], ends.tolist(), strict=True)
+    return [ratio(100.0 * (end - start), start) for start, end in pairs]

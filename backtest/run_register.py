@@ -1,0 +1,216 @@
+"""Earlier runs: a register with one line per finished coin, and a copy of what a diff needs.
+
+``runs.jsonl`` in the folder of results is the register; ``runs/<id>/`` holds a run's summary and
+its trades. Lines are appended whole, under a lock, so several processes may finish at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gzip
+import hashlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from backtest.result_files import not_writable, summary_json, trades_csv, write_file
+from core.errors import ConfigError, DataError
+
+Result = Mapping[str, Any]
+Entry = dict[str, Any]
+
+REGISTER: Final = "runs.jsonl"
+COPIES: Final = "runs"
+SUMMARY: Final = "summary.json"
+TRADES: Final = "trades.csv.gz"
+
+_log: Final = logging.getLogger(__name__)
+_TEXTS: Final = ("id", "at", "coin", "start", "end", "timeframe", "parameters_hash", "data_hash",
+                 "code_fingerprint")  # fmt: skip
+_NUMBERS: Final = ("total_return_pct", "max_drawdown_pct", "total_trades")
+_ID_LENGTH: Final = 8
+
+
+def new_run_id(folder: Path) -> str:
+    """Return an id no run in ``folder`` has, eight hexadecimal digits."""
+    while (folder / COPIES / (run_id := uuid.uuid4().hex[:_ID_LENGTH])).exists():
+        pass
+    return run_id
+
+
+def parameters_hash(params: Mapping[str, Any]) -> str:
+    """Return sixteen hexadecimal digits that stand for the values of ``params``."""
+    text = json.dumps(params, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def record_run(folder: Path, run_id: str, result: Result) -> list[Path]:
+    """Keep a copy of ``result`` and enter it in the register; return the paths of the copy.
+
+    The register is written last: a run it names is there whole.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    copy = folder / COPIES / run_id
+    write_file(copy / SUMMARY, summary_json(result))
+    write_file(copy / TRADES, gzip.compress(trades_csv(result), mtime=0))
+    metrics, data = result["metrics"], result["data"]
+    entry = {
+        "id": run_id,
+        "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        "coin": result["coin"],
+        **{name: data[name] for name in ("start", "end", "timeframe")},
+        **{name: metrics[name] for name in _NUMBERS},
+        "parameters_hash": parameters_hash(result["params"]),
+        "data_hash": data["hash"],
+        "code_fingerprint": result["fingerprint"],
+    }
+    _append(folder, json.dumps(entry).encode())
+    return [copy / SUMMARY, copy / TRADES]
+
+
+def read_register(folder: Path) -> list[Entry]:
+    """Return the runs in ``folder``, oldest first.
+
+    Lines that are no entries, such as one a full disk cut short, are moved to a file beside the
+    register, with a warning.
+
+    Raises:
+        DataError: the register cannot be read.
+    """
+    path = folder / REGISTER
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror or error}; make it readable or choose another "
+            "folder with --output DIR"
+        ) from None
+    entries = [_entry(line) for line in lines if line.strip()]
+    if None in entries:
+        _set_aside(folder)
+    return [entry for entry in entries if entry is not None]
+
+
+def find_run(entries: Sequence[Entry], text: str, folder: Path) -> Entry:
+    """Return the run whose id is, or alone begins with, ``text``.
+
+    Raises:
+        ConfigError: there is none, or more than one.
+    """
+    if not entries:
+        raise ConfigError(f"no run is on record in {folder / REGISTER}; every backtest adds one")
+    found = [entry for entry in entries if entry["id"].startswith(text.lower())]
+    if len(found) == 1 and text:
+        return found[0]
+    if not found:
+        raise ConfigError(f"unknown run {text!r}; --list shows the {len(entries)} on record")
+    names = ", ".join(entry["id"] for entry in found[:_ID_LENGTH])
+    raise ConfigError(f"run {text!r} could be any of {names}; give more digits of the id")
+
+
+def read_copy(folder: Path, run_id: str) -> tuple[dict[str, Any], str]:
+    """Return the summary and the trades (CSV) of a run.
+
+    Raises:
+        DataError: the copy is gone or damaged.
+    """
+    copy = folder / COPIES / run_id
+    try:
+        summary = json.loads((copy / SUMMARY).read_bytes())
+        trades = gzip.decompress((copy / TRADES).read_bytes()).decode()
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(
+            f"the copy of run {run_id} in {copy} cannot be read: {error}; run it again to compare"
+        ) from None
+    if not isinstance(summary, dict):
+        raise DataError(f"{copy / SUMMARY} must hold an object; run it again to compare")
+    return summary, trades
+
+
+def runs_table(entries: Sequence[Entry]) -> str:
+    """Return ``entries`` as a table of at most 80 columns, oldest first."""
+    head = ("id", "run at, UTC", "coin", "from", "to", "return", "drawdn", "params")
+    rows = [
+        (
+            entry["id"],
+            entry["at"][:16],
+            entry["coin"],
+            entry["start"][:10],
+            entry["end"][:10],
+            f"{entry['total_return_pct']:+.2f}%",
+            f"{entry['max_drawdown_pct']:.2f}%",
+            entry["parameters_hash"][:7],
+        )
+        for entry in entries
+    ]
+    widths = [max(len(row[k]) for row in (head, *rows)) for k in range(len(head))]
+    lines = [
+        " ".join(
+            cell.rjust(width) if head[k] in {"return", "drawdn"} else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (head, *rows)
+    ]
+    return "\n".join((lines[0], "-" * len(lines[0]), *lines[1:]))
+
+
+def _entry(line: bytes) -> Entry | None:
+    """Return what a line of the register says, None if it is damaged."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(entry, dict):
+        return None
+    whole = all(isinstance(entry.get(name), str) for name in _TEXTS)
+    numbers = all(type(entry.get(name)) in {int, float} for name in _NUMBERS)
+    return entry if whole and numbers else None
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let no other process change the register meanwhile."""
+    (folder / COPIES).mkdir(parents=True, exist_ok=True)
+    with (folder / COPIES / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, also by a kill
+        yield
+
+
+def _append(folder: Path, line: bytes) -> None:
+    path = folder / REGISTER
+    try:
+        with _locked(folder), path.open("a+b", buffering=0) as register:
+            size = register.seek(0, os.SEEK_END)
+            register.seek(max(size - 1, 0))
+            torn = register.read(1) not in {b"", b"\n"}
+            register.write((b"\n" if torn else b"") + line + b"\n")
+            os.fsync(register.fileno())
+    except OSError as error:
+        raise not_writable(path, error) from None
+
+
+def _set_aside(folder: Path) -> None:
+    """Move the damaged lines of the register to ``runs.jsonl.corrupt``."""
+    path = folder / REGISTER
+    aside = path.with_name(f"{REGISTER}.corrupt")
+    try:
+        with _locked(folder):
+            lines = [line for line in path.read_bytes().splitlines() if line.strip()]
+            bad = [line for line in lines if _entry(line) is None]
+            with aside.open("ab") as file:
+                file.writelines(line + b"\n" for line in bad)
+            write_file(path, b"".join(line + b"\n" for line in lines if line not in bad))
+    except (OSError, DataError) as error:
+        _log.warning("%s holds damaged lines, which are left out: %s", path, error)
+        return
+    _log.warning("%s: %d damaged lines moved to %s", path, len(bad), aside.name)

@@ -1,0 +1,197 @@
+"""One run taken apart: its tables, and its steps as a compiled whole or one at a time.
+
+The single steps call what live trading calls, in the order of ``engine.replay``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest.market_data import MarketData
+from core.funding import schedule_funding
+from core.market import MarketRules
+from core.params import StrategyParams
+from core.records import dtype_of
+from core.signals import SignalArray, compute_signals
+from engine.decision import PROTECT_PHASES
+from engine.ledger import settle_funding
+from engine.matching import (
+    execute_exits,
+    trigger_passed_stops,
+    walk_bar,
+    walk_detail,
+    walk_gap,
+)
+from engine.replay import BarLog, close_at_end, log_bar, run_bars
+from engine.results import trade_dicts
+from engine.strategy import GridStrategyV4
+from engine.tables import bar_table, detail_rows, funding_rows, within_bars
+
+Records = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class RunTables:
+    """Everything a run reads.
+
+    Attributes:
+        params: of the strategy.
+        rules: of the symbol.
+        bars: candles, (n_bars,).
+        signals: indicators and regime, (n_bars,).
+        funding: rates due and known, (n_bars,).
+        detail: finer candles within the bars, (n_sub,).
+        detail_from: first finer candle of each bar, (n_bars + 1,).
+        first_bar: no step before it acts.
+    """
+
+    params: StrategyParams
+    rules: MarketRules
+    bars: Records
+    signals: SignalArray
+    funding: Records
+    detail: Records
+    detail_from: npt.NDArray[np.int64]
+    first_bar: int
+
+
+def run_tables(
+    market: MarketData, params: StrategyParams, rules: MarketRules, first_bar: int
+) -> RunTables:
+    """Return the tables a run over ``market`` reads.
+
+    Raises:
+        DataError: the candles cannot be used.
+    """
+    candles, bar_ms = market.candles, market.bar_ms
+    bars = bar_table(candles)
+    signals = compute_signals(
+        bars["ts_ms"], candles["high"], candles["low"], candles["close"], candles["volume"],
+        params, bar_ms=bar_ms,
+    )  # fmt: skip
+    settled = np.array(market.funding["timestamp"], dtype=np.int64)
+    rates = np.array(market.funding["rate"], dtype=np.float64)
+    schedule = schedule_funding(
+        np.array(bars["ts_ms"]), np.array(bars["close"]), settled, rates, bar_ms
+    )
+    detail = bars[:0]
+    if market.detail is not None:
+        detail = within_bars(bars, bar_table(market.detail), bar_ms)
+    return RunTables(
+        params, rules, bars, signals, funding_rows(schedule), detail,
+        detail_rows(bars, detail, bar_ms), first_bar,
+    )  # fmt: skip
+
+
+class StepRun:
+    """A run that can be stopped, looked at and taken up again at every step.
+
+    Args:
+        tables: what it reads.
+    """
+
+    def __init__(self, tables: RunTables) -> None:
+        self.tables = tables
+        self.strategy = GridStrategyV4(tables.params, tables.rules)
+        self.log: Records = np.zeros(len(tables.bars), dtype_of(BarLog))
+        self._taken: list[Records] = []
+
+    @property
+    def trades(self) -> Records:
+        """All trade records so far, as one table of ``Trade``."""
+        self._taken.append(self.strategy.take_trades())
+        self._taken = [np.concatenate(self._taken)]
+        return self._taken[0]
+
+    def run_compiled(self, start: int, stop: int) -> None:
+        """Do the steps ``start`` to ``stop - 1`` in the compiled loop."""
+        x, strategy, done = self.tables, self.strategy, start
+        while done < stop:
+            done = run_bars(
+                strategy.state, strategy.frozen_params, strategy.rules, x.bars[:stop], x.signals,
+                x.funding, x.detail, x.detail_from, x.first_bar, done, strategy.tape,
+                self.log[:stop],
+            )  # fmt: skip
+            self._taken.append(strategy.take_trades())
+
+    def acts(self, i: int) -> bool:
+        """Return whether step ``i`` does anything but log the account."""
+        x = self.tables
+        ready = i >= x.first_bar and i > 0 and bool(x.signals["ready"][i - 1])
+        return ready and not bool(self.strategy.state.ended)
+
+    def decide(self, i: int) -> None:
+        """Do what step ``i`` does at the open of its bar: gap, exits, orders."""
+        x, strategy = self.tables, self.strategy
+        state, params, market, tape = (
+            strategy.state, strategy.frozen_params, strategy.rules, strategy.tape
+        )  # fmt: skip
+        price, before = float(x.bars["open"][i]), float(x.bars["close"][i - 1])
+        strategy.open_step(
+            i, int(x.bars["ts_ms"][i]), price, before, x.signals[i - 1],
+            float(x.funding["known"][i]),
+        )  # fmt: skip
+        walk_gap(state, params, market, before, price, tape)
+        for phase in range(PROTECT_PHASES):
+            if strategy.protect(phase):
+                execute_exits(state, params, market, tape)
+            if state.ended:
+                return
+        strategy.arrange()
+        trigger_passed_stops(state, params, market, tape)
+
+    def finish(self, i: int, *, acted: bool) -> None:
+        """Do the rest of step ``i``: the bar's path, funding, the account at its close."""
+        x, strategy = self.tables, self.strategy
+        state, params, market = strategy.state, strategy.frozen_params, strategy.rules
+        first, stop = int(x.detail_from[i]), int(x.detail_from[i + 1])
+        paid, close = 0.0, float(x.bars["close"][i])
+        if acted:
+            if stop > first:
+                walk_detail(state, params, market, x.detail, first, stop, strategy.tape)
+            else:
+                walk_bar(state, params, market, x.bars[i], strategy.tape)
+            due = float(x.funding["due"][i])
+            if x.params.funding_enabled and due != 0.0:
+                paid = settle_funding(state, due, close)
+        log_bar(state, paid, close, self.log[i])
+        if strategy.tape.n_trades > 0:
+            self._taken.append(strategy.take_trades())
+
+    def step(self, i: int) -> None:
+        """Do the whole step ``i``."""
+        acted = self.acts(i)
+        if acted:
+            self.decide(i)
+        self.finish(i, acted=acted)
+
+    def close(self, stop: int) -> None:
+        """Close what is open at the close of bar ``stop - 1``."""
+        strategy, price = self.strategy, float(self.tables.bars["close"][stop - 1])
+        close_at_end(
+            strategy.state, strategy.frozen_params, strategy.rules, price, strategy.tape,
+            self.log[stop - 1],
+        )  # fmt: skip
+
+    def restart(self) -> None:
+        """Go on with a new strategy, its state loaded from the JSON text of the old one's."""
+        self._taken.append(self.strategy.take_trades())
+        text = json.dumps(self.strategy.state_dict())
+        self.strategy = GridStrategyV4(self.tables.params, self.tables.rules)
+        self.strategy.load_state_dict(json.loads(text))
+
+
+def trade_text(records: Records, row: int) -> str:
+    """Return one trade record in words, 'none' where there is no such row."""
+    if row >= len(records):
+        return "none"
+    trade = trade_dicts(records[row : row + 1])[0]
+    return (
+        f"bar {trade['bar']}: {trade['label']} {trade['qty']:g} at {trade['price']:.12g}, "
+        f"fill {trade['fill_id']}, pnl {trade['pnl']!r}, fee {trade['fee']!r}"
+    )
