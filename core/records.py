@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import is_dataclass
 from enum import IntEnum, IntFlag
 from typing import Annotated, Any, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -13,6 +12,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 _SCALARS: dict[Any, str] = {float: "f8", int: "i8", bool: "?"}
+_DTYPES: dict[type[Any], np.dtype[Any]] = {}
 _SHADOWED = frozenset(dir(np.record))
 
 
@@ -40,9 +40,14 @@ def _scalar_code(row: Any) -> str | None:
     return _SCALARS.get(row)
 
 
-@functools.cache
 def dtype_of(cls: type[Any]) -> np.dtype[Any]:
     """Return the aligned dtype that stores the annotated fields of ``cls``."""
+    if cls not in _DTYPES:
+        _DTYPES[cls] = _read_fields(cls)
+    return _DTYPES[cls]
+
+
+def _read_fields(cls: type[Any]) -> np.dtype[Any]:
     fields: list[Any] = []
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if name in _SHADOWED:
