@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from backtest.check_arguments import EXAMPLES as CHECK_EXAMPLES
+from backtest.check_arguments import add_check_options, run_asked
 from backtest.parameter_table import text_table
 from config import BACKTEST_CONFIG, PRESETS, STRATEGY_PARAMS
 from core.errors import ConfigError, GridError
@@ -33,12 +35,16 @@ examples:
       parameters from a JSON file
   python3 main.py --coins BTC --params data/output/BTC_summary.json --key parameters
       the same parameters as an earlier run
-
+  python3 main.py --list
+  python3 main.py --diff 3f9c 81d0
+      earlier runs, and what differs between two of them (beginnings of ids suffice)
+""" + CHECK_EXAMPLES + """
 Of the same parameter the later of these wins: config.py, --preset, --params, --set, then
 --capital, --leverage and --no-short.
 
-exit code: 0 all went well; 2 something was wrong (one line on standard error says what to do,
-the files of coins that went well are complete); 130 interrupted.
+exit code: 0 all went well; 1 a check or the audit found something; 2 something was wrong (one
+line on standard error says what to do, the files of coins that went well are complete); 130
+interrupted.
 """
 
 
@@ -54,12 +60,28 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data_options(parser.add_argument_group("where candles come from"))
     _add_parameter_options(parser.add_argument_group("strategy parameters"))
     output = parser.add_argument_group("output")
-    output.add_argument("--no-plot", action="store_true", help="draw no charts")
+    output.add_argument(
+        "--no-plot", action="store_true", help="draw no charts and write no HTML report"
+    )
+    one_of = output.add_mutually_exclusive_group()
+    one_of.add_argument(
+        "--compare", action="store_true",
+        help="print what each mechanism is worth: runs without it, and a static grid; no files",
+    )  # fmt: skip
+    one_of.add_argument(
+        "--bands", action="store_true",
+        help="print how far the result depends on what candles cannot settle",
+    )  # fmt: skip
+    output.add_argument(
+        "--json", action="store_true", help="print one JSON document instead of the table"
+    )
     output.add_argument(
         "--output", type=Path, metavar="DIR",
         help=f"folder of all files (default: {BACKTEST_CONFIG['output_dir']} and "
         f"{BACKTEST_CONFIG['chart_dir']})",
     )  # fmt: skip
+    _add_record_options(parser.add_argument_group("earlier runs, in the folder of files"))
+    add_check_options(parser.add_argument_group("checking a result"))
     return parser
 
 
@@ -116,6 +138,15 @@ def _add_parameter_options(group: Any) -> None:
     group.add_argument(
         "--list-params", action="store_true",
         help="print every parameter with default, range and meaning, and stop",
+    )  # fmt: skip
+
+
+def _add_record_options(group: Any) -> None:
+    one_of = group.add_mutually_exclusive_group()
+    one_of.add_argument("--list", action="store_true", help="list the runs on record, and stop")
+    one_of.add_argument(
+        "--diff", nargs=2, metavar=("A", "B"),
+        help="show what differs between two runs, by their ids in the list, and stop",
     )  # fmt: skip
 
 
@@ -188,19 +219,42 @@ def _backtest(args: argparse.Namespace) -> int:
     # Only now: importing numba and pandas takes longer than --help may.
     from backtest.command import BacktestRequest, run_backtest  # noqa: PLC0415
 
-    return run_backtest(
-        BacktestRequest(
-            coins=args.coins,
-            start=args.start,
-            end=args.end,
-            params=chosen_params(args),
-            source="demo" if args.demo else args.data or "exchange",
-            detail=args.detail,
-            jobs=args.jobs,
-            plot=not args.no_plot,
-            output=args.output,
-        )
+    request = BacktestRequest(
+        coins=args.coins,
+        start=args.start,
+        end=args.end,
+        params=chosen_params(args),
+        source="demo" if args.demo else args.data or "exchange",
+        detail=args.detail,
+        jobs=args.jobs,
+        plot=not args.no_plot,
+        output=args.output,
+        as_json=args.json,
+        bands=args.bands,
     )
+    if args.compare:
+        from backtest.compare_command import run_compare  # noqa: PLC0415
+
+        return run_compare(request)
+    return run_backtest(request)
+
+
+def _earlier_runs(args: argparse.Namespace) -> int:
+    from backtest.run_command import show_diff, show_runs  # noqa: PLC0415 - pandas, 0.5 s
+
+    folder = args.output or Path(str(BACKTEST_CONFIG["output_dir"]))
+    if args.diff is not None:
+        show_diff(folder, *args.diff, as_json=args.json)
+    else:
+        show_runs(folder, as_json=args.json)
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Do what the arguments ask for and return the exit code."""
+    if args.check or args.audit or args.budget:
+        return run_asked(args, chosen_params(args))
+    return _earlier_runs(args) if args.list or args.diff else _backtest(args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -209,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.list_params:
             print(text_table())  # noqa: T201
-        code = 0 if args.list_params else _backtest(args)
+        code = 0 if args.list_params else _run(args)
         sys.stdout.flush()
     except GridError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

@@ -44,8 +44,9 @@ def attribution(result: Result) -> dict[str, Any]:
         by_weekday by_month``, lists of rows with ``key records notional price_profit fees funding
         net`` (quote), those by time and regime also ``equity_change``: what the account gained in
         these bars, open profit included, and ``bars_pct``, their share of the traded time;
-        ``by_year`` (``key return_pct``); ``drawdowns``; ``time_in_market``; ``round_trips``; ``inventory``. Times are UTC, a bar
-        counts by its open, and so does funding settled at its close.
+        ``by_year`` (``key return_pct``); ``drawdowns``; ``time_in_market``; ``round_trips``;
+        ``inventory``. Times are UTC, a bar counts by its open, and so does funding settled at its
+        close.
     """
     trades: Sequence[Mapping[str, Any]] = result["trades"]
     times = _times(result)

@@ -8,9 +8,9 @@ follows from it end where the summary says? Nothing here, nor in the modules it 
 
 from __future__ import annotations
 
-import sys
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ class AuditRequest:
         end: UTC date the run must have ended at, or None.
         detail: finer candles the run must have walked, or None.
         params: parameters the run must have had, as plain values.
+        as_json: print one JSON document.
     """
 
     coins: list[str] | None
@@ -52,6 +53,7 @@ class AuditRequest:
     end: str | None
     detail: str | None
     params: Mapping[str, Any]
+    as_json: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,19 @@ def run_audit(request: AuditRequest) -> int:
             f"{folder}: holds no {{COIN}}_summary.json; run the backtest first, or name the folder "
             "of its files with --output DIR"
         )
-    source, failed = market_source(request.source, Path(settings["cache_dir"])), False
+    source = market_source(request.source, Path(settings["cache_dir"]))
+    reports: dict[str, AuditReport] = {}
     for coin in coins:
         summary = read_summary(folder / f"{coin}_summary.json")
         _check_flags(coin, summary, request)
-        report = audit_coin(folder / f"{coin}_trades.csv", summary, load_again(summary, source))
-        failed = failed or report.finding is not None
-        _print(coin, folder, report)
-    return EXIT_FOUND if failed else 0
+        market = load_again(summary, source)
+        reports[coin] = audit_coin(folder / f"{coin}_trades.csv", summary, market)
+        if not request.as_json:
+            _print(coin, folder, reports[coin])
+    if request.as_json:
+        _say(json.dumps({coin: asdict(report) for coin, report in reports.items()}, indent=2))
+    passed = all(report.finding is None for report in reports.values())
+    return 0 if passed else EXIT_FOUND
 
 
 def load_again(summary: Summary, source: MarketSource) -> MarketData:
@@ -151,7 +158,7 @@ def audit_coin(trades: Path, summary: Summary, market: MarketData) -> AuditRepor
             wrong = "it is not what the candles say"
             return AuditReport(lines, Finding(key, repr(found), wrong, repr(expected)))
     audit, records = TradeAudit(bars, summary), read_trades(trades)
-    finding = audit.run(records)
+    finding = audit.run(records, f"{summary.coin} audit")
     if finding is not None:
         lines.append(f"{(finding.number or 1) - 1:,} rows before it: nothing wrong")
         return AuditReport(lines, finding)
@@ -216,4 +223,4 @@ def _print(coin: str, folder: Path, report: AuditReport) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    print(text, flush=True)  # noqa: T201

@@ -78,7 +78,7 @@ class PriceRules:
         heading = 1.0 if row.label.startswith("SELL") else -1.0
         demanded = row.price * p["fill_through_bps"] * 1e-4 + p["fill_through_ticks"] * self._tick
         reach, slack = row.price + heading * demanded, RELATIVE * row.price
-        low, high = float(bars.low[i]), float(bars.high[i])
+        low, high = self._path(i)
         if p["refuse_first_touch"]:
             lowest, highest = (0.0, high) if heading > 0.0 else (low, math.inf)
         elif heading > 0.0:
@@ -92,6 +92,17 @@ class PriceRules:
             wrong = f"no bar before {i} reached {row.price!r}"
             return wrong, "a fill at a second touch: refuse_first_touch is on"
         return None
+
+    def _path(self, bar: int) -> tuple[float, float]:
+        """Return the lowest and highest price of a bar's path.
+
+        What a first touch has refused is offered again at the close before.
+        """
+        low, high = float(self.bars.low[bar]), float(self.bars.high[bar])
+        if self.parameters["refuse_first_touch"]:
+            before = float(self.bars.before_close[bar])
+            return min(low, before), max(high, before)
+        return low, high
 
     def _was_reached_before(self, bar: int, price: float, slack: float) -> bool:
         bars = self.bars
@@ -146,8 +157,7 @@ class PriceRules:
         """Check a stop: at the open (stage 1, or passed already), or on the bar's path."""
         bars, i, slack = self.bars, row.bar, GRID * self._tick
         at_open = self._is_market_exit(row, float(bars.open[i]))
-        low = self._market_price(row.direction, float(bars.low[i]))
-        high = self._market_price(row.direction, float(bars.high[i]))
+        low, high = (self._market_price(row.direction, end) for end in self._path(i))
         if not at_open and not low - slack <= row.price <= high + slack:
             expected = f"{low:.12g} to {high:.12g}: its bar, with slippage, to the tick"
             return f"price {row.price!r} is outside its bar", expected
@@ -167,8 +177,7 @@ class PriceRules:
 
     def _check_liquidation(self, row: TradeRow, ledger: Ledger, *, leads: bool) -> Reason | None:
         """Check that the path reached the price and the margin no longer sufficed there."""
-        low, high = float(self.bars.low[row.bar]), float(self.bars.high[row.bar])
-        slack = RELATIVE * row.price
+        (low, high), slack = self._path(row.bar), RELATIVE * row.price
         if not low - slack <= row.price <= high + slack:
             return f"price {row.price!r} is outside its bar", f"{low:.12g} to {high:.12g}"
         equity, needed = ledger.equity(row.price), ledger.maintenance(row.price)

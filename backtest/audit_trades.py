@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from tqdm import tqdm  # type: ignore[import-untyped]  # no stubs installed
+
 from backtest.audit_files import Finding, Summary, TradeRow, TradesFile, row_finding
 from backtest.audit_ledger import Ledger, Reason
 from backtest.audit_market import AuditBars
@@ -23,6 +25,7 @@ from backtest.audit_rules import (
 )
 from backtest.timeframes import format_time
 
+_BAR_DELAY_SECONDS: Final = 1.0
 CLOSE_END_LABEL: Final = "CLOSE_END"
 PRICES_CHECKED: Final = {
     ENTRY: "entries inside their bar's path, on the tick",
@@ -61,11 +64,11 @@ class TradeAudit:
         self.counts: Counter[str] = Counter()
         self.settlements = 0
 
-    def run(self, trades: TradesFile) -> Finding | None:
-        """Return the first thing that is wrong, None if nothing is."""
+    def run(self, trades: TradesFile, title: str = "audit") -> Finding | None:
+        """Return the first thing that is wrong, None if nothing is; ``title`` is its bar's."""
         settled = 0
         before: TradeRow | None = None
-        for row, after in _with_next(trades.rows):
+        for row, after in _with_next(trades.rows, title):
             reason = self.rules.check_bar(row, before) or self.rules.check_label(row)
             if reason is None:
                 settled = self._settle(settled, row.bar + (row.label == CLOSE_END_LABEL))
@@ -98,7 +101,7 @@ class TradeAudit:
         kind = KINDS[row.label][0]
         if before is not None and before.label == CLOSE_END_LABEL != row.label:
             return "it comes after everything was closed at the end", "no more rows"
-        reason = self.rules.check_quantity(row) or self.prices.check(row, self.ledger, leads=leads)
+        reason = self.prices.check(row, self.ledger, leads=leads) or self.rules.check_quantity(row)
         if reason is not None:
             return reason
         if kind == LIQUIDATION and leads:
@@ -150,6 +153,10 @@ def _event(row: TradeRow) -> tuple[int, str, float]:
     return row.bar, row.label, row.price
 
 
-def _with_next(rows: list[TradeRow]) -> Iterator[tuple[TradeRow, TradeRow | None]]:
-    following: list[TradeRow | None] = [*rows[1:], None]
-    return zip(rows, following, strict=True) if rows else iter(())
+def _with_next(rows: list[TradeRow], title: str) -> Iterator[tuple[TradeRow, TradeRow | None]]:
+    """Yield each row and the one after it, under a progress bar if it takes long."""
+    after: list[TradeRow | None] = [*rows[1:], None]
+    pairs = zip(rows, after[: len(rows)], strict=True)
+    yield from tqdm(
+        pairs, total=len(rows), desc=title, delay=_BAR_DELAY_SECONDS, leave=False, disable=None
+    )

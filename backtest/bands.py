@@ -117,7 +117,7 @@ def _combinations(params: StrategyParams) -> Iterator[tuple[str, dict[str, Any]]
         "refuse_first_touch": True,
     }
     kind = {**_through(0.0, 0), "refuse_first_touch": False}
-    none, most = (_slippage(params, factor) for factor in (SLIPPAGE_FACTORS[0], SLIPPAGE_FACTORS[-1]))
+    none, most = _slippage(params, min(SLIPPAGE_FACTORS)), _slippage(params, max(SLIPPAGE_FACTORS))
     for path in IntrabarPath:
         order = {"intrabar_path": path}
         yield f"all pessimistic, {_PATH_WORDS[path]}", {**strict, **most, **order}
@@ -230,15 +230,24 @@ def add_bands(
         variants: of the central run.
         result: of the central run.
         load_minutes: fetches finer candles where the central run has none; None: they are not
-            tried. Where there are none, ``bands_summary["no_detail"]`` says why.
+            tried. ``bands_summary["no_detail"]`` says why they were not, or is None.
     """
-    other, missing = None, None
-    market = variants.data.market
-    if market.detail is None and load_minutes is not None and market.bar_ms > MINUTE_MS:
-        start_ms = int(market.candles["timestamp"].iloc[variants.data.first_bar])
-        try:
-            other = load_minutes(market.coin, start_ms, variants.data.span_ms[1]).detail
-        except GridError as error:  # the band is narrower then, and says so
-            missing = str(error)
+    other, missing = _other_detail(variants, load_minutes)
     bands = run_bands(variants, result, other)
     return {"bands": bands, "bands_summary": summarize(bands) | {"no_detail": missing}}
+
+
+def _other_detail(
+    variants: Variants, load_minutes: LoadMinutes | None
+) -> tuple[pd.DataFrame | None, str | None]:
+    """Return finer candles the central run did without, or None and why."""
+    data = variants.data
+    if data.market.detail is not None or data.market.bar_ms <= MINUTE_MS:
+        return None, None
+    if load_minutes is None:
+        return None, f"not asked for; --detail {DETAIL} asks"
+    start_ms = int(data.market.candles["timestamp"].iloc[data.first_bar])
+    try:
+        return load_minutes(data.market.coin, start_ms, data.span_ms[1]).detail, None
+    except GridError as error:  # the band lacks this run then, and says so
+        return None, str(error)

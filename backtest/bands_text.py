@@ -13,8 +13,8 @@ from backtest.metrics import PORTFOLIO
 Result = Mapping[str, Any]
 
 _WIDTH: Final = 80
-_TEXT_WIDTH: Final = 44
-_VALUE_WIDTH: Final = 12
+_TEXT_WIDTH: Final = 38
+_VALUE_WIDTH: Final = 14
 _EDGES: Final = ("pessimistic", "central", "optimistic")
 
 

@@ -6,19 +6,26 @@ import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from backtest.bands import DETAIL, add_bands
+from backtest.bands_text import print_bands
 from backtest.metrics import PORTFOLIO
 from backtest.report import print_report
+from backtest.report_document import run_document
 from backtest.result_files import (
     check_writable,
+    json_bytes,
     portfolio_json,
     summary_json,
     trades_csv,
     write_file,
 )
+from backtest.run_register import new_run_id, record_run
 from backtest.simulator import BacktestSimulator
+from backtest.sources import EXCHANGE
 from core.errors import GridError, NetworkError
 from core.jit import is_compiled
 
@@ -37,8 +44,10 @@ class BacktestRequest:
         source: ``exchange``, ``demo`` or a folder.
         detail: length of finer candles, or None.
         jobs: coins at a time; None: one per processor.
-        plot: draw the charts.
+        plot: draw the charts and write the HTML reports.
         output: folder of all files; None: the settings' folders.
+        as_json: print one JSON document instead of the table.
+        bands: print the bands above it, and try 1m candles for them where files hold some.
     """
 
     coins: list[str] | None
@@ -50,13 +59,15 @@ class BacktestRequest:
     jobs: int | None
     plot: bool
     output: Path | None
+    as_json: bool = False
+    bands: bool = False
 
 
 class ResultWriter:
     """Writes the files of a result into the folders chosen."""
 
     def __init__(self, files: Path, charts: Path | None) -> None:
-        """Make sure the folders can be written; ``charts`` is None where none are drawn.
+        """Make sure the folders can be written; without ``charts`` there are no reports either.
 
         Raises:
             DataError: they cannot.
@@ -67,7 +78,9 @@ class ResultWriter:
                 check_writable(folder)
 
     def write_coin(self, result: Result) -> list[Path]:
-        """Write a coin's trades, summary and charts and return their paths.
+        """Write a coin's trades, summary, charts and report and return their paths.
+
+        The run is then on record under ``result["run_id"]``.
 
         Raises:
             DataError: the disk is full or read-only.
@@ -86,10 +99,15 @@ class ResultWriter:
             )  # fmt: skip
             bodies[self.charts / f"{coin}_equity.png"] = png(equity)
             bodies[self.charts / f"{coin}_trades.png"] = png(trades_figure(result))
-        return _write_all(bodies)
+            from backtest.html_report import coin_report  # noqa: PLC0415 (0.5 s)
+
+            bodies[self.files / f"{coin}_report.html"] = coin_report(result)
+        paths = _write_all(bodies)
+        record_run(self.files, result["run_id"], result)
+        return paths
 
     def write_portfolio(self, portfolio: Result, results: Mapping[str, Result]) -> list[Path]:
-        """Write the portfolio's summary and chart and return their paths.
+        """Write the portfolio's summary, chart and report and return their paths.
 
         Raises:
             DataError: the disk is full or read-only.
@@ -103,6 +121,9 @@ class ResultWriter:
                 portfolio["equity_curve"], portfolio["initial_capital"],
             )  # fmt: skip
             bodies[self.charts / "portfolio_equity.png"] = png(equity)
+            from backtest.html_report import portfolio_report  # noqa: PLC0415 (0.5 s)
+
+            bodies[self.files / "portfolio_report.html"] = portfolio_report(portfolio, results)
         return _write_all(bodies)
 
 
@@ -116,7 +137,7 @@ def run_backtest(request: BacktestRequest) -> int:
         GridError: nothing could be run.
     """
     logging.basicConfig(format="warning: %(message)s")
-    simulator = BacktestSimulator(request.params, source=request.source, detail=request.detail)
+    simulator = _simulator(request)
     coins = simulator.coin_names(request.coins)
     outcomes = simulator.iter_multi(coins, request.start, request.end, jobs=request.jobs)
     writer = _writer(simulator, request)
@@ -128,20 +149,24 @@ def run_backtest(request: BacktestRequest) -> int:
         if isinstance(outcome, GridError):
             failed[coin] = outcome
         else:
-            done[coin] = outcome
-            _say_written(coin, writer.write_coin(outcome))
+            done[coin] = outcome | {"run_id": new_run_id(writer.files)}
+            _say_written(coin, writer.write_coin(done[coin]), done[coin]["run_id"])
     results = {coin: done[coin] for coin in coins if coin in done}
     if len(results) > 1 and not failed:
         portfolio = simulator.portfolio(results)
         _say_written("portfolio", writer.write_portfolio(portfolio, results))
         results[PORTFOLIO] = portfolio
-    _report(results, failed)
+    if request.as_json:
+        sys.stdout.write(json_bytes(run_document(results, failed)).decode())
+    elif results:
+        if request.bands:
+            print_bands(results)
+        print_report(results)
+    _say_remarks(results, failed)
     return 2 if failed else 0
 
 
-def _report(results: Mapping[str, Result], failed: Mapping[str, GridError]) -> None:
-    if results:
-        print_report(results)
+def _say_remarks(results: Mapping[str, Result], failed: Mapping[str, GridError]) -> None:
     for result in results.values():
         for notice in result.get("notices", ()):
             _say(f"warning: {notice}")
@@ -157,6 +182,18 @@ def _failure(coin: str, error: GridError) -> str:
     return message if coin in message or isinstance(error, NetworkError) else f"{coin}: {message}"
 
 
+def _simulator(request: BacktestRequest) -> BacktestSimulator:
+    simulator = BacktestSimulator(
+        request.params, source=request.source, detail=request.detail, also=add_bands
+    )
+    if request.bands and request.source != EXCHANGE:  # from there it would be a long download
+        load = partial(
+            simulator.source.load, timeframe=simulator.settings["timeframe"], detail=DETAIL
+        )
+        simulator.also = partial(add_bands, load_minutes=load)
+    return simulator
+
+
 def _writer(simulator: BacktestSimulator, request: BacktestRequest) -> ResultWriter:
     files = request.output or Path(simulator.settings["output_dir"])
     charts = request.output or Path(simulator.settings["chart_dir"])
@@ -169,13 +206,13 @@ def _write_all(bodies: Mapping[Path, bytes]) -> list[Path]:
     return list(bodies)
 
 
-def _say_written(name: str, paths: list[Path]) -> None:
+def _say_written(name: str, paths: list[Path], run_id: str = "") -> None:
     folders = dict.fromkeys(path.parent for path in paths)
     parts = [
         f"{', '.join(path.name for path in paths if path.parent == folder)} in {folder}"
         for folder in folders
     ]
-    _say(f"{name}: wrote {'; '.join(parts)}")
+    _say(f"{name}: wrote {'; '.join(parts)}{f' (run {run_id})' if run_id else ''}")
 
 
 def _say(text: str) -> None:

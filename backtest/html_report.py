@@ -15,7 +15,6 @@ from bokeh.layouts import column
 from backtest.price_chart import FULL_DETAIL, price_chart
 from backtest.report_charts import (
     INK,
-    MAX_POINTS,
     TimeAxis,
     bars_chart,
     by_sign,
@@ -25,6 +24,15 @@ from backtest.report_charts import (
     returns_chart,
 )
 from backtest.report_document import coin_document, group_document
+from backtest.report_facts import (
+    CARDS,
+    MONTH_NAMES,
+    facts,
+    matrix,
+    portfolio_facts,
+    subtitle,
+    thinning,
+)
 from backtest.report_page import Numbers, parameter_table, render, year_rows
 from backtest.timeframes import timeframe_ms
 from core.performance import drawdown_curve
@@ -33,27 +41,6 @@ Result = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-CARDS: Final = (
-    ("Buy and hold", "metrics.buy_hold_return_pct", "signed_percent"),
-    ("Sharpe", "metrics.sharpe_ratio", "ratio"),
-    ("Sortino", "metrics.sortino_ratio", "ratio"),
-    ("Calmar", "metrics.calmar_ratio", "ratio"),
-    ("Round trips", "metrics.total_trades", "count"),
-    ("Win rate", "metrics.win_rate_pct", "percent"),
-    ("Profit factor", "metrics.profit_factor", "ratio"),
-    ("Fees, USDT", "metrics.fees_paid", "money"),
-    ("Funding, USDT", "metrics.funding_pnl", "signed_money"),
-    ("In the market", "metrics.exposure_pct", "percent"),
-    ("Turnover, x", "metrics.turnover", "ratio"),
-    ("Stops, long", "metrics.stops_long", "count"),
-    ("Stops, short", "metrics.stops_short", "count"),
-    ("Prunes", "metrics.prune_count", "count"),
-    ("Breaker halts", "metrics.circuit_breaker_triggers", "count"),
-    ("Liquidations", "metrics.liquidations", "count"),
-)
-MONTH_NAMES: Final = (
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-)  # fmt: skip
 HOLDING_NAMES: Final = (
     "same bar", "to 1 h", "to 2 h", "to 4 h", "to 8 h", "to 12 h", "to 1 d", "to 2 d", "to 3 d",
     "to 7 d", "over 7 d",
@@ -64,8 +51,9 @@ def coin_report(result: Result) -> bytes:
     """Return the report of one coin, HTML.
 
     Args:
-        result: as ``BacktestSimulator.run_single`` answers; ``bands`` (a list of ``assumption``,
-            ``return`` and ``drawdown`` in percent, ``calmar``) adds a section, ``run_id`` a line.
+        result: as ``BacktestSimulator.run_single`` answers; ``bands`` (a list of ``assumption
+            total_return_pct max_drawdown_pct calmar_ratio``) and ``bands_summary`` add a section,
+            ``run_id`` a line.
     """
     numbers = Numbers(coin_document(result))
     at, data = numbers.at, numbers.document["data"]
@@ -80,16 +68,16 @@ def coin_report(result: Result) -> bytes:
         "coin.html", numbers, _coin_charts(result, numbers),
         {
             "title": f"{result['coin']} grid backtest",
-            "subtitle": _subtitle(data, result["params"]["initial_capital"]),
+            "subtitle": subtitle(data, result["params"]["initial_capital"]),
             "sections": sections,
             "cards": CARDS,
-            "thinning": _thinning(len(result["equity_curve"])),
+            "thinning": thinning(len(result["equity_curve"])),
             "detailed": len(result["trades"]) <= FULL_DETAIL,
             "month_names": MONTH_NAMES,
             "years": year_rows(months, at("attribution.by_year")),
             "shade": lambda path: numbers.shade(path, most),
             "parameter_rows": parameter_table(at("parameters"), at("changed_parameters")),
-            "facts": _facts(numbers.document),
+            "facts": facts(numbers.document),
         },
     )  # fmt: skip
 
@@ -107,23 +95,26 @@ def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
     values = [value or 0.0 for row in at("by_month")
               for value in (row["return_pct"], *row["coins"].values())]  # fmt: skip
     most = max(map(abs, values), default=0.0)
-    matrices = [("Prices", _matrix(coins, "prices")), ("Equity", _matrix(coins, "equity"))]
-    capital = portfolio["initial_capital"]
+    matrices = [("Prices", matrix(coins, "prices")), ("Equity", matrix(coins, "equity"))]
+    data = first["data"] | {
+        "start": min(result["data"]["start"] for result in results.values()),
+        "end": max(result["data"]["end"] for result in results.values()),
+    }
     return render(
         "portfolio.html", numbers, {"course": _portfolio_course(portfolio, results)},
         {
             "title": "Portfolio of " + ", ".join(coins),
-            "subtitle": _subtitle(first["data"], capital),
+            "subtitle": subtitle(data, portfolio["initial_capital"]),
             "sections": [("course", "Course"), ("coins", "Coins"), ("correlation", "Correlation"),
                          ("months", "Months"), ("risk", "Drawdowns"),
                          ("parameters", "Parameters"), ("data", "Data")],
             "cards": CARDS,
-            "thinning": _thinning(len(portfolio["equity_curve"])),
+            "thinning": thinning(len(portfolio["equity_curve"])),
             "matrices": matrices,
             "heat": lambda path: numbers.shade(path, 1.0),
             "shade": lambda path: numbers.shade(path, most),
             "parameter_rows": parameter_table(first["params"], at("changed_parameters")),
-            "facts": _portfolio_facts(numbers.document, results),
+            "facts": portfolio_facts(numbers.document, results),
         },
     )  # fmt: skip
 
@@ -216,77 +207,3 @@ def _times(result: Result) -> tuple[Ints, Ints]:
     """Return when the bars open and close, ms UTC, each (n_bars,)."""
     times = np.array(result["candles"]["timestamp"], dtype=np.int64)
     return times, times + timeframe_ms(result["data"]["timeframe"])
-
-
-def _subtitle(data: Mapping[str, Any], capital: float) -> str:
-    days = [data[name].removesuffix(" 00:00") for name in ("start", "end")]
-    return (
-        f"{days[0]} to {days[1]} UTC \u00b7 {data['timeframe']} candles from {data['source']} "
-        f"\u00b7 {capital:,.0f} USDT"
-    )
-
-
-def _thinning(n_bars: int) -> str:
-    if n_bars <= MAX_POINTS:
-        return "Every bar and every trade is drawn."
-    return (
-        f"Lines are thinned to the extremes of every stretch (about {MAX_POINTS:,} points for "
-        f"{n_bars:,} bars); every trade is drawn."
-    )
-
-
-def _matrix(coins: list[str], kind: str) -> list[tuple[str, list[str | None]]]:
-    """Return rows of paths to the correlations above the diagonal, mirrored below it."""
-    return [
-        (
-            a,
-            [
-                None if a == b else f"correlation.{kind}.{'/'.join(sorted((a, b), key=coins.index))}"
-                for b in coins
-            ],
-        )
-        for a in coins
-    ]
-
-
-def _facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    data, market = document["data"], document["market"]
-    gaps = (
-        f"{len(data['gaps'])} ({data['missing_bars']:,} candles), not filled"
-        if data["gaps"] else "none"
-    )  # fmt: skip
-    detail = f"{data['detail']}, for {data['detail_coverage_pct']:.1f} % of the bars"
-    return [
-        ("Candles", f"{data['bars']:,} of {data['timeframe']}, and {data['warmup_bars']:,} before "
-         f"them to warm up, from {data['source']}"),
-        ("Range", f"{data['start']} to {data['end']} UTC, end exclusive"),
-        ("Finer candles inside them", detail if data["detail"] else "none"),
-        ("Gaps", gaps),
-        ("Bars without volume", f"{data['zero_volume_bars']:,}"),
-        ("Funding", data["funding"]),
-        ("Market rules", f"tick {market['tick_size']:g}, lot {market['step_size']:g}, minimum "
-         f"quantity {market['min_qty']:g}, minimum notional {market['min_notional']:g} USDT"),
-        ("Data hash", data["hash"]),
-        ("Parameters hash", document["parameters_hash"]),
-        ("Decision code", document["code_fingerprint"]),
-        ("Run", document["run_id"] or "not on record"),
-    ]  # fmt: skip
-
-
-def _portfolio_facts(
-    document: Mapping[str, Any], results: Mapping[str, Result]
-) -> list[tuple[str, str]]:
-    data = document["data"]
-    coins = [
-        (
-            coin,
-            f"hash {result['data']['hash']}; {len(result['data']['gaps'])} gaps; "
-            f"{result['data']['zero_volume_bars']:,} bars without volume; funding "
-            f"{result['data']['funding']}; from {result['data']['source']}",
-        )
-        for coin, result in results.items()
-    ]
-    common = f"{data['common_bars']:,}, {data['first_common_bar']} to {data['last_common_bar']} UTC"
-    return [
-        ("Bars in common", common), *coins, ("Decision code", document["code_fingerprint"])
-    ]  # fmt: skip

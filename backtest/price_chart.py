@@ -10,7 +10,15 @@ import numpy.typing as npt
 from bokeh.models import ColumnDataSource
 
 from backtest.charts import MARKERS, Marker
-from backtest.report_charts import GAIN, LOSS, MAX_POINTS, TimeAxis, add_legend, hover
+from backtest.report_charts import (
+    GAIN,
+    LOSS,
+    MAX_POINTS,
+    LegendEntry,
+    TimeAxis,
+    add_legend,
+    hover,
+)
 from backtest.round_trips import round_trips
 from core.kama import BREAKOUT_DOWN, BREAKOUT_UP, DOWNTREND, UPTREND
 
@@ -49,9 +57,11 @@ def price_chart(axis: TimeAxis, result: Result) -> Any:
     times = np.array(result["candles"]["timestamp"], dtype=np.int64)
     bar_ms = int(np.median(np.diff(times)))
     items = _add_regimes(chart, np.asarray(result["regime_log"]), times, bar_ms)
-    items += _add_price(chart, result["candles"], times, bar_ms)
-    items += _add_holdings(chart, result["trades"], bar_ms)
+    price = _add_price(chart, result["candles"], times, bar_ms)
+    items += price + _add_holdings(chart, result["trades"], bar_ms)
     items += _add_trades(chart, result["trades"])
+    # What has no point in the time shown would count with all its points.
+    chart.y_range.renderers = [drawn for _, (drawn,) in price]
     add_legend(chart, items)
     return chart
 
@@ -81,7 +91,7 @@ def price_columns(candles: Any, times: Ints, most: int = MAX_POINTS) -> dict[str
     }
 
 
-def _add_regimes(chart: Any, regimes: Ints, times: Ints, bar_ms: int) -> list[tuple[str, Any]]:
+def _add_regimes(chart: Any, regimes: Ints, times: Ints, bar_ms: int) -> list[LegendEntry]:
     items = []
     for name, code, colour in _REGIMES:
         first, last = regime_runs(regimes, code)
@@ -97,11 +107,11 @@ def _add_regimes(chart: Any, regimes: Ints, times: Ints, bar_ms: int) -> list[tu
             "start", "end", source=source, color=colour, fill_alpha=0.16, line_alpha=0.0,
             level="underlay",
         )  # fmt: skip
-        items.append((name, drawn))
+        items.append((name, [drawn]))
     return items
 
 
-def _add_price(chart: Any, candles: Any, times: Ints, bar_ms: int) -> list[tuple[str, Any]]:
+def _add_price(chart: Any, candles: Any, times: Ints, bar_ms: int) -> list[LegendEntry]:
     columns = price_columns(candles, times)
     source = ColumnDataSource(columns)
     span = chart.varea_step(
@@ -112,12 +122,12 @@ def _add_price(chart: Any, candles: Any, times: Ints, bar_ms: int) -> list[tuple
         "time", "close", color="#334155", line_width=1.1,
         source=ColumnDataSource({"time": columns["time"] + width, "close": columns["close"]}),
     )  # fmt: skip
-    return [("low to high", span), ("close", drawn)]
+    return [("low to high", [span]), ("close", [drawn])]
 
 
 def _add_holdings(
     chart: Any, trades: Sequence[Mapping[str, Any]], bar_ms: int
-) -> list[tuple[str, Any]]:
+) -> list[LegendEntry]:
     if not trades or len(trades) > FULL_DETAIL:
         return []
     trips = round_trips(trades)
@@ -135,42 +145,51 @@ def _add_holdings(
             "start", "price", "end", "price", source=source, color=GAIN if won else LOSS,
             alpha=0.55, line_width=1.4,
         )  # fmt: skip
-        items.append((name, drawn))
+        items.append((name, [drawn]))
     return items
 
 
-def _add_trades(chart: Any, trades: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+def _add_trades(chart: Any, trades: Sequence[Mapping[str, Any]]) -> list[LegendEntry]:
     """Draw every record; return a legend entry per kind."""
-    items, size = [], _SIZE if len(trades) < _MANY else _SIZE_OF_MANY
+    size = _SIZE if len(trades) < _MANY else _SIZE_OF_MANY
+    detailed = len(trades) <= FULL_DETAIL
+    by_label: dict[str, list[Mapping[str, Any]]] = {}
+    for trade in trades:
+        by_label.setdefault(trade["label"], []).append(trade)
+    items: list[LegendEntry] = []
     for marker in MARKERS:
-        shown = [trade for trade in trades if trade["label"].startswith(marker.labels)]
-        if shown:
-            drawn = _scatter(chart, marker, shown, size, detailed=len(trades) <= FULL_DETAIL)
-            items.append((f"{marker.name} ({len(shown):,})", drawn))
+        labels = [label for label in by_label if label.startswith(marker.labels)]
+        if labels:
+            drawn = [
+                _scatter(chart, marker, label, by_label[label], size, detailed=detailed)
+                for label in labels
+            ]
+            count = sum(len(by_label[label]) for label in labels)
+            items.append((f"{marker.name} ({count:,})", drawn))
+    rows = [("trade", "$name"), ("bar", _TIME), ("price", "@price{0,0.[0000]}")]
+    if detailed:
+        rows += [
+            ("quantity", "@qty{0.[000000]}"),
+            ("gross profit", "@pnl{+0,0.00}"),
+            ("fee", "@fee{0.0000}"),
+        ]
+    hover(chart, [point for _, drawn in items for point in drawn], rows, mode="mouse")
     return items
 
 
 def _scatter(
-    chart: Any, marker: Marker, shown: Sequence[Mapping[str, Any]], size: float, *, detailed: bool
-) -> Any:
-    columns: dict[str, Any] = {
+    chart: Any, marker: Marker, label: str, shown: Sequence[Mapping[str, Any]], size: float, *,
+    detailed: bool,
+) -> Any:  # fmt: skip
+    columns = {
         "time": np.array([trade["timestamp"] for trade in shown], np.float64),
         "price": np.array([trade["price"] for trade in shown], np.float32),
     }
-    rows = [("bar", _TIME), ("price", "@price{0,0.[0000]}")]
     if detailed:
         for name in ("qty", "pnl", "fee"):
             columns[name] = np.array([trade[name] for trade in shown], np.float32)
-        rows += [("quantity", "@qty{0.[000000]}"), ("gross profit", "@pnl{+0,0.00}"),
-                 ("fee", "@fee{0.0000}")]  # fmt: skip
-    labels = {trade["label"] for trade in shown}
-    if len(labels) > 1:
-        columns["label"] = [trade["label"] for trade in shown]
-    drawn = chart.scatter(
+    return chart.scatter(
         "time", "price", source=ColumnDataSource(columns), marker=SHAPES[marker.shape],
         size=size * marker.size**0.5, color=marker.colour, fill_alpha=0.85, line_width=1.0,
-        line_color=marker.colour if marker.shape in "xX" else "#ffffff", name=marker.name,
+        line_color=marker.colour if marker.shape in "xX" else "#ffffff", name=label,
     )  # fmt: skip
-    kind = "@label" if len(labels) > 1 else labels.pop()
-    hover(chart, drawn, [("trade", kind), *rows], mode="mouse")
-    return drawn

@@ -33,7 +33,8 @@ from core.performance import drawdown_curve
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Row = Mapping[str, Any]
+LegendEntry = tuple[str, list[Any]]
+"""A name, and what a click on it hides."""
 
 GAIN: Final = "#15803d"
 LOSS: Final = "#b91c1c"
@@ -131,10 +132,10 @@ def line_source(time: Ints, values: Floats, **others: Floats) -> ColumnDataSourc
     return ColumnDataSource({name: column[rows] for name, column in columns.items()})
 
 
-def add_legend(chart: Any, items: Sequence[tuple[str, Any]]) -> None:
+def add_legend(chart: Any, items: Sequence[LegendEntry]) -> None:
     """Put a legend above ``chart``; a click on an entry hides or shows it."""
     legend = Legend(
-        items=[LegendItem(label=name, renderers=[drawn]) for name, drawn in items],
+        items=[LegendItem(label=name, renderers=drawn) for name, drawn in items],
         orientation="horizontal", click_policy="hide", border_line_color=None, margin=0,
         spacing=8, label_text_font_size="11px", glyph_width=16, glyph_height=16,
         background_fill_alpha=0.0, ncols=LEGEND_COLUMNS, location="top_left",
@@ -143,13 +144,13 @@ def add_legend(chart: Any, items: Sequence[tuple[str, Any]]) -> None:
 
 
 def hover(
-    chart: Any, drawn: Any, rows: Sequence[tuple[str, str]],
+    chart: Any, drawn: list[Any], rows: Sequence[tuple[str, str]],
     mode: Literal["vline", "mouse"] = "vline",
 ) -> None:  # fmt: skip
     """Show ``rows`` (name, format) of the point under the pointer."""
     chart.add_tools(
         HoverTool(
-            renderers=[drawn], tooltips=list(rows), mode=mode, point_policy="snap_to_data",
+            renderers=drawn, tooltips=list(rows), mode=mode, point_policy="snap_to_data",
             line_policy="nearest", formatters={"@time": "datetime"}, visible=False,
         )
     )
@@ -172,13 +173,13 @@ def equity_charts(
     drawn = chart.line("time", "value", source=line_source(time, equity), color=INK, line_width=1.6)
     start = Span(location=initial, dimension="width", line_color=MUTED, line_dash="dashed")
     chart.add_layout(start)
-    items = [("equity", drawn)]
+    items = [("equity", [drawn])]
     if held is not None:
         hold = chart.line("time", "value", source=line_source(time, held), color="#d97706")
         hold.visible = False
-        items.append(("buy and hold (click to show)", hold))
+        items.append(("buy and hold (click to show)", [hold]))
     add_legend(chart, items)
-    hover(chart, drawn, [("close", _TIME), ("equity", "@value{0,0.00} USDT")])
+    hover(chart, [drawn], [("close", _TIME), ("equity", "@value{0,0.00} USDT")])
     return [chart, drawdown_chart(axis, time, fall)]
 
 
@@ -188,7 +189,7 @@ def drawdown_chart(axis: TimeAxis, time: Ints, fall: Floats) -> Any:
     chart = axis.chart(140, "Drawdown, %", "0.[00]", values=DataRange1d(end=0.0))
     chart.varea("time", "value", 0.0, source=source, color=LOSS, alpha=0.22)
     drawn = chart.line("time", "value", source=source, color=LOSS, line_width=1)
-    hover(chart, drawn, [("close", _TIME), ("drawdown", "@value{0.00} %")])
+    hover(chart, [drawn], [("close", _TIME), ("drawdown", "@value{0.00} %")])
     return chart
 
 
@@ -201,17 +202,20 @@ def inventory_chart(axis: TimeAxis, time: Ints, sides: Mapping[str, Floats]) -> 
         sides: notional of ``LONG`` and ``SHORT`` in percent of equity, each (n_bars,).
     """
     chart = axis.chart(170, "Inventory at the closes, % of equity", "0.[0]")
-    items = []
+    items, lines = [], []
     for name, sign, colour in (("LONG", 1.0, GAIN), ("SHORT", -1.0, LOSS)):
         values = sign * sides[name]
         source = line_source(time, values)
         area = chart.varea_step(
             "time", 0.0, "value", source=source, step_mode="before", color=colour, alpha=0.30
         )
-        line = chart.step("time", "value", source=source, mode="before", color=colour)
-        hover(chart, line, [("close", _TIME), (name.lower(), "@value{0.00} % of equity")])
-        items.append((name.lower(), area))
+        line = chart.step(
+            "time", "value", source=source, mode="before", color=colour, name=name.lower()
+        )
+        items.append((name.lower(), [area, line]))
+        lines.append(line)
     add_legend(chart, items)
+    hover(chart, lines, [("$name", "@value{0.00} % of equity"), ("close", _TIME)])
     return chart
 
 
@@ -238,7 +242,8 @@ def bars_chart(
     source = ColumnDataSource({"name": list(names), "value": list(values), "colour": shown})
     chart = figure(
         height=220, sizing_mode="stretch_width", title=title,
-        x_range=FactorRange(factors=list(names)), tools="", toolbar_location=None, min_border_left=60,
+        x_range=FactorRange(factors=list(names)), tools="", toolbar_location=None,
+        min_border_left=60,
     )  # fmt: skip
     chart.vbar("name", 0.84, "value", 0.0, source=source, color="colour", alpha=0.85)
     chart.add_tools(HoverTool(tooltips=[("", "@name"), ("", hint)], mode="vline"))
@@ -264,13 +269,14 @@ def returns_chart(
     chart = axis.chart(280, "Return of each coin and of all together, %", "0.[00]")
     others = [name for name in curves if name != strong]
     colours = {name: COIN_COLOURS[k % len(COIN_COLOURS)] for k, name in enumerate(others)}
-    items = []
+    items, lines = [], []
     for name in [*others, strong]:
         drawn = chart.line(
             "time", "value", source=line_source(time, curves[name]),
-            color=colours.get(name, INK), line_width=1.2 if name in colours else 2.4,
+            color=colours.get(name, INK), line_width=1.2 if name in colours else 2.4, name=name,
         )  # fmt: skip
-        hover(chart, drawn, [("close", _TIME), (name, "@value{0.00} %")])
-        items.append((name, drawn))
+        items.append((name, [drawn]))
+        lines.append(drawn)
     add_legend(chart, items)
+    hover(chart, lines, [("$name", "@value{0.00} %"), ("close", _TIME)])
     return chart

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,20 +21,23 @@ Result = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+_BANDS: Final = ("bands", "bands_summary")
+
 
 def coin_document(result: Result) -> dict[str, Any]:
     """Return a coin's summary, and where its result came from.
 
     Returns:
         besides ``backtest.result_files.summary_document``: ``run_id`` (None if not on record),
-        ``parameters_hash``, ``attribution`` and, where the result has them, ``bands``.
+        ``parameters_hash``, ``attribution`` and, where the result has them, ``bands`` and
+        ``bands_summary``.
     """
     document = summary_document(result) | {
         "run_id": result.get("run_id"),
         "parameters_hash": parameters_hash(result["params"]),
         "attribution": attribution(result),
     }
-    return document | ({"bands": result["bands"]} if "bands" in result else {})
+    return document | {name: result[name] for name in _BANDS if name in result}
 
 
 def group_document(portfolio: Result, results: Mapping[str, Result]) -> dict[str, Any]:

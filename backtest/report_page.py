@@ -102,13 +102,16 @@ def render(
         template: file name among the templates.
         numbers: of the run.
         charts: figures or layouts by the name the template gives their place; None where there is
-            nothing to draw.
+            nothing to draw. The first is drawn at once, the others when they come into view.
         texts: everything else the template reads.
     """
-    drawn = {name: chart for name, chart in charts.items() if chart is not None}
-    script, places = components(drawn, wrap_script=True)
+    first, *others = charts
+    later = {name: charts[name] for name in others if charts[name] is not None}
+    script, places = components({first: charts[first]}, wrap_script=False)
+    late_script, late_places = components(later, wrap_script=False) if later else ("", {})
     divs = {name: Markup('<p class="note">nothing to draw</p>') for name in charts}
-    divs |= {name: Markup(div) for name, div in places.items()}  # noqa: S704 - of our figures
+    for name, div in {**places, **late_places}.items():
+        divs[name] = Markup(div)  # noqa: S704 - of our figures
     library = Resources(mode="inline", components=["bokeh"], log_level="error").render_js()
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
@@ -122,6 +125,7 @@ def render(
         embedded=embedded_json(numbers.json),
         libraries=Markup(library),  # noqa: S704 - the library's own
         script=Markup(script),  # noqa: S704 - of our figures
+        late_script=Markup(late_script),  # noqa: S704 - of our figures
         **texts,
     )
     return page.encode()

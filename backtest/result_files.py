@@ -48,7 +48,7 @@ def summary_json(result: Result) -> bytes:
 
 
 def summary_document(result: Result) -> dict[str, Any]:
-    """Return what ``{COIN}_summary.json`` holds."""
+    """Return what ``{COIN}_summary.json`` holds; the bands where the result has them."""
     return {
         "coin": result["coin"],
         "first_bar": result["first_bar"],
@@ -59,7 +59,7 @@ def summary_document(result: Result) -> dict[str, Any]:
         "changed_parameters": changed_params(result["params"], STRATEGY_PARAMS),
         "parameters": result["params"],
         "code_fingerprint": result["fingerprint"],
-    }
+    } | {name: result[name] for name in ("bands", "bands_summary") if name in result}
 
 
 def portfolio_json(portfolio: Result, results: Mapping[str, Result]) -> bytes:

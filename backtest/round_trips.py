@@ -23,6 +23,8 @@ HOLDING_EDGES_HOURS: Final = (0.0, 0.25, 1.0, 2.0, 4.0, 8.0, 12.0, 24.0, 48.0, 7
 
 _QUANTILES: Final = {"p05": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95}
 _PROFIT_BINS: Final = 30
+_LEAST_WIDTH: Final = 1e-9
+"""Of a bin, quote; profits all nearer to each other than this share one."""
 _TAIL: Final = 0.005
 """Share of profits at each end that goes into the outermost bins, so that one does not flatten all
 others."""
@@ -148,7 +150,9 @@ def profit_histogram(net: Floats) -> list[dict[str, Any]]:
     low, high = np.quantile(net, (_TAIL, 1.0 - _TAIL)).tolist()
     low, high = min(low, 0.0), max(high, 0.0)
     width = _round_width((high - low) / _PROFIT_BINS)
-    edges = width * np.arange(math.floor(low / width), max(math.ceil(high / width), 1) + 1)
+    first = min(math.floor(low / width), -1 if net.min() < 0.0 else 0)
+    last = max(math.ceil(high / width), 1 if net.max() > 0.0 or first == 0 else 0)
+    edges = width * np.arange(first, last + 1)
     edges[0], edges[-1] = min(edges[0], net.min()), max(edges[-1], net.max())
     counts, _ = np.histogram(net, edges)
     return [
@@ -168,7 +172,7 @@ def open_fills(trips: RoundTrips, direction: str, n_bars: int) -> Ints:
 
 def _round_width(width: float) -> float:
     """Return the next of 1, 2, 5, 10, ... times a power of ten that is not below ``width``."""
-    if width <= 0.0:
+    if width < _LEAST_WIDTH:
         return 1.0
     unit = 10.0 ** math.floor(math.log10(width))
     return float(next(unit * step for step in (1, 2, 5, 10, 20) if unit * step >= width))

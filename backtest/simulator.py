@@ -27,7 +27,7 @@ from engine.compiling import load_machine_code
 from engine.strategy import GridStrategyV4, read_config
 
 MIN_CANDLES: Final = 100
-AlsoCompute = Callable[[Variants, Mapping[str, Any]], Mapping[str, Any]]
+AlsoCompute = Callable[[Variants, dict[str, Any]], dict[str, Any]]
 _PER_BAR: Final = ("equity_curve", "regime_log", "log")
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from backtest.check_outcome import first_difference
 from backtest.market_data import MarketData
 from core.funding import schedule_funding
 from core.market import MarketRules
 from core.params import StrategyParams
-from core.records import dtype_of
+from core.records import dtype_of, to_jsonable
 from core.signals import SignalArray, compute_signals
 from engine.decision import PROTECT_PHASES
 from engine.ledger import settle_funding
@@ -186,12 +187,50 @@ class StepRun:
         self.strategy.load_state_dict(json.loads(text))
 
 
-def trade_text(records: Records, row: int) -> str:
-    """Return one trade record in words, 'none' where there is no such row."""
+def trade_difference(
+    ours: Records, theirs: Records, first_bar: int, sides: tuple[str, str]
+) -> str:
+    """Return where two tables of ``Trade`` part, in words; '' where they do not.
+
+    Bars are counted from ``first_bar``, as in the files of a run; ``sides`` names the two.
+    """
+    found = first_difference(ours, theirs)
+    if found is None and len(ours) == len(theirs):
+        return ""
+    row = found[0] if found is not None else min(len(ours), len(theirs))
+    texts = [
+        f"{_trade_text(table, row, first_bar)} {name}"
+        for table, name in zip((ours, theirs), sides, strict=True)
+    ]
+    return f"trade {row + 1}: {'; '.join(texts)}"
+
+
+def _trade_text(records: Records, row: int, first_bar: int) -> str:
     if row >= len(records):
         return "none"
     trade = trade_dicts(records[row : row + 1])[0]
     return (
-        f"bar {trade['bar']}: {trade['label']} {trade['qty']:g} at {trade['price']:.12g}, "
-        f"fill {trade['fill_id']}, pnl {trade['pnl']!r}, fee {trade['fee']!r}"
+        f"{trade['label']} {trade['qty']:g} at {trade['price']:.12g} in bar "
+        f"{trade['bar'] - first_bar}, fill {trade['fill_id']}, pnl {trade['pnl']!r}, "
+        f"fee {trade['fee']!r}"
     )
+
+
+def state_difference(ours: Any, theirs: Any, sides: tuple[str, str]) -> str:
+    """Return the first field in which two states differ, in words; '' where none does."""
+    if ours.tobytes() == theirs.tobytes():
+        return ""
+    found = _first_leaf(to_jsonable(ours), to_jsonable(theirs), "state")
+    return f"{found[0]} is {found[1]!r} {sides[0]}, {found[2]!r} {sides[1]}" if found else ""
+
+
+def _first_leaf(ours: Any, theirs: Any, path: str) -> tuple[str, Any, Any] | None:
+    if isinstance(ours, dict):
+        pairs = [(f"{path}.{name}", ours[name], theirs[name]) for name in ours]
+    elif isinstance(ours, list) and len(ours) == len(theirs):
+        pairs = [(f"{path}[{i}]", a, b) for i, (a, b) in enumerate(zip(ours, theirs, strict=True))]
+    else:
+        same = ours == theirs or (ours != ours and theirs != theirs)  # noqa: PLR0124 - NaN
+        return None if same else (path, ours, theirs)
+    leaves = (_first_leaf(a, b, name) for name, a, b in pairs)
+    return next((leaf for leaf in leaves if leaf is not None), None)

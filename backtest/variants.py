@@ -28,8 +28,8 @@ from engine.types import Tape, new_state
 
 T = TypeVar("T")
 Records = npt.NDArray[Any]
-SubBars = tuple[Records, npt.NDArray[np.int64]]
-"""Finer candles as a table, and the first of each candle."""
+SubBars = tuple[Any, Any]
+"""Finer candles as a table, and the first of them in each candle."""
 
 _REGIME_SWITCHES: Final = ("regime_enabled", "adx_veto_enabled")
 _SIGNAL_PARAMS: Final = (
@@ -47,13 +47,11 @@ class Outcome:
         metrics: as ``GridStrategyV4.run`` answers them.
         equity_curve: quote, of every bar, those that warm up included, shape (n_bars,).
         trades: table of ``engine.types.Trade``; bars count from the first one loaded.
-        generations: grids that were laid out, long and short.
     """
 
     metrics: dict[str, Any]
     equity_curve: npt.NDArray[np.float64]
     trades: Records
-    generations: tuple[int, int]
 
 
 class Variants:
@@ -71,8 +69,10 @@ class Variants:
         self.data, self.params = data, params
         candles, bar_ms = data.market.candles, data.market.bar_ms
         self._bars = bar_table(candles)
-        columns = [candles[name] for name in ("timestamp", "high", "low", "close", "volume")]
-        self._indicators, slope = compute_indicators(*columns, params, bar_ms=bar_ms)
+        self._indicators, slope = compute_indicators(
+            candles["timestamp"], candles["high"], candles["low"], candles["close"],
+            candles["volume"], params, bar_ms=bar_ms,
+        )  # fmt: skip
         self._raw_regime = compute_raw_regime(
             candles["timestamp"], candles["close"], self._indicators, slope, params, bar_ms=bar_ms
         )
@@ -97,8 +97,8 @@ class Variants:
             changed.append("regime_enabled")
         if changed:
             raise ConfigError(
-                f"{', '.join(changed)} must be as in the central run, whose indicators all variants "
-                "share; give a run that differs there indicators of its own"
+                f"{', '.join(changed)} must be as in the central run, whose indicators all "
+                "variants share; give a run that differs there indicators of its own"
             )
         switches = tuple(bool(getattr(params, name)) for name in _REGIME_SWITCHES)
         if switches not in self._signals:
@@ -109,6 +109,11 @@ class Variants:
             table["regime"] = settle_regime(raw, table["adx"], params)
             self._signals[switches] = table
         return self._signals[switches]
+
+    @property
+    def times_ms(self) -> npt.NDArray[np.int64]:
+        """Open times of all bars, those that warm up included, ms UTC."""
+        return np.array(self._bars["ts_ms"])
 
     def sub_bars(self, detail: pd.DataFrame | None) -> SubBars:
         """Return finer candles as ``run`` reads them; None: none."""
@@ -127,27 +132,25 @@ class Variants:
         Raises:
             ConfigError: as ``signals_of``.
         """
-        signals, bars, funding = self.signals_of(params), self._bars, self._funding_rows()
+        bars: Any = self._bars
+        signals: Any = self.signals_of(params)
+        funding: Any = self._funding_rows()
         detail, detail_from = self.sub_bars(None) if sub_bars is None else sub_bars
         frozen, market = freeze(params), self.data.rules.to_record(params.liquidation_fee)
         state, tape = new_state(params.initial_capital), zeros(Tape)
-        log = np.zeros(len(bars), dtype_of(BarLog))
+        log: Any = np.zeros(len(bars), dtype_of(BarLog))
         done, parts = 0, []
         while done < len(bars):
             done = run_bars(
-                state, frozen, market, bars, signals, funding, detail, detail_from,  # type: ignore[arg-type]  # tables are arrays
-                self.data.first_bar, done, tape, log,  # type: ignore[arg-type]  # likewise
+                state, frozen, market, bars, signals, funding, detail,
+                detail_from, self.data.first_bar, done, tape, log,
             )  # fmt: skip
             parts.append(_take_trades(tape))
         close_at_end(state, frozen, market, bars[-1].close, tape, log[-1])
         trades = np.concatenate([*parts, _take_trades(tape)])
         first = self.first_acting_bar()
-        return Outcome(
-            run_metrics(state, params, bars, log, trades, first),
-            np.array(log["equity"]),
-            trades,
-            (int(state.sides[0].generation), int(state.sides[1].generation)),
-        )
+        metrics = run_metrics(state, params, bars, log, trades, first)
+        return Outcome(metrics, np.array(log["equity"]), trades)
 
     def first_acting_bar(self) -> int:
         """Return the first bar whose step acts, the number of bars if none does."""

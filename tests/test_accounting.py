@@ -151,10 +151,10 @@ def check_inventory(run: Run) -> None:
 
 def check_prices(run: Run) -> None:
     """Every price lies on its bar's path, or is what a market order gets there."""
-    opens, highs, lows, closes = (
-        run.candles[name].tolist() for name in ("open", "high", "low", "close")
-    )
+    opens, highs, lows, closes = run.candles[["open", "high", "low", "close"]].to_numpy().T.tolist()
     through = run.config["fill_through_bps"] * 1e-4
+    beyond = run.config["fill_through_ticks"] * run.rules.tick_size
+    back = 1 if run.config["refuse_first_touch"] else 0  # what is refused may fill a bar later
     for trade in run.trades:
         i, price, label = trade["bar"], trade["price"], trade["label"]
         side = SIGN[trade["direction"]]
@@ -163,8 +163,9 @@ def check_prices(run: Run) -> None:
             for basis in (lows[i], highs[i], opens[i], closes[i])
         ]
         if label in OPENING or label in TAKING_PROFIT:
-            bottom, top = min(lows[i], closes[i - 1]), max(highs[i], closes[i - 1])
-            assert bottom * (1.0 - through) <= price <= top * (1.0 + through), trade
+            bottom = min(*lows[i - back : i + 1], closes[i - 1]) * (1.0 - through) - beyond
+            top = max(*highs[i - back : i + 1], closes[i - 1]) * (1.0 + through) + beyond
+            assert bottom <= price <= top, trade
         elif label in STOPPING:
             assert max(market_prices[0], 0.0) <= price <= market_prices[1], trade
         elif label == "LIQUIDATION":
@@ -261,7 +262,7 @@ def test_highly_levered_real_candles_with_minutes_add_up(coin: str) -> None:
 # --- invented candles ---------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=SEEDS, config=CONFIGS, hours=one_of(8, 3, 40), least_lots=one_of(1, 4))
 def test_any_parameters_add_up(
     seed: int, config: dict[str, Any], hours: int, least_lots: int
@@ -284,3 +285,16 @@ def test_any_parameters_add_up_at_any_price_and_with_sub_bars(
     check(run(candles, funding, config, rules))
     candles = synthetic_candles(400, seed)
     check(run(candles, funding, config, RULES, synthetic_detail(candles, seed)))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("pnl", 0.01), ("fee", -0.01), ("qty", 0.001), ("price", 900.0), ("fill_id", 1), ("bar", 9)],
+)
+def test_a_single_wrong_record_is_noticed(name: str, change: float) -> None:
+    candles = synthetic_candles(400, 8)
+    outcome = run(candles, synthetic_settlements(candles, 8), PRESETS["documented"], RULES)
+    check(outcome)
+    outcome.trades[len(outcome.trades) // 2][name] += change
+    with pytest.raises(AssertionError):
+        check(outcome)

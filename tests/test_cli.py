@@ -37,7 +37,8 @@ TOO_FEW = (
     "Insufficient data for BTC: 57 candles between 2024-01-10 00:00 and 2024-01-10 14:15, "
     "at least 100 needed"
 )
-HEAVY = ("numba", "pandas", "matplotlib", "ccxt", "sklearn", "numpy", "optuna")
+COIN_FILES = ("trades.csv", "summary.json", "report.html")
+HEAVY = ("numba", "pandas", "matplotlib", "bokeh", "ccxt", "sklearn", "numpy", "optuna")
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -63,7 +64,9 @@ def demo(*arguments: str, plot: bool = False) -> list[str]:
 
 
 def files_in(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    """Return the files but for the register of runs."""
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return {str(path) for path in files if not {"runs", "runs.jsonl"} & {*path.parts}}
 
 
 def error_line(outcome: tuple[int, str, str]) -> str:
@@ -89,12 +92,13 @@ def test_the_demo_runs_prints_and_writes_everything(run: Run, tmp_path: Path) ->
     assert "Portfolio" in out
     assert "Max drawdown" in out
     assert files_in(tmp_path) == {
-        *(f"data/output/{c}_{f}" for c in ("BTC", "ETH") for f in ("trades.csv", "summary.json")),
+        *(f"data/output/{c}_{f}" for c in ("BTC", "ETH") for f in COIN_FILES),
         *(f"data/charts/{c}_{f}.png" for c in ("BTC", "ETH") for f in ("equity", "trades")),
         "data/output/portfolio_summary.json",
+        "data/output/portfolio_report.html",
         "data/charts/portfolio_equity.png",
     }
-    assert "BTC: wrote BTC_trades.csv, BTC_summary.json in data/output" in err
+    assert "BTC: wrote BTC_trades.csv, BTC_summary.json, BTC_report.html in data/output" in err
 
 
 def test_one_coin_makes_no_portfolio(run: Run, tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_one_coin_makes_no_portfolio(run: Run, tmp_path: Path) -> None:
 def test_the_folder_of_all_files_can_be_chosen(run: Run, tmp_path: Path) -> None:
     assert run(*demo("--coins", "BTC", "--output", "there", plot=True))[0] == 0
     assert files_in(tmp_path) == {
-        f"there/BTC_{name}" for name in ("trades.csv", "summary.json", "equity.png", "trades.png")
+        f"there/BTC_{name}" for name in (*COIN_FILES, "equity.png", "trades.png")
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.records import zeros
@@ -89,6 +89,7 @@ def test_what_cannot_be_liquidated_has_no_liquidation_price(size: float, wallet:
     assert calculate_liquidation_price(100.0, size, wallet, 1) == 0.0
 
 
+@settings(deadline=None)
 @given(
     long_qty=st.floats(0.01, 900.0), share=st.floats(0.0, 0.6), long_entry=st.floats(20e3, 60e3),
     short_entry=st.floats(20e3, 60e3), fall=st.floats(0.05, 0.95),

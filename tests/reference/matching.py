@@ -1,7 +1,8 @@
 """Section 6: the book meets the path of a bar, one event after the other.
 
 On each leg the next event is whichever comes first along it; at the same price: take-profit,
-entry, stop, liquidation, long before short, older first.
+entry, stop, liquidation, long before short, older first. Orders that the path has jumped past are
+met at once, in the order of their prices.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class Event:
     at: float
     kind: int
     sign: int = LONG
+    rank: float = 0.0
+    """Rises with the distance at which the order's price is met."""
     age: int = 0
     order: EntryOrder | TakeProfitOrder | None = None
 
@@ -73,12 +76,16 @@ def walk_leg(account: Account, step: Step, start: float, end: float, *, is_gap: 
         if not events:
             return False
         onward = 1.0 if end >= here else -1.0
-        event = min(events, key=lambda e: (onward * e.at, e.kind, -e.sign, e.age))
+        event = min(events, key=lambda e: (onward * e.at, e.kind, -e.sign, e.rank, e.age))
         here = event.at
         if event.kind == LIQUIDATION:
             liquidate(account, step, here)
             return True
-        execute(account, step, event, stop_base=end if is_gap else here)
+        stop_base = end if is_gap else here
+        if event.kind == STOP and account.equity(stop_base) <= 0.0:  # a stop comes too late
+            liquidate(account, step, stop_base)
+            return True
+        execute(account, step, event, stop_base)
 
 
 def order_events(account: Account, start: float, end: float) -> Iterator[Event]:
@@ -87,16 +94,19 @@ def order_events(account: Account, start: float, end: float) -> Iterator[Event]:
     Long entries, short take-profits and long stops wait for a fall, their mirrors for a rise.
     """
     extra = account.params["fill_through_bps"] / 10_000.0
+    beyond = account.params["fill_through_ticks"] * account.market.tick_size
     for sign in BOTH_SIDES:
         side = account.sides[sign]
         for entry in side.entries:
-            at = reached(start, end, entry.price * (1.0 - sign * extra), falling=sign == LONG)
+            trigger = entry.price * (1.0 - sign * extra) - sign * beyond
+            at = reached(start, end, trigger, falling=sign == LONG)
             if at is not None:
-                yield Event(at, ENTRY, sign, entry.age, entry)
+                yield Event(at, ENTRY, sign, -sign * entry.price, entry.age, entry)
         for order in side.take_profits:
-            at = reached(start, end, order.price * (1.0 + sign * extra), falling=sign != LONG)
+            trigger = order.price * (1.0 + sign * extra) + sign * beyond
+            at = reached(start, end, trigger, falling=sign != LONG)
             if at is not None:
-                yield Event(at, TAKE_PROFIT, sign, order.age, order)
+                yield Event(at, TAKE_PROFIT, sign, sign * order.price, order.age, order)
         if side.stop is not None:
             at = reached(start, end, side.stop, falling=sign == LONG)
             if at is not None:

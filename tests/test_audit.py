@@ -1,0 +1,588 @@
+"""``main.py --audit``: finds nothing in true runs, and the row that was tampered with."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import main
+from backtest.audit import load_again
+from backtest.audit_files import COLUMNS, Finding, read_summary
+from backtest.audit_market import audit_bars, settlements
+from backtest.market_data import MarketData, empty_funding
+from backtest.result_files import TRADE_COLUMNS, summary_json, trades_csv
+from backtest.simulator import BacktestSimulator
+from backtest.timeframes import format_time
+from config import PRESETS
+from core.errors import CapitalError, DataError
+from tests import oracle
+from tests.synthetic import (
+    BAR_MS,
+    CONFIGS,
+    SEEDS,
+    synthetic_candles,
+    synthetic_detail,
+    synthetic_settlements,
+)
+from tests.tampering import TAMPERED, Run, Tamper, as_csv, index_of, moved, run_on
+
+ROOT = Path(__file__).resolve().parents[1]
+START, END = "2024-02-01", "2024-04-01"
+
+
+# --- runs to audit ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["documented", "shipped"])
+def demo_run(request: pytest.FixtureRequest) -> Run:
+    simulator = BacktestSimulator(PRESETS[request.param], source="demo")
+    result = simulator.run_single("BTC", START, END)
+    market = simulator.load("BTC", START, END).market
+    return Run(trades_csv(result).decode(), summary_json(result).decode(), market)
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    """A run in which every kind of record but a liquidation occurs, on both sides."""
+    candles = synthetic_candles(1_500, 28)
+    market = MarketData("BTC", candles, synthetic_settlements(candles, 28), None, BAR_MS, "a test")
+    busy = {**PRESETS["documented"], "spacing_floor": 0.003, "grid_spacing_k": 0.5, "leverage": 3.0,
+            "trailing_enabled": False, "atr_sl_mult": 3.0}  # fmt: skip
+    return run_on(market, busy, warmup=300)
+
+
+def test_the_run_to_tamper_with_has_all_kinds_of_records(run: Run) -> None:
+    labels = {row["label"] for row in run.rows()}
+    assert labels >= {
+        "BUY_OPEN_LONG", "SELL_OPEN_SHORT", "SELL_CLOSE_LONG", "BUY_CLOSE_SHORT", "STOP_LONG",
+        "STOP_SHORT", "PRUNE_OFFSET", "CIRCUIT_BREAKER_HALT", "CLOSE_END",
+    }  # fmt: skip
+
+
+# --- true runs ----------------------------------------------------------------------------------
+
+
+def test_nothing_is_wrong_with_a_run_of_the_demo(demo_run: Run, tmp_path: Path) -> None:
+    report = demo_run.audit(tmp_path)
+    assert report.finding is None
+    n_rows = len(demo_run.rows())
+    assert n_rows > 50
+    assert any(line.startswith(f"{n_rows:,} rows") for line in report.lines)
+
+
+@pytest.mark.parametrize("preset", ["documented", "shipped"])
+@pytest.mark.parametrize(("coin", "start"), [("BTC", "2022-05-01"), ("SOL", "2022-10-25")])
+def test_nothing_is_wrong_with_a_run_on_real_candles(
+    coin: str, start: str, preset: str, tmp_path: Path
+) -> None:
+    candles, funding = oracle.real_candles(coin, start, 4_000)
+    rates = funding.assign(timestamp=funding["timestamp"] // 60_000 * 60_000)
+    market = MarketData("BTC", candles, rates[["timestamp", "rate"]], None, BAR_MS, "a test")
+    run = run_on(market, dict(PRESETS[preset]), warmup=1_000)
+    assert run.audit(tmp_path).finding is None
+    assert len(run.rows()) > 20
+
+
+def test_nothing_is_wrong_with_a_run_over_real_minutes(tmp_path: Path) -> None:
+    candles, funding = oracle.real_candles("ETH", "2025-01-20", 3_000)
+    rates = funding.assign(timestamp=funding["timestamp"] // 60_000 * 60_000)
+    detail = oracle.real_detail("ETH", candles)
+    market = MarketData("BTC", candles, rates[["timestamp", "rate"]], detail, BAR_MS, "a test")
+    assert run_on(market, dict(PRESETS["documented"]), detail="1m").audit(tmp_path).finding is None
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    seed=SEEDS, config=CONFIGS, fine=st.booleans(), missing=st.sampled_from([0.0, 0.01]),
+    hours=st.sampled_from([0, 8, 4]), ticks=st.integers(0, 1), touch=st.booleans(),
+    warmup=st.sampled_from([0, 200]),
+)  # fmt: skip
+def test_nothing_is_wrong_with_any_run_whatever_the_parameters(
+    seed: int, config: dict[str, Any], *, fine: bool, missing: float, hours: int, ticks: int,
+    touch: bool, warmup: int, tmp_path: Path,
+) -> None:  # fmt: skip
+    candles = synthetic_candles(700, seed, missing=missing)
+    funding = synthetic_settlements(candles, seed, hours=hours) if hours else empty_funding()
+    funding = funding.drop(index=funding.index[8:16]).reset_index(drop=True)  # leaves a hole
+    detail = synthetic_detail(candles, seed) if fine else None
+    market = MarketData("BTC", candles, funding, detail, BAR_MS, "a test")
+    asked = {**config, "fill_through_ticks": ticks, "refuse_first_touch": touch}
+    try:
+        run = run_on(market, asked, warmup=warmup, detail="3m" if fine else None)
+    except CapitalError:
+        return
+    assert run.audit(tmp_path).finding is None
+
+
+# --- tampered rows ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tamper", TAMPERED, ids=lambda tamper: tamper.__name__)
+def test_a_tampered_row_is_named(tamper: Tamper, run: Run, tmp_path: Path) -> None:
+    rows = run.rows()
+    i = tamper(rows)
+    finding = run.audit(tmp_path, rows).finding
+    assert finding is not None
+    assert finding.number == i + 1, finding
+    assert finding.place == f"row {i + 1} (line {i + 2})"
+    assert finding.content == as_csv(rows).splitlines()[i + 1]
+    assert TAMPERED[tamper] in finding.wrong
+    assert finding.expected
+
+
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    share=st.floats(0.0, 1.0, exclude_max=True),
+    column=st.sampled_from(["bar", "timestamp", "price", "qty", "pnl", "fee"]),
+    change=st.sampled_from([-1.0, 1.0]),
+    size=st.sampled_from([1e-3, 0.1, 3.0]),
+)
+def test_no_number_can_be_changed_unseen(
+    share: float, column: str, change: float, size: float, run: Run, tmp_path: Path
+) -> None:
+    rows = run.rows()
+    row = rows[int(share * len(rows))]
+    if column in {"bar", "timestamp"}:
+        row[column] = str(int(row[column]) + int(change))
+    else:
+        row[column] = repr(float(row[column]) + change * size)
+    finding = run.audit(tmp_path, rows).finding
+    assert finding is not None
+    assert finding.number == int(share * len(rows)) + 1
+
+
+def test_the_first_of_two_tampered_rows_is_named(run: Run, tmp_path: Path) -> None:
+    rows = run.rows()
+    rows[40]["bar"] = "seven"
+    rows[20]["fee"] = "7.0"
+    finding = run.audit(tmp_path, rows).finding
+    assert finding is not None
+    assert finding.number == 21
+
+
+def test_a_column_that_is_missing_is_named(run: Run, tmp_path: Path) -> None:
+    text = "\n".join(line.rpartition(",")[0] for line in run.trades.splitlines())
+    finding = replace(run, trades=text).audit(tmp_path).finding
+    assert finding is not None
+    assert finding.place == "header (line 1)"
+    assert finding.expected == ",".join(COLUMNS)
+
+
+def test_a_row_that_was_cut_off_is_named(run: Run, tmp_path: Path) -> None:
+    lines = run.trades.splitlines()
+    finding = replace(run, trades="\n".join([*lines[:30], lines[30][:20]])).audit(tmp_path).finding
+    assert finding is not None
+    assert finding.number == 30
+    assert "columns" in finding.wrong
+
+
+# --- tampered summaries -------------------------------------------------------------------------
+
+
+def tampered_summary(run: Run, tmp_path: Path, **metrics: Any) -> Finding:
+    summary = json.loads(run.summary)
+    for name, value in metrics.items():
+        old = summary["metrics"][name]
+        summary["metrics"][name] = value(old) if callable(value) else value
+    finding = run.audit(tmp_path, summary=summary).finding
+    assert finding is not None
+    return finding
+
+
+def test_a_missing_funding_payment_is_named_with_its_settlement(run: Run, tmp_path: Path) -> None:
+    bars = audit_bars(run.market, 300)
+    position, cursor = 0.0, 0
+    rows = run.rows()
+    for bar in np.flatnonzero(bars.due):
+        while cursor < len(rows) and int(rows[cursor]["bar"]) <= bar:
+            row = rows[cursor]
+            side = 1.0 if row["direction"] == "LONG" else -1.0
+            opens = 1.0 if "OPEN" in row["label"] else -1.0
+            position += side * opens * float(row["qty"]) if row["direction"] else 0.0
+            cursor += 1
+        if abs(position) > 1e-6 and bar > 500:
+            break
+    payment = -position * float(bars.close[bar]) * float(bars.due[bar])
+    finding = tampered_summary(
+        run, tmp_path, funding_pnl=lambda v: v - payment, final_capital=lambda v: v - payment
+    )
+    assert finding.place == "metrics.funding_pnl"
+    assert f"of the settlement in bar {bar} ({format_time(int(bars.ts_ms[bar]))})" in finding.wrong
+
+
+@pytest.mark.parametrize(
+    ("metric", "change"),
+    [
+        ("final_capital", 0.01), ("funding_pnl", 0.001), ("fees_paid", -0.01),
+        ("total_return_pct", 0.001), ("max_drawdown_pct", -0.001), ("exposure_pct", 0.1),
+        ("buy_hold_return_pct", 0.1), ("turnover", 0.01), ("longs_opened", 1),
+        ("longs_closed", -1), ("shorts_opened", 1), ("shorts_closed", 1), ("total_trades", 1),
+        ("circuit_breaker_triggers", 1), ("prune_count", 1), ("gross_profit", 0.01),
+        ("gross_loss", 0.01), ("win_rate_pct", 0.01), ("profit_factor", 0.001),
+    ],
+)  # fmt: skip
+def test_a_figure_that_does_not_follow_is_named(
+    metric: str, change: float, run: Run, tmp_path: Path
+) -> None:
+    finding = tampered_summary(run, tmp_path, **{metric: lambda value: value + change})
+    assert finding.place == f"metrics.{metric}"
+    assert finding.number is None
+
+
+def test_a_figure_that_is_missing_is_named(run: Run, tmp_path: Path) -> None:
+    assert tampered_summary(run, tmp_path, final_capital=None).content == "None"
+    assert tampered_summary(run, tmp_path, funding_pnl="0").place == "metrics.funding_pnl"
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"allow_short": False}, "a short trade though allow_short is off"),
+        ({"prune_enabled": []}, "though prune_enabled lacks"),
+        ({"circuit_breaker_enabled": False}, "though circuit_breaker_enabled is off"),
+        ({"stop1_enabled": False, "stop2_enabled": False}, "though stop1_enabled and stop2_"),
+        ({"slippage": 0.001}, "price"),
+        ({"fee_maker": 0.0001}, "fee is"),
+        ({"fee_maker": 0.02}, "fee is"),
+        ({"initial_capital": 20_000.0}, "does not follow"),
+        ({"funding_enabled": False}, "does not follow"),
+        ({"fill_through_bps": 500.0}, "is outside its bar"),
+        ({"fill_through_ticks": 1000}, "is outside its bar"),
+        ({"refuse_first_touch": True}, "reached"),
+    ],
+)
+def test_rows_that_the_parameters_rule_out_are_found(
+    changes: dict[str, Any], wrong: str, run: Run, tmp_path: Path
+) -> None:
+    summary = json.loads(run.summary)
+    summary["parameters"] |= changes
+    finding = run.audit(tmp_path, summary=summary).finding
+    assert finding is not None
+    assert wrong in finding.wrong
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "wrong"),
+    [
+        ("market", "tick_size", 10.0, "is off the tick"),
+        ("market", "step_size", 0.5, "qty"),
+        ("market", "min_notional", 1e5, "notional is"),
+        ("market", "min_qty", 50.0, "qty is"),
+        ("data", "start", "2024-01-05 00:00", "it is not what the candles say"),
+        ("data", "bars", 7, "it is not what the candles say"),
+        ("data", "warmup_bars", 9_999, "it leaves no bar to trade"),
+    ],
+)
+def test_rules_and_facts_that_do_not_fit_are_found(
+    section: str, name: str, value: Any, wrong: str, run: Run, tmp_path: Path
+) -> None:
+    summary = json.loads(run.summary)
+    summary[section][name] = value
+    finding = run.audit(tmp_path, summary=summary).finding
+    assert finding is not None
+    assert wrong in finding.wrong
+
+
+def test_a_first_bar_after_the_first_trade_is_found(run: Run, tmp_path: Path) -> None:
+    summary = json.loads(run.summary) | {"first_bar": 700}
+    finding = run.audit(tmp_path, summary=summary).finding
+    assert finding is not None
+    assert finding.number == 1
+
+
+# --- liquidations -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def liquidated() -> Run:
+    """A run that a liquidation ends with nothing left, at high leverage without stops."""
+    return lost_run(0.0125)
+
+
+def lost_run(liquidation_fee: float) -> Run:
+    candles = synthetic_candles(1_500, 8)
+    market = MarketData("BTC", candles, synthetic_settlements(candles, 8), None, BAR_MS, "a test")
+    config = {**PRESETS["documented"], "leverage": 20.0, "stop1_enabled": False,
+              "stop2_enabled": False, "prune_enabled": (), "var_block_enabled": False,
+              "var_deleverage_enabled": False, "spacing_floor": 0.003,
+              "liquidation_fee": liquidation_fee}  # fmt: skip
+    return run_on(market, config)
+
+
+@pytest.mark.parametrize(("fee", "leaves"), [(0.0125, False), (0.001, True)])
+def test_liquidations_pass_whether_they_leave_something_or_not(
+    fee: float, tmp_path: Path, *, leaves: bool
+) -> None:
+    run = lost_run(fee)
+    last = max(i for i, row in enumerate(run.rows()) if row["label"] == "LIQUIDATION")
+    assert (last < len(run.rows()) - 1) == leaves
+    report = run.audit(tmp_path)
+    assert report.finding is None
+    assert any("liquidated fills" in line for line in report.lines)
+
+
+def test_a_liquidation_that_was_not_due_is_found(liquidated: Run, tmp_path: Path) -> None:
+    rows = liquidated.rows()
+    i = index_of(rows, "LIQUIDATION")
+    summary = json.loads(liquidated.summary)
+    summary["parameters"]["initial_capital"] += 50_000.0
+    finding = liquidated.audit(tmp_path, summary=summary).finding
+    assert finding is not None
+    assert finding.number == i + 1
+    assert "equity at" in finding.wrong
+
+
+def test_a_liquidation_that_leaves_a_fill_open_is_found(liquidated: Run, tmp_path: Path) -> None:
+    rows = liquidated.rows()
+    first = index_of(rows, "LIQUIDATION")
+    last = first
+    while last + 1 < len(rows) and rows[last + 1]["label"] == "LIQUIDATION":
+        last += 1
+    assert last > first
+    del rows[last]
+    finding = liquidated.audit(tmp_path, rows).finding
+    assert finding is not None
+    assert finding.number == last
+    assert finding.wrong == "the liquidation leaves fills open"
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.01])
+def test_a_wrong_liquidation_fee_is_found(liquidated: Run, tmp_path: Path, factor: float) -> None:
+    rows = liquidated.rows()
+    i = index_of(rows, "LIQUIDATION")
+    rows[i]["fee"] = repr(float(rows[i]["fee"]) * factor)
+    finding = liquidated.audit(tmp_path, rows).finding
+    assert finding is not None
+    assert finding.number == i + 1
+    assert "the liquidation's fee" in finding.expected
+
+
+def test_an_entry_after_everything_was_lost_is_found(liquidated: Run, tmp_path: Path) -> None:
+    rows = liquidated.rows()
+    entry = index_of(rows, "BUY_OPEN_LONG")
+    last = max(i for i, row in enumerate(rows) if row["label"] == "LIQUIDATION")
+    assert json.loads(liquidated.summary)["metrics"]["final_capital"] == 0.0
+    assert last == len(rows) - 1
+    bars = int(rows[last]["bar"]) - int(rows[entry]["bar"])
+    rows.append(moved(rows[entry], bars) | {"regime": rows[last]["regime"]})
+    finding = liquidated.audit(tmp_path, rows).finding
+    assert finding is not None
+    assert finding.number == last + 2
+
+
+# --- what it is made of -------------------------------------------------------------------------
+
+
+def imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or ""}
+    return found
+
+
+def test_the_audit_shares_nothing_with_the_strategy_but_the_errors() -> None:
+    waiting, seen = ["backtest.audit"], set()
+    while waiting:
+        module = waiting.pop()
+        path = ROOT / f"{module.replace('.', '/')}.py"
+        if module in seen or not path.exists():
+            continue
+        seen.add(module)
+        waiting += imported(path)
+    assert {"backtest.audit_trades", "backtest.market_data"} <= seen
+    ours = {name for name in seen if name.partition(".")[0] in {"engine", "core"}}
+    assert ours == {"core.errors"}
+
+
+def test_the_audit_loads_no_part_of_the_strategy() -> None:
+    code = (
+        "import sys, backtest.audit, backtest.demo_market; "
+        "print(sorted(m for m in sys.modules if m.split('.')[0] in ('core', 'engine', 'numba')))"
+    )
+    done = subprocess.run(  # noqa: S603 - our own code, no shell
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "['core', 'core.errors']"
+
+
+def test_the_audit_expects_the_columns_that_are_written() -> None:
+    assert COLUMNS == TRADE_COLUMNS
+
+
+@pytest.mark.parametrize("hours", [8, 4, 2])
+def test_settlements_are_those_that_the_reference_reads(hours: int) -> None:
+    candles = synthetic_candles(1_200, hours)
+    funding = synthetic_settlements(candles, hours, hours=hours, delay_ms=7)
+    funding = funding.drop(index=range(10, 10 + 30 // hours)).reset_index(drop=True)
+    market = MarketData("BTC", candles, funding, None, BAR_MS, "a test")
+    start, end = int(candles["timestamp"].iloc[0]), int(candles["timestamp"].iloc[-1]) + BAR_MS
+    theirs = [row for row in oracle.settlements(candles, funding) if start <= row[0] <= end]
+    ours = settlements(market)
+    assert [t for t, _ in ours] == [t for t, _ in theirs]
+    assert [r for _, r in ours] == pytest.approx([r for _, r in theirs], abs=1e-15)
+    bare = replace(market, funding=empty_funding())
+    modelled = oracle.settlements(candles, empty_funding())
+    assert [t for t, _ in settlements(bare)] == [t for t, _ in modelled]
+    assert [r for _, r in settlements(bare)] == pytest.approx([r for _, r in modelled], abs=1e-15)
+
+
+# --- the command --------------------------------------------------------------------------------
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Return ``main.main`` in an empty folder that holds a run of the demo."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main.main(arguments)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    coins = ["--coins", "BTC", "ETH", "--start", "2024-01-10", "--end", "2024-01-25"]
+    assert call("--demo", "--no-plot", "--preset", "documented", *coins)[0] == 0
+    return call
+
+
+def tamper_with_btc(folder: Path) -> int:
+    path = folder / "data" / "output" / "BTC_trades.csv"
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    i = index_of(rows, "BUY_OPEN_LONG", after=10)
+    rows[i]["fee"] = "1.0"
+    path.write_text(as_csv(rows))
+    return i
+
+
+def test_every_run_in_the_folder_is_audited(command: Command) -> None:
+    code, out, err = command("--demo", "--audit")
+    assert (code, err) == (0, "")
+    assert "BTC_trades.csv, BTC_summary.json: nothing wrong" in out
+    assert "ETH_trades.csv, ETH_summary.json: nothing wrong" in out
+    assert "pnl" in out
+
+
+def test_the_first_wrong_row_is_printed_and_the_exit_code_is_1(
+    command: Command, tmp_path: Path
+) -> None:
+    i = tamper_with_btc(tmp_path)
+    code, out, _ = command("--demo", "--audit")
+    assert code == 1
+    assert "BTC_summary.json: WRONG" in out
+    assert f"BTC_trades.csv, row {i + 1} (line {i + 2}): " in out
+    assert "fee is 1.0" in out
+    assert "expected: " in out
+    assert "ETH_summary.json: nothing wrong" in out
+
+
+def test_only_the_coins_asked_for_are_audited(command: Command, tmp_path: Path) -> None:
+    tamper_with_btc(tmp_path)
+    code, out, _ = command("--demo", "--audit", "--coins", "eth")
+    assert code == 0
+    assert "BTC" not in out
+
+
+def test_machines_are_answered_in_json(command: Command, tmp_path: Path) -> None:
+    i = tamper_with_btc(tmp_path)
+    code, out, _ = command("--demo", "--audit", "--json")
+    document = json.loads(out)
+    assert code == 1
+    assert document["BTC"]["finding"]["number"] == i + 1
+    assert document["ETH"]["finding"] is None
+
+
+def test_flags_that_agree_with_the_run_are_accepted(command: Command) -> None:
+    same = ["--preset", "documented", "--start", "2024-01-10", "--end", "2024-01-25"]
+    assert command("--demo", "--audit", *same)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--demo", "--set", "grid_levels=7"], "the run had grid_levels = 10, not 7"),
+        (["--demo", "--start", "2024-01-11"], "the run had start = 2024-01-10 00:00"),
+        (["--demo", "--end", "2024-03-01"], "the run had end = 2024-01-25 00:00"),
+        (["--demo", "--detail", "1m"], "the run had detail = None, not 1m"),
+        (["--data", "somewhere"], "the run has read demo; audit it with --demo"),
+        ([], "the run has read demo; audit it with --demo"),
+        (["--demo", "--coins", "SOL"], "SOL_summary.json: No such file or directory; run the"),
+        (["--demo", "--output", "elsewhere"], "elsewhere: holds no {COIN}_summary.json"),
+        (["--demo", "--coins", "B C"], "symbol 'B C' must be a coin like BTC"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_flags_that_contradict_the_run_are_refused(
+    command: Command, arguments: list[str], message: str
+) -> None:
+    code, out, err = command("--audit", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: "{" + text, "is not JSON"),
+        (lambda _: "[]", "must hold an object"),
+        (lambda text: text.replace('"first_bar"', '"last_bar"', 1), "lacks first_bar"),
+        (lambda text: text.replace('"loaded_from"', '"loaded"', 1), "lacks data.loaded_from"),
+        (lambda text: text.replace('"brackets"', '"braces"', 1), "lacks market.brackets"),
+    ],
+)
+def test_a_damaged_summary_is_refused(
+    command: Command, tmp_path: Path, spoil: Callable[[str], str], message: str
+) -> None:
+    path = tmp_path / "data" / "output" / "BTC_summary.json"
+    path.write_text(spoil(path.read_text()))
+    code, _, err = command("--demo", "--audit")
+    assert code == 2
+    assert message in err
+
+
+def test_candles_that_are_not_those_of_the_run_are_refused_first(
+    command: Command, tmp_path: Path
+) -> None:
+    tamper_with_btc(tmp_path)
+    path = tmp_path / "data" / "output" / "BTC_summary.json"
+    summary = json.loads(path.read_text())
+    summary["data"]["hash"] = "0123456789abcdef"
+    path.write_text(json.dumps(summary))
+    code, out, err = command("--demo", "--audit", "--coins", "BTC")
+    assert (code, out) == (2, "")
+    assert "those of the run had 0123456789abcdef" in err
+
+
+def test_the_same_data_are_loaded_again_even_from_the_middle_of_a_bar(tmp_path: Path) -> None:
+    simulator = BacktestSimulator(source="demo")
+    result = simulator.run_single("BTC", "2024-01-10T14:20", "2024-01-20T09:07")
+    (tmp_path / "s.json").write_bytes(summary_json(result))
+    summary = read_summary(tmp_path / "s.json")
+    assert load_again(summary, simulator.source).data_hash == result["data"]["hash"]
+    other = replace(summary, data={**summary.data, "loaded_to": "2024-01-20 12:00"})
+    with pytest.raises(DataError, match="have the hash"):
+        load_again(other, simulator.source)

@@ -1,0 +1,114 @@
+"""The benchmark of the design's claims: windows by rule, figures, a document with a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backtest.demo_market import demo_market
+from backtest.market_data import MarketData
+from backtest.variants import Outcome
+from benchmarks import claims, claims_text
+from benchmarks.claims import Window
+
+
+def outcome(total: float = 0.0, fall: float = 0.0, curve: tuple[float, ...] = ()) -> Outcome:
+    metrics: dict[str, Any] = {"total_return_pct": total, "max_drawdown_pct": fall}
+    return Outcome(metrics, np.array(curve), np.empty(0))
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=60), st.integers(1, 7), st.integers(1, 5))
+def test_chosen_windows_are_the_strongest_that_do_not_overlap(
+    scores: list[float], n_bars: int, count: int
+) -> None:
+    starts = np.arange(len(scores)) * 2
+    rows = claims.strongest(np.array(scores), starts, n_bars, count)
+    assert scores[rows[0]] == max(scores)
+    assert [scores[row] for row in rows] == sorted((scores[row] for row in rows), reverse=True)
+    gaps = np.diff(np.sort(starts[rows]))
+    assert np.all(gaps >= n_bars)
+    for row, score in enumerate(scores):
+        clear = all(abs(starts[row] - starts[other]) >= n_bars for other in rows)
+        assert row in rows or not clear or len(rows) == count or score <= scores[rows[-1]]
+    assert len(rows) <= count
+
+
+def test_windows_start_at_midnight_with_their_warm_up_before_them() -> None:
+    market = demo_market("ETH")
+    times = market.candles["timestamp"].to_numpy()
+    for window in (*claims.trends(market, 1.0), *claims.trends(market, -1.0)):
+        assert times[window.first] % 86_400_000 == 0
+        assert window.first >= claims.WARMUP_BARS
+        part = market.candles.iloc[window.first : window.first + window.n_bars]
+        move = part["close"].iloc[-1] / part["open"].iloc[0] - 1.0
+        assert window.move_pct == pytest.approx(100.0 * move)
+        assert len(part) == 90 * 96
+
+
+def test_a_crash_is_measured_to_its_lowest_low_and_traded_from_before() -> None:
+    market = demo_market("ETH")
+    worst = claims.crashes(market)[0]
+    part = market.candles.iloc[worst.first : worst.first + worst.n_bars]
+    assert worst.move_pct == pytest.approx(
+        100.0 * (part["low"].min() / part["open"].iloc[0] - 1.0)
+    )
+    assert worst.first >= claims.WARMUP_BARS + 27 * 96
+    assert worst.move_pct < -20.0
+
+
+def test_the_share_captured_is_return_over_move() -> None:
+    window = Window("BTC", 0, 2, 50.0)
+    assert claims_text.captured(window, outcome(total=10.0)) == pytest.approx(20.0)
+
+
+def test_the_loss_in_a_fall_counts_from_the_equity_before_it() -> None:
+    window = Window("BTC", 0, 2, -30.0)
+    fallen = outcome(curve=(100.0, 200.0, 150.0, 180.0))
+    assert claims_text.loss_in_fall(window, fallen) == pytest.approx(-25.0)
+    gone = outcome(curve=(100.0, 0.0, 0.0, 0.0))
+    assert claims_text.loss_in_fall(window, gone) == -100.0
+
+
+def test_without_recorded_candles_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(claims, "REAL_MARKET", claims.ROOT / "nowhere")
+    assert claims.main() == 2
+    assert "no recorded candles" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def written() -> str:
+    """Return the document on one coin of the demo."""
+    markets: dict[str, MarketData] = {"BTC": replace(demo_market("BTC"), brackets=None)}
+    return claims_text.document(markets, claims.measure(markets))
+
+
+@pytest.mark.slow
+def test_the_document_has_a_verdict_for_each_claim(written: str) -> None:
+    sections = written.split("\n## ")[1:]
+    assert len(sections) == 3
+    for section in sections:
+        verdict = section.split("\n\n")[1]
+        assert verdict.startswith(("**Found", "**Not found"))
+
+
+@pytest.mark.slow
+def test_the_document_shows_every_run_of_every_window(written: str) -> None:
+    rows = [line for line in written.splitlines() if line.startswith("| BTC | ")]
+    assert len(rows) == 3 + 3 + 5
+    for preset in ("shipped", "documented"):
+        for name in (f"| static grid, {preset}", f"| {preset} |", f"| {preset} without trailing |"):
+            assert name in written
+
+
+def test_the_published_document_is_the_generators() -> None:
+    text = claims.DOCUMENT.read_text(encoding="utf-8")
+    assert text.count("\n## ") == 3
+    assert "python3 -m benchmarks.claims" in text
+    assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= 100
