@@ -139,7 +139,8 @@ def _compare(whole: StepRun, cut: StepRun, k: int) -> str:
         if found is not None:
             bar, field, a, b = found
             return f"{name}: {field} at bar {bar - first} is {a!r} {SIDES[0]}, {b!r} {SIDES[1]}"
-    return trade_difference(whole.trades, cut.trades, first, SIDES) or _compare_orders(whole, cut)
+    traded = trade_difference(whole.trades, cut.trades, first, SIDES)
+    return traded[1] if traded is not None else _compare_orders(whole, cut)
 
 
 def _compare_orders(whole: StepRun, cut: StepRun) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm  # type: ignore[import-untyped]  # no stubs installed
 
@@ -103,10 +102,12 @@ def coarse_to_fine(count: int, budget: Budget) -> list[int]:
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """Return ``wanted`` of the indexes 0 to ``count - 1``, evenly spread, both ends among them."""
+    """Return ``wanted`` of the indexes 0 to ``count - 1``, evenly spread, the last among them."""
     if wanted >= count:
         return list(range(count))
-    return sorted({round(i) for i in np.linspace(0, count - 1, max(wanted, 1))[::-1]})
+    if wanted == 1:
+        return [count - 1]
+    return [i * (count - 1) // (wanted - 1) for i in range(wanted)]
 
 
 def first_difference(

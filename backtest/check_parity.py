@@ -63,9 +63,9 @@ def check_parity(data: CoinData, params: StrategyParams, budget: Budget) -> Chec
 def _compare(compiled: StepRun, stepped: StepRun, stop: int, first: int) -> str:
     """Return the first difference before bar ``stop``, in words; '' if there is none."""
     found = first_difference(compiled.log[:stop], stepped.log[:stop])
-    trades = trade_difference(compiled.trades, stepped.trades, first, SIDES)
-    if trades:
-        return trades
+    traded = trade_difference(compiled.trades, stepped.trades, first, SIDES)
+    if traded is not None and (found is None or traded[0] <= found[0]):
+        return traded[1]
     if found is not None:
         bar, field, a, b = found
         at = format_time(int(compiled.tables.bars["ts_ms"][bar]))

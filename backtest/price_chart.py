@@ -181,7 +181,7 @@ def _scatter(
     chart: Any, marker: Marker, label: str, shown: Sequence[Mapping[str, Any]], size: float, *,
     detailed: bool,
 ) -> Any:  # fmt: skip
-    columns = {
+    columns: dict[str, Any] = {
         "time": np.array([trade["timestamp"] for trade in shown], np.float64),
         "price": np.array([trade["price"] for trade in shown], np.float32),
     }

@@ -20,14 +20,9 @@ from core.params import StrategyParams
 from core.records import dtype_of, to_jsonable
 from core.signals import SignalArray, compute_signals
 from engine.decision import PROTECT_PHASES
+from engine.execution import execute_exits, trigger_passed_stops
 from engine.ledger import settle_funding
-from engine.matching import (
-    execute_exits,
-    trigger_passed_stops,
-    walk_bar,
-    walk_detail,
-    walk_gap,
-)
+from engine.matching import walk_bar, walk_detail, walk_gap
 from engine.replay import BarLog, close_at_end, log_bar, run_bars
 from engine.results import trade_dicts
 from engine.strategy import GridStrategyV4
@@ -189,20 +184,22 @@ class StepRun:
 
 def trade_difference(
     ours: Records, theirs: Records, first_bar: int, sides: tuple[str, str]
-) -> str:
-    """Return where two tables of ``Trade`` part, in words; '' where they do not.
+) -> tuple[int, str] | None:
+    """Return the bar where two tables of ``Trade`` part, and how; None where they do not.
 
-    Bars are counted from ``first_bar``, as in the files of a run; ``sides`` names the two.
+    In the words bars are counted from ``first_bar``, as in the files of a run; ``sides`` names
+    the two tables.
     """
     found = first_difference(ours, theirs)
     if found is None and len(ours) == len(theirs):
-        return ""
+        return None
     row = found[0] if found is not None else min(len(ours), len(theirs))
+    bar = min(int(table["bar"][row]) for table in (ours, theirs) if row < len(table))
     texts = [
         f"{_trade_text(table, row, first_bar)} {name}"
         for table, name in zip((ours, theirs), sides, strict=True)
     ]
-    return f"trade {row + 1}: {'; '.join(texts)}"
+    return bar, f"trade {row + 1}: {'; '.join(texts)}"
 
 
 def _trade_text(records: Records, row: int, first_bar: int) -> str:

@@ -21,7 +21,8 @@ from core.market import MarketRules
 from core.records import zeros, zeros_table
 from core.signals import Signal, compute_signals
 from engine.decision import PROTECT_PHASES
-from engine.matching import execute_exits, walk_bar, walk_gap
+from engine.execution import execute_exits
+from engine.matching import walk_bar, walk_gap
 from engine.strategy import GridStrategyV4
 from engine.types import Bar, Tape, new_state
 

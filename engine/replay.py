@@ -8,14 +8,9 @@ from core.params import StrategyParams
 from core.records import Table
 from core.signals import Signal
 from engine.decision import PROTECT_PHASES, arrange, open_step, protect
+from engine.execution import execute_exits, trigger_passed_stops
 from engine.ledger import close_side, equity_at, settle_funding
-from engine.matching import (
-    execute_exits,
-    trigger_passed_stops,
-    walk_bar,
-    walk_detail,
-    walk_gap,
-)
+from engine.matching import walk_bar, walk_detail, walk_gap
 from engine.types import CLOSE_END, LONG, MAX_TRADES, SHORT, Bar, State, Tape
 
 

@@ -19,14 +19,9 @@ from core.params import StrategyParams
 from core.records import dtype_of, freeze, zeros
 from core.signals import SignalArray, compute_signals
 from engine.decision import PROTECT_PHASES, arrange, open_step, protect
+from engine.execution import execute_exits, trigger_passed_stops
 from engine.ledger import settle_funding
-from engine.matching import (
-    execute_exits,
-    trigger_passed_stops,
-    walk_bar,
-    walk_detail,
-    walk_gap,
-)
+from engine.matching import walk_bar, walk_detail, walk_gap
 from engine.replay import BarLog, close_at_end, log_bar, run_bars
 from engine.strategy import GridStrategyV4, read_config
 from engine.tables import bar_table, detail_rows, funding_rows, within_bars

@@ -146,6 +146,7 @@ def test_a_tampered_row_is_named(tamper: Tamper, run: Run, tmp_path: Path) -> No
     assert finding.expected
 
 
+@pytest.mark.slow
 @settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -301,6 +302,66 @@ def test_rules_and_facts_that_do_not_fit_are_found(
     assert wrong in finding.wrong
 
 
+def test_a_take_profit_under_break_even_is_found(tmp_path: Path) -> None:
+    candles = synthetic_candles(1_500, 28)
+    market = MarketData("BTC", candles, synthetic_settlements(candles, 28), None, BAR_MS, "a test")
+    run = run_on(market, {**PRESETS["documented"], "spacing_floor": 0.003, "tp_below_entry": True})
+    assert run.audit(tmp_path).finding is None
+    summary = json.loads(run.summary)
+    summary["parameters"]["tp_below_entry"] = False
+    finding = run.audit(tmp_path, summary=summary).finding
+    assert finding is not None
+    assert "is under its fill's break-even" in finding.wrong
+    row = run.rows()[(finding.number or 0) - 1]
+    assert row["label"] in {"SELL_CLOSE_LONG", "BUY_CLOSE_SHORT"}
+    assert float(row["pnl"]) < 2.0 * float(row["fee"])
+
+
+def test_a_close_that_leaves_less_than_the_minimum_is_found(run: Run, tmp_path: Path) -> None:
+    least = min(float(row["qty"]) for row in run.rows() if "OPEN" in row["label"])
+    summary = json.loads(run.summary)
+    summary["market"]["min_qty"] = least
+    finding = run.audit(tmp_path, summary=summary).finding
+    assert finding is not None
+    assert "open, less than the exchange's minimum" in finding.wrong
+
+
+@pytest.mark.parametrize(
+    ("label", "stop"), [("SELL_CLOSE_LONG", "STOP_LONG"), ("BUY_CLOSE_SHORT", "STOP_SHORT")]
+)
+def test_a_stop_that_takes_a_gain_is_found(
+    label: str, stop: str, run: Run, tmp_path: Path
+) -> None:
+    rows = run.rows()
+    i = max(
+        (i for i, row in enumerate(rows) if row["label"] == label),
+        key=lambda i: float(rows[i]["pnl"]) / float(rows[i]["qty"]),
+    )
+    rows[i]["label"] = stop
+    finding = run.audit(tmp_path, rows).finding
+    assert finding is not None
+    assert finding.number == i + 1
+    assert "takes a gain" in finding.wrong
+
+
+def test_a_wick_stop_that_leaves_a_fill_open_is_found(run: Run, tmp_path: Path) -> None:
+    """Stage 1 closes a part at the bar's open; a stop on the path closes the whole side."""
+    opens = run.market.candles.set_index("timestamp")["open"]
+    rows = run.rows()
+    last = next(
+        i for i in range(1, len(rows))
+        if rows[i]["label"] == rows[i - 1]["label"] == "STOP_LONG"
+        and rows[i]["price"] == rows[i - 1]["price"]
+        and rows[i + 1]["label"] != "STOP_LONG"
+        and abs(float(rows[i]["price"]) / float(opens[int(rows[i]["timestamp"])]) - 0.9995) > 1e-4
+    )  # fmt: skip
+    del rows[last]
+    finding = run.audit(tmp_path, rows).finding
+    assert finding is not None
+    assert finding.number == last
+    assert "leaves fills of LONG open" in finding.wrong
+
+
 def test_a_first_bar_after_the_first_trade_is_found(run: Run, tmp_path: Path) -> None:
     summary = json.loads(run.summary) | {"first_bar": 700}
     finding = run.audit(tmp_path, summary=summary).finding
@@ -415,6 +476,7 @@ def test_the_audit_shares_nothing_with_the_strategy_but_the_errors() -> None:
     assert ours == {"core.errors"}
 
 
+@pytest.mark.slow
 def test_the_audit_loads_no_part_of_the_strategy() -> None:
     code = (
         "import sys, backtest.audit, backtest.demo_market; "

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from config import PRESETS
 from core.market import MarketRules
 from engine.book import OrderBook, RestingOrder
-from engine.matching import trigger_passed_stops
+from engine.execution import trigger_passed_stops
 from engine.types import DIRECTION_NAMES, PositionTracker
 from tests.oracle import (
     COINS,

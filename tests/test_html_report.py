@@ -379,6 +379,13 @@ return views.map(view => {
 """
 
 
+def wait_for(browser: Any, script: str) -> None:
+    deadline = time.monotonic() + 60.0
+    while not browser.execute_script(script):
+        assert time.monotonic() < deadline, f"not so after a minute: {script}"
+        time.sleep(0.05)
+
+
 def show(browser: Any, path: Path) -> list[dict[str, Any]]:
     """Open ``path`` and return what the console said; every request must stay on this machine."""
     browser.get("about:blank")
@@ -386,10 +393,7 @@ def show(browser: Any, path: Path) -> list[dict[str, Any]]:
     browser.get_log("performance")
     browser.get(path.as_uri())
     browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")  # draws everything
-    deadline = time.monotonic() + 60.0
-    while not browser.execute_script(IDLE):
-        assert time.monotonic() < deadline, "the charts are not drawn after a minute"
-        time.sleep(0.05)
+    wait_for(browser, IDLE)
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = [
         message["params"]["request"]["url"]
@@ -462,6 +466,8 @@ def test_a_drag_over_one_chart_zooms_all(browser: Any, written: tuple[Path, Any]
         f"{views} return charts"
         ".map(v => [v.model.x_range.id, v.model.x_range.start, v.model.x_range.end])"
     )
+    prices = f"{views} const r = charts[2].model.y_range; return r.end - r.start"
+    all_prices = browser.execute_script(prices)
     place = (
         f"{views} charts[0].el.scrollIntoView({{block: 'center', behavior: 'instant'}});"
         "return charts[0].el"
@@ -474,6 +480,22 @@ def test_a_drag_over_one_chart_zooms_all(browser: Any, written: tuple[Path, Any]
     for (_, start, end), (_, low, high) in zip(before, after, strict=True):
         assert start < low < high < end
     assert len({low for _, low, _ in after}) == 1
+    wait_for(browser, f"return (() => {{ {prices} }})() < {0.9 * all_prices}")
+
+
+@needs_browser
+@pytest.mark.slow
+def test_charts_further_down_are_drawn_when_they_come_into_view(
+    browser: Any, written: tuple[Path, Any]
+) -> None:
+    browser.get("about:blank")
+    browser.get((written[0] / "BTC_report.html").as_uri())
+    wait_for(browser, IDLE)
+    assert browser.execute_script("return Bokeh.documents.length") == 1
+    browser.execute_script("document.getElementById('trips').scrollIntoView()")
+    wait_for(browser, "return Bokeh.documents.length == 2")
+    wait_for(browser, IDLE)
+    assert len(browser.execute_script(PAINTED)) == 9
 
 
 @needs_browser
