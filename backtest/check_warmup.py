@@ -29,6 +29,7 @@ BUFFERS: Final = (500, 1_000, 2_000, 3_000, 5_000)
 ENOUGH: Final = 1e-6
 """Largest relative difference of an indicator that a buffer may leave."""
 INDICATORS: Final = ("er", "kama", "atr", "adx", "z", "sigma", "atr_mean", "volume_ratio")
+NO_LABEL: Final = "none yet"
 _LABEL_WIDTH: Final = 20
 _CELL_WIDTH: Final = 11
 
@@ -122,11 +123,15 @@ def _signals(market: MarketData, params: StrategyParams, bars: int) -> Any:
 def _gmm_label(market: MarketData, params: StrategyParams, bars: int) -> str:
     """Return the mixture's label at the last bar from the last ``bars`` bars.
 
-    It depends on ATR and on the bars behind the last refit, which is at most a day old.
+    It depends on ATR and on the bars behind the last refit, which is at most a day old; where
+    these are not all there, there is no label.
     """
+    day = DAY_MS // market.bar_ms
+    if bars < GMM_WINDOW + day:
+        return NO_LABEL
     candles = market.candles.iloc[-bars:]
     atr = _indicators(candles, params, market.bar_ms)["atr"]
-    tail = GMM_WINDOW + GMM_RETURN_BARS + DAY_MS // market.bar_ms
+    tail = GMM_WINDOW + GMM_RETURN_BARS + day
     labels = calculate_gmm_regime(
         candles["timestamp"].iloc[-tail:], candles["close"].iloc[-tail:], atr[-tail:],
         params.gmm_seed, bar_ms=market.bar_ms,
@@ -213,6 +218,8 @@ def _off(difference: float) -> str:
 
 
 def _same(pair: tuple[str, str]) -> str:
+    if NO_LABEL in pair:
+        return NO_LABEL
     return "same" if pair[0] == pair[1] else "differs"
 
 

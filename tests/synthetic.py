@@ -27,7 +27,7 @@ def walk(rng: np.random.Generator, n_bars: int, price: float) -> tuple[Floats, F
     moves = rng.normal(0.0, 1.0, n_bars) * scale + 0.0012 * np.sin(steps / 60.0)
     crashes = rng.random(n_bars) < 0.002
     moves[crashes] -= rng.exponential(0.05, int(crashes.sum()))
-    jumps = np.where(rng.random(n_bars) < 0.03, rng.normal(0.0, 0.006, n_bars), 0.0)
+    jumps = np.where(rng.random(n_bars) < 0.04, rng.normal(0.0, 0.012, n_bars), 0.0)
     jumps[0] = 0.0
     moves[rng.random(n_bars) < 0.02] = 0.0
     close = price * np.exp(np.cumsum(moves + jumps))

@@ -332,11 +332,14 @@ def test_a_close_that_leaves_less_than_the_minimum_is_found(run: Run, tmp_path: 
 def test_a_stop_that_takes_a_gain_is_found(
     label: str, stop: str, run: Run, tmp_path: Path
 ) -> None:
-    rows = run.rows()
-    i = max(
-        (i for i, row in enumerate(rows) if row["label"] == label),
-        key=lambda i: float(rows[i]["pnl"]) / float(rows[i]["qty"]),
-    )
+    rows, bars = run.rows(), run.market.candles.set_index("timestamp")
+    i = next(
+        i for i, row in enumerate(rows)
+        if row["label"] == label and float(row["pnl"]) > 3.0 * float(row["fee"])
+        and 1.001 * bars["low"][int(row["timestamp"])] < float(row["price"])
+        and float(row["price"]) < 0.999 * bars["high"][int(row["timestamp"])]
+        and row["bar"] != rows[i - 1]["bar"]
+    )  # fmt: skip
     rows[i]["label"] = stop
     finding = run.audit(tmp_path, rows).finding
     assert finding is not None
@@ -346,8 +349,11 @@ def test_a_stop_that_takes_a_gain_is_found(
 
 def test_a_wick_stop_that_leaves_a_fill_open_is_found(run: Run, tmp_path: Path) -> None:
     """Stage 1 closes a part at the bar's open; a stop on the path closes the whole side."""
+    config = {**PRESETS["documented"], "spacing_floor": 0.003, "atr_sl_mult": 2.0,
+              "stop1_enabled": False}  # fmt: skip
+    stopped = run_on(run.market, config)
     opens = run.market.candles.set_index("timestamp")["open"]
-    rows = run.rows()
+    rows = stopped.rows()
     last = next(
         i for i in range(1, len(rows))
         if rows[i]["label"] == rows[i - 1]["label"] == "STOP_LONG"
@@ -356,7 +362,7 @@ def test_a_wick_stop_that_leaves_a_fill_open_is_found(run: Run, tmp_path: Path) 
         and abs(float(rows[i]["price"]) / float(opens[int(rows[i]["timestamp"])]) - 0.9995) > 1e-4
     )  # fmt: skip
     del rows[last]
-    finding = run.audit(tmp_path, rows).finding
+    finding = stopped.audit(tmp_path, rows).finding
     assert finding is not None
     assert finding.number == last
     assert "leaves fills of LONG open" in finding.wrong

@@ -24,6 +24,7 @@ from backtest.check_parity import check_parity
 from backtest.check_warmup import (
     BUFFERS,
     INDICATORS,
+    NO_LABEL,
     at_last_bar,
     check_warmup,
     relative,
@@ -341,8 +342,17 @@ def test_the_label_of_the_mixture_is_the_one_a_whole_history_gives() -> None:
     )["atr"]
     labels = calculate_gmm_regime(c.timestamp, c.close, atr, params.gmm_seed)
     assert {row.gmm[1] for row in rows} == {REGIME_NAMES[int(labels[-1])]}
-    assert rows[0].gmm[0] == "NOISE"
+    assert rows[0].gmm[0] == NO_LABEL
     assert rows[1].gmm[0] == rows[1].gmm[1]
+
+
+@pytest.mark.slow
+def test_a_buffer_too_short_for_the_mixture_is_not_enough_where_it_decides() -> None:
+    data, calm = coin_data(3_600, 4), {"regime_enabled": True, "adx_veto_enabled": False}
+    outcome = check_warmup(data, read_config({**calm, "use_ml_regime": True}), 3_000, Budget(5))
+    assert "enough for 1e-06 relative: 3,000 bars" in outcome.summary
+    assert outcome.table[-2].split("none yet")[0].strip() == "GMM label"
+    assert "1,000 bars" in check_warmup(data, read_config(calm), 3_000, Budget(5)).summary
 
 
 @pytest.mark.parametrize(

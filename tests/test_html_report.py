@@ -8,6 +8,8 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -31,6 +33,7 @@ from config import PRESETS
 from engine.types import LABEL_NAMES
 
 Result = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[1]
 START, END = "2024-01-10", "2024-04-10"
 BANDS = [
     {"about": "", "assumption": "as run", "total_return_pct": 1.5, "max_drawdown_pct": 2.0,
@@ -249,6 +252,36 @@ def test_very_many_trades_leave_out_what_is_said_to_be_left_out(
     text = coin_report(results["BTC"]).decode()
     assert "markers tell time and price only" in text
     assert len(text) < full
+
+
+def test_the_readmes_picture_is_small_enough_to_commit() -> None:
+    picture = ROOT / "docs" / "demo_BTC_report.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 200_000
+
+
+@pytest.mark.slow
+def test_without_plots_no_charting_library_is_loaded(tmp_path: Path) -> None:
+    arguments = ["--demo", "--no-plot", "--coins", "BTC", "--start", START, "--end", "2024-01-20",
+                 "--output", str(tmp_path)]  # fmt: skip
+    script = (
+        f"import sys, main; main.main({arguments}); "
+        "print([name for name in ('bokeh', 'jinja2', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run(  # noqa: S603 - this project's own command
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_an_account_that_was_wiped_out_has_a_report_too(results: dict[str, Result]) -> None:
+    ruined = {**results["BTC"], "equity_curve": results["BTC"]["equity_curve"].copy()}
+    ruined["equity_curve"][4_000:] = 0.0
+    shown = dict(NumberReader(coin_report(ruined).decode()).found)
+    assert shown["attribution.drawdowns.deepest.0.depth_pct"] == "100.00 %"
+    assert shown["attribution.by_month.1.return_pct"] == "-100.00 %"
+    assert shown["attribution.by_month.2.return_pct"] == "-"
 
 
 # --- charts -------------------------------------------------------------------------------------
