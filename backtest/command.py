@@ -183,9 +183,11 @@ def _failure(coin: str, error: GridError) -> str:
 
 
 def _simulator(request: BacktestRequest) -> BacktestSimulator:
+    wanted = request.plot or request.bands  # the HTML report always shows them
     simulator = BacktestSimulator(
-        request.params, source=request.source, detail=request.detail, also=add_bands
-    )
+        request.params, source=request.source, detail=request.detail,
+        also=add_bands if wanted else None,
+    )  # fmt: skip
     if request.bands and request.source != EXCHANGE:  # from there it would be a long download
         load = partial(
             simulator.source.load, timeframe=simulator.settings["timeframe"], detail=DETAIL

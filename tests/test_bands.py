@@ -297,8 +297,8 @@ def test_the_command_prints_the_bands_before_the_report(
     assert folder.exists()
 
 
-def test_the_summary_file_always_holds_the_bands(folder: Path) -> None:
-    assert main.main(["--demo", "--coins", "BTC", *RANGE, "--no-plot"]) == 0
+def test_the_summary_file_holds_the_bands_that_were_asked_for(folder: Path) -> None:
+    assert main.main(["--demo", "--coins", "BTC", *RANGE, "--no-plot", "--bands"]) == 0
     summary = json.loads((folder / "data" / "output" / "BTC_summary.json").read_text())
     assert len(summary["bands"]) >= 12
     assert summary["bands"][0]["total_return_pct"] == summary["metrics"]["total_return_pct"]
