@@ -159,9 +159,12 @@ def calculate_liquidation_price(
         return 0.0
     long_qty, short_qty = (size, 0.0) if side > 0 else (0.0, size)
     cost = entry_price * (long_qty - short_qty)
+    bankruptcy = (cost - wallet_balance) / (long_qty - short_qty)  # equity 0: margin is short
+    if not bankruptcy > 0.0:
+        return 0.0
     return float(
         solve_liquidation_price(
-            _DEFAULT_TABLE, float(wallet_balance), cost, long_qty, short_qty, float(entry_price)
+            _DEFAULT_TABLE, float(wallet_balance), cost, long_qty, short_qty, bankruptcy
         )
     )
 

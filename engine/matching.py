@@ -64,6 +64,17 @@ def direction_of(start: float, end: float) -> float:
 
 
 @kernel
+def is_margin_short(state: State, market: Market, start: float, end: float) -> bool:
+    """Return whether equity falls to maintenance margin between ``start`` and ``end``.
+
+    Excess margin is concave in the price, so the ends of the stretch tell.
+    """
+    if not has_position(state):
+        return False
+    return min(excess_margin(state, market, start), excess_margin(state, market, end)) <= 0.0
+
+
+@kernel
 def walk_leg(
     state: State, params: StrategyParams, market: Market, start: float, end: float,
     heading: float, jump: bool, tape: Tape,
@@ -76,7 +87,7 @@ def walk_leg(
     position = start
     while not state.orders_gone:
         event, price = next_event(state, params, market, position, end, heading)
-        if not jump and has_position(state) and excess_margin(state, market, price) <= 0.0:
+        if not jump and is_margin_short(state, market, position, price):
             crossing = liquidation_crossing(state, market, position, price)
             if event == NOTHING or crossing != price:
                 liquidate(state, params, market, crossing, tape)
@@ -105,9 +116,7 @@ def is_untouched(state: State, market: Market, low: float, high: float) -> bool:
     for sell in (short.next_entry, long.next_tp, short.stop_price):
         if 0.0 < sell <= high:
             return False
-    if not has_position(state):
-        return True
-    return excess_margin(state, market, low) > 0.0 and excess_margin(state, market, high) > 0.0
+    return not is_margin_short(state, market, low, high)
 
 
 @kernel

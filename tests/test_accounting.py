@@ -163,8 +163,9 @@ def check_prices(run: Run) -> None:
             for basis in (lows[i], highs[i], opens[i], closes[i])
         ]
         if label in OPENING or label in TAKING_PROFIT:
-            bottom = min(*lows[i - back : i + 1], closes[i - 1]) * (1.0 - through) - beyond
-            top = max(*highs[i - back : i + 1], closes[i - 1]) * (1.0 + through) + beyond
+            before = closes[i - 1 - back : i]
+            bottom = min(lows[i - back : i + 1] + before) * (1.0 - through) - beyond
+            top = max(highs[i - back : i + 1] + before) * (1.0 + through) + beyond
             assert bottom <= price <= top, trade
         elif label in STOPPING:
             assert max(market_prices[0], 0.0) <= price <= market_prices[1], trade
