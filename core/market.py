@@ -60,6 +60,13 @@ class MarketRules:
         for name in ("min_qty", "min_notional"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"market rule {name} = {getattr(self, name)!r} must be >= 0")
+        if self.liquidation_fee is not None and not 0 <= self.liquidation_fee < 1:
+            raise ConfigError(
+                f"market rule liquidation_fee = {self.liquidation_fee!r} must be in [0, 1)"
+            )
+        floors = [row[0] for row in self.brackets]
+        if floors != sorted(floors):
+            raise ConfigError(f"margin brackets must rise by floor, were {floors}")
         if not 1 <= len(self.brackets) <= MAX_BRACKETS:
             raise ConfigError(
                 f"{len(self.brackets)} margin brackets are outside [1, {MAX_BRACKETS}]"

@@ -224,7 +224,7 @@ def read_value(key: str, value: Any) -> Any:
     kind = _TYPES[key]
     try:
         typed = _READERS[kind](value)
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
         raise ConfigError(f"{key} = {value!r} must be {_expected(kind)}") from None
     limits = declared[key].metadata
     if "low" in limits and not limits["low"] <= typed <= limits["high"]:

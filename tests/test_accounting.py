@@ -154,7 +154,7 @@ def check_prices(run: Run) -> None:
     opens, highs, lows, closes = run.candles[["open", "high", "low", "close"]].to_numpy().T.tolist()
     through = run.config["fill_through_bps"] * 1e-4
     beyond = run.config["fill_through_ticks"] * run.rules.tick_size
-    back = 1 if run.config["refuse_first_touch"] else 0  # what is refused may fill a bar later
+    back = int(run.config["refuse_first_touch"])  # what is refused may fill a bar later
     for trade in run.trades:
         i, price, label = trade["bar"], trade["price"], trade["label"]
         side = SIGN[trade["direction"]]
@@ -162,7 +162,7 @@ def check_prices(run: Run) -> None:
             run.market.market_exit_price(basis, side, run.config["slippage"])
             for basis in (lows[i], highs[i], opens[i], closes[i])
         ]
-        if label in OPENING or label in TAKING_PROFIT:
+        if label in {**OPENING, **TAKING_PROFIT}:
             before = closes[i - 1 - back : i]
             bottom = min(lows[i - back : i + 1] + before) * (1.0 - through) - beyond
             top = max(highs[i - back : i + 1] + before) * (1.0 + through) + beyond
@@ -210,8 +210,7 @@ def funding_due(run: Run) -> Floats:
 
 def check_account(run: Run) -> None:
     """The rebuilt account equals the engine's at every bar, to 1e-6 of a dollar."""
-    wallet, equity, long_qty, short_qty = rebuilt_account(run)
-    log = run.result["log"]
+    (wallet, equity, long_qty, short_qty), log = rebuilt_account(run), run.result["log"]
     # Slippage or funding can cost more than there is: such a run ends at the next step, at zero.
     broke = (long_qty + short_qty == 0.0) & (wallet < 0.0)
     equity[1:][broke[1:] & broke[:-1]] = 0.0

@@ -106,6 +106,13 @@ def test_market_rules_name_what_is_unknown_or_missing() -> None:
         MarketRules.from_dict({k: v for k, v in RULES.items() if k != "min_notional"})
 
 
+def test_brackets_out_of_order_and_a_negative_liquidation_fee_are_refused() -> None:
+    with pytest.raises(ConfigError, match="must rise by floor"):
+        MarketRules.from_dict({**RULES, "brackets": ((50e3, 0.01, 100.0), (0.0, 0.004, 0.0))})
+    with pytest.raises(ConfigError, match=r"liquidation_fee = -0\.01 must be in"):
+        MarketRules.from_dict({**RULES, "liquidation_fee": -0.01})
+
+
 @pytest.mark.parametrize("count", [0, MAX_BRACKETS + 1])
 def test_no_brackets_and_too_many_are_refused(count: int) -> None:
     rows = tuple((float(k), 0.01, 0.0) for k in range(count))
