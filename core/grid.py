@@ -18,6 +18,8 @@ ROUND_NUMBER_BAND: Final = 0.001
 """A level this near to a round number, relative to itself, is on it (inclusive)."""
 MIN_SPACING_MAKER_FEES: Final = 4.0
 """An entry spacing never goes under this many maker fees."""
+HIGHEST_PRICE: Final = 1e15
+"""Beyond it a tick is lost in rounding."""
 NOTIONAL_SLACK: Final = 1e-9
 """Quote: what floating point may miss the minimum notional by."""
 TREND_NARROWEST: Final = 0.5
@@ -48,7 +50,7 @@ def trend_spacing_factor(regime: int, efficiency_ratio: float, sign: float) -> f
 
 @kernel
 def decade_of(price: float, guess: float) -> float:
-    """Return ``10^floor(log10(price))``, searched from the power of ten ``guess``."""
+    """Return ``10^floor(log10(price))`` of a finite positive ``price``, searched from ``guess``."""
     decade = guess
     while decade * 10.0 <= price:
         decade *= 10.0
@@ -103,7 +105,7 @@ def fill_ladder(
 
     ``level_k = centre * (1+pct)^k`` (or ``centre + k*pct*centre``), moved off round numbers, put
     on the tick away from ``centre`` and kept at least one tick beyond the one before. A level that
-    would not be positive is 0, and so are those behind it.
+    would be no price (not positive, or beyond any) is 0, and so are those behind it.
 
     Args:
         out: prices; level ``k`` goes to ``out[offset + (k - 1) * stride]``.
@@ -118,11 +120,14 @@ def fill_ladder(
         previous: the level before the nearest one; 0 if there is none.
         market: tick size.
     """
-    growth, decade = 1.0, decade_of(centre, 1.0)
+    growth, decade = 1.0, 1.0
     for k in range(1, count + 1):
         growth *= 1.0 + pct
         level = exact_level(centre, pct, k, growth, heading, mode)
-        if level > 0.0 and nudge > 0.0:
+        if not 0.0 < level < HIGHEST_PRICE:
+            out[offset + (k - 1) * stride] = 0.0
+            continue
+        if nudge > 0.0:
             decade = decade_of(level, decade)
             level = move_off_round_number(level, centre, nudge, decade)
         level = max(0.0, tick_beyond(market, level, heading, previous))

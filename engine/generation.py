@@ -121,6 +121,7 @@ def _lay_exits(params: StrategyParams, market: Market, position: PositionSide, s
     centre, pct = position.centre, position.exit_pct
     mode, nudge = params.grid_mode, params.round_number_nudge
     zero = tick_up(market, centre) if side == LONG else tick_down(market, centre)
+    zero = max(0.0, zero)  # a strong skew may leave no positive centre
     position.exits[count] = zero
     up = 1 if side == LONG else -1
     fill_ladder(

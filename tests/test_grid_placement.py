@@ -290,3 +290,15 @@ def test_an_entry_that_a_nearer_stop_leaves_beyond_it_gives_way() -> None:
     assert [scene.entry_prices(bar) for bar in (2, 3)] == [
         [980.0, 970.0, 960.0, 950.0], [980.0, 970.0],
     ]  # fmt: skip
+
+
+def test_a_skew_that_leaves_no_positive_centre_leaves_no_levels() -> None:
+    changes = {"skew_enabled": True, "gamma": 50.0, "as_time_horizon": 10_000.0,
+               "optimal_spread_enabled": False, "regen_drift_mult": 1.0, "stop2_enabled": False,
+               "round_number_nudge": 0.0015}  # fmt: skip
+    rows = [(1000.0, 1000.0, 985.0, 986.0), flat(950.0), flat(900.0), flat(900.0)]
+    scene = play(rows, changes, everywhere={"sigma": 0.05})
+    assert float(scene.side(3).centre) < 0.0
+    assert scene.entries(3) == []
+    assert scene.count("SELL_CLOSE_LONG") == 0
+    assert len(scene.result["equity_curve"]) == len(rows) + 1
