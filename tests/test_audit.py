@@ -399,8 +399,8 @@ def test_liquidations_pass_whether_they_leave_something_or_not(
     fee: float, tmp_path: Path, *, leaves: bool
 ) -> None:
     run = lost_run(fee)
-    last = max(i for i, row in enumerate(run.rows()) if row["label"] == "LIQUIDATION")
-    assert (last < len(run.rows()) - 1) == leaves
+    first = next(row for row in run.rows() if row["label"] == "LIQUIDATION")
+    assert (run.rows()[-1]["bar"] != first["bar"]) == leaves
     report = run.audit(tmp_path)
     assert report.finding is None
     assert any("liquidated fills" in line for line in report.lines)
