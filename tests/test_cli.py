@@ -43,22 +43,6 @@ HEAVY = ("numba", "pandas", "matplotlib", "bokeh", "ccxt", "sklearn", "numpy", "
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """Return ``main.main`` in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backtest.command, "is_compiled", lambda: True)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = main.main(arguments)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
-
-
 def demo(*arguments: str, plot: bool = False) -> list[str]:
     return ["--demo", *RANGE, *([] if plot else ["--no-plot"]), *arguments]
 

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-import backtest.command
-import main
 from backtest.run_diff import diff_runs, diff_text, diff_trades
 from backtest.run_register import (
     COPIES,
@@ -44,22 +42,6 @@ def result() -> Result:
 def other() -> Result:
     changed = {"grid_levels": 3, "order_pct": 0.04}
     return BacktestSimulator(changed, source="demo").run_single("BTC", START, END)
-
-
-@pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """Return ``main.main`` in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backtest.command, "is_compiled", lambda: True)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = main.main(arguments)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
 
 
 def demo(*arguments: str) -> list[str]:

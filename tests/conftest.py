@@ -1,0 +1,29 @@
+"""Fixtures of several test files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import backtest.command
+import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Return ``main.main`` in an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(backtest.command, "is_compiled", lambda: True)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = main.main(arguments)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
