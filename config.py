@@ -158,3 +158,56 @@ BACKTEST_CONFIG = {
         },
     },
 }
+
+LIVE_CONFIG = {
+    "state_dir": "data/live_state",
+    "log_dir": "data/live_logs",
+    "max_capital_pct": 0.95,  # of the wallet, whatever --capital says
+    "instance": "a",  # part of every order's identity: one letter per bot on the account
+    # --- the step -----------------------------------------------------------------------------
+    "candle_grace_s": 2.0,  # wait after a candle's close before reading it
+    "poll_s": 5.0,  # between looks at fills while a candle forms
+    "buffer_bars": 3_000,  # candles the indicators are computed from, at least
+    "stop_trigger": "CONTRACT_PRICE",  # price that fires the wick stop; or "MARK_PRICE"
+    # --- the exchange -------------------------------------------------------------------------
+    "request_timeout_s": 10.0,
+    "recv_window_ms": 10_000,
+    "max_weight_share": 0.5,  # of the exchange's limits that are used before waiting
+    "retries": 4,  # of a request that may safely be repeated
+    # --- health -------------------------------------------------------------------------------
+    "heartbeat_max_s": 1_200.0,  # alert when no step has ended for this long
+    "position_sync_tolerance_pct": 2.0,
+    "equity_warn_pct": 10.0,  # loss against start or peak that alerts
+    "equity_emergency_pct": 25.0,  # loss that closes everything and stops
+    "max_errors_in_row": 5,
+    "clock_warn_ms": 1_000,
+    "candle_max_age_s": 120.0,  # alert when the newest closed candle is older than that
+    "snapshots": 10,
+    "alert_urls": (),  # apprise URLs, such as "tgram://bottoken/ChatID"; keep them out of git
+}
+
+# What optimizer.py searches. An entry commented out stays at its value in STRATEGY_PARAMS.
+OPTIMIZER_SPACE = {
+    "grid_spacing_k": {"type": "float", "low": 0.8, "high": 6.0},
+    "spacing_floor": {"type": "float", "low": 0.004, "high": 0.030},
+    "tp_concentration": {"type": "float", "low": 0.4, "high": 1.0},
+    "grid_levels": {"type": "int", "low": 2, "high": 6},
+    "regen_drift_mult": {"type": "float", "low": 1.0, "high": 4.0},
+    "adaptive_floor_scale": {"type": "float", "low": 0.5, "high": 3.0},
+    "gamma": {"type": "float", "low": 0.3, "high": 2.0},
+    "kappa": {"type": "float", "low": 0.5, "high": 3.0},
+    "max_inventory_per_side": {"type": "int", "low": 2, "high": 6},
+    "as_time_horizon": {"type": "float", "low": 32.0, "high": 288.0},
+    "regime_hysteresis_bars": {"type": "int", "low": 1, "high": 6},
+    "adx_trend_threshold": {"type": "float", "low": 20.0, "high": 35.0},
+    "atr_sl_mult": {"type": "float", "low": 2.0, "high": 10.0},
+    "max_position_pct": {"type": "float", "low": 0.3, "high": 0.7},
+    "stop_cooldown_bars": {"type": "int", "low": 24, "high": 96},
+    "low_volume_threshold": {"type": "float", "low": 0.30, "high": 0.70},
+    "deviance_sigma": {"type": "float", "low": 2.5, "high": 6.0},
+    "gap_prune_mult": {"type": "float", "low": 2.5, "high": 7.0},
+    "offset_prune_ratio": {"type": "float", "low": 0.8, "high": 4.0},
+    "prune_cooldown_bars": {"type": "int", "low": 1, "high": 8},
+    "kelly_window": {"type": "int", "low": 30, "high": 100},
+    "funding_harvest_threshold": {"type": "float", "low": 0.0001, "high": 0.0005},
+}

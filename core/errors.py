@@ -1,10 +1,17 @@
 """The exception tree: everything this project raises on purpose.
 
 GridError
-├── ConfigError      a parameter is unknown, of the wrong type or out of range
-├── DataError        candles or funding cannot be used as they are
-├── NetworkError     the exchange cannot be reached
-└── CapitalError     the capital is too small for any order of this market
+├── ConfigError          a parameter is unknown, of the wrong type or out of range
+├── DataError            candles or funding cannot be used as they are
+├── NetworkError         the exchange cannot be reached, or did not do what was asked
+│   └── UnknownOutcome   whether a request was carried out is not known
+├── ExchangeError        the exchange answered, and refused
+│   ├── CredentialsError keys, their permissions or the address they are used from
+│   ├── AccountError     the account's mode, margin or positions do not allow it
+│   ├── RateLimitError   too many requests; says how long to wait
+│   └── ReplyError       an answer that is not of the shape it must have
+├── StateError           a state file cannot be used or written
+└── CapitalError         the capital is too small for any order of this market
 """
 
 from __future__ import annotations
@@ -23,7 +30,43 @@ class DataError(GridError, ValueError):
 
 
 class NetworkError(GridError):
-    """The exchange cannot be reached."""
+    """The exchange cannot be reached, or said that it did not do what was asked."""
+
+
+class UnknownOutcome(NetworkError):  # noqa: N818 - it is no failure yet
+    """Whether a request was carried out is not known."""
+
+
+class ExchangeError(GridError):
+    """The exchange answered, and refused."""
+
+
+class CredentialsError(ExchangeError):
+    """The keys, their permissions or the address they are used from are not accepted."""
+
+
+class AccountError(ExchangeError):
+    """The account's mode, margin or positions do not allow what was asked."""
+
+
+class RateLimitError(ExchangeError):
+    """Too many requests.
+
+    Attributes:
+        retry_after: seconds to wait before the next request.
+    """
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ReplyError(ExchangeError):
+    """An answer that is not of the shape it must have, so nothing in it may be believed."""
+
+
+class StateError(GridError):
+    """A state file cannot be used or written."""
 
 
 class CapitalError(GridError, ValueError):

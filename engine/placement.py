@@ -133,8 +133,8 @@ def choose_levels(
     too_small, chosen = 0, params.grid_levels
     for k in range(params.grid_levels):
         level_price = position.entries[k]
-        if not position.levels[k].armed:
-            position.levels[k].qty = 0.0
+        rest = not position.levels[k].armed  # what is left of an order partly filled, if anything
+        if rest and position.levels[k].qty <= 0.0:
             continue
         qty = owed_quantity(market, position, k, sign * (price - level_price), share, scale)
         if qty <= 0.0:
@@ -143,7 +143,7 @@ def choose_levels(
             continue
         notional = qty * level_price
         if (
-            slots <= 0
+            (slots <= 0 and not rest)  # the fill of a rest is counted already
             or position.resting_notional + notional > room
             or is_beyond_stop(params, market, side, level_price, qty_held, cost_held,
                               position.stop_distance)
@@ -151,10 +151,10 @@ def choose_levels(
             chosen = k
             break
         if params.stop2_enabled and qty_held > 0.0:
-            needed = sign * (cost_held / qty_held - level_price) + market.tick_size
-            position.stop_needed = max(position.stop_needed, needed)
+            widen_stop_need(position, market, sign * (cost_held / qty_held - level_price))
         add_order(position, k, qty)
-        slots, qty_held, cost_held = slots - 1, qty_held + qty, cost_held + notional
+        slots -= 0 if rest else 1
+        qty_held, cost_held = qty_held + qty, cost_held + notional
     cancel_from(position, params, chosen)
     fresh = not position.traded and chosen == params.grid_levels
     if fresh and too_small > 0 and position.resting_notional == 0.0:
@@ -176,6 +176,12 @@ def owed_quantity(
     if distance <= 0.0:
         return -1.0
     return order_quantity(market, share, scale, position.entries[k])
+
+
+@kernel
+def widen_stop_need(position: PositionSide, market: Market, distance: float) -> None:
+    """Note that an order rests at ``distance`` (quote) from the position that nearer ones make."""
+    position.stop_needed = max(position.stop_needed, distance + market.tick_size)
 
 
 @kernel

@@ -29,6 +29,10 @@ class BarLog:
     funding: float  # quote received in this bar
     long_qty: float  # base
     short_qty: float  # base
+    long_centre: float  # r of the long generation, quote; 0 = none yet
+    long_pct: float  # its entry spacing
+    short_centre: float
+    short_pct: float
 
 
 @kernel
@@ -57,7 +61,10 @@ def log_bar(state: State, funding: float, close: float, row: BarLog) -> None:
     """Write the account at ``close``."""
     row.equity = 0.0 if state.ended else equity_at(state, close)
     row.wallet, row.funding = state.wallet, funding
-    row.long_qty, row.short_qty = state.sides[LONG].qty, state.sides[SHORT].qty
+    long, short = state.sides[LONG], state.sides[SHORT]
+    row.long_qty, row.short_qty = long.qty, short.qty
+    row.long_centre, row.long_pct = long.centre, long.entry_pct
+    row.short_centre, row.short_pct = short.centre, short.entry_pct
 
 
 @kernel

@@ -33,6 +33,7 @@ LABEL_NAMES: Final = (
     "STOP_LONG", "STOP_SHORT",
     "PRUNE_DEVIANCE", "PRUNE_OLDEST", "PRUNE_GAP", "PRUNE_FUNDING", "PRUNE_OFFSET",
     "PRUNE_VAR_WARNING", "CIRCUIT_BREAKER_HALT", "LIQUIDATION", "CLOSE_END",
+    "POSITION_SYNC",
 )  # fmt: skip
 OPEN: Final = 0  # + side
 TAKE_PROFIT: Final = 2  # + side
@@ -46,6 +47,8 @@ PRUNE_VAR_WARNING: Final = 11
 CIRCUIT_BREAKER_HALT: Final = 12
 LIQUIDATION: Final = 13
 CLOSE_END: Final = 14
+POSITION_SYNC: Final = 15
+"""Closed by somebody else at the exchange: live trading only."""
 
 
 class Bar:

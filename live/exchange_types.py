@@ -1,0 +1,342 @@
+"""What passes between the runner and an exchange, in our words: orders, answers, account.
+
+Nothing here knows ccxt; ``live.executor`` translates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from core.market import MarketRules
+
+Candles = npt.NDArray[Any]
+"""Table of ``live.exchange_types.Candle``, shape (n_bars,), by rising open time."""
+
+
+class Candle:
+    """One closed 15-minute candle."""
+
+    ts_ms: int  # open time, ms UTC
+    open: float  # quote
+    high: float
+    low: float
+    close: float
+    volume: float  # base
+
+
+class OrderKind(Enum):
+    """What an order is for."""
+
+    ENTRY = "E"
+    """Post-only limit that opens or adds to a side."""
+    TAKE_PROFIT = "T"
+    """Post-only limit that reduces a side."""
+    STOP = "S"
+    """Conditional market order that closes the whole side: the wick stop."""
+    EXIT = "X"
+    """Market order that reduces a side."""
+
+
+class Answer(Enum):
+    """What became of an order that was sent."""
+
+    ACCEPTED = "accepted"
+    """It exists: it rests, or it has been filled since."""
+    WOULD_CROSS = "would cross"
+    """Post-only and on the wrong side of the price: it does not exist, the level is still owed."""
+    PASSED = "passed"
+    """A stop whose price is already passed: it does not exist, the side must go at market."""
+    NOTHING_TO_CLOSE = "nothing to close"
+    """It would reduce more than there is, or is in conflict with other closing orders."""
+    NO_MARGIN = "no margin"
+    REFUSED = "refused"
+    """A filter or rule of the symbol: the same order would be refused again."""
+    NOT_SENT = "not sent"
+    """The exchange said it did not take it (overload, rate limit): it may be sent again."""
+    UNKNOWN = "unknown"
+    """Neither the reply nor a look-up told: it must be looked up before anything is sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderSpec:
+    """An order as we want it.
+
+    Attributes:
+        client_id: our identity for it, unique for ever, <= 36 characters.
+        kind: what it is for.
+        direction: LONG or SHORT, the position it belongs to.
+        price: limit or trigger price, quote; 0 for a market order.
+        qty: base; of a STOP the position when it was laid (it closes whatever there is).
+    """
+
+    client_id: str
+    kind: OrderKind
+    direction: str
+    price: float
+    qty: float
+
+    @property
+    def side(self) -> str:
+        """BUY or SELL."""
+        opens = self.kind is OrderKind.ENTRY
+        return "BUY" if (self.direction == "LONG") == opens else "SELL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderReply:
+    """The answer to one order.
+
+    Attributes:
+        client_id: of the order.
+        answer: what became of it.
+        order_id: the exchange's identity ('' unless accepted); of a STOP the algo order's.
+        text: the exchange's own words, for the log.
+    """
+
+    client_id: str
+    answer: Answer
+    order_id: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeOrder:
+    """An order as the exchange tells it.
+
+    Attributes:
+        client_id: ours, or a stranger's.
+        order_id: the exchange's; of a STOP the algo order's.
+        kind: STOP for conditional orders; else ENTRY or TAKE_PROFIT by side and direction, EXIT
+            for market orders.
+        direction: LONG, SHORT or BOTH (one-way accounts).
+        price: limit or trigger price, quote.
+        qty: ordered, base; 0 for a stop that closes the position.
+        filled_qty: base.
+        is_open: whether it still rests.
+        status: the exchange's word.
+        fired_order_id: of a STOP that has triggered: the market order it became, else ''.
+    """
+
+    client_id: str
+    order_id: str
+    kind: OrderKind
+    direction: str
+    price: float
+    qty: float
+    filled_qty: float
+    is_open: bool
+    status: str
+    fired_order_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One trade of ours at the exchange.
+
+    Attributes:
+        trade_id: the exchange's, rising within the symbol.
+        order_id: of the order filled (of a triggered stop: the market order it became).
+        direction: LONG, SHORT or BOTH.
+        side: BUY or SELL.
+        price: quote.
+        qty: base.
+        fee: quote paid, negative = rebate.
+        ts_ms: ms UTC.
+        is_maker: whether it rested.
+    """
+
+    trade_id: int
+    order_id: str
+    direction: str
+    side: str
+    price: float
+    qty: float
+    fee: float
+    ts_ms: int
+    is_maker: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FundingPayment:
+    """One funding settlement on the account.
+
+    Attributes:
+        income_id: the exchange's, unique.
+        amount: quote received, negative = paid; both sides of the symbol may come as one or two.
+        ts_ms: ms UTC.
+    """
+
+    income_id: str
+    amount: float
+    ts_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidePosition:
+    """One side as the exchange has it.
+
+    Attributes:
+        qty: base, never negative.
+        avg_entry: quote, 0 when flat.
+        mark_price: quote.
+        liquidation_price: quote, 0 if there is none.
+    """
+
+    qty: float
+    avg_entry: float
+    mark_price: float
+    liquidation_price: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """The futures wallet, USDT.
+
+    Attributes:
+        wallet: without unrealised profit.
+        available: free for new orders.
+    """
+
+    wallet: float
+    available: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketFacts:
+    """What is read once at start.
+
+    Attributes:
+        symbol: the exchange's, such as BTCUSDT.
+        rules: tick, lot, minimums, maintenance brackets.
+        fee_maker: of this account, of notional; None where it cannot be read (no keys).
+        fee_taker: likewise.
+        is_trading: whether the symbol's status lets orders in.
+        max_orders: open orders the symbol allows.
+    """
+
+    symbol: str
+    rules: MarketRules
+    fee_maker: float | None
+    fee_taker: float | None
+    is_trading: bool
+    max_orders: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """How much of the exchange's patience is used, from its last replies.
+
+    Attributes:
+        weight_1m: request weight of this minute, of 2,400; 0 until a reply told.
+        orders_10s: orders of these ten seconds, of 300.
+        orders_1m: orders of this minute, of 1,200.
+        clock_offset_ms: our clock minus the exchange's.
+    """
+
+    weight_1m: int
+    orders_10s: int
+    orders_1m: int
+    clock_offset_ms: int
+
+
+class Clock(Protocol):
+    """Where time comes from; tests bring their own."""
+
+    def now_ms(self) -> int:
+        """Return the time, ms UTC."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class MarketReader(Protocol):
+    """Public market data of one symbol."""
+
+    def read_market(self) -> MarketFacts:
+        """Return the symbol's rules and, with keys, the account's fees."""
+        ...
+
+    def closed_candles(self, start_ms: int, end_ms: int) -> Candles:
+        """Return the candles that opened in ``[start_ms, end_ms)`` and have closed.
+
+        May answer with fewer than there should be; the caller checks continuity.
+        """
+        ...
+
+    def opening_price(self, open_ms: int) -> float:
+        """Return the first price of the candle that opened at ``open_ms``, still forming.
+
+        Where nothing has traded in it yet: the last price.
+        """
+        ...
+
+    def last_price(self) -> float:
+        """Return the last traded price, quote."""
+        ...
+
+    def funding_rates(self, start_ms: int, end_ms: int) -> list[tuple[int, float]]:
+        """Return (settlement time ms, rate) settled in ``[start_ms, end_ms]``, by time."""
+        ...
+
+
+class Exchange(MarketReader, Protocol):
+    """Everything the runner asks of an exchange. All calls may raise ``core.errors.GridError``.
+
+    No call answers with anything but what the exchange said: an unreadable reply raises.
+    """
+
+    def usage(self) -> Usage:
+        """Return what the last replies told about limits and clock; asks nothing."""
+        ...
+
+    def prepare_account(self, leverage: float) -> None:
+        """Set hedge mode, cross margin and leverage; refuse where they cannot be set."""
+        ...
+
+    def positions(self) -> dict[str, SidePosition]:
+        """Return the position of LONG and of SHORT."""
+        ...
+
+    def balance(self) -> Balance:
+        """Return the futures wallet."""
+        ...
+
+    def open_orders(self) -> list[ExchangeOrder]:
+        """Return every open order of the symbol, conditional ones and strangers' included."""
+        ...
+
+    def find_order(self, client_id: str, kind: OrderKind) -> ExchangeOrder | None:
+        """Return the order with ``client_id``, open or not; None if the exchange has none."""
+        ...
+
+    def order_by_id(self, order_id: str) -> ExchangeOrder | None:
+        """Return a normal order by the exchange's identity; None if the exchange has none."""
+        ...
+
+    def executions(self, from_id: int, start_ms: int) -> list[Execution]:
+        """Return our trades with ``trade_id >= from_id``, all pages, by rising id.
+
+        ``from_id`` 0: from ``start_ms`` on.
+        """
+        ...
+
+    def funding_payments(self, start_ms: int) -> list[FundingPayment]:
+        """Return funding income from ``start_ms`` on, all pages, by time."""
+        ...
+
+    def create_orders(self, orders: list[OrderSpec]) -> list[OrderReply]:
+        """Send ``orders`` (in batches where the exchange has them), a reply each, in their order.
+
+        An unknown outcome has been looked up by client id before it is answered.
+        """
+        ...
+
+    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[bool]:
+        """Cancel; True where the order is certainly no longer open (cancelled, filled or gone)."""
+        ...
