@@ -48,6 +48,7 @@ MARKERS: Final = (
     Marker("close short", ("BUY_CLOSE_SHORT",), "^", "#ff9f1c"),
     Marker("prune", ("PRUNE_",), "x", "#7f7f7f"),
     Marker("closed at the end", ("CLOSE_END",), "s", "#17becf"),
+    Marker("closed by somebody else", ("POSITION_SYNC",), "s", "#a16207"),
     Marker("stop", ("STOP_",), "D", "#8b0000"),
     Marker("circuit breaker", ("CIRCUIT_BREAKER_HALT",), "P", "#7b2cbf", 1.8),
     Marker("liquidation", ("LIQUIDATION",), "X", "#000000", 3.0),

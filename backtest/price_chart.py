@@ -10,6 +10,7 @@ import numpy.typing as npt
 from bokeh.models import ColumnDataSource
 
 from backtest.charts import MARKERS, Marker
+from backtest.grid_levels import SIDES, level_segments
 from backtest.report_charts import (
     GAIN,
     LOSS,
@@ -40,6 +41,9 @@ _REGIMES: Final = (
     ("downtrend", DOWNTREND, "#fca5a5"),
     ("breakout down", BREAKOUT_DOWN, "#ef4444"),
 )
+MAX_LEVEL_LINES: Final = 12_000
+"""Of each side; where there are more, the grids that stood longest are drawn."""
+_LEVEL_COLOURS: Final = {"long": "#3b82f6", "short": "#a855f7"}
 _MANY: Final = 4_000
 _SIZE: Final = 7.0
 _SIZE_OF_MANY: Final = 4.5
@@ -48,17 +52,19 @@ _TIME: Final = "@time{%F %H:%M}"
 
 
 def price_chart(axis: TimeAxis, result: Result) -> Any:
-    """Return the chart of a coin's price with every trade record.
+    """Return the chart of a coin's price with its grids and every trade record.
 
-    A horizontal line runs at each entry's price from the entry to its last close: the levels that
-    filled. The levels that did not are not in a run's log and not drawn.
+    A faint line runs at each entry level while its grid stood, whether or not an order rested
+    there (regime and limits may have kept entries back); a stronger one at each entry's price from
+    the entry to its last close.
     """
     chart = axis.chart(430, "Price, USDT", "0,0.[0000]")
     times = np.array(result["candles"]["timestamp"], dtype=np.int64)
     bar_ms = int(np.median(np.diff(times)))
     items = _add_regimes(chart, np.asarray(result["regime_log"]), times, bar_ms)
     price = _add_price(chart, result["candles"], times, bar_ms)
-    items += price + _add_holdings(chart, result["trades"], bar_ms)
+    items += price + _add_levels(chart, result, times, bar_ms)
+    items += _add_holdings(chart, result["trades"], bar_ms)
     items += _add_trades(chart, result["trades"])
     # What has no point in the time shown would count with all its points.
     chart.y_range.renderers = [drawn for _, (drawn,) in price]
@@ -123,6 +129,28 @@ def _add_price(chart: Any, candles: Any, times: Ints, bar_ms: int) -> list[Legen
         source=ColumnDataSource({"time": columns["time"] + width, "close": columns["close"]}),
     )  # fmt: skip
     return [("low to high", [span]), ("close", [drawn])]
+
+
+def _add_levels(chart: Any, result: Result, times: Ints, bar_ms: int) -> list[LegendEntry]:
+    items = []
+    for side, heading in SIDES:
+        (first, last, prices), hidden = level_segments(result, heading, side, MAX_LEVEL_LINES)
+        if not prices.size:
+            continue
+        source = ColumnDataSource(
+            {
+                "start": times[first].astype(np.float64),
+                "end": (times[last] + bar_ms).astype(np.float64),
+                "price": prices.astype(np.float32),
+            }
+        )
+        drawn = chart.segment(
+            "start", "price", "end", "price", source=source, color=_LEVEL_COLOURS[side],
+            alpha=0.28, line_width=0.8, name=f"{side} levels",
+        )  # fmt: skip
+        rest = f" ({hidden:,} short-lived grids not drawn)" if hidden else ""
+        items.append((f"{side} grid levels{rest}", [drawn]))
+    return items
 
 
 def _add_holdings(

@@ -1,0 +1,102 @@
+"""Where a run's entry levels lay: every generation's, from its centre and spacing in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from core.grid import fill_ladder
+from core.market import MarketRules
+from core.params import StrategyParams
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+SIDES: Final = (("long", -1.0), ("short", 1.0))
+"""Name of a side in the log, and where its entries lie from the centre."""
+
+
+@dataclass(frozen=True, eq=False)
+class Generations:
+    """The generations of one side, in their order.
+
+    Attributes:
+        first: first bar of each, (n,).
+        last: last bar of each, (n,).
+        centre: quote, (n,).
+        entry_pct: distance between levels, relative, (n,).
+    """
+
+    first: Ints
+    last: Ints
+    centre: Floats
+    entry_pct: Floats
+
+    def longest(self, most: int) -> Generations:
+        """Return the ``most`` that stood longest, in their order."""
+        lasting = np.argsort(self.first - self.last, kind="stable")[:most]
+        rows = np.sort(lasting)
+        return Generations(
+            self.first[rows], self.last[rows], self.centre[rows], self.entry_pct[rows]
+        )
+
+
+def generations(log: npt.NDArray[Any], side: str) -> Generations:
+    """Return the generations of ``side`` (long or short) out of a run's log, (n_bars,)."""
+    centre, pct = np.array(log[f"{side}_centre"]), np.array(log[f"{side}_pct"])
+    starts = np.ones(len(log), bool)
+    starts[1:] = (centre[1:] != centre[:-1]) | (pct[1:] != pct[:-1])
+    first = np.flatnonzero(starts)
+    last = np.append(first[1:] - 1, len(log) - 1) if first.size else first
+    exists = centre[first] > 0.0
+    return Generations(first[exists], last[exists], centre[first[exists]], pct[first[exists]])
+
+
+def entry_levels(
+    found: Generations, heading: float, params: StrategyParams, rules: MarketRules
+) -> Floats:
+    """Return the entry prices of each generation, nearest first, 0 where a level is no price.
+
+    Args:
+        found: generations of one side.
+        heading: -1 below the centre, +1 above.
+        params: number of levels, mode, round numbers.
+        rules: tick size.
+
+    Returns:
+        Quote, shape (n, grid_levels).
+    """
+    market = rules.to_record(params.liquidation_fee)
+    prices: Any = np.zeros((len(found.first), params.grid_levels))
+    for row, centre, pct in zip(prices, found.centre, found.entry_pct, strict=True):
+        fill_ladder(
+            row, 0, 1, params.grid_levels, centre, pct, heading, int(params.grid_mode),
+            params.round_number_nudge, 0.0, market,
+        )  # fmt: skip
+    return np.asarray(prices, dtype=np.float64)
+
+
+def level_segments(result: Mapping[str, Any], heading: float, side: str, most: int) -> Any:
+    """Return the entry levels of one side as horizontal segments.
+
+    Args:
+        result: of a coin's run, as ``BacktestSimulator.run_single`` answers.
+        heading: -1 below the centre, +1 above.
+        side: long or short.
+        most: segments; where there are more, the generations that stood longest are kept.
+
+    Returns:
+        (first bar, last bar, price) of each, arrays of shape (n_segments,), and the number of
+        generations left out.
+    """
+    params = StrategyParams.from_dict(result["params"])
+    every = generations(result["log"], side)
+    kept = every.longest(max(1, most // params.grid_levels))
+    prices = entry_levels(kept, heading, params, result["market"])
+    count = params.grid_levels
+    first, last, flat = np.repeat(kept.first, count), np.repeat(kept.last, count), prices.ravel()
+    real = flat > 0.0
+    return (first[real], last[real], flat[real]), len(every.first) - len(kept.first)
