@@ -165,7 +165,7 @@ def test_the_page_shows_what_the_reader_must_know(results: dict[str, Result], pa
     result = results["BTC"]
     for text in (
         result["data"]["hash"], result["fingerprint"], "made up", "2024-01-10 to 2024-04-10",
-        "Levels that never filled are not in a run", "BUY_OPEN_LONG", "BREAKOUT_UP",
+        "entry levels of both grids", "BUY_OPEN_LONG", "BREAKOUT_UP",
     ):  # fmt: skip
         assert text in page, text
 
