@@ -100,6 +100,28 @@ def _synthetic_times(start: int, end: int, real: Ints) -> Ints:
     return candidates[hole[left] & ~np.isin(candidates, real)]
 
 
+def merge_settlements(
+    ts_ms: Ints, closes: Floats, settlements: Ints, rates: Floats, bar_ms: int = 900_000
+) -> tuple[Ints, Floats, Ints]:
+    """Return real settlements and modelled ones in their holes, by time.
+
+    Arguments as in :func:`schedule_funding`.
+
+    Returns:
+        (times, rates, modelled): times floored to the minute, from 24 h before the bars on, and
+        the times of those that were made by the model.
+    """
+    start, end = int(ts_ms[0]), int(ts_ms[-1]) + bar_ms
+    times = settlements // MINUTE_MS * MINUTE_MS
+    kept = np.isfinite(rates) & (times >= start - VALID_MS) & (times <= end)
+    times, real_rates = times[kept], rates[kept]
+    modelled = _synthetic_times(start, end, np.unique(times[times >= start]))
+    all_times = np.concatenate((times, modelled))
+    all_rates = np.concatenate((real_rates, model_rates(modelled, ts_ms, closes, bar_ms)))
+    order = np.argsort(all_times, kind="stable")
+    return all_times[order], all_rates[order], modelled
+
+
 def schedule_funding(
     ts_ms: Ints, closes: Floats, settlements: Ints, rates: Floats, bar_ms: int = 900_000
 ) -> FundingSchedule:
@@ -114,29 +136,33 @@ def schedule_funding(
     """
     if ts_ms.size == 0:
         return FundingSchedule(np.empty(0), np.empty(0), 0, 0)
-    start, end = int(ts_ms[0]), int(ts_ms[-1]) + bar_ms
-    times = settlements // MINUTE_MS * MINUTE_MS
-    kept = np.isfinite(rates) & (times >= start - VALID_MS) & (times <= end)
-    times, real_rates = times[kept], rates[kept]
-    inside = times[times >= start]
-    modelled = _synthetic_times(start, end, np.unique(inside))
-    all_times = np.concatenate((times, modelled))
-    all_rates = np.concatenate((real_rates, model_rates(modelled, ts_ms, closes, bar_ms)))
-    order = np.argsort(all_times, kind="stable")
-    all_times, all_rates = all_times[order], all_rates[order]
-
+    start = int(ts_ms[0])
+    times, all_rates, modelled = merge_settlements(ts_ms, closes, settlements, rates, bar_ms)
+    charged = times > start
     due = np.zeros(ts_ms.size)
-    charged = all_times > start
-    bar = np.searchsorted(ts_ms, all_times[charged], side="left") - 1
+    bar = np.searchsorted(ts_ms, times[charged], side="left") - 1
     np.add.at(due, bar, all_rates[charged])
+    n_real = int(np.sum(charged)) - int(np.sum(modelled > start))
+    return FundingSchedule(
+        due, last_known_rates(ts_ms, times, all_rates), n_real, int(modelled.size)
+    )
 
-    known = np.zeros(ts_ms.size)
-    last = np.searchsorted(all_times, ts_ms, side="right") - 1
-    valid = (last >= 0) & (ts_ms - all_times[np.maximum(last, 0)] <= VALID_MS) if (
-        all_times.size
-    ) else np.zeros(ts_ms.size, np.bool_)
-    known[valid] = all_rates[last[valid]]
-    return FundingSchedule(due, known, int(np.sum(inside > start)), int(modelled.size))
+
+def last_known_rates(at_ms: Ints, times: Ints, rates: Floats) -> Floats:
+    """Return the last rate settled at or before each of ``at_ms``, 0 if older than 24 h.
+
+    Args:
+        at_ms: instants, ms UTC, shape (n,).
+        times: of settlements, ms UTC, ascending, shape (m,).
+        rates: shape (m,).
+    """
+    known = np.zeros(at_ms.size)
+    if times.size == 0:
+        return known
+    last = np.searchsorted(times, at_ms, side="right") - 1
+    valid = (last >= 0) & (at_ms - times[np.maximum(last, 0)] <= VALID_MS)
+    known[valid] = rates[last[valid]]
+    return known
 
 
 @kernel

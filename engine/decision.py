@@ -53,12 +53,19 @@ def open_step(
         signal: indicators and regime at bar ``bar - 1``.
         funding_rate: last settled rate, 0 if there is none.
     """
+    move_clock(state, bar, ts_ms)
     now = state.now
-    now.bar, now.ts_ms, now.price, now.prev_close = bar, ts_ms, price, prev_close
+    now.price, now.prev_close = price, prev_close
     now.regime, now.er, now.kama, now.atr = signal.regime, signal.er, signal.kama, signal.atr
     now.z, now.sigma, now.atr_mean = signal.z, signal.sigma, signal.atr_mean
     now.volume_ratio, now.funding_rate = signal.volume_ratio, funding_rate
     state.orders_gone = False
+
+
+@kernel
+def move_clock(state: State, bar: int, ts_ms: int) -> None:
+    """Let time go on to bar ``bar``, which opens at ``ts_ms``; a new UTC day earns anew."""
+    state.now.bar, state.now.ts_ms = bar, ts_ms
     if ts_ms >= state.day_end_ms:
         state.day_end_ms = (ts_ms // DAY_MS + 1) * DAY_MS
         state.sides[LONG].realized_today = 0.0
