@@ -165,7 +165,7 @@ LIVE_CONFIG = {
     "max_capital_pct": 0.95,  # of the wallet, whatever --capital says
     "instance": "a",  # part of every order's identity: one letter per bot on the account
     # --- the step -----------------------------------------------------------------------------
-    "candle_grace_s": 2.0,  # wait after a candle's close before reading it
+    "candle_grace_s": 0.25,  # wait after a candle's close before reading it
     "poll_s": 5.0,  # between looks at fills while a candle forms
     "buffer_bars": 3_000,  # candles the indicators are computed from, at least
     "stop_trigger": "CONTRACT_PRICE",  # price that fires the wick stop; or "MARK_PRICE"

@@ -216,6 +216,7 @@ class MarketFacts:
         fee_taker: likewise.
         is_trading: whether the symbol's status lets orders in.
         max_orders: open orders the symbol allows.
+        price_band: how far from the mark price a limit may lie, relative.
     """
 
     symbol: str
@@ -224,6 +225,7 @@ class MarketFacts:
     fee_taker: float | None
     is_trading: bool
     max_orders: int
+    price_band: float = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

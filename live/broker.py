@@ -1,0 +1,52 @@
+"""Who carries a step's decisions out: an exchange, or a simulation of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from engine.types import Exit
+
+
+class Broker(Protocol):
+    """What the runner asks for around the decisions of a step."""
+
+    def settle(self, until_ms: int) -> None:
+        """Take in what happened on the account before ``until_ms``, ms UTC, and save."""
+        ...
+
+    def price(self, bar: int) -> float:
+        """Return the reference price p of step ``bar``, quote."""
+        ...
+
+    def open_bar(self, bar: int, price: float) -> None:
+        """Take in what happened since bar ``bar`` opened; its step has the clock already."""
+        ...
+
+    def finish_exits(self) -> None:
+        """Do the market exits that were decided and are not known to be done."""
+        ...
+
+    def close(self, exits: Sequence[Exit]) -> None:
+        """Do market exits at once; they are booked when this returns."""
+        ...
+
+    def lay_out(self) -> None:
+        """Make the open orders those of the strategy's book."""
+        ...
+
+    def watch(self) -> None:
+        """Between two steps: take fills in and move what must follow them."""
+        ...
+
+    def check_positions(self) -> None:
+        """Compare ledger and account, and mend what does not agree."""
+        ...
+
+    def withdraw(self) -> None:
+        """Cancel entries and take-profits; positions keep their stops."""
+        ...
+
+    def flatten(self, label: int) -> None:
+        """Close what the ledger holds at market, with trade label ``label``, and its orders."""
+        ...

@@ -1,0 +1,166 @@
+"""The closed candles a live step decides on, without holes, and the signals computed from them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from core.atr import MEAN_WINDOW
+from core.errors import DataError
+from core.params import StrategyParams
+from core.records import dtype_of
+from core.regime_gmm import GMM_RETURN_BARS, GMM_WINDOW
+from core.signals import SignalArray, compute_indicators, compute_raw_regime, settle_regime
+from live.exchange_types import Candle, Candles, Clock, MarketReader
+
+BAR_MS: Final = 900_000
+DAY_BARS: Final = 96
+MIXTURE_BARS: Final = GMM_WINDOW + GMM_RETURN_BARS + 2 * DAY_BARS
+"""What the answer at a bar depends on with the mixture, and a day to spare."""
+AGREEMENT: Final = 1e-6
+"""How near, relatively, indicators of the buffer come to those of the full history."""
+REFETCHES: Final = 5
+REFETCH_WAIT_S: Final = 1.0
+
+
+class CandleSource(Protocol):
+    """What a step reads of the past."""
+
+    def update(self, bar: int) -> None:
+        """Have every candle up to and including ``bar``, which has closed."""
+        ...
+
+    def signal(self, bar: int) -> Any:
+        """Return the ``core.signals.Signal`` of ``bar``."""
+        ...
+
+    def candle(self, bar: int) -> Candle:
+        """Return the candle of ``bar``."""
+        ...
+
+
+def bars_needed(params: StrategyParams, least: int) -> int:
+    """Return how many candles make the indicators agree with full history to ``AGREEMENT``.
+
+    KAMA forgets slowest: in a market without direction its smoothing is ``(2/(slow+1))^2`` a
+    candle of ``regime_timeframe_mult`` bars. Wilder's averages forget 1/n a bar; the 7-day means
+    end after 672 bars; the mixture is fitted to 2,880.
+
+    Args:
+        params: periods.
+        least: never fewer.
+    """
+    slowest = (2.0 / (params.kama_slow + 1.0)) ** 2
+    kama = math.log(AGREEMENT) / math.log1p(-slowest) + params.kama_period
+    wilder = -math.log(AGREEMENT) * 2 * max(params.atr_period, params.adx_period)
+    bars = [least, MEAN_WINDOW + wilder, params.regime_timeframe_mult * max(kama, wilder)]
+    if params.use_ml_regime:
+        bars.append(MIXTURE_BARS + wilder)
+    return math.ceil(max(bars))
+
+
+class CandleBuffer:
+    """Candles from a fixed first bar on, extended as bars close.
+
+    The first bar stays where it is until the buffer is twice as long as needed, and is part of
+    what is saved: a restart computes the same signals from the same candles.
+
+    Args:
+        reader: where candles come from.
+        params: periods and switches.
+        clock: for waiting until a candle that is late can be read.
+        least: candles, at least.
+        first_bar: where the buffer begins; None: as far back as is needed.
+    """
+
+    def __init__(
+        self, reader: MarketReader, params: StrategyParams, clock: Clock, *, least: int,
+        first_bar: int | None = None,
+    ) -> None:  # fmt: skip
+        self._reader, self._params, self._clock = reader, params, clock
+        self._needed = bars_needed(params, least)
+        self.first_bar = first_bar
+        self._candles: Candles = np.zeros(0, dtype_of(Candle))
+        self._signals: SignalArray | None = None
+        self._raw_regime: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+
+    def update(self, bar: int) -> None:
+        """Have every candle up to and including ``bar``.
+
+        Raises:
+            DataError: candles are missing and stay so.
+            GridError: the exchange could not be read.
+        """
+        if self.first_bar is None or bar - self.first_bar >= 2 * self._needed:
+            self._restart(bar - self._needed + 1)
+        if self._last_bar() < bar:
+            self._extend(bar)
+            self._signals = None
+
+    def _restart(self, first_bar: int) -> None:
+        self.first_bar = first_bar
+        kept = self._candles["ts_ms"] >= first_bar * BAR_MS
+        self._candles = self._candles[kept]
+        self._raw_regime = self._raw_regime[:0]
+
+    def _last_bar(self) -> int:
+        if len(self._candles):
+            return int(self._candles["ts_ms"][-1]) // BAR_MS
+        return int(self.first_bar or 0) - 1
+
+    def _extend(self, bar: int) -> None:
+        """Read what is missing up to ``bar``, again while it is not there."""
+        for attempt in range(REFETCHES + 1):
+            if attempt:
+                self._clock.sleep(REFETCH_WAIT_S * attempt)
+            first = self._last_bar() + 1
+            fresh = self._reader.closed_candles(first * BAR_MS, (bar + 1) * BAR_MS)
+            self._candles = np.concatenate([self._candles, _unbroken(fresh, first)])
+            if self._last_bar() >= bar:
+                return
+        raise DataError(
+            f"the candle that opened at {(self._last_bar() + 1) * BAR_MS} ms cannot be read; it "
+            f"was asked for {REFETCHES + 1} times"
+        )
+
+    def signal(self, bar: int) -> Any:
+        """Return the signal of ``bar``, computed from the candles from ``first_bar`` to it."""
+        if self._signals is None:
+            self._signals = self._compute()
+        return self._signals[bar - int(self.first_bar or 0)]
+
+    def _compute(self) -> SignalArray:
+        candles, params = self._candles, self._params
+        signals, slope = compute_indicators(
+            candles["ts_ms"], candles["high"], candles["low"], candles["close"],
+            candles["volume"], params,
+        )  # fmt: skip
+        known = len(self._raw_regime)
+        start = 0
+        if params.use_ml_regime and known > MIXTURE_BARS:
+            # A day's mixture sees the window before it and nothing else, and earlier answers
+            # stand: only what is new, and the day it belongs to, is worked out.
+            start = known - MIXTURE_BARS
+        raw = compute_raw_regime(
+            candles["ts_ms"][start:], candles["close"][start:], signals[start:], slope[start:],
+            params,
+        )  # fmt: skip
+        self._raw_regime = np.concatenate([self._raw_regime[:known], raw[known - start :]])
+        signals["regime"] = settle_regime(self._raw_regime, signals["adx"], params)
+        return signals
+
+    def candle(self, bar: int) -> Candle:
+        """Return the candle of ``bar``."""
+        row: Candle = self._candles[bar - int(self.first_bar or 0)]
+        return row
+
+
+def _unbroken(candles: Candles, first: int) -> Candles:
+    """Return the candles from bar ``first`` on, up to where one is missing."""
+    bars = candles["ts_ms"] // BAR_MS
+    expected = first + np.arange(len(candles))
+    wrong = np.flatnonzero(bars != expected)
+    return candles[: wrong[0]] if wrong.size else candles

@@ -1,0 +1,147 @@
+"""Carries decisions out on an exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from core.errors import UnknownOutcome
+from engine.book import clear_side
+from engine.booking import book_side
+from engine.types import DIRECTION_NAMES, LONG, POSITION_SYNC, SHORT, Exit
+from live.exchange_types import Clock, Exchange, MarketFacts, OrderKind
+from live.funding_rates import FundingRates
+from live.intake import Intake
+from live.market_exits import MarketExits
+from live.monitor import HealthMonitor
+from live.order_desk import OrderDesk
+from live.resting_orders import LIMITS, RestingOrders
+from live.session import LiveSession
+
+DISAGREEMENTS: Final = 2
+"""Looks at the account in a row that must disagree with the ledger before it is adjusted: a
+trade may be listed later than the position it made."""
+
+
+class ExchangeBroker:
+    """A broker that is an exchange; see ``live.broker.Broker``.
+
+    Args:
+        exchange: the account.
+        session: ledger and orders.
+        facts: rules of the symbol.
+        rates: settled funding rates.
+        mark: price to value funding at, of the candle that ended at an instant (ms UTC).
+        clock: for waiting.
+        monitor: judges whether ledger and account agree.
+        alert: tells a person.
+    """
+
+    def __init__(
+        self, exchange: Exchange, session: LiveSession, facts: MarketFacts, rates: FundingRates,
+        mark: Callable[[int], float], clock: Clock, monitor: HealthMonitor,
+        alert: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._exchange, self._session, self._facts = exchange, session, facts
+        self._clock, self._monitor, self._alert = clock, monitor, alert
+        self._desk = OrderDesk(
+            exchange, session.orders, session.save, alert, session.progress.strange_orders
+        )
+        self._intake = Intake(exchange, session, self._desk, rates, mark, alert)
+        self._exits = MarketExits(session, self._desk, self._intake, facts.rules, clock)
+        self._resting = RestingOrders(
+            exchange, session, self._desk, self._intake, self._exits, facts
+        )
+        self._disagreed = 0
+
+    def settle(self, until_ms: int) -> None:
+        """Take in fills before ``until_ms`` and funding up to it."""
+        self._desk.resolve()
+        self._intake.take_before(until_ms)
+
+    def price(self, bar: int) -> float:  # noqa: ARG002 - the last price is that of the step
+        """Return the last traded price."""
+        return self._exchange.last_price()
+
+    def open_bar(self, bar: int, price: float) -> None:  # noqa: ARG002 - asked of the account
+        """Take in what filled since the bar opened."""
+        self._intake.take_held()
+
+    def finish_exits(self) -> None:
+        """See :meth:`live.market_exits.MarketExits.finish`."""
+        self._exits.finish()
+
+    def close(self, exits: Sequence[Exit]) -> None:
+        """See :meth:`live.market_exits.MarketExits.close`."""
+        self._exits.close(exits)
+
+    def lay_out(self) -> None:
+        """See :meth:`live.resting_orders.RestingOrders.lay_out`."""
+        self._resting.lay_out()
+
+    def watch(self) -> None:
+        """Take fills in and let the orders follow; what is missing is laid again."""
+        self._desk.resolve()
+        self._intake.take()
+        self._exits.finish()
+        self._resting.lay_out()
+
+    def check_positions(self) -> None:
+        """Compare ledger and account; adjust the ledger where it holds what is not there.
+
+        What the account holds beyond the ledger is not ours: it is reported and left alone.
+        """
+        state = self._session.strategy.state
+        theirs = {name: side.qty for name, side in self._exchange.positions().items()}
+        ours = {name: float(state.sides[side].qty) for side, name in enumerate(DIRECTION_NAMES)}
+        wrong = self._monitor.check_positions(ours, theirs, self._facts.rules.step_size)
+        self._disagreed = self._disagreed + 1 if wrong else 0
+        if self._disagreed >= DISAGREEMENTS:
+            for name in wrong:
+                if theirs[name] < ours[name]:
+                    self._give_up(DIRECTION_NAMES.index(name), ours[name] - theirs[name])
+
+    def _give_up(self, side: int, qty: float) -> None:
+        """Book that ``qty`` of ``side`` was closed by somebody else, at the last price."""
+        session, price = self._session, self._exchange.last_price()
+        strategy = session.strategy
+        session.go_to(self._clock.now_ms())
+        book_side(
+            strategy.state, strategy.frozen_params, strategy.rules, side, price, qty, 0.0,
+            POSITION_SYNC, strategy.tape,
+        )  # fmt: skip
+        session.collect()
+        session.save()
+        self._alert(
+            f"{qty:g} {DIRECTION_NAMES[side]} of ours is gone from the account; the ledger is "
+            f"adjusted at {price:g}"
+        )
+
+    def withdraw(self) -> None:
+        """Cancel entries and take-profits; stops stay.
+
+        Raises:
+            UnknownOutcome: some may still be open.
+        """
+        self._desk.resolve()
+        self._desk.refresh()
+        is_clean = self._desk.cancel(self._session.orders.alive(*LIMITS))
+        self._intake.take()
+        self._session.save()
+        if not is_clean:
+            raise UnknownOutcome("some entries or take-profits may still be open")
+
+    def flatten(self, label: int) -> None:
+        """Cancel every order of ours and close what the ledger holds; the stops go last."""
+        self.withdraw()
+        for side in (LONG, SHORT):
+            wanted = self._exits.all_of(side)
+            direction = DIRECTION_NAMES[side]
+            if wanted and not self._session.orders.alive(OrderKind.EXIT, direction=direction):
+                self._exits.intend(side, label, wanted)
+        self._exits.finish()
+        strategy = self._session.strategy
+        for side in (LONG, SHORT):
+            clear_side(strategy.state, strategy.frozen_params, side)
+        self._desk.cancel(self._session.orders.alive(OrderKind.STOP))
+        self._session.save()

@@ -1,0 +1,158 @@
+"""Public market data of one symbol: rules, candles, prices, funding rates."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from core.errors import ReplyError
+from live.exchange_types import Candles, MarketFacts
+from live.executor_client import Connection
+from live.executor_transport import Request
+from live.market_replies import (
+    BAR_MS,
+    MINUTE_MS,
+    candle_table,
+    funding_page,
+    mark_price,
+    ticker_price,
+)
+from live.market_rules import bracket_table, market_facts
+from live.reply_shapes import as_row
+
+CANDLE_ROWS: Final = 1_500
+"""Candles per request, the exchange's most."""
+FUNDING_ROWS: Final = 1_000
+
+_INTERVAL: Final = "15m"
+_KLINE_WEIGHTS: Final = ((100, 1), (500, 2), (1_001, 5))  # (fewer rows than, weight)
+_MOST_WEIGHT: Final = 10
+
+
+class MarketCalls:
+    """What anyone may ask, with or without keys."""
+
+    def __init__(self, connection: Connection, symbol: str) -> None:
+        """Ask nothing yet."""
+        self._connection = connection
+        self._symbol = symbol
+        self._facts: MarketFacts | None = None
+
+    def read_market(self) -> MarketFacts:
+        """Return the symbol's rules and, with keys, the account's fees and brackets.
+
+        Raises:
+            DataError: the exchange has no such symbol.
+        """
+        brackets = commission = None
+        if self._connection.has_keys:
+            brackets = self._connection.read(self._brackets_request(), self._checked_brackets)
+            query = {"symbol": self._symbol}
+            request = Request("fapiPrivateGetCommissionRate", query, weight=20)
+            commission = self._connection.read(request, self._checked_commission)
+        self._facts = self._connection.read(
+            Request("fapiPublicGetExchangeInfo"),
+            lambda reply: market_facts(
+                reply, self._symbol, brackets=brackets, commission=commission
+            ),
+        )
+        return self._facts
+
+    def closed_candles(self, start_ms: int, end_ms: int) -> Candles:
+        """Return the candles that opened in ``[start_ms, end_ms)`` and have closed.
+
+        What has closed is judged by the exchange's time before it was asked: an answer made
+        before a candle's close must not pass for its last word.
+        """
+        since_ms = -(-start_ms // BAR_MS) * BAR_MS
+        end_ms = min(end_ms, self._connection.server_ms() // BAR_MS * BAR_MS)
+        pages = [candle_table([], since_ms, end_ms)]
+        while since_ms < end_ms:
+            page = self._candle_page(since_ms, end_ms)
+            if len(page) == 0:
+                break
+            pages.append(page)
+            since_ms = int(page["ts_ms"][-1]) + BAR_MS
+        return np.concatenate(pages)
+
+    def opening_price(self, open_ms: int) -> float:
+        """Return the first price of the candle that opened at ``open_ms``, still forming.
+
+        Where nothing has traded in it yet: the last price.
+        """
+        page = self._candle_page(open_ms, open_ms + BAR_MS)
+        return float(page["open"][0]) if len(page) else self.last_price()
+
+    def last_price(self) -> float:
+        """Return the last traded price, quote."""
+        return self._price_of(self._symbol)
+
+    def funding_rates(self, start_ms: int, end_ms: int) -> list[tuple[int, float]]:
+        """Return (settlement time ms, rate) settled in ``[start_ms, end_ms]``, by time.
+
+        The exchange tells times some milliseconds late; they are cut to the minute.
+        """
+        rates: list[tuple[int, float]] = []
+        since_ms, until_ms = start_ms, end_ms + MINUTE_MS - 1
+        while since_ms <= until_ms:
+            page = self._funding_page(since_ms, until_ms)
+            if not page:
+                break
+            rates += page
+            since_ms = page[-1][0] + 1
+        settled = ((time_ms - time_ms % MINUTE_MS, rate) for time_ms, rate in rates)
+        return [(time_ms, rate) for time_ms, rate in settled if start_ms <= time_ms <= end_ms]
+
+    def _candle_page(self, since_ms: int, end_ms: int) -> Candles:
+        rows = min(CANDLE_ROWS, -(-(end_ms - since_ms) // BAR_MS))
+        query = {
+            "symbol": self._symbol,
+            "interval": _INTERVAL,
+            "startTime": since_ms,
+            "endTime": end_ms - 1,
+            "limit": rows,
+        }
+        weight = next((cost for below, cost in _KLINE_WEIGHTS if rows < below), _MOST_WEIGHT)
+        request = Request("fapiPublicGetKlines", query, weight=weight)
+        return self._connection.read(request, lambda reply: candle_table(reply, since_ms, end_ms))
+
+    def _funding_page(self, since_ms: int, until_ms: int) -> list[tuple[int, float]]:
+        query = {
+            "symbol": self._symbol,
+            "startTime": since_ms,
+            "endTime": until_ms,
+            "limit": FUNDING_ROWS,
+        }
+        return self._connection.read(
+            Request("fapiPublicGetFundingRate", query),
+            lambda reply: funding_page(reply, self._symbol, since_ms),
+        )
+
+    def _price_of(self, symbol: str) -> float:
+        request = Request("fapiPublicV2GetTickerPrice", {"symbol": symbol})
+        return self._connection.read(request, lambda reply: ticker_price(reply, symbol))
+
+    def _mark_price(self) -> float:
+        request = Request("fapiPublicGetPremiumIndex", {"symbol": self._symbol})
+        return self._connection.read(request, lambda reply: mark_price(reply, self._symbol))
+
+    def _known_facts(self) -> MarketFacts:
+        """Return the market's rules, read once."""
+        return self._facts or self.read_market()
+
+    def _brackets_request(self) -> Request:
+        return Request("fapiPrivateGetLeverageBracket", {"symbol": self._symbol})
+
+    def _checked_brackets(self, reply: Any) -> Any:
+        """Return an answer with brackets as received, once it is sure to be one."""
+        bracket_table(reply, self._symbol)
+        return reply
+
+    def _checked_commission(self, reply: Any) -> Any:
+        row = as_row(reply, "commission")
+        row.text("symbol", self._symbol)
+        row.number("makerCommissionRate")
+        if row.number("takerCommissionRate", 0.0) >= 1:
+            raise ReplyError(f"a taker fee of {row.get('takerCommissionRate')} is not believed")
+        return reply

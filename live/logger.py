@@ -1,0 +1,283 @@
+"""What a session tells: trades and equity on the console, everything in a rotating file."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any, Final, TextIO
+from urllib.parse import quote, quote_plus
+
+from core.errors import ConfigError
+from core.market import MarketRules
+from engine.types import CIRCUIT_BREAKER_HALT, LABEL_NAMES, LONG, OPEN, SHORT
+from live.instance_lock import not_writable, plain_symbol
+from live.trade_files import Close, LiveTrade
+
+LOG_BYTES: Final = 10 * 1024 * 1024
+LOG_FILES: Final = 5
+"""Rotated files kept beside the one being written."""
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_CHATTY: Final = ("ccxt", "urllib3", "requests", "asyncio")
+_ENTRIES: Final = (LABEL_NAMES[OPEN + LONG], LABEL_NAMES[OPEN + SHORT])
+_HALT: Final = LABEL_NAMES[CIRCUIT_BREAKER_HALT]
+_UNKNOWN: Final = Close(net=math.nan, net_pct=math.nan, r_multiple=math.nan, hold_hours=math.nan)
+_GREEN, _RED, _YELLOW, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
+_REMOVED: Final = "***"
+_MISSING: Final = "n/a"
+
+
+def decimals_of(step: float) -> int:
+    """Return the decimals that multiples of ``step`` need."""
+    exponent = Decimal(repr(float(step))).normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def number(value: float, decimals: int, *, signed: bool = False, unit: str = "") -> str:
+    """Return ``value`` as text: ``1,234.50``, ``-$12.45``; what rounds to zero is not negative.
+
+    Args:
+        value: NaN and infinity show as n/a.
+        decimals: kept.
+        signed: whether a positive number has its sign too.
+        unit: stands between sign and digits.
+    """
+    if not math.isfinite(value):
+        return _MISSING
+    digits = f"{abs(value):,.{decimals}f}"
+    is_zero = not digits.strip("0.,")
+    sign = "-" if value < 0.0 and not is_zero else "+" if signed else ""
+    return f"{sign}{unit}{digits}"
+
+
+def money(value: float, *, signed: bool = False) -> str:
+    """Return an amount of quote: ``$1,234.50``, ``-$12.45``, signed ``+$12.45``."""
+    return number(value, 2, signed=signed, unit="$")
+
+
+def utc_text(ts_ms: int) -> str:
+    """Return an instant as ``2024-01-15 14:30:00``, UTC."""
+    return f"{datetime.fromtimestamp(ts_ms // 1000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def trade_text(trade: LiveTrade, symbol: str, rules: MarketRules | None) -> str:
+    """Return the lines that tell a trade.
+
+    Args:
+        trade: what happened.
+        symbol: as shown.
+        rules: whose tick and lot say how many decimals; None: those of the numbers themselves.
+    """
+    tick, step = (rules.tick_size, rules.step_size) if rules else (trade.price, trade.qty)
+    price = f"Price: {number(trade.price, max(2, decimals_of(tick)), unit='$')}"
+    qty = f"Qty: {number(trade.qty, decimals_of(step))}"
+    regime = f"Regime: {trade.regime}"
+    if trade.label == _HALT:
+        lines = [f"{price} | {regime}"]
+    elif trade.label in _ENTRIES:
+        lines = [f"{price} | {qty} | Fee: {money(trade.fee)}", regime]
+    else:
+        close = trade.close or _UNKNOWN
+        percent = number(close.net_pct, 2, signed=True)
+        percent = percent if percent == _MISSING else f"{percent}%"
+        hold = number(close.hold_hours, 1)
+        hold = hold if hold == _MISSING else f"{hold}h"
+        lines = [
+            f"{price} | {qty} | PnL: {money(close.net, signed=True)} ({percent})",
+            f"Hold: {hold} | R: {number(close.r_multiple, 2, signed=True)} | {regime}",
+        ]
+    head = f"[{utc_text(trade.timestamp)}] {trade.label} | {symbol}"
+    return "\n  ".join([head, *lines])
+
+
+def equity_text(
+    ts_ms: int, equity: float, wallet: float, upnl_long: float, upnl_short: float, regime: str
+) -> str:
+    """Return the lines that tell the account, amounts in quote."""
+    return (
+        f"[{utc_text(ts_ms)}] EQUITY | {money(equity)} | Wallet: {money(wallet)}\n"
+        f"  UPnL_L: {money(upnl_long, signed=True)} | UPnL_S: {money(upnl_short, signed=True)} | "
+        f"Regime: {regime}"
+    )
+
+
+class SecretFilter(logging.Filter):
+    """Takes secrets out of records: message, arguments, exception and stack, of any logger.
+
+    Args:
+        secrets: texts that must not appear, also in the form they have in a URL; '' is ignored.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        super().__init__()
+        known = set(secrets) - {""}
+        known |= {quoted for text in known for quoted in (quote(text, safe=""), quote_plus(text))}
+        self._forms = sorted(known, key=len, reverse=True)
+        self._formatter = logging.Formatter()
+
+    def scrub(self, text: str) -> str:
+        """Return ``text`` without the secrets."""
+        for form in self._forms:
+            text = text.replace(form, _REMOVED)
+        return text
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite ``record`` in place; let it pass."""
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+            message = f"{record.msg} {record.args!r}"  # arguments that do not fit the text
+        record.msg, record.args = self.scrub(message), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self._formatter.formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = self.scrub(record.exc_text)
+        if record.stack_info:
+            record.stack_info = self.scrub(record.stack_info)
+        return True
+
+
+class _ConsoleFormatter(logging.Formatter):
+    """Events as they are, other records behind their time and level; colours on a terminal."""
+
+    def __init__(self, *, colours: bool) -> None:
+        super().__init__("[%(asctime)s] %(levelname)s | %(message)s")
+        self._colours = colours
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Return the record's time, UTC."""
+        del datefmt
+        return utc_text(int(record.created * 1000))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of ``record``."""
+        colour = getattr(record, "colour", "")
+        text = record.getMessage() if getattr(record, "is_event", False) else super().format(record)
+        if record.levelno >= logging.WARNING:
+            colour = _RED if record.levelno >= logging.ERROR else _YELLOW
+        if not self._colours or not colour:
+            return text
+        first, line_break, rest = text.partition("\n")
+        return f"{colour}{first}{_PLAIN}{line_break}{rest}"
+
+
+class _FileFormatter(logging.Formatter):
+    """One line per event, behind an ISO time, UTC, and the logger's name."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """Return the record's time, ISO 8601, UTC."""
+        del datefmt
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of ``record``."""
+        text = super().format(record)
+        return text.replace("\n  ", " | ") if getattr(record, "is_event", False) else text
+
+
+class _LogFile(RotatingFileHandler):
+    """The rotating file; a full disk is told once on the console and does not stop the session."""
+
+    _failing = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say once why records do not reach the file."""
+        if not self._failing:
+            self._failing = True
+            error = sys.exc_info()[1]
+            sys.stderr.write(f"the log {self.baseFilename} cannot be written: {error}\n")
+        del record
+
+
+class TradeLogger:
+    """Console and log file of a session; sits on the root logger, so one per process.
+
+    Args:
+        symbol: such as BTC/USDT or BTCUSDT.
+        folder: of ``{SYMBOL}.log``; made if there is none.
+        level: of the console; the file holds INFO and above whatever it is.
+        secrets: texts that must never be written, such as API key and secret.
+        stream: of the console; standard output unless given.
+
+    Raises:
+        ConfigError: unknown level.
+        StateError: the file cannot be written.
+    """
+
+    def __init__(
+        self, symbol: str, folder: Path, level: str = "INFO", *, secrets: Iterable[str] = (),
+        stream: TextIO | None = None,
+    ) -> None:  # fmt: skip
+        if level.upper() not in LEVELS:
+            raise ConfigError(f"log level = {level!r} must be one of {', '.join(LEVELS)}")
+        plain = plain_symbol(symbol)
+        self.symbol = f"{plain.removesuffix('USDT')}/USDT" if plain.endswith("USDT") else plain
+        self.rules: MarketRules | None = None
+        """Once known, they say how many decimals prices and quantities have."""
+        self._log = logging.getLogger(f"live.{plain}")
+        self._handlers = self._open(folder / f"{plain}.log", level.upper(), stream, secrets)
+        root = logging.getLogger()
+        self._levels = {name: logging.getLogger(name).level for name in ("", *_CHATTY)}
+        root.setLevel(min(logging.INFO, self._handlers[1].level))
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        for handler in self._handlers:
+            root.addHandler(handler)
+
+    @staticmethod
+    def _open(
+        path: Path, level: str, stream: TextIO | None, secrets: Iterable[str]
+    ) -> tuple[logging.Handler, logging.Handler]:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = _LogFile(
+                path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8",
+                errors="backslashreplace",
+            )  # fmt: skip
+        except OSError as error:
+            raise not_writable(path, error) from None
+        file.setFormatter(_FileFormatter())
+        file.setLevel(logging.INFO)
+        console: logging.StreamHandler[TextIO] = logging.StreamHandler(stream or sys.stdout)
+        terminal = console.stream.isatty() and not os.environ.get("NO_COLOR")
+        console.setFormatter(_ConsoleFormatter(colours=terminal))
+        console.setLevel(level)
+        scrubbing = SecretFilter(secrets)
+        for handler in (file, console):
+            handler.addFilter(scrubbing)
+        return file, console
+
+    def trade(self, trade: LiveTrade) -> None:
+        """Tell a trade record."""
+        net = trade.close.net if trade.close else 0.0
+        colour = _GREEN if net > 0.0 else _RED if net < 0.0 else ""
+        self._event(trade_text(trade, self.symbol, self.rules), colour)
+
+    def equity(
+        self, ts_ms: int, equity: float, wallet: float, upnl_long: float, upnl_short: float,
+        regime: str,
+    ) -> None:  # fmt: skip
+        """Tell the account at ``ts_ms``, amounts in quote."""
+        self._event(equity_text(ts_ms, equity, wallet, upnl_long, upnl_short, regime), "")
+
+    def _event(self, text: str, colour: str) -> None:
+        extra: dict[str, Any] = {"is_event": True, "colour": colour}
+        self._log.info("%s", text, extra=extra)
+
+    def close(self) -> None:
+        """Take the handlers off, close the file, put the levels back."""
+        root = logging.getLogger()
+        for handler in self._handlers:
+            root.removeHandler(handler)
+            handler.close()
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,132 @@
+"""Closing at market: decided, written down, sent once, booked before anything else is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from core.errors import NetworkError, UnknownOutcome
+from core.market import MarketRules
+from engine.booking import begin_liquidation, begin_stop
+from engine.ledger import find_fill
+from engine.types import DIRECTION_NAMES, LIQUIDATION, LONG, SHORT, STOP, Exit
+from live.exchange_types import Answer, Clock, OrderKind
+from live.intake import Intake
+from live.order_desk import OrderDesk
+from live.orders import OrderRecord, OrderState
+from live.session import LiveSession
+
+CONFIRMATIONS: Final = 10
+"""Times the trades of a market order are asked for before its outcome counts as unknown."""
+CONFIRM_WAIT_S: Final = 0.3
+
+
+class MarketExits:
+    """Market orders that reduce a side.
+
+    Args:
+        session: ledger and orders.
+        desk: sends and cancels.
+        intake: books what was traded.
+        rules: of the symbol.
+        clock: for waiting.
+    """
+
+    def __init__(
+        self, session: LiveSession, desk: OrderDesk, intake: Intake, rules: MarketRules,
+        clock: Clock,
+    ) -> None:  # fmt: skip
+        self._session, self._desk, self._intake = session, desk, intake
+        self._rules, self._clock = rules, clock
+
+    def close(self, exits: Sequence[Exit]) -> None:
+        """Do the exits of one phase of ``protect``.
+
+        Raises:
+            NetworkError: not known to be done; ``finish`` goes on with it.
+            GridError: the exchange or the disk refused.
+        """
+        if any(out.label == LIQUIDATION for out in exits):
+            strategy = self._session.strategy
+            begin_liquidation(strategy.state, strategy.frozen_params)
+        for side in (LONG, SHORT):
+            own = [out for out in exits if out.side == side]
+            if own:
+                self.intend(side, int(own[0].label), [(int(o.fill_id), float(o.qty)) for o in own])
+        self._send_and_wait()
+
+    def stop_at_market(self, side: int) -> None:
+        """Decide to close ``side`` as its stop would have, had it not been passed already."""
+        if self._session.orders.alive(OrderKind.EXIT, direction=DIRECTION_NAMES[side]):
+            return
+        strategy = self._session.strategy
+        wanted = self.all_of(side)
+        begin_stop(strategy.state, strategy.frozen_params, side)
+        self.intend(side, STOP + side, wanted)
+
+    def all_of(self, side: int) -> list[tuple[int, float]]:
+        """Return (fill id, quantity) of everything ``side`` holds, worst fill first."""
+        position = self._session.strategy.state.sides[side]
+        fills = [position.fills[row] for row in range(int(position.n_fills))]
+        fills.sort(key=lambda fill: -fill.price if side == LONG else fill.price)
+        return [(int(fill.fill_id), float(fill.qty)) for fill in fills]
+
+    def intend(self, side: int, label: int, wanted: list[tuple[int, float]]) -> None:
+        """Write down that ``wanted`` (fill id, base) of ``side`` is to be closed at market."""
+        self._session.orders.new(
+            OrderKind.EXIT, DIRECTION_NAMES[side], 0.0, self._total(wanted),
+            self._session.progress.bar, label=label, exits=wanted,
+        )  # fmt: skip
+
+    def _total(self, parts: Sequence[tuple[int, float]]) -> float:
+        step = self._rules.step_size
+        return round(sum(qty for _, qty in parts) / step) * step
+
+    def finish(self) -> None:
+        """Do what was decided and is not known to be done: look it up, then send what was not.
+
+        Raises:
+            NetworkError: it is still not known to be done.
+            GridError: the exchange or the disk refused.
+        """
+        if self._session.orders.alive(OrderKind.EXIT):
+            self._desk.resolve()
+            self._send_and_wait()
+
+    def _send_and_wait(self) -> None:
+        self._session.save()
+        for record in self._session.orders.alive(OrderKind.EXIT):
+            if record.state is OrderState.INTENDED:
+                self._send(record)
+        for attempt in range(CONFIRMATIONS):
+            if attempt:
+                self._clock.sleep(CONFIRM_WAIT_S)
+            self._intake.take()
+            for record in self._session.orders.alive(OrderKind.EXIT) if attempt else []:
+                self._desk.look_for(record)  # it may have ended without filling whole
+            if not self._session.orders.alive(OrderKind.EXIT):
+                return
+        names = ", ".join(r.client_id for r in self._session.orders.alive(OrderKind.EXIT))
+        raise UnknownOutcome(f"market exits {names}: their trades are not listed yet")
+
+    def _send(self, record: OrderRecord) -> None:
+        """Send one exit, for what its fills still hold when the side's limits are gone."""
+        limits = self._session.orders.alive(OrderKind.TAKE_PROFIT, direction=record.direction)
+        if limits:
+            if not self._desk.cancel(limits):
+                raise UnknownOutcome(
+                    f"take-profits of {record.direction} may still be open; its exit waits"
+                )
+            self._intake.take()
+        position = self._session.strategy.state.sides[record.side]
+        rows = [(fill, qty, find_fill(position, fill)) for fill, qty in record.exits]
+        record.exits = [
+            (fill, min(qty, float(position.fills[row].qty))) for fill, qty, row in rows if row >= 0
+        ]
+        record.qty = self._total(record.exits)
+        if record.qty < self._rules.step_size / 2:
+            record.state = OrderState.DONE
+            return
+        (reply,) = self._desk.send([record])
+        if reply.answer in {Answer.UNKNOWN, Answer.NOT_SENT}:
+            raise NetworkError(f"market exit {record.client_id}: {reply.answer.value}")

@@ -1,0 +1,105 @@
+"""Candles, funding rates and prices out of the exchange's answers."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from core.records import zeros_table
+from live.exchange_types import Candle, Candles
+from live.reply_shapes import as_row, finite, rows_of, whole, wrong
+
+BAR_MS: Final = 15 * 60_000
+MINUTE_MS: Final = 60_000
+
+_KLINE_FIELDS: Final = 7  # open time, open, high, low, close, volume, close time; more follow
+_KLINE: Final = "candle"
+
+
+def candle_table(reply: Any, start_ms: int, end_ms: int) -> Candles:
+    """Return klines as a table, shape (n_bars,).
+
+    Args:
+        reply: ``[[open time, "open", "high", "low", "close", "volume", close time, ...], ...]``.
+        start_ms: no candle may open before this, ms UTC.
+        end_ms: none may open at or after this.
+
+    Raises:
+        ReplyError: it is no such list, times are not multiples of 15 minutes, do not rise or
+            answer another range, or a price is impossible.
+    """
+    if not isinstance(reply, list):
+        raise wrong(_KLINE, reply, "a list")
+    table: Any = zeros_table(Candle, len(reply))
+    previous_ms = start_ms - 1
+    for index, kline in enumerate(reply):
+        row = _candle(kline)
+        if not previous_ms < row[0] < end_ms:
+            raise wrong(f"{_KLINE} {index} open time", row[0], f"in ({previous_ms}, {end_ms})")
+        table[index] = row
+        previous_ms = row[0]
+    return np.asarray(table)
+
+
+def _candle(kline: Any) -> tuple[int, float, float, float, float, float]:
+    if not isinstance(kline, list) or len(kline) < _KLINE_FIELDS:
+        raise wrong(_KLINE, kline, f"a list of at least {_KLINE_FIELDS}")
+    time_ms = whole(kline[0], f"{_KLINE} open time")
+    if time_ms % BAR_MS or whole(kline[6], f"{_KLINE} close time") != time_ms + BAR_MS - 1:
+        raise wrong(_KLINE, kline[:7], "15 minutes that begin at a multiple of 15 minutes")
+    first, high, low, last, volume = (finite(kline[i], _KLINE, 0.0) for i in range(1, 6))
+    if not 0 < low <= min(first, last) <= max(first, last) <= high:
+        raise wrong(_KLINE, kline[:5], "prices with low <= open, close <= high")
+    return time_ms, first, high, low, last, volume
+
+
+def funding_page(reply: Any, symbol: str, start_ms: int) -> list[tuple[int, float]]:
+    """Return (settlement time ms as told, rate) by time.
+
+    Args:
+        reply: ``[{"symbol": ..., "fundingTime": ms, "fundingRate": "0.0001"}, ...]``.
+        symbol: the rates must be of.
+        start_ms: none may be earlier.
+
+    Raises:
+        ReplyError: it is no such list, or not in order.
+    """
+    page: list[tuple[int, float]] = []
+    for row in rows_of(reply, "funding rate", symbol):
+        time_ms = row.integer("fundingTime")
+        if time_ms < (page[-1][0] + 1 if page else start_ms):
+            raise wrong("funding rate time", time_ms, "later than the one before")
+        page.append((time_ms, row.number("fundingRate")))
+    return page
+
+
+def ticker_price(reply: Any, symbol: str) -> float:
+    """Return the last price of ``symbol``, quote.
+
+    Raises:
+        ReplyError: ``reply`` is no ``{"symbol": ..., "price": "50000.1"}``.
+    """
+    row = as_row(reply, "price")
+    row.text("symbol", symbol)
+    return row.positive("price")
+
+
+def mark_price(reply: Any, symbol: str) -> float:
+    """Return the mark price of ``symbol``, quote.
+
+    Raises:
+        ReplyError: ``reply`` is no ``{"symbol": ..., "markPrice": "50000.1", ...}``.
+    """
+    row = as_row(reply, "premium index")
+    row.text("symbol", symbol)
+    return row.positive("markPrice")
+
+
+def server_time(reply: Any) -> int:
+    """Return the exchange's time, ms UTC.
+
+    Raises:
+        ReplyError: ``reply`` is no ``{"serverTime": ms}``.
+    """
+    return as_row(reply, "server time").integer("serverTime")

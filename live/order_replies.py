@@ -1,0 +1,123 @@
+"""Orders out of the exchange's answers: normal ones and conditional («algo») ones."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from live.exchange_types import ExchangeOrder, OrderKind
+from live.reply_shapes import Row, as_row, rows_of, wrong
+
+_OPEN: Final = frozenset({"NEW", "PARTIALLY_FILLED"})
+_CLOSED: Final = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"})
+_ALGO_OPEN: Final = frozenset({"NEW", "TRIGGERING"})  # TRIGGERING: on its way, not yet gone
+_ALGO_CLOSED: Final = frozenset({"TRIGGERED", "FINISHED", "CANCELED", "EXPIRED", "REJECTED"})
+_DIRECTIONS: Final = ("LONG", "SHORT", "BOTH")
+
+
+def normal_order(reply: Any, symbol: str) -> ExchangeOrder:
+    """Return an order of ``/order``, ``/batchOrders`` or ``/openOrders``.
+
+    Raises:
+        ReplyError: ``reply`` is no order of ``symbol``, or its status is not a known one.
+    """
+    row = as_row(reply, "order")
+    row.text("symbol", symbol)
+    direction = row.text("positionSide", *_DIRECTIONS)
+    return ExchangeOrder(
+        client_id=row.text("clientOrderId"),
+        order_id=str(row.integer("orderId")),
+        kind=_kind(row, direction),
+        direction=direction,
+        price=row.number("price", 0.0),
+        qty=row.number("origQty", 0.0),
+        filled_qty=row.number("executedQty", 0.0),
+        is_open=row.text("status", *_OPEN, *_CLOSED) in _OPEN,
+        status=row.text("status"),
+    )
+
+
+def _kind(row: Row, direction: str) -> OrderKind:
+    """Return what a normal order is for; a stop that has fired is a market order."""
+    if row.text("type") == "MARKET":
+        return OrderKind.EXIT
+    side = row.text("side", "BUY", "SELL")
+    if direction == "BOTH":
+        reduces = row.get("reduceOnly") is not None and row.flag("reduceOnly")
+    else:
+        reduces = (side == "SELL") == (direction == "LONG")
+    return OrderKind.TAKE_PROFIT if reduces else OrderKind.ENTRY
+
+
+def algo_order(reply: Any, symbol: str) -> ExchangeOrder:
+    """Return a conditional order of ``/algoOrder`` or ``/openAlgoOrders``.
+
+    Raises:
+        ReplyError: ``reply`` is no conditional order of ``symbol``, or of no known status.
+    """
+    row = as_row(reply, "conditional order")
+    row.text("symbol", symbol)
+    closes_all = row.get("closePosition") is not None and row.flag("closePosition")
+    return ExchangeOrder(
+        client_id=row.text("clientAlgoId"),
+        order_id=str(row.integer("algoId")),
+        kind=OrderKind.STOP,
+        direction=row.text("positionSide", *_DIRECTIONS),
+        price=row.number("triggerPrice", 0.0),
+        qty=0.0 if closes_all else row.number("quantity", 0.0),
+        filled_qty=0.0,
+        is_open=row.text("algoStatus", *_ALGO_OPEN, *_ALGO_CLOSED) in _ALGO_OPEN,
+        status=row.text("algoStatus"),
+        fired_order_id=_fired(row),
+    )
+
+
+def _fired(row: Row) -> str:
+    told = row.get("actualOrderId")
+    if told is None or told in ("", "0", 0):
+        return ""
+    return str(row.integer("actualOrderId"))
+
+
+def open_normal_orders(reply: Any, symbol: str) -> list[ExchangeOrder]:
+    """Return what rests of ``/openOrders``.
+
+    Raises:
+        ReplyError: it is no list of orders of ``symbol``.
+    """
+    rows = rows_of(reply, "order", symbol)
+    return [order for row in rows if (order := normal_order(row.fields, symbol)).is_open]
+
+
+def open_algo_orders(reply: Any, symbol: str) -> list[ExchangeOrder]:
+    """Return what rests of ``/openAlgoOrders``.
+
+    Raises:
+        ReplyError: it is no list of conditional orders of ``symbol``.
+    """
+    rows = rows_of(reply, "conditional order", symbol)
+    return [order for row in rows if (order := algo_order(row.fields, symbol)).is_open]
+
+
+def batch_elements(reply: Any, length: int) -> list[Row]:
+    """Return the elements of an answer to a batch, one for each order sent.
+
+    Raises:
+        ReplyError: it is no list of ``length`` objects.
+    """
+    if not isinstance(reply, list) or len(reply) != length:
+        raise wrong("answer to a batch", reply, f"a list of {length}")
+    return [as_row(item, "answer to a batch") for item in reply]
+
+
+def refusal_code(row: Row) -> int | None:
+    """Return the error code of a batch element, None if it is an order.
+
+    Raises:
+        ReplyError: it is neither.
+    """
+    code = row.get("code")
+    if code is None:
+        return None
+    if isinstance(code, int) and not isinstance(code, bool) and code < 0:
+        return code
+    raise wrong("answer to a batch: code", code, "a negative whole number")

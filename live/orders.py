@@ -1,0 +1,186 @@
+"""Our orders: their identity, and what we know of each from the moment we mean to send it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from engine.types import DIRECTION_NAMES
+from live.exchange_types import OrderKind, OrderSpec
+
+DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+class OrderState(Enum):
+    """What we know of an order."""
+
+    INTENDED = "intended"
+    """Written down; whether the exchange has it is not known."""
+    OPEN = "open"
+    """The exchange has taken it; it rests or is being filled."""
+    DONE = "done"
+    """It is gone: filled, cancelled, refused."""
+
+
+@dataclass(slots=True, kw_only=True)
+class OrderRecord:
+    """One order of ours.
+
+    Attributes:
+        client_id: our identity for it.
+        kind: what it is for.
+        direction: LONG or SHORT.
+        price: limit or trigger price, quote; 0 for a market order.
+        qty: base; of a stop the position when it was laid.
+        bar: index of the step that wanted it.
+        level: entry level, else -1.
+        generation: of the grid an entry belongs to, else 0.
+        label: trade label of what an exit closes, else -1.
+        exits: (fill id, base) in the order they are closed; empty: the side, worst fill first.
+        state: what we know of it.
+        order_id: the exchange's identity, '' until it told.
+        fired_order_id: of a stop that fired: the market order it became.
+        booked_qty: base that the ledger has of it.
+        missed: times in a row that the exchange denied to know an order it had taken.
+    """
+
+    client_id: str
+    kind: OrderKind
+    direction: str
+    price: float
+    qty: float
+    bar: int
+    level: int = -1
+    generation: int = 0
+    label: int = -1
+    exits: list[tuple[int, float]] = field(default_factory=list)
+    state: OrderState = OrderState.INTENDED
+    order_id: str = ""
+    fired_order_id: str = ""
+    booked_qty: float = 0.0
+    missed: int = 0
+
+    @property
+    def side(self) -> int:
+        """The index of the position side."""
+        return DIRECTION_NAMES.index(self.direction)
+
+    @property
+    def rest(self) -> float:
+        """Base not traded yet, as far as the ledger knows."""
+        return max(0.0, self.qty - self.booked_qty)
+
+    @property
+    def spec(self) -> OrderSpec:
+        """The order as it is sent."""
+        return OrderSpec(
+            client_id=self.client_id, kind=self.kind, direction=self.direction, price=self.price,
+            qty=self.qty,
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        return asdict(self) | {"kind": self.kind.value, "state": self.state.value}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> OrderRecord:
+        """Return the record that ``to_dict`` answered for."""
+        return cls(
+            **data
+            | {
+                "kind": OrderKind(data["kind"]),
+                "state": OrderState(data["state"]),
+                "exits": [(int(fill), float(qty)) for fill, qty in data["exits"]],
+            }
+        )
+
+
+def in_base_36(number: int) -> str:
+    """Return a number that is not negative in digits and small letters."""
+    text = ""
+    while number or not text:
+        number, digit = divmod(number, 36)
+        text = DIGITS[digit] + text
+    return text
+
+
+def id_prefix(instance: str) -> str:
+    """Return how the client ids of ``instance`` begin."""
+    return f"g4{instance}-"
+
+
+class OrderRegister:
+    """Every order of ours that may still matter, by client id.
+
+    Args:
+        instance: letter that tells this bot's orders from another's on the same account.
+    """
+
+    def __init__(self, instance: str) -> None:
+        self.prefix = id_prefix(instance)
+        self._records: dict[str, OrderRecord] = {}
+
+    def __iter__(self) -> Iterator[OrderRecord]:
+        return iter(list(self._records.values()))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, client_id: str) -> OrderRecord | None:
+        """Return the order with ``client_id``, None if it is not ours."""
+        return self._records.get(client_id)
+
+    def with_order_id(self, order_id: str) -> OrderRecord | None:
+        """Return the order the exchange calls ``order_id``, also as the order a stop became."""
+        for record in self._records.values():
+            if order_id and order_id in {record.order_id, record.fired_order_id}:
+                return record
+        return None
+
+    def alive(self, *kinds: OrderKind, direction: str | None = None) -> list[OrderRecord]:
+        """Return orders not known to be gone, of ``kinds`` (none: all) and ``direction``."""
+        return [
+            record
+            for record in self._records.values()
+            if record.state is not OrderState.DONE
+            and (not kinds or record.kind in kinds)
+            and direction in {None, record.direction}
+        ]
+
+    def new(
+        self, kind: OrderKind, direction: str, price: float, qty: float, bar: int, *,
+        level: int = -1, generation: int = 0, label: int = -1,
+        exits: list[tuple[int, float]] | None = None,
+    ) -> OrderRecord:  # fmt: skip
+        """Write down an order we mean to send and return it.
+
+        Its identity follows from instance, bar, side, kind, level and how many of these there
+        were: the same decision after a restart from the same state gets the same identity.
+        """
+        stem = f"{self.prefix}{in_base_36(bar)}-{direction[0]}{kind.value}{max(level, 0):02d}-"
+        count = sum(1 for client_id in self._records if client_id.startswith(stem))
+        record = OrderRecord(
+            client_id=stem + in_base_36(count), kind=kind, direction=direction, price=price,
+            qty=qty, bar=bar, level=level, generation=generation, label=label, exits=exits or [],
+        )  # fmt: skip
+        self._records[record.client_id] = record
+        return record
+
+    def forget_before(self, bar: int) -> None:
+        """Drop orders that are gone and were wanted before ``bar``."""
+        self._records = {
+            client_id: record
+            for client_id, record in self._records.items()
+            if record.state is not OrderState.DONE or record.bar >= bar
+        }
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return JSON-ready data."""
+        return [record.to_dict() for record in self._records.values()]
+
+    def load(self, rows: list[dict[str, Any]]) -> None:
+        """Take over what ``to_list`` answered."""
+        records = [OrderRecord.from_dict(row) for row in rows]
+        self._records = {record.client_id: record for record in records}

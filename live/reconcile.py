@@ -1,0 +1,108 @@
+"""What must be sent so that the exchange's open orders become the desired ones. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from core.market import MarketRules
+from engine.book import RestingOrder
+from live.exchange_types import OrderKind
+
+KINDS: Final = {
+    "ENTRY": OrderKind.ENTRY, "TAKE_PROFIT": OrderKind.TAKE_PROFIT, "STOP": OrderKind.STOP,
+}  # fmt: skip
+_URGENCY: Final = (OrderKind.STOP, OrderKind.TAKE_PROFIT, OrderKind.ENTRY)
+
+
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """An order of ours that rests at the exchange.
+
+    Attributes:
+        client_id: our identity for it.
+        kind: ENTRY, TAKE_PROFIT or STOP.
+        direction: LONG or SHORT.
+        price: limit or trigger price, quote.
+        rest: base not filled yet.
+    """
+
+    client_id: str
+    kind: OrderKind
+    direction: str
+    price: float
+    rest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What separates the open orders from the desired ones.
+
+    Attributes:
+        cancels: client ids to cancel.
+        creates: orders to lay, stops first, then take-profits, then entries from the price
+            outwards.
+    """
+
+    cancels: tuple[str, ...]
+    creates: tuple[RestingOrder, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to send."""
+        return not self.cancels and not self.creates
+
+
+def reconcile(
+    desired: Iterable[RestingOrder], resting: Sequence[Resting], rules: MarketRules
+) -> Difference:
+    """Return what to cancel and what to create.
+
+    An open order that matches a desired one in kind, side, price (to the tick) and quantity not
+    yet filled (to the lot) is left alone, so it keeps its place in the queue; a stop closes the
+    whole side and matches by price. Where more open orders match than are desired, the later ones
+    go. Applied again to the outcome the answer is empty.
+
+    Args:
+        desired: what should rest.
+        resting: what does, ours only.
+        rules: tick and lot.
+    """
+    wanted = list(desired)
+    missing = Counter(_desired_key(order, rules) for order in wanted)
+    cancels: list[str] = []
+    for laid in resting:
+        key = _resting_key(laid, rules)
+        if missing[key] > 0:
+            missing[key] -= 1
+        else:
+            cancels.append(laid.client_id)
+    creates: list[RestingOrder] = []
+    for order in sorted(wanted, key=_urgency):
+        key = _desired_key(order, rules)
+        if missing[key] > 0:
+            missing[key] -= 1
+            creates.append(order)
+    return Difference(tuple(cancels), tuple(creates))
+
+
+_Key = tuple[OrderKind, str, int, int]
+
+
+def _key(kind: OrderKind, direction: str, price: float, qty: float, rules: MarketRules) -> _Key:
+    lots = 0 if kind is OrderKind.STOP else round(qty / rules.step_size)
+    return kind, direction, round(price / rules.tick_size), lots
+
+
+def _desired_key(order: RestingOrder, rules: MarketRules) -> _Key:
+    return _key(KINDS[order.kind], order.direction, order.price, order.qty, rules)
+
+
+def _resting_key(order: Resting, rules: MarketRules) -> _Key:
+    return _key(order.kind, order.direction, order.price, order.rest, rules)
+
+
+def _urgency(order: RestingOrder) -> tuple[int, int]:
+    return _URGENCY.index(KINDS[order.kind]), order.level

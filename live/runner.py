@@ -1,0 +1,253 @@
+"""The live loop: a step at every close of a candle, a look at the fills in between."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, Final
+
+from core.errors import GridError, StateError
+from core.kama import REGIME_NAMES
+from engine.decision import PROTECT_PHASES
+from engine.ledger import equity_at, unrealized_at
+from engine.types import CLOSE_END, LONG, SHORT, sign_of
+from live.alerts import Verdict
+from live.broker import Broker
+from live.candle_buffer import BAR_MS, CandleSource
+from live.exchange_types import Clock, Usage
+from live.funding_rates import FundingRates
+from live.logger import TradeLogger
+from live.monitor import HealthMonitor, StepInfo
+from live.session import LiveSession
+from live.stop_request import StopRequest
+
+_LOG: Final = logging.getLogger(__name__)
+LAST_ATTEMPTS: Final = 5
+"""Times a shutdown tries to cancel orders, or to close everything, before it gives up."""
+
+
+class Ending(IntEnum):
+    """Why the loop ended; the value is the exit code."""
+
+    ASKED = 0
+    """A signal, one step only, or the candles of a replay are used up."""
+    FAILED = 2
+    """Errors in a row, or the disk does not take the state: entries are off, stops stay."""
+    EMERGENCY = 3
+    """The loss limit: everything is closed."""
+    RUINED = 4
+    """Nothing is left."""
+
+
+class LiveRunner:
+    """Runs one session.
+
+    Args:
+        session: strategy, orders and what is kept.
+        broker: carries decisions out.
+        candles: closed candles and their signals.
+        rates: settled funding rates.
+        monitor: judges how it goes.
+        log: what a person reads.
+        clock: tells the time and waits.
+        stop: set when the process is asked to end.
+        settings: ``LIVE_CONFIG``.
+        usage: how much of the exchange's limits is used.
+    """
+
+    def __init__(
+        self, *, session: LiveSession, broker: Broker, candles: CandleSource, rates: FundingRates,
+        monitor: HealthMonitor, log: TradeLogger | None, clock: Clock, stop: StopRequest,
+        settings: Mapping[str, Any], usage: Any = None,
+    ) -> None:  # fmt: skip
+        self._session, self._broker = session, broker
+        self._candles, self._rates = candles, rates
+        self._monitor, self._log, self._clock, self._stop = monitor, log, clock, stop
+        self._poll_s = float(settings["poll_s"])
+        self._grace_ms = int(1_000 * float(settings["candle_grace_s"]))
+        self._usage = usage
+        self._is_behind = True
+        """Whether the account has not been looked at since the process started."""
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    def run(self, *, once: bool = False) -> Ending:
+        """Run until asked to stop, or for one step; errors are counted and lived with.
+
+        Args:
+            once: end after the step of the present candle.
+        """
+        while not self._stop.is_set:
+            try:
+                stepped = self._turn()
+                self._monitor.ok()
+            except StateError as error:
+                return self._give_up(error)
+            except GridError as error:
+                stepped = False
+                self._monitor.error(error)
+            ending = self._judge()
+            if ending is not None:
+                return ending
+            if once and stepped:
+                return Ending.ASKED
+            self._wait()
+        return self._shut_down()
+
+    def _turn(self) -> bool:
+        """Do the step that is due, else look at the fills; return whether it was a step."""
+        progress, now_ms = self._session.progress, self._clock.now_ms()
+        bar = (now_ms - self._grace_ms) // BAR_MS
+        if bar > progress.bar or not progress.done:
+            self.step(max(bar, progress.bar))
+            self._is_behind = False
+            return True
+        if self._is_behind:
+            self._catch_up()
+        else:
+            self._broker.watch()
+        return False
+
+    def _catch_up(self) -> None:
+        """Take in what happened while the process was away within a candle."""
+        now_ms = self._clock.now_ms()
+        self._rates.update(now_ms)
+        self._broker.watch()
+        self._is_behind = False
+
+    def _judge(self) -> Ending | None:
+        """Let the monitor judge; return an ending if there must be one."""
+        if self._usage is not None:
+            usage: Usage = self._usage()
+            self._monitor.note_usage(usage)
+        verdict = self._monitor.check()
+        if verdict is Verdict.EMERGENCY:
+            return self._close_everything()
+        if verdict is Verdict.SHUTDOWN:
+            self._withdraw()
+            return Ending.FAILED
+        if self._session.strategy.state.ended:
+            _LOG.critical("nothing is left of the capital; the session ends")
+            self._withdraw()
+            return Ending.RUINED
+        return None
+
+    def _wait(self) -> None:
+        """Sleep until the next look or the next step, whichever comes first."""
+        now_ms = self._clock.now_ms()
+        next_step = (self._session.progress.bar + 1) * BAR_MS + self._grace_ms
+        left_s = max(0.0, (next_step - now_ms) / 1e3)
+        self._clock.sleep(min(self._poll_s, left_s) if left_s > 0.0 else self._poll_s)
+
+    # --- a step -----------------------------------------------------------------------------------
+
+    def step(self, bar: int) -> None:
+        """Do step ``bar``, or what is left of it where the process was killed in it.
+
+        Raises:
+            StateError: the disk does not take the state.
+            GridError: the exchange could not be asked; the step is taken up again.
+        """
+        progress, instant = self._session.progress, bar * BAR_MS
+        self._candles.update(bar - 1)
+        self._rates.update(instant)
+        self._broker.settle(instant)
+        if progress.bar != bar:
+            self._open(bar)
+        self._decide()
+        self._broker.lay_out()
+        self._broker.check_positions()
+        self._end(bar)
+
+    def _open(self, bar: int) -> None:
+        """Let the strategy know what is known at the open of ``bar``."""
+        session, instant = self._session, bar * BAR_MS
+        signal, before = self._candles.signal(bar - 1), self._candles.candle(bar - 1)
+        price = self._broker.price(bar)
+        session.begin_step(bar)
+        if not signal["ready"]:
+            session.progress.phase, session.progress.arranged = PROTECT_PHASES, True
+            session.go_to(instant)
+            return
+        session.strategy.open_step(
+            bar, instant, price, float(before.close), signal, self._rates.known(instant)
+        )
+        self._broker.open_bar(bar, price)
+
+    def _decide(self) -> None:
+        """Ask every phase of ``protect`` for its exits and do them, then ``arrange``."""
+        session = self._session
+        strategy, progress = session.strategy, session.progress
+        self._broker.finish_exits()
+        while progress.phase < PROTECT_PHASES and not strategy.state.ended:
+            exits = strategy.protect(progress.phase)
+            progress.phase += 1
+            session.collect()
+            if exits:
+                self._broker.close(exits)
+        if not progress.arranged:
+            if not strategy.state.ended:
+                strategy.arrange()
+            progress.arranged = True
+
+    def _end(self, bar: int) -> None:
+        """Write the step down and tell how the account stands."""
+        session = self._session
+        state, progress = session.strategy.state, session.progress
+        price = float(state.now.price)
+        equity = float(equity_at(state, price)) if price > 0.0 else float(state.wallet)
+        progress.done = True
+        progress.start_equity = progress.start_equity or equity
+        progress.peak_equity = max(progress.peak_equity, equity)
+        session.save(snapshot=True)
+        if self._log is not None:
+            long, short = (
+                float(unrealized_at(state.sides[side], sign_of(side), price))
+                for side in (LONG, SHORT)
+            )
+            regime = REGIME_NAMES[int(state.now.regime)]
+            self._log.equity(bar * BAR_MS, equity, float(state.wallet), long, short, regime)
+        self._monitor.beat(StepInfo(bar, bar * BAR_MS, equity))
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _shut_down(self) -> Ending:
+        """End as asked: entries and take-profits go, positions keep their stops."""
+        _LOG.info("asked to stop: entries and take-profits are cancelled, stops stay")
+        self._withdraw()
+        return Ending.ASKED
+
+    def _withdraw(self) -> bool:
+        """Cancel entries and take-profits, trying again; return whether it is certain."""
+        for _ in range(LAST_ATTEMPTS):
+            try:
+                self._broker.withdraw()
+            except GridError as error:
+                _LOG.error("cancelling: %s", error)
+                self._clock.sleep(1.0)
+            else:
+                return True
+        _LOG.critical("some entries or take-profits may still be open at the exchange")
+        return False
+
+    def _give_up(self, error: StateError) -> Ending:
+        """End because nothing can be written down: without that nothing may be sent."""
+        _LOG.critical("trading stops, positions keep their stops: %s", error)
+        self._monitor.error(error)
+        self._withdraw()
+        return Ending.FAILED
+
+    def _close_everything(self) -> Ending:
+        """End because the loss limit is reached: close what is ours, trying again."""
+        _LOG.critical("the loss limit is reached: everything is closed")
+        for _ in range(LAST_ATTEMPTS):
+            try:
+                self._broker.flatten(CLOSE_END)
+            except GridError as error:
+                _LOG.error("closing: %s", error)
+                self._clock.sleep(1.0)
+            else:
+                return Ending.EMERGENCY
+        _LOG.critical("positions may still be open at the exchange: close them by hand")
+        return Ending.EMERGENCY

@@ -1,0 +1,213 @@
+"""A trading session: the strategy, its orders and what it has taken in, saved as one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final
+
+from engine.decision import move_clock
+from engine.results import trade_dicts
+from engine.strategy import GridStrategyV4
+from engine.types import DIRECTION_NAMES, LONG, SHORT
+from live.candle_buffer import BAR_MS, DAY_BARS
+from live.orders import OrderRegister
+from live.state import LoadedState, StateManager
+from live.trade_files import Close, LiveTrade, TradeFiles, close_figures
+
+KEEP_ORDERS_BARS: Final = 2 * DAY_BARS
+"""Orders that are gone are remembered this long: a late trade of theirs is still theirs."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """What is remembered of an open fill for the figures of its close."""
+
+    price: float  # quote
+    qty: float  # base
+    fee: float  # quote
+    ts_ms: int
+    stop_distance: float  # quote, to stage 1
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far a session has come.
+
+    Attributes:
+        start_ms: when it began, ms UTC; nothing of the account before that is ours.
+        first_bar: of the candle buffer; -1: not chosen yet.
+        bar: index of the newest step begun; -1: none.
+        phase: next phase of ``protect`` in that step.
+        arranged: whether the step's orders are decided.
+        done: whether the step has ended.
+        last_trade_id: of the newest trade of the account taken in.
+        funding_ms: newest funding payment taken in.
+        funding_ids: of payments at that instant.
+        peak_equity: quote, highest seen.
+        start_equity: quote, at the first step; 0 until then.
+        n_records: trade records written, for identities of those that are no exchange trade.
+        strange_orders: orders of others that were reported.
+    """
+
+    start_ms: int
+    first_bar: int = -1
+    bar: int = -1
+    phase: int = 0
+    arranged: bool = False
+    done: bool = True
+    last_trade_id: int = 0
+    funding_ms: int = 0
+    funding_ids: list[str] = field(default_factory=list)
+    peak_equity: float = 0.0
+    start_equity: float = 0.0
+    n_records: int = 0
+    strange_orders: list[str] = field(default_factory=list)
+
+
+class LiveSession:
+    """One coin's session.
+
+    Every change of money goes: ledger and outbox, then ``save`` (one file, atomically), then the
+    trade files. Killed in between, the outbox of the saved state fills the files up.
+
+    Args:
+        strategy: with market rules; its state is the ledger.
+        register: our orders.
+        states: the state file; None: nothing is kept (a replay at full speed).
+        files: the trade files; None likewise.
+        on_trade: told of every record.
+        start_ms: ms UTC.
+    """
+
+    def __init__(
+        self, strategy: GridStrategyV4, register: OrderRegister, states: StateManager | None,
+        files: TradeFiles | None, on_trade: Any, start_ms: int,
+    ) -> None:  # fmt: skip
+        self.strategy, self.orders = strategy, register
+        self.progress = Progress(start_ms=start_ms)
+        self.entries: dict[int, Entry] = {}
+        self.outbox: list[LiveTrade] = []
+        self.trades: list[LiveTrade] = []
+        """Every record of this process, oldest first."""
+        self._states, self._files, self._on_trade = states, files, on_trade
+
+    # --- what is kept -----------------------------------------------------------------------------
+
+    def save(self, *, snapshot: bool = False) -> None:
+        """Write everything down, then the trade records that are not in the files yet.
+
+        Raises:
+            StateError: a file cannot be written; nothing may be sent then.
+        """
+        if self._states is None or self._files is None:
+            self.outbox.clear()
+            return
+        document = {
+            "progress": asdict(self.progress),
+            "orders": self.orders.to_list(),
+            "entries": {str(fill_id): asdict(entry) for fill_id, entry in self.entries.items()},
+            "outbox": [asdict(trade) for trade in self.outbox],
+        }
+        self._states.save(self.strategy.state_dict(), document)
+        if snapshot:
+            self._states.snapshot()
+        if self.outbox:
+            self._files.append(self.outbox)
+            self.outbox.clear()
+
+    def resume(self, loaded: LoadedState) -> None:
+        """Go on where ``loaded`` was saved.
+
+        Raises:
+            StateError: the trade files cannot be written.
+        """
+        document = loaded.session
+        self.strategy.load_state_dict(loaded.engine)
+        known = {item.name for item in fields(Progress)}
+        self.progress = Progress(**{k: v for k, v in document["progress"].items() if k in known})
+        self.orders.load(document["orders"])
+        self.entries = {int(key): Entry(**row) for key, row in document["entries"].items()}
+        self.outbox = [_trade(row) for row in document["outbox"]]
+        if self._files is not None and self.outbox:
+            self._files.append(self.outbox)
+            self.outbox.clear()
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def go_to(self, ts_ms: int) -> None:
+        """Let the ledger's clock go on to the bar of ``ts_ms`` where it is behind it."""
+        bar = ts_ms // BAR_MS
+        if bar > self.strategy.state.now.bar:
+            move_clock(self.strategy.state, bar, bar * BAR_MS)
+
+    def begin_step(self, bar: int) -> None:
+        """Note that step ``bar`` has begun."""
+        self.progress.bar, self.progress.phase = bar, 0
+        self.progress.arranged, self.progress.done = False, False
+        self.orders.forget_before(bar - KEEP_ORDERS_BARS)
+
+    # --- trade records ----------------------------------------------------------------------------
+
+    def collect(self, trade_id: str = "", client_id: str = "") -> None:
+        """Turn the ledger's new records into rows: for the outbox, the log and whoever asks.
+
+        Args:
+            trade_id: of the exchange's trade they come from; '': they have none.
+            client_id: of its order.
+        """
+        for sequence, record in enumerate(trade_dicts(self.strategy.take_trades())):
+            self.progress.n_records += 1
+            identity = f"{trade_id}:{sequence}" if trade_id else f"n{self.progress.n_records}"
+            trade = self._with_figures(record, identity, client_id)
+            self.outbox.append(trade)
+            self.trades.append(trade)
+            self._on_trade(trade)
+        self._forget_closed()
+
+    def _with_figures(self, record: dict[str, Any], identity: str, client_id: str) -> LiveTrade:
+        close, fill_id = None, int(record["fill_id"])
+        if record["label"] in {"BUY_OPEN_LONG", "SELL_OPEN_SHORT"}:
+            self._remember(record)
+        elif fill_id in self.entries:
+            entry = self.entries[fill_id]
+            close = close_figures(
+                pnl=record["pnl"], fee=record["fee"], qty=record["qty"],
+                ts_ms=record["timestamp"], entry_price=entry.price, entry_qty=entry.qty,
+                entry_fee=entry.fee, entry_ts_ms=entry.ts_ms, stop_distance=entry.stop_distance,
+            )  # fmt: skip
+        return LiveTrade(**record, trade_id=identity, client_id=client_id, close=close)
+
+    def _remember(self, record: dict[str, Any]) -> None:
+        """Keep an entry, or add a further part of its order to it."""
+        side = DIRECTION_NAMES.index(record["direction"])
+        params = self.strategy.params
+        stage2 = float(self.strategy.state.sides[side].stop_distance)
+        fresh = Entry(
+            price=record["price"], qty=record["qty"], fee=record["fee"],
+            ts_ms=record["timestamp"], stop_distance=stage2 * params.stop1_mult / params.stop2_mult,
+        )  # fmt: skip
+        before = self.entries.get(int(record["fill_id"]))
+        if before is not None:
+            fresh.qty += before.qty
+            fresh.price = (
+                before.price * before.qty + record["price"] * record["qty"]
+            ) / fresh.qty
+            fresh.fee += before.fee
+            fresh.ts_ms, fresh.stop_distance = before.ts_ms, before.stop_distance
+        self.entries[int(record["fill_id"])] = fresh
+
+    def _forget_closed(self) -> None:
+        state = self.strategy.state
+        alive = {
+            int(state.sides[side].fills[row].fill_id)
+            for side in (LONG, SHORT)
+            for row in range(int(state.sides[side].n_fills))
+        }
+        for fill_id in self.entries.keys() - alive:
+            del self.entries[fill_id]
+
+
+def _trade(row: dict[str, Any]) -> LiveTrade:
+    """Return the record that ``asdict`` took apart."""
+    close = row["close"]
+    return LiveTrade(**row | {"close": Close(**close) if close else None})

@@ -1,0 +1,300 @@
+"""What a restart continues from: one JSON file per symbol, replaced as a whole, and snapshots.
+
+Layout of the file: an object with one key per line. Its second line holds the SHA-256 of every
+byte behind that line, so a file that was cut off or edited is noticed. JSON has no NaN and no
+infinity; such numbers are written as the texts ``float:nan``, ``float:inf`` and ``float:-inf``,
+and no other text may begin with ``float:``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import numpy as np
+
+from core.errors import ConfigError, StateError
+from core.jit import CODE_FINGERPRINT
+from core.params import StrategyParams
+from core.records import dtype_of, load_jsonable, zeros
+from engine.types import State
+from live.exchange_types import Clock
+from live.instance_lock import plain_symbol, read_file, write_atomically
+
+SCHEMA: Final = 1
+"""Version of the file's layout."""
+MODES: Final = ("live", "testnet", "dry")
+_KEYS: Final = (
+    "schema", "symbol", "mode", "saved_at", "code_fingerprint", "capacities", "parameters",
+    "engine", "session",
+)  # fmt: skip
+_SEAL: Final = re.compile(rb'\{\n"sha256": "([0-9a-f]{64})",\n')
+_MARK: Final = "float:"
+_ABSENT: Final = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedState:
+    """What ``StateManager.load`` found.
+
+    Attributes:
+        saved_at: ms UTC.
+        code_fingerprint: of the decision code that wrote it.
+        engine: as ``GridStrategyV4.state_dict`` gave it.
+        session: as the runner gave it.
+    """
+
+    saved_at: int
+    code_fingerprint: str
+    engine: dict[str, Any]
+    session: dict[str, Any]
+
+
+class StateManager:
+    """The state file ``{SYMBOL}_state.json`` in ``folder``, and ``snapshots/`` beside it.
+
+    Args:
+        symbol: such as BTCUSDT or BTC/USDT.
+        folder: made when first written.
+        params: a state is of use with the very parameters it was written with only.
+        mode: live, testnet or dry.
+        clock: of ``saved_at``.
+        snapshots: how many are kept.
+    """
+
+    def __init__(
+        self, symbol: str, folder: Path, *, params: StrategyParams, mode: str, clock: Clock,
+        snapshots: int = 10,
+    ) -> None:  # fmt: skip
+        if mode not in MODES:
+            raise ConfigError(f"mode = {mode!r} must be one of {', '.join(MODES)}")
+        if snapshots < 1:
+            raise ConfigError(f"snapshots = {snapshots} must be at least 1")
+        self.symbol = plain_symbol(symbol)
+        self.path = folder / f"{self.symbol}_state.json"
+        self._snapshots, self._keep = folder / "snapshots", snapshots
+        self._mode, self._clock = mode, clock
+        self._parameters = params.to_dict()
+        self._capacities = table_capacities(dtype_of(State))
+        self._saved_at, self._body = 0, b""
+
+    def save(self, engine: Mapping[str, Any], session: Mapping[str, Any]) -> None:
+        """Replace the state file; what is in it is on the disk when this returns.
+
+        Args:
+            engine: ``GridStrategyV4.state_dict()``.
+            session: what the runner wants back; JSON-ready, keys are text.
+
+        Raises:
+            StateError: the file cannot be written, or the data are not JSON-ready.
+        """
+        saved_at = self._clock.now_ms()
+        head = (SCHEMA, self.symbol, self._mode, saved_at, CODE_FINGERPRINT, self._capacities,
+                self._parameters)  # fmt: skip
+        texts = [*map(_encode, head), _encode_engine(engine), _encode(_marked(session))]
+        lines = [f'"{key}": {text}' for key, text in zip(_KEYS, texts, strict=True)]
+        sealed = (",\n".join(lines) + "\n}\n").encode()
+        seal = f'{{\n"sha256": "{hashlib.sha256(sealed).hexdigest()}",\n'
+        body = seal.encode() + sealed
+        write_atomically(self.path, body)
+        self._saved_at, self._body = saved_at, body
+
+    def snapshot(self) -> Path:
+        """Keep a copy of what was saved last and remove the oldest beyond the number kept.
+
+        Raises:
+            StateError: nothing was saved yet, or the folder cannot be written.
+        """
+        if not self._body:
+            raise StateError("there is nothing to take a snapshot of: save the state first")
+        path = self._snapshots / f"{self.symbol}_{self._saved_at}.json"
+        write_atomically(path, self._body)
+        surplus = [item for item in self._snapshots_by_age() if item != path][self._keep - 1 :]
+        # A killed process may have left the temporary file of a snapshot, which has a new name
+        # every time.
+        surplus += self._snapshots.glob(f".{self.symbol}_*.tmp")
+        for old in surplus:
+            try:
+                old.unlink(missing_ok=True)
+            except OSError as error:
+                raise StateError(
+                    f"cannot remove {old}: {error.strerror or error}; make rights there"
+                ) from None
+        return path
+
+    def load(self, *, accept_code_change: bool = False) -> LoadedState | None:
+        """Return the saved state; None if there is no file.
+
+        Args:
+            accept_code_change: take a state written by another version of the decision code.
+
+        Raises:
+            StateError: the file cannot be read, is damaged, or was written by another schema,
+                symbol, mode, code, by other capacities or parameters.
+        """
+        document = self._read(self.path)
+        if document is None:
+            return None
+        if not document:
+            self._refuse_damage(accept_code_change)
+        return self._accept(self.path, document, accept_code_change)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """Return what stands in ``path``: None if it is not there, empty if it is damaged."""
+        data = read_file(path)
+        if data is None:
+            return None
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError):
+            return {}
+        if isinstance(document, dict) and document.get("schema", SCHEMA) != SCHEMA:
+            raise StateError(
+                f"{path} is of schema {document['schema']!r}, this version reads schema {SCHEMA}: "
+                "go on with the version that wrote it"
+            )
+        seal = _SEAL.match(data)
+        if not seal or hashlib.sha256(data[seal.end() :]).hexdigest().encode() != seal[1]:
+            return {}
+        return document if set(document) == {"sha256", *_KEYS} else {}
+
+    def _accept(self, path: Path, document: dict[str, Any], code_change: bool) -> LoadedState:
+        """Return the state of an undamaged file, or refuse it with the difference."""
+        for what, now in (("symbol", self.symbol), ("mode", self._mode)):
+            if document[what] != now:
+                raise StateError(
+                    f"{path} is of {what} {document[what]}, this is {now}: name another folder, or "
+                    "move the file away"
+                )
+        for what, mine in (("capacities", self._capacities), ("parameters", self._parameters)):
+            if different := _differences(document[what], mine):
+                raise StateError(
+                    f"{path} was written with other {what}: {'; '.join(different)}. Restore them, "
+                    "or move the file away and start anew"
+                )
+        written_by = document["code_fingerprint"]
+        if written_by != CODE_FINGERPRINT and not code_change:
+            raise StateError(
+                f"{path} was written by decision code {written_by}, this is {CODE_FINGERPRINT}: go "
+                "on with the code that wrote it, or accept the change with --accept-code-change"
+            )
+        engine = _decode(document["engine"])
+        try:
+            load_jsonable(zeros(State), engine)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise StateError(
+                f"{path} (decision code {written_by}) does not fit this code's state: {error}; go "
+                "on with the code that wrote it"
+            ) from None
+        return LoadedState(document["saved_at"], written_by, engine, _decode(document["session"]))
+
+    def _refuse_damage(self, accept_code_change: bool) -> NoReturn:
+        """Say that the state file is damaged, and what to go on with."""
+        remedy = (
+            "there is no usable snapshot: look at the positions on the exchange, move the file "
+            "away and start anew"
+        )
+        for path in self._snapshots_by_age():
+            try:
+                document = self._read(path)
+                if document:
+                    state = self._accept(path, document, accept_code_change)
+                    saved = datetime.fromtimestamp(state.saved_at / 1000, UTC)
+                    remedy = (
+                        f"the newest usable snapshot is {path}, saved {saved:%Y-%m-%d %H:%M:%S} "
+                        f"UTC: copy it over {self.path.name} and resume; fills since are taken in"
+                    )
+                    break
+            except StateError:  # of no use either; the next older one may be
+                continue
+        raise StateError(
+            f"{self.path} is damaged: it was cut off or changed after it was written; {remedy}"
+        )
+
+    def _snapshots_by_age(self) -> list[Path]:
+        """Return the snapshots, newest first."""
+        name = re.compile(rf"{self.symbol}_(\d+)\.json")
+        found = [(name.fullmatch(path.name), path) for path in self._snapshots.glob("*.json")]
+        dated = [(int(match[1]), path) for match, path in found if match]
+        return [path for _, path in sorted(dated, reverse=True)]
+
+
+def table_capacities(dtype: np.dtype[Any], prefix: str = "") -> dict[str, int]:
+    """Return the length of every table in a record's ``dtype``, by its dotted name."""
+    lengths: dict[str, int] = {}
+    for name in dtype.names or ():
+        field = dtype[name]
+        if field.shape:
+            lengths[prefix + name] = field.shape[0]
+        lengths |= table_capacities(field.base, f"{prefix}{name}.")
+    return lengths
+
+
+def _differences(file: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} = {file.get(name, _ABSENT)} in the file, {now.get(name, _ABSENT)} now"
+        for name in sorted(file.keys() | now.keys())
+        if file.get(name, _ABSENT) != now.get(name, _ABSENT)
+    ]
+
+
+def _encode(data: Any) -> str:
+    """Return ``data`` as JSON in one line.
+
+    Raises:
+        StateError: a value is of a type that JSON lacks.
+    """
+    try:
+        return json.dumps(data, allow_nan=False, separators=(",", ":"))
+    except (TypeError, RecursionError) as error:
+        raise StateError(f"the state cannot be written as JSON: {error}") from None
+
+
+def _encode_engine(engine: Mapping[str, Any]) -> str:
+    """Return the engine's state, whose keys are text and which holds no texts, as JSON.
+
+    A number that JSON lacks is rare and the tables are long, so values are looked at one by one
+    only when there is such a number.
+    """
+    try:
+        return _encode(engine)
+    except ValueError:
+        return _encode(_marked(engine))
+
+
+def _marked(data: Any) -> Any:
+    """Return ``data`` with every NaN and infinity as text.
+
+    Raises:
+        StateError: a text looks like such a number, or a key would not come back as it was.
+    """
+    if isinstance(data, Mapping):
+        for key in data:
+            if not isinstance(key, str):
+                raise StateError(f"the state holds the key {key!r}; keys must be text")
+        return {key: _marked(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_marked(item) for item in data]
+    if isinstance(data, str) and data.startswith(_MARK):
+        raise StateError(f"the state holds the text {data!r}; {_MARK} marks numbers: reword it")
+    if isinstance(data, float) and not math.isfinite(data):
+        return f"{_MARK}{float(data)}"
+    return data
+
+
+def _decode(data: Any) -> Any:
+    """Undo ``_marked``."""
+    if isinstance(data, dict):
+        return {key: _decode(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_decode(item) for item in data]
+    if isinstance(data, str) and data.startswith(_MARK):
+        return float(data.removeprefix(_MARK))
+    return data

@@ -1,0 +1,317 @@
+"""Trades on disk: ``{SYMBOL}_trades.csv`` and ``.jsonl``, the same rows, each exactly once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from core.errors import StateError
+from live.instance_lock import (
+    not_writable,
+    plain_symbol,
+    read_file,
+    write_atomically,
+    write_durably,
+)
+
+TRADE_COLUMNS: Final = (
+    "bar", "timestamp", "datetime", "price", "qty", "label", "regime", "pnl", "fee", "direction",
+    "fill_id", "trade_id", "client_id", "r_multiple", "hold_hours",
+)  # fmt: skip
+"""Those of a backtest's trades, in their order, then what only a live session knows."""
+_WHOLE: Final = frozenset({"bar", "timestamp", "fill_id"})
+_FINITE: Final = frozenset({"price", "qty", "pnl", "fee"})
+_OPTIONAL: Final = frozenset({"r_multiple", "hold_hours"})
+_HOUR_MS: Final = 3_600_000
+_LOG: Final = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close:
+    """What the close of a fill, or of a part of it, came to.
+
+    Attributes:
+        net: profit after the fee of the close and the part's share of the entry fee, quote.
+        net_pct: ``net`` of the entry notional of the part closed, percent.
+        r_multiple: ``net`` over the risk taken at entry.
+        hold_hours: from entry to close.
+    """
+
+    net: float
+    net_pct: float
+    r_multiple: float
+    hold_hours: float
+
+
+def close_figures(
+    *, pnl: float, fee: float, qty: float, ts_ms: int, entry_price: float, entry_qty: float,
+    entry_fee: float, entry_ts_ms: int, stop_distance: float,
+) -> Close:  # fmt: skip
+    """Return the figures of a close; NaN where a denominator is not positive or unknown.
+
+    ``net = pnl - fee - entry_fee * qty / entry_qty``, as round trips are counted (funding apart);
+    ``R = net / (stop_distance * qty)``.
+
+    Args:
+        pnl: gross profit of the close, quote.
+        fee: of the close, quote, negative = rebate.
+        qty: closed, base.
+        ts_ms: of the close, ms UTC.
+        entry_price: quote.
+        entry_qty: of the whole fill, base.
+        entry_fee: of the whole fill, quote.
+        entry_ts_ms: ms UTC.
+        stop_distance: to stage 1 when the fill was entered, quote; NaN if unknown.
+    """
+    net = pnl - fee - _ratio(entry_fee * qty, entry_qty)
+    return Close(
+        net=net,
+        net_pct=_ratio(100.0 * net, entry_price * qty),
+        r_multiple=_ratio(net, stop_distance * qty),
+        hold_hours=(ts_ms - entry_ts_ms) / _HOUR_MS,
+    )
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0.0 else math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveTrade:
+    """One trade record of a live session or dry run.
+
+    Attributes:
+        bar: of the step it belongs to.
+        timestamp: ms UTC.
+        price: quote.
+        qty: base.
+        label: one of ``engine.types.LABEL_NAMES``.
+        regime: one of ``core.kama.REGIME_NAMES``.
+        pnl: gross, quote.
+        fee: quote, negative = rebate.
+        direction: LONG, SHORT or ''.
+        fill_id: of the entry.
+        trade_id: unique for ever, also over restarts: the exchange's trade and the sequence of the
+            record within it, such as ``123456:0``; in a dry run a running number.
+        client_id: of the order, '' if there was none.
+        close: of closing records.
+    """
+
+    bar: int
+    timestamp: int
+    price: float
+    qty: float
+    label: str
+    regime: str
+    pnl: float
+    fee: float
+    direction: str
+    fill_id: int
+    trade_id: str
+    client_id: str = ""
+    close: Close | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LiveTrade:
+        """Undo ``dataclasses.asdict``.
+
+        Raises:
+            StateError: the fields are others.
+        """
+        try:
+            close = Close(**values["close"]) if values["close"] else None
+            return cls(**{**values, "close": close})
+        except (TypeError, KeyError) as error:
+            raise StateError(f"a trade record of the state cannot be read: {error}") from None
+
+    def row(self) -> Row:
+        """Return the values by column, as JSON holds them; None where there is none.
+
+        Raises:
+            StateError: a value cannot be read back.
+        """
+        moment = datetime.fromtimestamp(self.timestamp // 1000, UTC)
+        close = (self.close.r_multiple, self.close.hold_hours) if self.close else (None, None)
+        values = (
+            int(self.bar), int(self.timestamp), f"{moment:%Y-%m-%d %H:%M:%S}", float(self.price),
+            float(self.qty), self.label, self.regime, float(self.pnl), float(self.fee),
+            self.direction, int(self.fill_id), self.trade_id, self.client_id, *map(_finite, close),
+        )  # fmt: skip
+        row = dict(zip(TRADE_COLUMNS, values, strict=True))
+        wrong = [name for name in TRADE_COLUMNS if not _is_sound(name, row[name])]
+        if wrong:
+            shown = ", ".join(f"{name} = {row[name]!r}" for name in wrong)
+            raise StateError(
+                f"a trade cannot be recorded: {shown}; numbers must be finite, texts of one line, "
+                "trade_id not empty"
+            )
+        return row
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _is_sound(name: str, value: Any) -> bool:
+    if name in _WHOLE:
+        return type(value) is int
+    if name in _FINITE:
+        return isinstance(value, float) and math.isfinite(value)
+    if name in _OPTIONAL:
+        return value is None or (isinstance(value, float) and math.isfinite(value))
+    return isinstance(value, str) and value.isprintable() and (name != "trade_id" or value != "")
+
+
+class TradeFiles:
+    """The two trade files of a symbol, whole and equal from the moment this exists.
+
+    Nothing stays open between calls.
+
+    Args:
+        symbol: such as BTCUSDT or BTC/USDT.
+        folder: made if there is none.
+
+    Raises:
+        StateError: a file cannot be read or written, or is damaged elsewhere than at its end.
+    """
+
+    def __init__(self, symbol: str, folder: Path) -> None:
+        name = plain_symbol(symbol)
+        self.csv_path = folder / f"{name}_trades.csv"
+        self.jsonl_path = folder / f"{name}_trades.jsonl"
+        self._keys: set[str] = set()
+        self._sound = False
+        self._repair()
+
+    def __contains__(self, trade_id: str) -> bool:
+        return trade_id in self._keys
+
+    def append(self, trades: Sequence[LiveTrade]) -> int:
+        """Write those of ``trades`` that are not there yet and return how many were.
+
+        They are on the disk in both files when this returns. After an error the same call may be
+        made again: what was written is found, what was torn is repaired.
+
+        Raises:
+            StateError: a file cannot be written, or a value cannot be recorded.
+        """
+        if not self._sound:
+            self._repair()
+        fresh = {
+            row["trade_id"]: row
+            for row in (trade.row() for trade in reversed(trades))
+            if row["trade_id"] not in self._keys
+        }
+        rows = list(reversed(fresh.values()))
+        if not rows:
+            return 0
+        self._sound = False
+        for path, body in ((self.csv_path, _csv_body(rows)), (self.jsonl_path, _jsonl_body(rows))):
+            try:
+                write_durably(path, body, os.O_WRONLY | os.O_APPEND)
+            except OSError as error:
+                raise not_writable(path, error) from None
+        self._keys |= fresh.keys()
+        self._sound = True
+        return len(rows)
+
+    def _repair(self) -> None:
+        """Cut off torn last lines, add to each file what only the other has, read the keys."""
+        self._sound = False
+        paths = (self.csv_path, self.jsonl_path)
+        bodies = [read_file(path) for path in paths]
+        kept: dict[str, Row] = {}
+        for row in _csv_rows(self.csv_path, bodies[0]) + _jsonl_rows(self.jsonl_path, bodies[1]):
+            if kept.setdefault(row["trade_id"], row) != row:
+                raise StateError(
+                    f"trade {row['trade_id']} stands twice, with different values, in "
+                    f"{self.csv_path} or {self.jsonl_path.name}: correct one, or move it away and "
+                    "it is made anew from the other"
+                )
+        whole = (_csv([TRADE_COLUMNS]) + _csv_body(kept.values()), _jsonl_body(kept.values()))
+        for path, old, new in zip(paths, bodies, whole, strict=True):
+            if old != new:
+                write_atomically(path, new)
+                if old is not None:
+                    _LOG.warning("%s repaired: it holds %d trades", path, len(kept))
+        self._keys = set(kept)
+        self._sound = True
+
+
+def _csv(rows: Iterable[Iterable[Any]]) -> bytes:
+    body = io.StringIO()
+    csv.writer(body, lineterminator="\n").writerows(rows)
+    return body.getvalue().encode()
+
+
+def _csv_body(rows: Iterable[Row]) -> bytes:
+    return _csv([row[name] for name in TRADE_COLUMNS] for row in rows)
+
+
+def _jsonl_body(rows: Iterable[Row]) -> bytes:
+    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+
+
+def _csv_rows(path: Path, body: bytes | None) -> list[Row]:
+    lines = (body or b"").split(b"\n")
+    header = ",".join(TRADE_COLUMNS)
+    if len(lines) > 1 and lines[0] != header.encode():
+        raise StateError(
+            f"{path} line 1 must be {header}: move the file away and it is made anew from "
+            f"{path.stem}.jsonl"
+        )
+    return _rows(path, lines, 1, _csv_row)
+
+
+def _jsonl_rows(path: Path, body: bytes | None) -> list[Row]:
+    return _rows(path, (body or b"").split(b"\n"), 0, json.loads)
+
+
+def _rows(path: Path, lines: list[bytes], first: int, parse: Callable[[str], Any]) -> list[Row]:
+    """Return the rows of ``lines[first:-1]``; what follows the last line break is torn."""
+    rows: list[Row] = []
+    for number, line in enumerate(lines[first:-1], start=first + 1):
+        try:
+            row = parse(line.decode())
+        except (ValueError, RecursionError, csv.Error):
+            row = None
+        if _is_row(row):
+            rows.append(row)
+        elif number < len(lines) - 1:  # a kill can spoil the last line only
+            raise StateError(
+                f"{path} line {number} cannot be read: correct it, or move the file away and it is "
+                "made anew from the other trade file"
+            )
+    return rows
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, dict) or [*row] != [*TRADE_COLUMNS]:
+        return False
+    return all(_is_sound(name, value) for name, value in row.items())
+
+
+def _csv_row(line: str) -> Row | None:
+    cells = next(csv.reader([line], strict=True), [])
+    if len(cells) != len(TRADE_COLUMNS):
+        return None
+    row: Row = dict(zip(TRADE_COLUMNS, cells, strict=True))
+    for name in TRADE_COLUMNS:
+        if name in _WHOLE:
+            row[name] = int(row[name])
+        elif name in _FINITE or (name in _OPTIONAL and row[name]):
+            row[name] = float(row[name])
+        elif name in _OPTIONAL:
+            row[name] = None
+    return row
