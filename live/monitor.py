@@ -57,7 +57,7 @@ class Readings:
         """Return the loss of equity against ``basis``, percent; NaN where either is unknown."""
         if basis is None or self.equity is None or basis <= 0.0:
             return math.nan
-        return 100.0 * (1.0 - self.equity / basis)
+        return 100.0 * (basis - self.equity) / basis
 
     def candle_age_s(self, now_ms: int) -> float:
         """Return the seconds since the newest closed candle closed; NaN before the first."""

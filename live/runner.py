@@ -149,16 +149,23 @@ class LiveRunner:
             StateError: the disk does not take the state.
             GridError: the exchange could not be asked; the step is taken up again.
         """
-        progress, instant = self._session.progress, bar * BAR_MS
-        self._candles.update(bar - 1)
-        self._rates.update(instant)
-        self._broker.settle(instant)
-        if progress.bar != bar:
+        self.settle(bar)
+        if self._session.progress.bar != bar:
             self._open(bar)
         self._decide()
         self._broker.lay_out()
         self._broker.check_positions()
         self._end(bar)
+
+    def settle(self, bar: int) -> None:
+        """Have all that is known when ``bar`` opens: candles, rates, fills, funding.
+
+        Raises:
+            GridError: the exchange could not be asked, or the disk refused.
+        """
+        self._candles.update(bar - 1)
+        self._rates.update(bar * BAR_MS)
+        self._broker.settle(bar * BAR_MS)
 
     def _open(self, bar: int) -> None:
         """Let the strategy know what is known at the open of ``bar``."""

@@ -1,0 +1,237 @@
+"""Write optimized parameters into config.py: ``python3 apply_optimized_params.py --help``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from core.errors import ConfigError, GridError
+
+if TYPE_CHECKING:
+    from backtest.optimize.config_edit import ConfigEdit
+    from backtest.optimize.params_file import ParamsFile
+
+EXIT_NOT_WANTED: Final = 1
+EXIT_FAILED: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+CONFIG: Final = Path(__file__).resolve().with_name("config.py")
+PARAMS: Final = Path("data/best_params_v4.json")
+
+_COLUMN: Final = 26
+"""Widest column; the rare longer text, a list of prunings, sticks out of it."""
+
+EXAMPLES: Final = """\
+examples:
+  python3 apply_optimized_params.py --params data/optimizer_results_robust.json --key robust_params
+      show what would change in config.py, ask, and write it
+  python3 apply_optimized_params.py --preview
+      only show it; without --params the best trial, which is for reference: the best of many
+      trials is mostly the luckiest
+  python3 apply_optimized_params.py --params results.json --key robust_params --yes
+      write without asking, as in a script
+  python3 apply_optimized_params.py --params results.json --key robust_params --config other.py
+      another file with a dict STRATEGY_PARAMS
+  mv config.py.bak config.py
+      undo the last write
+
+Only values in STRATEGY_PARAMS change; comments, order and all other parameters stay. What was there
+is kept as config.py.bak, in place of an earlier one. The new file is executed and compared with the
+old one before it takes its place; whatever is wrong, the old one stays untouched.
+
+exit code: 0 written, shown, or nothing to change; 1 the answer was no; 2 something was wrong (one
+line on standard error says what to do); 130 interrupted. Only with 0 may anything have changed.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    parser = argparse.ArgumentParser(
+        prog="apply_optimized_params.py",
+        description="Write parameters the optimizer found into config.py.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--params", type=Path, default=PARAMS, metavar="FILE",
+        help=f"JSON file with the results (default: {PARAMS})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--key", default="best_params", metavar="KEY",
+        help="the object inside FILE that holds the parameters: robust_params or best_params "
+        "(default: best_params)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE",
+        help="Python file to rewrite (default: this project's config.py)",
+    )  # fmt: skip
+    parser.add_argument("--preview", action="store_true", help="show the changes, write nothing")
+    parser.add_argument("--yes", action="store_true", help="write without asking")
+    parser.add_argument(
+        "--force", action="store_true",
+        help="take parameters that failed on candles they were not chosen on (oos_pass false)",
+    )  # fmt: skip
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    # Only now: importing libcst takes as long as --help may.
+    from backtest.optimize.config_edit import check_writable, plan_edit  # noqa: PLC0415
+    from backtest.optimize.params_file import read_params  # noqa: PLC0415
+
+    config = args.config or _near(CONFIG)
+    found = read_params(args.params, args.key)
+    note = _verdict(found, args)
+    edit = plan_edit(config, found.params)
+    if not edit.changes:
+        _say(f"{config} holds {_values(edit.unchanged, these=True)} already; nothing to write")
+        return 0
+    count = len(edit.changes)
+    if not args.preview:
+        check_writable(edit)
+        if not args.yes and not sys.stdin.isatty():
+            raise ConfigError(
+                "nobody can be asked here, standard input is not a terminal: add --yes to write "
+                f"{_values(count)} to {config}, or --preview to see what would change"
+            )
+    if note:
+        _warn(note)
+    _say(f"{args.params}, {args.key} -> {config}\n\n{_table(edit)}\n")
+    if args.preview:
+        _say("preview: nothing written")
+        return 0
+    sys.stdout.flush()  # a reader who is gone must be noticed before the write, not after
+    if not args.yes and not _confirmed(f"Write {_values(count, these=True)} to {config}?"):
+        _say("nothing written")
+        return EXIT_NOT_WANTED
+    _write(edit, config)
+    return 0
+
+
+def _verdict(found: ParamsFile, args: argparse.Namespace) -> str:
+    """Return what must be said about the parameters' worth, empty if nothing.
+
+    Raises:
+        ConfigError: they failed, and are not wanted nevertheless.
+    """
+    if found.oos_pass is None:
+        return (
+            f"note: this file does not say whether {args.key} held on candles they were not "
+            f"chosen on (no oos_pass in {args.params})"
+        )
+    if found.oos_pass:
+        return ""
+    failed = f"{args.key} failed on candles they were not chosen on (oos_pass is false)"
+    if not args.force:
+        raise ConfigError(
+            f"{args.params}: {failed}; search again, or add --force to take them nevertheless"
+        )
+    return f"warning: {failed}"
+
+
+def _table(edit: ConfigEdit) -> str:
+    names, before, after = (
+        max(min(len(getattr(change, column)), _COLUMN) for change in edit.changes)
+        for column in ("name", "before", "after")
+    )
+    lines = [
+        f"  {change.name:<{names}}  {change.before:>{before}} -> {change.after:<{after}}"
+        f"  {_percent(change.percent)}".rstrip()
+        for change in edit.changes
+    ]
+    same = f"; the same already: {edit.unchanged}" if edit.unchanged else ""
+    return "\n".join([*lines, "", f"to change: {_values(len(edit.changes))}{same}"])
+
+
+def _percent(percent: float | None) -> str:
+    if percent is None:
+        return ""
+    return f"{percent:+,.1f} %" if abs(percent) >= 0.1 else f"{percent:+.1g} %"  # noqa: PLR2004
+
+
+def _values(count: int, *, these: bool = False) -> str:
+    if count == 1:
+        return "this value" if these else "1 value"
+    return f"these {count} values" if these else f"{count} values"
+
+
+def _confirmed(question: str) -> bool:
+    """Ask on standard error, so that the question is seen where the output is redirected."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
+    try:
+        answer = input()
+    except EOFError:
+        _warn("")
+        return False
+    return answer.strip().lower() in {"y", "yes"}
+
+
+def _write(edit: ConfigEdit, config: Path) -> None:
+    from backtest.optimize.config_edit import write_edit  # noqa: PLC0415 - libcst, as above
+
+    backup, path = str(_near(edit.backup)), str(_near(edit.path))
+    with _uninterrupted():
+        write_edit(edit)
+        with contextlib.suppress(BrokenPipeError):  # it is written, whoever reads about it
+            _say(
+                f"wrote {_values(len(edit.changes))} to {config}\n"
+                f"the file as it was: {backup}\n"
+                f"to undo: {shlex.join(['mv', backup, path])}\n"
+                "next: python3 main.py"
+            )
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl+C come too late for these milliseconds: "nothing changed" must be true."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def _near(path: Path) -> Path:
+    """Return ``path`` as seen from the current folder, if it is inside."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _say(message: str) -> None:
+    print(message)  # noqa: T201
+
+
+def _warn(message: str) -> None:
+    print(message, file=sys.stderr)  # noqa: T201
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    args = build_parser().parse_args(argv)
+    code = 0 if args.preview else EXIT_FAILED  # unless more is known once nobody reads the output
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+    except GridError as error:
+        _warn(f"error: {error}")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        _warn("\ninterrupted; nothing changed")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever reads the output, such as head, has seen enough of it
+        if code:
+            _warn("error: standard output was closed before the write; nothing changed")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""One coin's runs of a trial: every train window in one run, every test in a run of its own."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest.coin_data import CoinData
+from backtest.optimize.objective import Objective, WindowFacts, score_window
+from backtest.optimize.shared_signals import SharedSignals
+from backtest.optimize.trial import WindowScore
+from backtest.optimize.windows import Plan, Window
+from backtest.timeframes import DAY_MS
+from core.funding import schedule_funding
+from core.params import StrategyParams
+from core.records import dtype_of, freeze, zeros
+from core.signals import Signal
+from engine.replay import BarLog, run_bars
+from engine.tables import bar_table, detail_rows, funding_rows, times_ms, within_bars
+from engine.types import State, Tape, new_state
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Buffers(threading.local):
+    """The large tables a run writes, one set per thread, used again by every run of the thread.
+
+    Args:
+        n_bars: of the coin that has most.
+    """
+
+    def __init__(self, n_bars: int) -> None:
+        self.signals: Any = np.zeros(n_bars, dtype_of(Signal))
+        self.log: Any = np.zeros(n_bars, dtype_of(BarLog))
+        self.tape: Tape = zeros(Tape)
+
+
+@dataclass(frozen=True, eq=False)
+class CoinScores:
+    """What one parameter set came to on one coin.
+
+    Attributes:
+        train: score of every train window.
+        test: score of every test window.
+        day_equity: quote, at the closes asked for, shape (n_days,).
+    """
+
+    train: list[WindowScore]
+    test: list[WindowScore]
+    day_equity: Floats
+
+
+class CoinRuns:
+    """Runs of one coin's candles that share all but what a parameter set changes.
+
+    Nothing here is written to after it is made, so threads may share it; each needs buffers of
+    its own. Positions open at the end of a window count at its last close, and are not closed.
+
+    Args:
+        data: the candles, none of the holdout among them.
+        base: values of parameters that are not searched.
+        plan: windows in rows of the candles.
+        day_ends: rows at whose closes the equity of the daily returns is taken.
+        objective: what scores a window.
+
+    Raises:
+        DataError: the candles cannot be used.
+    """
+
+    def __init__(
+        self, data: CoinData, base: StrategyParams, plan: Plan, day_ends: Ints,
+        objective: Objective,
+    ) -> None:  # fmt: skip
+        self.plan, self.rules, self._objective = plan, data.rules, objective
+        self._day_ends, self._bar_ms = day_ends, data.market.bar_ms
+        self.bars: Any = bar_table(data.market.candles)
+        self.funding: Any = _funding_table(data, self.bars)
+        detail = data.market.detail
+        self.detail: Any = self.bars[:0]
+        if detail is not None:
+            self.detail = within_bars(self.bars, bar_table(detail), self._bar_ms)
+        self.detail_from: Any = detail_rows(self.bars, self.detail, self._bar_ms)
+        self.signals = SharedSignals(data.market, base)
+
+    def evaluate(self, params: StrategyParams, buffers: Buffers) -> CoinScores:
+        """Return what ``params`` come to; the bars of a test never count in a train score."""
+        replay, plan = _Replay(self, params, buffers), self.plan
+        state, start, train = replay.fresh_state(), plan.first_bar, []
+        for window in plan.windows:
+            replay.advance(state, start, window.train_end)
+            train.append(self._score(replay, state, plan.first_bar, window.train_end))
+            start = window.train_end
+        replay.advance(state, start, plan.holdout_start)
+        day_equity = replay.equity[self._day_ends]  # a copy: the tests write over it
+        test = [self._test(replay, window) for window in plan.windows]
+        return CoinScores(train, test, day_equity)
+
+    def _test(self, replay: _Replay, window: Window) -> WindowScore:
+        state = replay.fresh_state()
+        replay.advance(state, window.test_start, window.test_end)
+        return self._score(replay, state, window.test_start, window.test_end)
+
+    def _score(self, replay: _Replay, state: State, start: int, end: int) -> WindowScore:
+        """Return the score of ``[start, end)``, of which the last step done is ``end - 1``."""
+        counters = state.counters
+        facts = WindowFacts(
+            equity=np.array(replay.equity[start:end]),
+            initial=replay.initial,
+            trades=int(counters.round_trips),
+            gross_profit=float(counters.gross_profit),
+            gross_loss=float(counters.gross_loss),
+            bars_per_year=365 * DAY_MS / self._bar_ms,
+        )
+        return score_window(facts, self._objective)
+
+
+class _Replay:
+    """The compiled loop over one coin under one parameter set."""
+
+    def __init__(self, coin: CoinRuns, params: StrategyParams, buffers: Buffers) -> None:
+        self._coin, self.initial = coin, params.initial_capital
+        self.equity: Floats = buffers.log["equity"]
+        self._frozen = freeze(params)
+        self._market = coin.rules.to_record(params.liquidation_fee)
+        self._tape, self._log = buffers.tape, buffers.log
+        self._signals = buffers.signals[: len(coin.bars)]
+        coin.signals.write(params, self._signals)
+
+    def fresh_state(self) -> State:
+        """Return the state before the first step."""
+        return new_state(self.initial)
+
+    def advance(self, state: State, start: int, end: int) -> None:
+        """Do the steps ``[start, end)``."""
+        coin, done = self._coin, start
+        bars = coin.bars[:end]
+        while done < end:
+            self._tape.n_trades = 0  # counters hold what a score needs of the records
+            done = run_bars(
+                state, self._frozen, self._market, bars, self._signals, coin.funding, coin.detail,
+                coin.detail_from, start, done, self._tape, self._log,
+            )  # fmt: skip
+
+
+def _funding_table(data: CoinData, bars: Any) -> Any:
+    settled = data.market.funding
+    schedule = schedule_funding(
+        np.array(bars["ts_ms"]), np.array(bars["close"]), times_ms(settled),
+        np.array(settled["rate"], dtype=np.float64), data.market.bar_ms,
+    )  # fmt: skip
+    return funding_rows(schedule)

@@ -1,0 +1,178 @@
+"""The search of one process: deterministic, and the same after an interruption.
+
+Finished trials are written in the order of their numbers, each in one transaction, by a thread of
+its own while others are evaluated. So at any moment the study on disk is the beginning of the
+study that an uninterrupted search would leave, and holds nothing else: no trial is half there, and
+none is reported before it is there. Trials that have ended behind one that has not, when the
+process is killed or the earlier one raises an error, are not kept; the same parameters are tried
+under the same numbers the next time. A stop lets every trial that has begun end, so nothing is
+lost by it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, Self
+
+from optuna.trial import TrialState
+
+from backtest.optimize.sampling import BATCH, Sampler
+from backtest.optimize.trial_pool import Effort, Evaluated, ProgressReport, TrialPool
+from backtest.optimize.trial_store import RESULT, StoredStudy, complete_trial
+from core.errors import ConfigError
+
+
+class Scored(NamedTuple):
+    """What the sampler learns from a trial."""
+
+    params: Mapping[str, Any]
+    score: float
+
+
+class LocalRun:
+    """Adds trials to a study that no other process writes to."""
+
+    def __init__(
+        self, study: StoredStudy, sampler: Sampler, first: Mapping[str, Any], pool: TrialPool
+    ) -> None:
+        """Prepare to go on where the study ends.
+
+        Args:
+            study: where trials are kept.
+            sampler: has not learnt any trial.
+            first: parameters of trial 0.
+            pool: evaluates.
+
+        Raises:
+            ConfigError: the study holds trials that are not complete.
+        """
+        self._study = study
+        self._sampler = sampler
+        self._first = first
+        self._pool = pool
+        self._known = _read_known(study)
+
+    def run(self, n_trials: int, report: ProgressReport) -> None:
+        """Add ``n_trials`` trials, fewer if the pool is halted.
+
+        Raises:
+            ConfigError: a trial cannot be kept.
+        """
+        known = self._known
+        target = len(known) + n_trials
+        report.begin_with(((k, trial.score) for k, trial in enumerate(known)), target)
+        with _Writer(self._study, self._sampler, self._pool.effort, report) as writer:
+            for start in range(0, target, BATCH):
+                end = min(start + BATCH, target)
+                self._evaluate(range(len(known), end), writer)  # none in batches of earlier runs
+                if len(known) < end:
+                    break
+                for trial in known[start:end]:
+                    self._sampler.learn(trial.params, trial.score)
+
+    def _evaluate(self, numbers: range, writer: _Writer) -> None:
+        """Evaluate trials of one batch; sample the next one while others are evaluated."""
+        pool = self._pool
+        proposals = ((number, self._propose(number)) for number in numbers)
+        upcoming = next(proposals, None)
+        begun: dict[int, Mapping[str, Any]] = {}
+        ended: dict[int, Future[Evaluated]] = {}
+        while True:
+            if upcoming is not None and pool.free and not pool.halted:
+                pool.begin(*upcoming)
+                begun |= [upcoming]
+                upcoming = next(proposals, None)
+            elif pool.busy:
+                ended |= pool.collect(also=writer.pending)
+                while (number := len(self._known)) in ended:
+                    self._keep(number, begun[number], ended[number].result(), writer)
+                writer.report_written()
+            else:
+                return
+
+    def _propose(self, number: int) -> Mapping[str, Any]:
+        if number == 0:
+            return self._first
+        with self._pool.effort.spent("sampling"):
+            return self._sampler.propose(number)
+
+    def _keep(
+        self, number: int, params: Mapping[str, Any], evaluated: Evaluated, writer: _Writer
+    ) -> None:
+        self._known.append(Scored(params, evaluated.outcome.score))
+        writer.put(number, params, evaluated)
+
+
+class _Writer:
+    """Writes trials in the order they are put, on a thread of its own."""
+
+    def __init__(
+        self, study: StoredStudy, sampler: Sampler, effort: Effort, report: ProgressReport
+    ) -> None:
+        self._study = study
+        self._distributions = sampler.distributions
+        self._effort = effort
+        self._report = report
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._queue: deque[tuple[int, float, Future[None]]] = deque()
+        self._failed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self.report_written()
+
+    @property
+    def pending(self) -> list[Future[None]]:
+        """What has been put and not reported."""
+        return [future for _, _, future in self._queue]
+
+    def put(self, number: int, params: Mapping[str, Any], evaluated: Evaluated) -> None:
+        """Write a trial, after all that were put before."""
+        future = self._thread.submit(self._write, number, params, evaluated)
+        self._queue.append((number, evaluated.outcome.score, future))
+
+    def report_written(self) -> None:
+        """Report the trials that have been written since.
+
+        Raises:
+            ConfigError: the next one could not be.
+        """
+        while self._queue and self._queue[0][2].done():
+            number, score, future = self._queue.popleft()
+            future.result()
+            self._report.kept(number, score)
+
+    def _write(self, number: int, params: Mapping[str, Any], evaluated: Evaluated) -> None:
+        if self._failed:  # a trial written now would take the number of the one that is missing
+            raise ConfigError(f"trial {number} is not kept: an earlier one could not be")
+        self._failed = True
+        outcome, seconds = evaluated
+        with self._effort.spent("writing"):
+            result = {"outcome": outcome.to_dict(), "seconds": seconds}
+            trial = complete_trial(params, self._distributions, outcome.score, result)
+            got = self._study.add(trial)
+        if got != number:
+            raise ConfigError(
+                f"trial {number} was kept as number {got}: another program writes to the study; "
+                "end it and search under another --study-name"
+            )
+        self._failed = False
+
+
+def _read_known(study: StoredStudy) -> list[Scored]:
+    known = []
+    for trial in study.trials():
+        if trial.state is not TrialState.COMPLETE or RESULT not in trial.user_attrs:
+            raise ConfigError(
+                f"trial {trial.number} of the study is not complete, so another program or a "
+                "search of several processes has written it; use the --storage it was made with, "
+                "or another --study-name"
+            )
+        known.append(Scored(trial.params, trial.values[0]))
+    return known

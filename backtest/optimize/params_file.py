@@ -1,0 +1,81 @@
+"""Parameters in a results file of the optimizer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from core.errors import ConfigError
+from core.params import read_value, unknown_key
+
+_SHOWN: Final = 40
+"""Characters of a wrong value that a message repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParamsFile:
+    """What a results file says about one of its sets of parameters.
+
+    Attributes:
+        params: the parameters, typed and within their bounds.
+        oos_pass: whether they held on candles they were not chosen on; None where it says nothing.
+    """
+
+    params: dict[str, Any]
+    oos_pass: bool | None
+
+
+def read_params(path: Path, key: str) -> ParamsFile:
+    """Return the parameters under ``key`` of a JSON file, and whether it vouches for them.
+
+    Raises:
+        ConfigError: the file cannot be read, holds no object of parameters there, or a parameter
+            is unknown, of the wrong type or out of range.
+    """
+    content = _read_object(path)
+    if key not in content:
+        raise ConfigError(
+            f"{path}: {unknown_key(key, content, 'key')} (there are: {', '.join(content)})"
+        )
+    params = content[key]
+    if not isinstance(params, dict) or not params:
+        what = "an empty object" if params == {} else _short(params)
+        raise ConfigError(f"{path}: {key} is {what}, must be an object of parameters")
+    verdict = content.get("oos_pass")
+    if verdict is not None and not isinstance(verdict, bool):
+        raise ConfigError(f"{path}: oos_pass = {_short(verdict)} must be true or false")
+    try:
+        typed = {name: read_value(name, value) for name, value in params.items()}
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {key}: {error}") from None
+    return ParamsFile(typed, verdict)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes(), object_pairs_hook=_without_repetition)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror or error}; choose a results file with --params FILE"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not usable as JSON: {error}") from None
+    if not isinstance(content, dict) or not content:
+        raise ConfigError(f"{path}: must hold an object with results, not {_short(content)}")
+    return content
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object; JSON itself would let the last of two equal names win in silence."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} stands in the same object twice")
+    return dict(pairs)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,0 +1,286 @@
+"""The robust choice: the middle of the best trials instead of the best one.
+
+The best of many trials is the one that was luckiest. What the best tenth have in common is less so:
+their median, parameter by parameter, and their medoid, the trial nearest to all the others. How far
+they scatter says whether they have anything in common at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest.optimize.objective import PENALTY
+from backtest.optimize.space import Entry
+from core.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+
+DISQUALIFIED: Final = 1.0 - PENALTY
+"""Score that no trial with a flawed window is above; under it, it does not count."""
+TOP_SHARE: Final = 0.10
+TOP_LEAST: Final = 5
+STABLE_BELOW: Final = 0.25
+MODERATE_BELOW: Final = 0.50
+GOOD_BELOW: Final = 0.40
+_NEAR_ZERO: Final = 0.10
+"""Share of the range below which a mean is no yardstick any more: the range is then."""
+_DRAWS: Final = 1000
+_BAR_WIDTH: Final = 20
+_NAME_WIDTH: Final = 28
+
+
+class ScoredTrial(NamedTuple):
+    """One finished trial: its number, the parameters searched, and its score on the train part."""
+
+    number: int
+    params: Mapping[str, Any]
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustChoice:
+    """The two candidates in the middle of the best trials.
+
+    Attributes:
+        median_params: of every parameter the median, or the mode; no trial need have had them.
+        medoid_params: of the trial nearest to the others.
+        medoid_number: of that trial.
+        top_numbers: of the best trials, best first.
+        top_params: theirs, in the same order.
+        scored: trials they were chosen from.
+    """
+
+    median_params: dict[str, Any]
+    medoid_params: dict[str, Any]
+    medoid_number: int
+    top_numbers: tuple[int, ...]
+    top_params: tuple[dict[str, Any], ...]
+    scored: int
+
+    def sentence(self) -> str:
+        """Return how many trials the choice rests on, for a person."""
+        return (
+            f"the middle of the best {len(self.top_numbers)} of {self.scored} scored trials; "
+            f"the medoid is trial {self.medoid_number}"
+        )
+
+
+class Spread(NamedTuple):
+    """How far the best trials scatter in one parameter.
+
+    Attributes:
+        name: of the parameter.
+        centre: their median or mode.
+        cv: coefficient of variation; of categories the share that is not the mode.
+        random_cv: what even draws from the whole range would have: no nearer to each other than
+            that, the best trials have nothing in common in this parameter.
+        word: STABLE, MODERATE or UNSTABLE.
+    """
+
+    name: str
+    centre: Any
+    cv: float
+    random_cv: float
+    word: str
+
+
+class Stability(NamedTuple):
+    """Stability of all parameters; ``score`` is the mean ``cv``, ``word`` how it reads."""
+
+    spreads: tuple[Spread, ...]
+    score: float
+    random_score: float
+    word: str
+
+
+def robust_candidates(
+    trials: Sequence[ScoredTrial],
+    entries: Mapping[str, Entry],
+    *,
+    disqualified: float = DISQUALIFIED,
+) -> RobustChoice:
+    """Return median and medoid of the best tenth of the trials, of at least 5 if there are.
+
+    The median of an int parameter is a whole number, the lower of two; of equally frequent
+    categories the one of the better trial is the mode. The medoid has the smallest sum of Gower's
+    distances to the other best trials (Kaufman and Rousseeuw, "Clustering by Means of Medoids",
+    1987), among equals it is the better trial. Trials of equal score rank by their number.
+
+    Args:
+        trials: in any order.
+        entries: the search space.
+        disqualified: a trial whose score is at or under it, or not finite, does not count.
+
+    Raises:
+        DataError: no trial has a score that counts, or one lacks a parameter.
+    """
+    counted = [item for item in trials if math.isfinite(item.score) and item.score > disqualified]
+    if not counted:
+        raise DataError(
+            f"none of {len(trials)} trials has a score above {disqualified:g}, where trials are "
+            "disqualified: nothing to choose from; widen the search space or run more trials"
+        )
+    counted.sort(key=lambda item: (-item.score, item.number))
+    size = max(math.ceil(TOP_SHARE * len(counted)), min(TOP_LEAST, len(counted)))
+    top = counted[:size]
+    params = tuple(_searched(item, entries) for item in top)
+    distances = np.array([[gower_distance(a, b, entries) for b in params] for a in params])
+    medoid = int(np.argmin(distances.sum(axis=1).round(12)))  # rounding: equal sums stay equal
+    return RobustChoice(
+        median_params={name: _centre(_column(params, name), entries[name]) for name in entries},
+        medoid_params=params[medoid],
+        medoid_number=top[medoid].number,
+        top_numbers=tuple(item.number for item in top),
+        top_params=params,
+        scored=len(counted),
+    )
+
+
+def choose(median_score: float, medoid_score: float) -> Literal["median", "medoid"]:
+    """Return which candidate to take by its score on the train part; NaN: it could not be run.
+
+    The median wins a tie, being less one trial's luck; where neither has a score it is the medoid,
+    which is at least a combination that was tried.
+    """
+    if math.isnan(median_score):
+        return "medoid"
+    return "medoid" if medoid_score > median_score else "median"
+
+
+def gower_distance(
+    one: Mapping[str, Any], other: Mapping[str, Any], entries: Mapping[str, Entry]
+) -> float:
+    """Return the mean distance over the parameters, from 0 to 1.
+
+    Of numbers the difference as a share of the range searched (of logarithms where these were
+    drawn), of categories 0 or 1 (Gower, "A General Coefficient of Similarity", Biometrics 27,
+    1971).
+    """
+    total = 0.0
+    for name, entry in entries.items():
+        a, b = one[name], other[name]
+        if entry.low is None or entry.high is None:
+            total += float(a != b)
+        elif entry.log:
+            total += abs(math.log(a / b)) / math.log(entry.high / entry.low)
+        else:
+            total += abs(a - b) / (entry.high - entry.low)
+    return total / len(entries)
+
+
+def measure_stability(top: Sequence[Mapping[str, Any]], entries: Mapping[str, Entry]) -> Stability:
+    """Return how far the best trials scatter, parameter by parameter and on average.
+
+    The coefficient of variation is ``sd / |mean|`` (ddof 1). Where ``|mean|`` is under a tenth of
+    the range searched, that tenth takes its place, so that a parameter around 0 is judged by its
+    range. Of categories it is the share that is not the mode. Under 0.25 STABLE, under 0.5
+    MODERATE, else UNSTABLE. The mean of them, the robustness score: under 0.25 EXCELLENT, under
+    0.40 GOOD, up to 0.50 ACCEPTABLE, else WARNING. One trial alone has no spread: NaN, UNSTABLE,
+    WARNING.
+
+    Args:
+        top: parameters of the best trials, best first.
+        entries: the search space.
+    """
+    spreads = []
+    for name, entry in entries.items():
+        values = _column(top, name)
+        cv = _variation(values, entry)
+        word = "STABLE" if cv < STABLE_BELOW else "MODERATE" if cv < MODERATE_BELOW else "UNSTABLE"
+        random_cv = _random_variation(entry)
+        spreads.append(Spread(name, _centre(values, entry), cv, random_cv, word))
+    score = float(np.mean([item.cv for item in spreads]))
+    random_score = float(np.mean([item.random_cv for item in spreads]))
+    return Stability(tuple(spreads), score, random_score, robustness_word(score))
+
+
+def robustness_word(score: float) -> str:
+    """Return how a robustness score (mean coefficient of variation) reads; NaN: a warning."""
+    if score < STABLE_BELOW:
+        return "EXCELLENT"
+    if score < GOOD_BELOW:
+        return "GOOD"
+    return "ACCEPTABLE" if score <= MODERATE_BELOW else "WARNING (likely overfit)"
+
+
+def stability_table(stability: Stability) -> str:
+    """Return the stability as a text table; a full bar is a coefficient of variation of 1."""
+    head = f"{'parameter':<{_NAME_WIDTH}}{'centre':>12}{'CV':>7}{'random':>8}  "
+    lines = [head.rstrip(), "-" * (len(head) + _BAR_WIDTH + 10)]
+    lines += [
+        f"{item.name:<{_NAME_WIDTH}}{_short(item.centre):>12}{_number(item.cv):>7}"
+        f"{_number(item.random_cv):>8}  {_bar(item.cv)}  {item.word}"
+        for item in stability.spreads
+    ]
+    lines.append(
+        f"robustness score (mean CV) {_number(stability.score)}: {stability.word}; "
+        f"random draws from these ranges: {_number(stability.random_score)}"
+    )
+    return "\n".join(lines)
+
+
+def _searched(trial: ScoredTrial, entries: Mapping[str, Entry]) -> dict[str, Any]:
+    if missing := [name for name in entries if name not in trial.params]:
+        raise DataError(
+            f"trial {trial.number} has no value for {', '.join(missing)}, which the search space "
+            "holds; the trials must be of the same search"
+        )
+    return {name: trial.params[name] for name in entries}
+
+
+def _column(params: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    return [item[name] for item in params]
+
+
+def _centre(values: Sequence[Any], entry: Entry) -> Any:
+    """Return the median, of a whole number the lower one; of categories the mode."""
+    if entry.kind == "cat":
+        return Counter(values).most_common(1)[0][0]
+    median = float(np.median(np.array(values, dtype=np.float64)))
+    return math.ceil(median - 0.5) if entry.kind == "int" else median
+
+
+def _variation(values: Sequence[Any], entry: Entry) -> float:
+    if len(values) < 2:  # noqa: PLR2004 - no spread
+        return math.nan
+    if entry.low is None or entry.high is None:
+        mode = _centre(values, entry)
+        return [value != mode for value in values].count(True) / len(values)
+    numbers = np.array(values, dtype=np.float64)
+    yardstick = max(abs(float(numbers.mean())), _NEAR_ZERO * (entry.high - entry.low))
+    return float(numbers.std(ddof=1)) / yardstick
+
+
+def _random_variation(entry: Entry) -> float:
+    """Return the variation of draws that lie evenly over the range."""
+    if entry.low is None or entry.high is None:
+        return 1.0 - 1.0 / len(entry.choices)
+    low, high = entry.low, entry.high
+    shares: Floats = (np.arange(_DRAWS) + 0.5) / _DRAWS
+    if entry.kind == "int":  # each whole number is as wide as the others
+        low, high = low - 0.5, high + 0.5
+    drawn = low * (high / low) ** shares if entry.log else low + shares * (high - low)
+    values = np.rint(drawn) if entry.kind == "int" else drawn
+    return _variation(values.tolist(), entry)
+
+
+def _bar(value: float) -> str:
+    if math.isnan(value):
+        return "?" * _BAR_WIDTH
+    filled = min(_BAR_WIDTH, round(value * _BAR_WIDTH))
+    return "#" * filled + "." * (_BAR_WIDTH - filled)
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,206 @@
+"""Sensitivity: what becomes of the score when one parameter is a little off.
+
+A choice that only works at its very values was fitted to the past. Each parameter is moved alone,
+by 10 and 20 % either way; a fall off a cliff at the nearest step is flagged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from backtest.optimize.robust import DISQUALIFIED
+from backtest.optimize.space import Entry
+
+Params = Mapping[str, Any]
+Score = Callable[[Params], float]
+Clip = Callable[[str, Any], Any]
+Run = Callable[[Score, Iterable[Params]], Iterable[float]]
+"""Like ``map``: applies a function to every item, in order, one after another or side by side."""
+
+STEPS: Final = (-0.10, 0.10, -0.20, 0.20)
+"""Shares of the value; the nearer first, so that of two that meet the nearer is kept."""
+NEAREST: Final = 0.10
+CLIFF_SHARE: Final = 0.5
+CLIFF_FLOOR: Final = 0.05
+"""Score a fall must cost besides, so that around a score of 0 not everything is a cliff. Where the
+score is a return it is the 5 points that one differing tie can move; of a ratio it is little."""
+_TICKS: Final = "▁▂▃▄▅▆▇█"
+_CROSS: Final = "x"
+_NAME_WIDTH: Final = 28
+
+
+class Point(NamedTuple):
+    """One value tried.
+
+    Attributes:
+        step: intended move as a share of the value; 0 the choice itself; NaN another category.
+        value: of the parameter.
+        score: NaN if it could not be run.
+    """
+
+    step: float
+    value: Any
+    score: float
+
+
+class Curve(NamedTuple):
+    """The score over the values of one parameter.
+
+    Attributes:
+        name: of the parameter.
+        points: by value, the choice among them; categories in the order of the search space.
+        cliffs: values at which it falls.
+    """
+
+    name: str
+    points: tuple[Point, ...]
+    cliffs: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """All curves around one choice.
+
+    Attributes:
+        centre: score of the choice itself.
+        disqualified: score at or under which a set is disqualified.
+        curves: one per parameter searched.
+    """
+
+    centre: float
+    disqualified: float
+    curves: tuple[Curve, ...]
+
+    def cliffs(self) -> dict[str, tuple[Any, ...]]:
+        """Return the values at which the score falls, by parameter; only where there are any."""
+        return {curve.name: curve.cliffs for curve in self.curves if curve.cliffs}
+
+
+def measure_sensitivity(
+    params: Params,
+    entries: Mapping[str, Entry],
+    clip: Clip,
+    score: Score,
+    *,
+    disqualified: float = DISQUALIFIED,
+    run: Run = map,
+) -> Sensitivity:
+    """Return the score's curve over each searched parameter around ``params``.
+
+    A number moves by a share of its absolute value (of the range searched where it is 0), an int
+    by at least 1, then into its bounds; values met twice are tried once. A category is tried at all
+    its choices, which are no small steps and therefore never cliffs.
+
+    A cliff is a fall at a 10 % step, the nearest (of an int at least 1): by more than half of the
+    choice's absolute score and more than 0.05, or to where sets are disqualified, or to a set that
+    cannot be run (NaN). A choice that is itself disqualified or without a score has no cliffs:
+    there is nothing to fall from.
+
+    Args:
+        params: the choice, all that ``score`` needs.
+        entries: the search space; its parameters are moved.
+        clip: (name, value) to the nearest value the parameter may have, in its type.
+        score: of a set of parameters; NaN if it cannot be run.
+        disqualified: a set whose score is at or under it is disqualified.
+        run: applies ``score`` to all sets, in order; ``ThreadPoolExecutor().map`` side by side.
+    """
+    moves = {name: _moves(params[name], name, entry, clip) for name, entry in entries.items()}
+    sets = [dict(params)]
+    sets += [{**params, name: value} for name, tried in moves.items() for _, value in tried]
+    scores = iter([float(found) for found in run(score, sets)])
+    centre = next(scores)
+    curves = []
+    for name, tried in moves.items():
+        points = [Point(0.0, params[name], centre)]
+        points += [Point(step, value, next(scores)) for step, value in tried]
+        cliffs = tuple(item.value for item in points if _is_cliff(item, centre, disqualified))
+        curves.append(Curve(name, _ordered(points, entries[name]), cliffs))
+    return Sensitivity(centre, disqualified, tuple(curves))
+
+
+def sensitivity_table(sensitivity: Sensitivity) -> str:
+    """Return a line per parameter: its value, the curve, the lowest and highest score, cliffs.
+
+    The curves share one scale, from the lowest to the highest qualified score of them all, so that
+    a flat one looks flat. ``x`` is a disqualified point.
+    """
+    head = f"{'parameter':<{_NAME_WIDTH}}{'value':>12}  {'curve':<10}{'lowest':>9}{'highest':>9}"
+    lines = [f"score of the choice: {_score_text(sensitivity.centre)}", head, "-" * len(head)]
+    scale = _scale(sensitivity)
+    for curve in sensitivity.curves:
+        chosen = next(point.value for point in curve.points if point.step == 0.0)
+        scores = [point.score for point in curve.points]
+        known = [found for found in scores if not math.isnan(found)]
+        lowest = math.nan if len(known) < len(scores) else min(known)
+        falls = ", ".join(_value_text(value) for value in curve.cliffs)
+        lines.append(
+            f"{curve.name:<{_NAME_WIDTH}}{_value_text(chosen):>12}  "
+            f"{sparkline(scores, sensitivity.disqualified, scale):<10}{_score_text(lowest):>9}"
+            f"{_score_text(max(known, default=math.nan)):>9}"
+            + (f"  CLIFF at {falls}" if falls else "")
+        )
+    return "\n".join(lines)
+
+
+def sparkline(scores: Iterable[float], disqualified: float, scale: tuple[float, float]) -> str:
+    """Return one character per score, its height between the two ends of ``scale``."""
+    low, high = scale
+    marks = []
+    for found in scores:
+        if not _qualified(found, disqualified):
+            marks.append(_CROSS)
+            continue
+        height = (found - low) / (high - low) if high > low else 0.5
+        marks.append(_TICKS[round(min(max(height, 0.0), 1.0) * (len(_TICKS) - 1))])
+    return "".join(marks)
+
+
+def _moves(value: Any, name: str, entry: Entry, clip: Clip) -> list[tuple[float, Any]]:
+    """Return (step, value) of every other value to try, each value once."""
+    if entry.low is None or entry.high is None:
+        return [(math.nan, choice) for choice in entry.choices if choice != value]
+    yardstick = abs(value) if value != 0 else entry.high - entry.low
+    found: list[tuple[float, Any]] = []
+    for step in STEPS:
+        move = step * yardstick
+        if entry.kind == "int":
+            move = math.copysign(max(1, math.floor(abs(move) + 0.5)), step)
+        moved = clip(name, value + move)
+        if moved != value and moved not in [other for _, other in found]:
+            found.append((step, moved))
+    return found
+
+
+def _is_cliff(point: Point, centre: float, disqualified: float) -> bool:
+    if abs(point.step) != NEAREST or not _qualified(centre, disqualified):
+        return False
+    if not _qualified(point.score, disqualified):
+        return True
+    return centre - point.score > max(CLIFF_SHARE * abs(centre), CLIFF_FLOOR)
+
+
+def _qualified(score: float, disqualified: float) -> bool:
+    return math.isfinite(score) and score > disqualified
+
+
+def _ordered(points: list[Point], entry: Entry) -> tuple[Point, ...]:
+    if entry.kind == "cat":
+        return tuple(sorted(points, key=lambda point: entry.choices.index(point.value)))
+    return tuple(sorted(points, key=lambda point: point.value))
+
+
+def _scale(sensitivity: Sensitivity) -> tuple[float, float]:
+    scores = [point.score for curve in sensitivity.curves for point in curve.points]
+    known = [found for found in scores if _qualified(found, sensitivity.disqualified)]
+    return (min(known), max(known)) if known else (0.0, 0.0)
+
+
+def _value_text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _score_text(score: float) -> str:
+    return "-" if math.isnan(score) else f"{score:.2f}"

@@ -1,0 +1,217 @@
+"""What is searched: ``OPTIMIZER_SPACE``, read once and checked against the parameters' bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
+
+from config import OPTIMIZER_SPACE
+from core.errors import ConfigError
+from core.params import PruneRule, StrategyParams, param_fields, read_value, unknown_key
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+KINDS: Final = {"int": int, "float": float, "cat": None}
+"""Type of an entry, and the type of the parameters it may be given for; None: any."""
+NOT_SEARCHABLE: Final = {
+    "initial_capital": "the account's size is a fact, not a choice, and the yardstick returns "
+    "are measured by",
+}
+_KEYS: Final = {"cat": ("type", "choices"), "number": ("type", "low", "high", "log")}
+_FEWEST_CHOICES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one parameter may be drawn from.
+
+    Attributes:
+        kind: ``int``, ``float`` or ``cat``.
+        low: smallest value, inclusive; None for ``cat``.
+        high: largest value, inclusive; None for ``cat``.
+        choices: values of a ``cat``: numbers, bools or texts the parameter can be read from.
+        log: whether ratios rather than differences are drawn evenly.
+    """
+
+    kind: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] = ()
+    log: bool = False
+
+    def distribution(self) -> BaseDistribution:
+        """Return the entry as optuna draws from it."""
+        from optuna.distributions import (  # noqa: PLC0415 - 0.2 s, for the search only
+            CategoricalDistribution,
+            FloatDistribution,
+            IntDistribution,
+        )
+
+        if self.low is None or self.high is None:
+            return CategoricalDistribution(self.choices)
+        if self.kind == "int":
+            return IntDistribution(int(self.low), int(self.high), log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """All parameters that are searched.
+
+    Attributes:
+        entries: by name of the parameter, in the order given.
+    """
+
+    entries: Mapping[str, Entry]
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Return what optuna draws each parameter from."""
+        return {name: entry.distribution() for name, entry in self.entries.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entries as JSON-ready data."""
+        return {
+            name: asdict(entry) | {"choices": list(entry.choices)}
+            for name, entry in self.entries.items()
+        }
+
+    def clip(self, name: str, value: Any) -> Any:
+        """Return ``value`` moved into the range of ``name`` and in its type.
+
+        Raises:
+            ConfigError: ``name`` is not searched, or ``value`` none of its choices.
+        """
+        if name not in self.entries:
+            raise ConfigError(unknown_key(name, self.entries, "entry of the search space"))
+        entry = self.entries[name]
+        if entry.low is None or entry.high is None:
+            plain = _plain_choice(read_value(name, value))
+            if plain not in entry.choices:
+                raise ConfigError(
+                    f"{name} = {value!r} must be one of {', '.join(map(str, entry.choices))}"
+                )
+            return plain
+        inside = min(max(value, entry.low), entry.high)
+        return round(inside) if entry.kind == "int" else float(inside)
+
+    def bounding_values(self, name: str, fixed: Any) -> tuple[Any, ...]:
+        """Return typed values of parameter ``name`` that bound every draw of it.
+
+        Args:
+            name: a strategy parameter.
+            fixed: its value where it is not searched.
+        """
+        entry = self.entries.get(name)
+        if entry is None:
+            return (fixed,)
+        if entry.kind == "cat":
+            return tuple(read_value(name, choice) for choice in entry.choices)
+        return (entry.low, entry.high)
+
+
+def read_space(entries: Mapping[str, Mapping[str, Any]] | None = None) -> Space:
+    """Return the checked search space.
+
+    Args:
+        entries: by parameter: ``type`` (``int``, ``float``, ``cat``), and ``low``, ``high`` and
+            optionally ``log``, or ``choices``; None: ``OPTIMIZER_SPACE``. What is not among them
+            stays fixed.
+
+    Raises:
+        ConfigError: an entry is no strategy parameter or not searchable, a key or type is
+            unknown or does not suit the parameter, a bound is outside the parameter's own, the
+            range is empty, or there are no entries.
+    """
+    given: Mapping[str, Mapping[str, Any]] = OPTIMIZER_SPACE if entries is None else entries
+    if not given:
+        raise ConfigError(
+            "OPTIMIZER_SPACE is empty; must hold at least one parameter, such as "
+            '"grid_spacing_k": {"type": "float", "low": 0.8, "high": 6.0}'
+        )
+    return Space({name: _read_entry(name, entry) for name, entry in given.items()})
+
+
+def _read_entry(name: str, given: Mapping[str, Any]) -> Entry:
+    if name not in param_fields():
+        raise ConfigError(
+            "OPTIMIZER_SPACE: " + unknown_key(name, param_fields(), "strategy parameter")
+        )
+    if name in NOT_SEARCHABLE:
+        raise _error(name, f"cannot be searched: {NOT_SEARCHABLE[name]}; leave it out")
+    kind = _checked_kind(name, given)
+    allowed = _KEYS.get(kind, _KEYS["number"])
+    for key in given:
+        if key not in allowed:
+            known = dict.fromkeys(allowed)
+            raise _error(name, f"{unknown_key(key, known, 'key')}; must be {', '.join(allowed)}")
+    if missing := [key for key in allowed if key not in given and key != "log"]:
+        raise _error(name, f"lacks {', '.join(missing)}")
+    return _read_choices(name, given) if kind == "cat" else _read_range(name, kind, given)
+
+
+def _checked_kind(name: str, given: Mapping[str, Any]) -> str:
+    kind = given.get("type")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise _error(name, f"type = {kind!r} must be one of {', '.join(KINDS)}")
+    wanted, declared = KINDS[kind], get_type_hints(StrategyParams)[name]
+    if wanted not in {None, declared}:
+        right = declared.__name__ if declared in KINDS.values() else "cat"
+        raise _error(name, f"type = {kind!r} must be {right!r}, which is what the parameter holds")
+    return kind
+
+
+def _read_range(name: str, kind: str, given: Mapping[str, Any]) -> Entry:
+    low, high = (_read_bound(name, key, given[key]) for key in ("low", "high"))
+    log = given.get("log", False)
+    if not isinstance(log, bool):
+        raise _error(name, f"log = {log!r} must be true or false")
+    if low >= high:
+        raise _error(
+            name,
+            f"low = {low:g} must be under high = {high:g}; to keep the parameter fixed, comment "
+            "the entry out and set its value in STRATEGY_PARAMS",
+        )
+    if log and low <= 0:
+        raise _error(name, f"low = {low:g} must be above 0 where log is true")
+    return Entry(kind, low, high, log=log)
+
+
+def _read_bound(name: str, key: str, value: Any) -> float:
+    try:
+        bound: float = read_value(name, value)
+    except ConfigError as error:
+        raise _error(name, f"{key}: {error}") from None
+    return bound
+
+
+def _read_choices(name: str, given: Mapping[str, Any]) -> Entry:
+    values = given["choices"]
+    if isinstance(values, str) or not isinstance(values, list | tuple):
+        raise _error(name, f"choices = {values!r} must be a list of values")
+    choices = []
+    for value in values:
+        try:
+            choices.append(_plain_choice(read_value(name, value)))
+        except ConfigError as error:
+            raise _error(name, f"choices: {error}") from None
+    if len(set(choices)) != len(choices) or len(choices) < _FEWEST_CHOICES:
+        raise _error(
+            name,
+            f"choices = {values!r} must hold at least {_FEWEST_CHOICES} values, all different; to "
+            "keep the parameter fixed, comment the entry out and set its value in STRATEGY_PARAMS",
+        )
+    return Entry("cat", choices=tuple(choices))
+
+
+def _plain_choice(value: Any) -> Any:
+    """Return a parameter's value as optuna can store it and ``read_value`` can read it."""
+    if isinstance(value, PruneRule):
+        return ",".join(rule.name or "" for rule in PruneRule if rule in value) or "none"
+    return value.name.lower() if isinstance(value, IntEnum) else value
+
+
+def _error(name: str, text: str) -> ConfigError:
+    return ConfigError(f"OPTIMIZER_SPACE[{name!r}]: {text}")

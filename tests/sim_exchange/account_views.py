@@ -1,0 +1,156 @@
+"""The JSON in which the exchange tells positions and balances, by version of the endpoint."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from tests.sim_exchange.account import Account, money
+from tests.sim_exchange.filters import plain
+from tests.sim_exchange.orders import LONG, ZERO, Json
+
+MAX_NOTIONAL = "100000000"
+
+
+def position_row(
+    account: Account, symbol: str, direction: str, mark: Decimal, liquidation: Decimal
+) -> dict[str, Json]:
+    """Return what both versions of ``positionRisk`` say of one side; a short is negative."""
+    position = account.positions[direction]
+    sign = 1 if direction == LONG else -1
+    return {
+        "symbol": symbol,
+        "positionSide": direction,
+        "positionAmt": plain(sign * position.qty),
+        "entryPrice": plain(money(position.avg_entry)),
+        "breakEvenPrice": plain(money(position.avg_entry)),
+        "markPrice": plain(mark),
+        "unRealizedProfit": plain(money(account.unrealized_of(direction, mark))),
+        "liquidationPrice": plain(money(liquidation)) if position.qty else "0",
+        "isolatedMargin": "0",
+        "notional": plain(sign * mark * position.qty),
+        "isolatedWallet": "0",
+        "updateTime": position.updated_ms,
+    }
+
+
+def position_risk(
+    account: Account, symbol: str, mark: Decimal, version: int, opening: dict[str, Decimal]
+) -> list[dict[str, Json]]:
+    """Return the answer of ``positionRisk``.
+
+    Version 2 tells both sides always and the account's leverage; version 3 only sides with a
+    position or an opening order, and no leverage.
+
+    Args:
+        account: the account.
+        symbol: the exchange's.
+        mark: quote.
+        version: 2 or 3.
+        opening: notional of the resting orders that open, by side, quote.
+    """
+    rows = []
+    liquidation = account.liquidation_price(mark)
+    for direction, position in account.positions.items():
+        row = position_row(account, symbol, direction, mark, liquidation)
+        value = mark * position.qty
+        if version == 2:
+            row |= {
+                "leverage": str(account.leverage),
+                "maxNotionalValue": MAX_NOTIONAL,
+                "marginType": "cross" if account.margin_type == "CROSSED" else "isolated",
+                "isAutoAddMargin": "false",
+            }
+            rows.append(row)
+        elif position.qty or opening[direction]:
+            position_margin = value / account.leverage
+            order_margin = opening[direction] / account.leverage
+            row |= {
+                "marginAsset": "USDT",
+                "initialMargin": plain(money(position_margin + order_margin)),
+                "maintMargin": plain(money(maintenance_at(account, value))),
+                "positionInitialMargin": plain(money(position_margin)),
+                "openOrderInitialMargin": plain(money(order_margin)),
+                "adl": 1,
+                "bidNotional": "0",
+                "askNotional": "0",
+            }
+            rows.append(row)
+    return rows
+
+
+def maintenance_at(account: Account, value: Decimal) -> Decimal:
+    """Return the maintenance margin of one position worth ``value``, quote."""
+    return Decimal(account.maintenance(float(value))) if value else ZERO
+
+
+def asset_sums(account: Account, mark: Decimal, opening: Decimal) -> dict[str, str]:
+    """Return the sums of the USDT wallet as ``account`` names them."""
+    held = account.notional(mark) / account.leverage
+    resting = opening / account.leverage
+    required = sum(
+        (maintenance_at(account, mark * side.qty) for side in account.positions.values()), ZERO
+    )
+    unrealized = account.unrealized(mark)
+    sums = {
+        "walletBalance": account.wallet,
+        "unrealizedProfit": unrealized,
+        "marginBalance": account.wallet + unrealized,
+        "maintMargin": required,
+        "initialMargin": held + resting,
+        "positionInitialMargin": held,
+        "openOrderInitialMargin": resting,
+        "crossWalletBalance": account.wallet,
+        "crossUnPnl": unrealized,
+        "availableBalance": max(ZERO, account.available(mark, opening)),
+        "maxWithdrawAmount": max(ZERO, account.available(mark, opening) - max(ZERO, unrealized)),
+    }
+    return {name: plain(money(value)) for name, value in sums.items()}
+
+
+def account_view(
+    account: Account, symbol: str, mark: Decimal, now_ms: int, opening: dict[str, Decimal]
+) -> dict[str, Json]:
+    """Return the answer of ``account``, the same in versions 2 and 3 but for unused fields."""
+    sums = asset_sums(account, mark, sum(opening.values(), ZERO))
+    totals = {
+        f"total{name[0].upper()}{name[1:]}": value
+        for name, value in sums.items()
+        if name not in {"availableBalance", "maxWithdrawAmount"}
+    }
+    positions = []
+    for row in position_risk(account, symbol, mark, 3, opening):
+        row["unrealizedProfit"] = row.pop("unRealizedProfit")
+        positions.append({**row, "leverage": str(account.leverage), "isolated": False})
+    return {
+        "feeTier": 0,
+        "canTrade": True,
+        "canDeposit": True,
+        "canWithdraw": True,
+        "multiAssetsMargin": False,
+        "updateTime": 0,
+        **totals,
+        "availableBalance": sums["availableBalance"],
+        "maxWithdrawAmount": sums["maxWithdrawAmount"],
+        "assets": [{"asset": "USDT", **sums, "marginAvailable": True, "updateTime": now_ms}],
+        "positions": positions,
+    }
+
+
+def balance_view(
+    account: Account, mark: Decimal, now_ms: int, opening: Decimal
+) -> list[dict[str, Json]]:
+    """Return the answer of ``balance``, versions 2 and 3."""
+    sums = asset_sums(account, mark, opening)
+    return [
+        {
+            "accountAlias": "SimSimSimSim",
+            "asset": "USDT",
+            "balance": sums["walletBalance"],
+            "crossWalletBalance": sums["crossWalletBalance"],
+            "crossUnPnl": sums["crossUnPnl"],
+            "availableBalance": sums["availableBalance"],
+            "maxWithdrawAmount": sums["maxWithdrawAmount"],
+            "marginAvailable": True,
+            "updateTime": now_ms,
+        }
+    ]

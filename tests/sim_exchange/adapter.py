@@ -1,0 +1,61 @@
+"""Puts the simulated exchange below the real client, at the transport."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from live.exchange_types import Clock
+
+HOSTS: Final = {"fapi.binance.com", "demo-fapi.binance.com"}
+
+
+class LoopbackAdapter(HTTPAdapter):
+    """Sends what is meant for Binance futures to the server on this machine.
+
+    Everything above the socket is real. The client keeps the URL it asked for, by which ccxt
+    chooses its error table. Requests to any other host fail as if there were no network.
+    """
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._base = f"http://127.0.0.1:{port}"
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: float | tuple[float | None, float | None] | None = None,
+        verify: bool | str = True,
+        cert: str | bytes | tuple[str | bytes, str | bytes] | None = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Send ``request`` over the loopback interface.
+
+        Raises:
+            requests.ConnectionError: another host, or the server closed without a reply.
+            requests.ReadTimeout: the server lets the client run into its timeout.
+        """
+        del verify, cert, proxies
+        url = request.url or ""
+        parts = urlsplit(url)
+        if parts.hostname not in HOSTS:
+            raise requests.ConnectionError(f"no route to {parts.hostname}", request=request)
+        query = f"?{parts.query}" if parts.query else ""
+        request.url = f"{self._base}{parts.path}{query}"
+        response = super().send(request, stream=stream, timeout=timeout)
+        request.url = response.url = url
+        if "X-Sim-Timeout" in response.headers:
+            raise requests.ReadTimeout("Read timed out.", request=request)
+        return response
+
+
+def attach(client: Any, port: int, clock: Clock | None = None) -> None:
+    """Let a ccxt client talk to the server at ``port`` and live in the time of ``clock``."""
+    client.session.mount("https://", LoopbackAdapter(port))
+    if clock is not None:
+        client.milliseconds = clock.now_ms

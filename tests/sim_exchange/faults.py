@@ -1,0 +1,196 @@
+"""What goes wrong between a client and the exchange, on demand: scheduled, or by chance."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+
+class FaultKind(Enum):
+    """One way in which a request goes wrong."""
+
+    DROP = "drop"
+    """The connection closes before the request is processed."""
+    LOST_REPLY = "lost reply"
+    """Processed, but the connection closes instead of a reply."""
+    TIMEOUT = "timeout"
+    """No reply comes in the client's time; processed by a coin toss."""
+    UNKNOWN_503 = "503 unknown"
+    """503 'Unknown error' with code -1000; processed by a coin toss."""
+    UNKNOWN_503_BARE = "503 unknown, no code"
+    """The same without a code in the body, as it also occurs."""
+    BUSY_503 = "503 busy"
+    """503 'Service Unavailable.'; not processed."""
+    OVERLOAD_503 = "503 overload"
+    """503 with code -1008; not processed."""
+    BAD_GATEWAY = "502"
+    """502 with a page of HTML; processed by a coin toss."""
+    CODE_1007 = "-1007"
+    """408 with code -1007; processed by a coin toss."""
+    CODE_1000 = "-1000"
+    """400 with code -1000; processed by a coin toss."""
+    CODE_1001 = "-1001"
+    """503 with code -1001 'Internal error'; not processed."""
+    RATE_LIMIT = "429"
+    """429 with Retry-After; not processed."""
+    BANNED = "418"
+    """418 with Retry-After, and so are all requests of that time; not processed."""
+    DELAY = "delay"
+    """Processed late: ``delay_ms`` of virtual time pass before it."""
+    STALE = "stale"
+    """A read of orders or positions answers what was true ``lag_ms`` ago."""
+    HTML = "html"
+    """Processed; 200 with a page of HTML."""
+    CUT_JSON = "cut json"
+    """Processed; 200 with half of the reply."""
+    CLOCK_JUMP = "clock jump"
+    """The exchange's clock jumps by ``delay_ms`` against everybody else's; processed."""
+
+
+ORDER: Final = "order"
+CANCEL: Final = "cancel"
+READ: Final = "read"
+SETUP: Final = "setup"
+CLASSES: Final = (ORDER, CANCEL, READ, SETUP)
+"""Classes of endpoints: new orders, cancellations, GET requests, settings of the account."""
+
+BY_COIN: Final = {
+    FaultKind.TIMEOUT, FaultKind.UNKNOWN_503, FaultKind.UNKNOWN_503_BARE, FaultKind.BAD_GATEWAY,
+    FaultKind.CODE_1007, FaultKind.CODE_1000,
+}  # fmt: skip
+NOT_PROCESSED: Final = {
+    FaultKind.DROP, FaultKind.BUSY_503, FaultKind.OVERLOAD_503, FaultKind.CODE_1001,
+    FaultKind.RATE_LIMIT, FaultKind.BANNED,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        kind: what goes wrong.
+        processed: whether the request takes effect all the same.
+        delay_ms: virtual time that passes first; of a CLOCK_JUMP its size.
+        lag_ms: age of a STALE answer.
+        retry_after: seconds told with 429 and 418.
+    """
+
+    kind: FaultKind
+    processed: bool
+    delay_ms: int = 0
+    lag_ms: int = 1_000
+    retry_after: int = 7
+
+
+@dataclass(slots=True)
+class _Planned:
+    kind: FaultKind
+    n_request: int
+    classes: frozenset[str]
+    path: str
+    left: int
+    options: dict[str, int]
+    processed: bool | None
+
+    def meets(self, n_request: int, class_name: str, path: str) -> bool:
+        if self.n_request:
+            return n_request == self.n_request
+        return self.left > 0 and class_name in self.classes and self.path in path
+
+
+@dataclass(slots=True)
+class _Rate:
+    kind: FaultKind
+    chance: float
+    classes: frozenset[str]
+    options: dict[str, int]
+
+
+@dataclass
+class FaultPlan:
+    """Faults to come, and those that have been.
+
+    Attributes:
+        seed: of chance and coin tosses.
+        injected: number of faults by kind.
+        requests: number of requests by method and path.
+        n_requests: number of all requests.
+    """
+
+    seed: int = 0
+    injected: Counter[FaultKind] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
+    n_requests: int = 0
+    _planned: list[_Planned] = field(default_factory=list)
+    _rates: list[_Rate] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)  # noqa: S311 - reproducible on purpose
+
+    def at(
+        self, n_request: int, kind: FaultKind, *, processed: bool | None = None, **options: int
+    ) -> None:
+        """Plan a fault of request ``n_request`` (the first is 1).
+
+        Args:
+            n_request: which request.
+            kind: what goes wrong.
+            processed: whether it takes effect; None: as the kind has it.
+            options: delay_ms, lag_ms, retry_after.
+        """
+        self._planned.append(
+            _Planned(kind, n_request, frozenset(), "", 1, options, processed)
+        )  # fmt: skip
+
+    def next(
+        self, kind: FaultKind, classes: Iterable[str] = CLASSES, *, path: str = "", times: int = 1,
+        processed: bool | None = None, **options: int,
+    ) -> None:  # fmt: skip
+        """Plan a fault of the next ``times`` requests of ``classes`` whose path holds ``path``."""
+        self._planned.append(
+            _Planned(kind, 0, frozenset(classes), path, times, options, processed)
+        )  # fmt: skip
+
+    def rate(
+        self, kind: FaultKind, chance: float, classes: Iterable[str] = CLASSES, **options: int
+    ) -> None:
+        """Let every request of ``classes`` go wrong with this chance from now on."""
+        self._rates.append(_Rate(kind, chance, frozenset(classes), options))
+
+    def clear(self) -> None:
+        """Forget what is planned; the counters stay."""
+        self._planned.clear()
+        self._rates.clear()
+
+    @property
+    def may_be_stale(self) -> bool:
+        """Whether an answer out of the past may be asked for."""
+        kinds = [plan.kind for plan in self._planned] + [rate.kind for rate in self._rates]
+        return FaultKind.STALE in kinds
+
+    def draw(self, class_name: str, method: str, path: str) -> Fault | None:
+        """Count a request and return what goes wrong with it, None if nothing does."""
+        self.n_requests += 1
+        self.requests[f"{method} {path}"] += 1
+        for plan in self._planned:
+            if plan.meets(self.n_requests, class_name, path):
+                plan.left -= 1
+                return self._inject(plan.kind, plan.processed, plan.options)
+        for rate in self._rates:
+            if class_name in rate.classes and self._random.random() < rate.chance:
+                return self._inject(rate.kind, None, rate.options)
+        return None
+
+    def _inject(
+        self, kind: FaultKind, processed: bool | None, options: dict[str, int]
+    ) -> Fault:
+        if processed is None:
+            coin = kind in BY_COIN and self._random.random() < 0.5
+            processed = coin or (kind not in BY_COIN and kind not in NOT_PROCESSED)
+        self.injected[kind] += 1
+        return Fault(kind=kind, processed=processed, **options)

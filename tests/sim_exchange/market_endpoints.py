@@ -1,0 +1,107 @@
+"""Public endpoints: time, rules, candles, prices, funding rates."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from tests.sim_exchange.exchange import SimExchange
+from tests.sim_exchange.filters import ApiError, Filters, plain
+from tests.sim_exchange.market import INTERVALS, OTHER_COIN, symbol_view
+from tests.sim_exchange.orders import Json
+from tests.sim_exchange.parameters import Params, limit_of, text_of, whole_of
+
+OTHER_FILTERS: Final = Filters(
+    tick=Decimal("0.01"), step=Decimal("0.01"), min_qty=Decimal("0.01"), max_qty=Decimal(9_000),
+    min_notional=Decimal(5), price_digits=3, qty_digits=2,
+)  # fmt: skip
+RATE_LIMITS: Final = [
+    {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2_400},
+    {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1_200},
+    {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 300},
+]
+
+
+class MarketEndpoints:
+    """Answers of the endpoints, given parameters that are counted."""
+
+    def __init__(self, exchange: SimExchange) -> None:
+        self._exchange = exchange
+
+    def ping(self, params: Params) -> Json:
+        """Tell nothing."""
+        del params
+        return {}
+
+    def time(self, params: Params) -> Json:
+        """Tell the exchange's own clock."""
+        del params
+        return {"serverTime": self._exchange.clock_ms}
+
+    def exchange_info(self, params: Params) -> Json:
+        """Tell the rules of every symbol."""
+        del params
+        exchange = self._exchange
+        fee = plain(exchange.account.liquidation_fee)
+        status = "TRADING" if exchange.is_trading else "SETTLING"
+        return {
+            "timezone": "UTC",
+            "serverTime": exchange.clock_ms,
+            "futuresType": "U_MARGINED",
+            "rateLimits": RATE_LIMITS,
+            "exchangeFilters": [],
+            "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
+            "symbols": [
+                symbol_view(exchange.coin, exchange.filters, status, fee),
+                symbol_view(OTHER_COIN, OTHER_FILTERS, "TRADING", fee),
+            ],
+        }
+
+    def klines(self, params: Params) -> Json:
+        """Tell candles; the last one is still forming."""
+        self._exchange.check_symbol(params)
+        walk = self._exchange.walk
+        if text_of(params, "interval") != INTERVALS[walk.candles.step_ms]:
+            raise ApiError(-1120)
+        return walk.candles.klines(
+            walk.forming(),
+            whole_of(params, "startTime"),
+            whole_of(params, "endTime"),
+            limit_of(params, 500, 1_500),
+        )
+
+    def funding_rates(self, params: Params) -> Json:
+        """Tell the rates that have been settled."""
+        self._exchange.check_symbol(params)
+        return self._exchange.walk.funding.history(
+            self._exchange.symbol,
+            self._exchange.now_ms,
+            whole_of(params, "startTime"),
+            whole_of(params, "endTime"),
+            limit_of(params, 100, 1_000),
+        )
+
+    def premium_index(self, params: Params) -> Json:
+        """Tell mark price and coming settlement; as in reality the rate told is the coming one."""
+        self._exchange.check_symbol(params)
+        due_ms, rate = self._exchange.walk.funding.next_due(self._exchange.now_ms)
+        price = plain(self._exchange.price)
+        return {
+            "symbol": self._exchange.symbol,
+            "markPrice": price,
+            "indexPrice": price,
+            "estimatedSettlePrice": price,
+            "lastFundingRate": plain(rate),
+            "interestRate": "0.00010000",
+            "nextFundingTime": due_ms,
+            "time": self._exchange.now_ms,
+        }
+
+    def price(self, params: Params) -> Json:
+        """Tell the last price."""
+        self._exchange.check_symbol(params)
+        return {
+            "symbol": self._exchange.symbol,
+            "price": plain(self._exchange.price),
+            "time": self._exchange.now_ms,
+        }
