@@ -6,6 +6,7 @@ mailbox, and trading never waits for it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -187,13 +188,22 @@ class AlertSender:
         deadline = time.monotonic() + timeout
         try:
             self._queue.put(None, timeout=timeout)
-        except queue.Full:
-            pass  # the thread is stuck; it is told below
-        else:
             thread.join(max(0.0, deadline - time.monotonic()))
-        if thread.is_alive():
-            _LOG.warning("alerts could not be sent within %g seconds", timeout)
-        return not thread.is_alive()
+        except queue.Full:
+            pass  # the thread is stuck: told below
+        if not thread.is_alive():
+            return True
+        dropped = self._drop_waiting()
+        self._queue.put_nowait(None)  # whenever it comes loose, the thread ends
+        _LOG.warning("alerts hang: after %g seconds %d are dropped", timeout, dropped)
+        return False
+
+    def _drop_waiting(self) -> int:
+        dropped = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                dropped += self._queue.get_nowait() is not None
+        return dropped
 
     def _work(self) -> None:
         while (text := self._queue.get()) is not None:

@@ -29,6 +29,11 @@ REFETCH_WAIT_S: Final = 1.0
 class CandleSource(Protocol):
     """What a step reads of the past."""
 
+    @property
+    def first_bar(self) -> int:
+        """The oldest bar there is; -1 before the first update."""
+        ...
+
     def update(self, bar: int) -> None:
         """Have every candle up to and including ``bar``, which has closed."""
         ...
@@ -73,19 +78,24 @@ class CandleBuffer:
         params: periods and switches.
         clock: for waiting until a candle that is late can be read.
         least: candles, at least.
-        first_bar: where the buffer begins; None: as far back as is needed.
+        first_bar: where the buffer begins; -1: as far back as is needed.
     """
 
     def __init__(
         self, reader: MarketReader, params: StrategyParams, clock: Clock, *, least: int,
-        first_bar: int | None = None,
+        first_bar: int = -1,
     ) -> None:  # fmt: skip
         self._reader, self._params, self._clock = reader, params, clock
         self._needed = bars_needed(params, least)
-        self.first_bar = first_bar
+        self._first_bar = first_bar
         self._candles: Candles = np.zeros(0, dtype_of(Candle))
         self._signals: SignalArray | None = None
         self._raw_regime: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+
+    @property
+    def first_bar(self) -> int:
+        """Where the buffer begins; -1 before the first update."""
+        return self._first_bar
 
     def update(self, bar: int) -> None:
         """Have every candle up to and including ``bar``.
@@ -94,14 +104,14 @@ class CandleBuffer:
             DataError: candles are missing and stay so.
             GridError: the exchange could not be read.
         """
-        if self.first_bar is None or bar - self.first_bar >= 2 * self._needed:
+        if self._first_bar < 0 or bar - self._first_bar >= 2 * self._needed:
             self._restart(bar - self._needed + 1)
         if self._last_bar() < bar:
             self._extend(bar)
             self._signals = None
 
     def _restart(self, first_bar: int) -> None:
-        self.first_bar = first_bar
+        self._first_bar = first_bar
         kept = self._candles["ts_ms"] >= first_bar * BAR_MS
         self._candles = self._candles[kept]
         self._raw_regime = self._raw_regime[:0]
@@ -109,7 +119,7 @@ class CandleBuffer:
     def _last_bar(self) -> int:
         if len(self._candles):
             return int(self._candles["ts_ms"][-1]) // BAR_MS
-        return int(self.first_bar or 0) - 1
+        return self._first_bar - 1
 
     def _extend(self, bar: int) -> None:
         """Read what is missing up to ``bar``, again while it is not there."""
@@ -130,7 +140,7 @@ class CandleBuffer:
         """Return the signal of ``bar``, computed from the candles from ``first_bar`` to it."""
         if self._signals is None:
             self._signals = self._compute()
-        return self._signals[bar - int(self.first_bar or 0)]
+        return self._signals[bar - self._first_bar]
 
     def _compute(self) -> SignalArray:
         candles, params = self._candles, self._params
@@ -154,7 +164,7 @@ class CandleBuffer:
 
     def candle(self, bar: int) -> Candle:
         """Return the candle of ``bar``."""
-        row: Candle = self._candles[bar - int(self.first_bar or 0)]
+        row: Candle = self._candles[bar - self._first_bar]
         return row
 
 

@@ -80,9 +80,13 @@ class ExchangeBroker:
         self._resting.lay_out()
 
     def watch(self) -> None:
-        """Take fills in and let the orders follow; what is missing is laid again."""
+        """Take fills in and let the orders follow; what is missing is laid again.
+
+        Where the next bar has begun its step does that.
+        """
         self._desk.resolve()
-        self._intake.take()
+        if self._intake.take_present():
+            return
         self._exits.finish()
         self._resting.lay_out()
 

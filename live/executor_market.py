@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from core.errors import ReplyError
+from core.market import MarketRules
 from live.exchange_types import Candles, MarketFacts
 from live.executor_client import Connection
 from live.executor_transport import Request
@@ -25,6 +26,7 @@ CANDLE_ROWS: Final = 1_500
 """Candles per request, the exchange's most."""
 FUNDING_ROWS: Final = 1_000
 
+_INFO: Final = Request("fapiPublicGetExchangeInfo")
 _INTERVAL: Final = "15m"
 _KLINE_WEIGHTS: Final = ((100, 1), (500, 2), (1_001, 5))  # (fewer rows than, weight)
 _MOST_WEIGHT: Final = 10
@@ -37,7 +39,7 @@ class MarketCalls:
         """Ask nothing yet."""
         self._connection = connection
         self._symbol = symbol
-        self._facts: MarketFacts | None = None
+        self._rules: MarketRules | None = None
 
     def read_market(self) -> MarketFacts:
         """Return the symbol's rules and, with keys, the account's fees and brackets.
@@ -51,13 +53,14 @@ class MarketCalls:
             query = {"symbol": self._symbol}
             request = Request("fapiPrivateGetCommissionRate", query, weight=20)
             commission = self._connection.read(request, self._checked_commission)
-        self._facts = self._connection.read(
-            Request("fapiPublicGetExchangeInfo"),
+        facts = self._connection.read(
+            _INFO,
             lambda reply: market_facts(
                 reply, self._symbol, brackets=brackets, commission=commission
             ),
         )
-        return self._facts
+        self._rules = facts.rules
+        return facts
 
     def closed_candles(self, start_ms: int, end_ms: int) -> Candles:
         """Return the candles that opened in ``[start_ms, end_ms)`` and have closed.
@@ -137,9 +140,12 @@ class MarketCalls:
         request = Request("fapiPublicGetPremiumIndex", {"symbol": self._symbol})
         return self._connection.read(request, lambda reply: mark_price(reply, self._symbol))
 
-    def _known_facts(self) -> MarketFacts:
-        """Return the market's rules, read once."""
-        return self._facts or self.read_market()
+    def _known_rules(self) -> MarketRules:
+        """Return tick and lot step, read once."""
+        if self._rules is None:
+            facts = self._connection.read(_INFO, lambda reply: market_facts(reply, self._symbol))
+            self._rules = facts.rules
+        return self._rules
 
     def _brackets_request(self) -> Request:
         return Request("fapiPrivateGetLeverageBracket", {"symbol": self._symbol})

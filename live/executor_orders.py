@@ -111,7 +111,7 @@ class OrderCalls(AccountCalls):
 
     def _place(self, group: Sequence[OrderSpec]) -> Replies:
         """Send one request's worth of orders and find out what became of each."""
-        rules = self._known_facts().rules
+        rules = self._known_rules()
         replies: Replies = {}
         sendable: list[tuple[OrderSpec, OrderFields]] = []
         for spec in group:

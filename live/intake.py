@@ -21,6 +21,7 @@ from engine.booking import (
     book_take_profit,
 )
 from engine.types import DIRECTION_NAMES, LIQUIDATION, LONG, SHORT, STOP
+from live.candle_buffer import BAR_MS
 from live.exchange_types import Exchange, Execution, FundingPayment, OrderKind
 from live.funding_rates import FundingRates
 from live.order_desk import OrderDesk
@@ -75,6 +76,20 @@ class Intake:
         earlier = list(takewhile(lambda e: e.ts_ms < until_ms, executions))
         self._held = executions[len(earlier) :]
         self._book_all(earlier, self._new_payments(until_ms))
+
+    def take_present(self) -> bool:
+        """Book what was traded in the bar of the newest step; return whether there is more.
+
+        What belongs to the next bar is booked by its step, which knows that bar's regime.
+
+        Raises:
+            StateError: it could not be saved.
+            GridError: the exchange could not be asked.
+        """
+        executions, end_ms = self._ask(), (self._session.progress.bar + 1) * BAR_MS
+        present = list(takewhile(lambda e: e.ts_ms < end_ms, executions))
+        self._book_all(present, [])
+        return len(present) < len(executions)
 
     def take_held(self) -> None:
         """Book what ``take_before`` kept, and save."""

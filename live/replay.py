@@ -72,6 +72,11 @@ class RecordedMarket:
         )
 
     @property
+    def first_bar(self) -> int:
+        """The oldest bar there is."""
+        return self._first
+
+    @property
     def bars(self) -> range:
         """Indices of the candles."""
         return range(self._first, self._first + len(self._candles))

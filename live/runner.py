@@ -164,6 +164,7 @@ class LiveRunner:
             GridError: the exchange could not be asked, or the disk refused.
         """
         self._candles.update(bar - 1)
+        self._session.progress.first_bar = self._candles.first_bar
         self._rates.update(bar * BAR_MS)
         self._broker.settle(bar * BAR_MS)
 

@@ -21,8 +21,10 @@ from core.errors import (
     ReplyError,
     UnknownOutcome,
 )
+from live import exchange_errors
 from live.exchange_errors import HttpReply, error_code, order_answer, scrub, translate
-from live.exchange_types import Answer, OrderKind, OrderSpec
+from live.exchange_types import Answer, OrderKind
+from live.executor_transport import Request
 from tests.canned_exchange import KEY, SECRET, CannedExchange, refusal
 
 CCXT_CLASSES = [
@@ -31,7 +33,7 @@ CCXT_CLASSES = [
     if inspect.isclass(item) and issubclass(item, Exception)
 ]
 ORDER = "POST /fapi/v1/order"
-EXIT = OrderSpec(client_id="x1", kind=OrderKind.EXIT, direction="LONG", price=0.0, qty=0.01)
+REQUEST = Request("fapiPrivatePostOrder", {"symbol": "BTCUSDT", "newClientOrderId": "x1"})
 
 
 def refused_connection() -> requests.ConnectionError:
@@ -110,9 +112,7 @@ NAMES = [str(answer if isinstance(answer, Exception) else answer[:2]) for answer
 
 @pytest.mark.parametrize("ccxt_class", CCXT_CLASSES)
 def test_no_exception_of_ccxt_is_unmapped(ccxt_class: type[Exception]) -> None:
-    from live import exchange_errors  # noqa: PLC0415 - the table is private on purpose
-
-    assert ccxt_class in exchange_errors._BY_CLASS  # noqa: SLF001
+    assert ccxt_class in exchange_errors._BY_CLASS  # noqa: SLF001 - inherited is not mapped
     assert isinstance(translate(ccxt_class("binanceusdm no")), GridError)
 
 
@@ -127,15 +127,9 @@ def test_every_answer_has_its_error_and_its_meaning(
     exchange = CannedExchange()
     exchange.always(ORDER, answer)
     executor = exchange.executor()
-    outcome = executor._connection.attempt(_exit_request())  # noqa: SLF001 - below the retries
+    outcome = executor._connection.attempt(REQUEST)  # noqa: SLF001 - below the retries
     assert type(outcome.error) is ours
     assert order_answer(outcome.error, outcome.code, OrderKind.EXIT) is meaning
-
-
-def _exit_request() -> Any:
-    from live.executor_transport import Request  # noqa: PLC0415 - beside its one use
-
-    return Request("fapiPrivatePostOrder", {"symbol": "BTCUSDT", "newClientOrderId": "x1"})
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,6 @@ class Sampler:
             raise ConfigError(f"seed = {seed} must be 0 or more")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.distributions = dict(sorted(distributions.items()))
-        self._joint = {name: d for name, d in self.distributions.items() if not d.single()}
         self._seed = seed
         self._storage = InMemoryStorage()
         self._study = self._storage.create_new_study([StudyDirection.MAXIMIZE], _NAME)
@@ -84,7 +83,7 @@ class Sampler:
         )
         # A study object remembers the trials it has seen, so every proposal gets a new one.
         study = optuna.load_study(study_name=_NAME, storage=self._storage, sampler=tpe)
-        params = tpe.sample_relative(study, self._proposed, self._joint)
+        params = tpe.sample_relative(study, self._proposed, self.distributions)
         for name, distribution in self.distributions.items():
             if name not in params:
                 params[name] = tpe.sample_independent(study, self._proposed, name, distribution)

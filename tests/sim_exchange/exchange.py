@@ -72,6 +72,8 @@ class SimExchange:
         partial_fills: float = 0.0,
         seed: int = 0,
         still_ms: int = 5_000,
+        price_band: float = 0.05,
+        max_qty: float = 10_000.0,
         stops_need_position: bool = True,
     ) -> None:
         """Stand at the open of candle ``start_bar``; those before it are history.
@@ -95,6 +97,8 @@ class SimExchange:
             partial_fills: chance that an execution of a limit leaves a rest.
             seed: of partial fills and faults.
             still_ms: how long the price stands still at an open and after an event.
+            price_band: how far from the price a limit may lie, as a share of it.
+            max_qty: largest order, base.
             stops_need_position: whether stops are refused without a position (-4509) or beside
                 another one (-4130) and expire with the position, as since 2026.
         """
@@ -102,7 +106,7 @@ class SimExchange:
             given = rules.liquidation_fee
             liquidation_fee = LIQUIDATION_FEE if given is None else given
         self.coin, self.symbol = coin, f"{coin}USDT"
-        self.filters = Filters.of(rules)
+        self.filters = Filters.of(rules, max_qty, price_band)
         self.account = Account(
             wallet=exact(wallet), leverage=leverage, brackets=brackets or rules.brackets,
             liquidation_fee=exact(liquidation_fee), is_hedged=is_hedged, margin_type=margin_type,

@@ -8,8 +8,6 @@ from typing import Final
 
 from core.market import MarketRules
 
-PRICE_BAND: Final = Decimal("0.05")
-"""How far from the mark price a limit price may lie, as a share of it."""
 MAX_OPEN_ORDERS: Final = 200
 MAX_OPEN_STOPS: Final = 10
 
@@ -122,6 +120,7 @@ class Filters:
         min_qty: smallest order, base.
         max_qty: largest order, base.
         min_notional: smallest opening order, quote.
+        price_band: how far from the mark price a limit may lie, as a share of it.
         price_digits: decimals a price may have (one more than the tick has, as on many symbols).
         qty_digits: decimals a quantity may have.
     """
@@ -131,12 +130,13 @@ class Filters:
     min_qty: Decimal
     max_qty: Decimal
     min_notional: Decimal
+    price_band: Decimal
     price_digits: int
     qty_digits: int
 
     @classmethod
-    def of(cls, rules: MarketRules, max_qty: float = 10_000.0) -> Filters:
-        """Return the filters that say the same as ``rules``."""
+    def of(cls, rules: MarketRules, max_qty: float, price_band: float) -> Filters:
+        """Return the filters that say the same as ``rules``, with what those do not say."""
         tick, step = exact(rules.tick_size), exact(rules.step_size)
         return cls(
             tick=tick,
@@ -144,6 +144,7 @@ class Filters:
             min_qty=exact(rules.min_qty),
             max_qty=exact(max_qty),
             min_notional=exact(rules.min_notional),
+            price_band=exact(price_band),
             price_digits=digits_of(tick) + 1,
             qty_digits=digits_of(step),
         )
@@ -157,7 +158,7 @@ class Filters:
 
     def check_band(self, price: Decimal, mark: Decimal) -> None:
         """Refuse a price too far from the mark price (-4016, -4024)."""
-        highest, lowest = mark * (1 + PRICE_BAND), mark * (1 - PRICE_BAND)
+        highest, lowest = mark * (1 + self.price_band), mark * (1 - self.price_band)
         if price > highest:
             raise ApiError(-4016, plain(highest))
         if price < lowest:
