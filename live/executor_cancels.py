@@ -7,7 +7,7 @@ order that is gone, filled included: what it traded is taken from the account's 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from core.errors import GridError, ReplyError
@@ -32,13 +32,27 @@ class CancelCalls(OrderCalls):
     def cancel_orders(self, orders: list[ExchangeOrder]) -> list[bool]:
         """Cancel; True where the order is certainly no longer open (cancelled, filled or gone).
 
-        Normal orders go ten to a request, conditional ones have no batch.
+        Normal orders go ten to a request, conditional ones have no batch. Once an order can
+        neither be cancelled nor looked up the exchange is out of reach: the rest is left open.
 
         Raises:
             CredentialsError: there are no keys.
         """
         self._connection.require_keys()
-        gone: dict[int, bool] = {}
+        gone = [False] * len(orders)
+        try:
+            for place, is_gone in self._cancel_all(orders):
+                gone[place] = is_gone
+        except GridError as error:
+            _log.warning("%d orders may still be open: %s", gone.count(False), error)
+        return gone
+
+    def _cancel_all(self, orders: Sequence[ExchangeOrder]) -> Iterator[tuple[int, bool]]:
+        """Yield (place in ``orders``, whether it is gone), each as it becomes known.
+
+        Raises:
+            GridError: the exchange is out of reach.
+        """
         for by_id in (True, False):
             places = [
                 place
@@ -48,13 +62,12 @@ class CancelCalls(OrderCalls):
             for first in range(0, len(places), BATCH_CANCELS):
                 batch = places[first : first + BATCH_CANCELS]
                 done = self._cancel_batch([orders[place] for place in batch], by_id=by_id)
-                gone |= dict(zip(batch, done, strict=True))
+                yield from zip(batch, done, strict=True)
         for place, order in enumerate(orders):
             if order.kind is OrderKind.STOP:
-                gone[place] = self._cancel_stop(order)
-        return [gone[place] for place in range(len(orders))]
+                yield place, self._cancel_stop(order)
 
-    def _cancel_batch(self, orders: Sequence[ExchangeOrder], *, by_id: bool) -> list[bool]:
+    def _cancel_batch(self, orders: Sequence[ExchangeOrder], *, by_id: bool) -> Iterator[bool]:
         """Cancel normal orders, by the exchange's identities or by ours; one kind a request."""
         names = [order.order_id if by_id else order.client_id for order in orders]
         # The exchange takes these parameters in small letters only; ccxt spells the second so.
@@ -67,9 +80,8 @@ class CancelCalls(OrderCalls):
         except GridError as error:
             _log.warning("cancelling %s: %s", [order.client_id for order in orders], error)
             done = set()
-        return [
-            name in done or self._is_gone(order) for name, order in zip(names, orders, strict=True)
-        ]
+        for name, order in zip(names, orders, strict=True):
+            yield name in done or self._is_gone(order)
 
     def _cancelled(self, reply: Any, names: Sequence[str], *, by_id: bool) -> set[str]:
         """Return which of ``names`` a batch's answer says are gone.
@@ -110,17 +122,11 @@ class CancelCalls(OrderCalls):
 
     def _is_gone(self, order: ExchangeOrder) -> bool:
         """Look an order up whose cancel was refused, or not answered."""
-        try:
-            now = self._order_again(order)
-        except GridError as error:
-            _log.warning("%s may still be open: %s", order.client_id, error)
-            return False
-        return now is None or not now.is_open
-
-    def _order_again(self, order: ExchangeOrder) -> ExchangeOrder | None:
         if order.kind is OrderKind.STOP or not order.order_id:
-            return self.find_order(order.client_id, order.kind)
-        return self.order_by_id(order.order_id)
+            now = self.find_order(order.client_id, order.kind)
+        else:
+            now = self.order_by_id(order.order_id)
+        return now is None or not now.is_open
 
 
 def _stop_reply(reply: Any) -> str:

@@ -104,6 +104,7 @@ class Connection:
         """
         if self._measured_ms is None:
             self.read(_TIME, server_time)
+        self._keep_time()
         return self._corrected_ms()
 
     def usage(self) -> Usage:
@@ -146,10 +147,9 @@ class Connection:
         """
         if request is _TIME:
             return self._measure_time()
-        if self._measured_ms is None or self._age_ms() >= TIME_KEPT_MS:
-            measured = self._measure_time()
-            if measured.error is not None and self._measured_ms is None:
-                return Outcome(error=_nothing_sent(measured.error))
+        timeless = self._keep_time()
+        if timeless is not None:
+            return Outcome(error=timeless)
         outcome = self._send(request)
         if outcome.code in CLOCK_CODES:
             self._measure_time()
@@ -201,6 +201,15 @@ class Connection:
             self._budget.bar(error.retry_after)
         return error
 
+    def _keep_time(self) -> GridError | None:
+        """Measure the exchange's time where that is due; return why there is none at all."""
+        if self._measured_ms is not None:
+            age_ms = self.clock.now_ms() - self._measured_ms
+            if 0 <= age_ms < TIME_KEPT_MS:  # under 0: somebody set our clock back
+                return None
+        error = self._measure_time().error
+        return None if error is None or self._measured_ms is not None else _nothing_sent(error)
+
     def _measure_time(self) -> Outcome:
         """Ask for the exchange's time; it is taken as told in the middle of the round trip."""
         before_ms = self.clock.now_ms()
@@ -220,9 +229,6 @@ class Connection:
 
     def _corrected_ms(self) -> int:
         return self.clock.now_ms() - self._offset_ms
-
-    def _age_ms(self) -> int:
-        return self.clock.now_ms() - (self._measured_ms or 0)
 
     def _backoff_s(self, tries: int) -> float:
         """Return 0.5, 1, 2, ... s, longer by up to a quarter."""

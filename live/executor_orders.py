@@ -29,13 +29,14 @@ from live.order_replies import (
     refusal_code,
 )
 from live.order_requests import OrderFields, order_fields
+from live.request_budget import wait_until
 
 BATCH_ORDERS: Final = 5
 """Orders one request may place."""
 
 _log: Final = logging.getLogger("live.executor")
 _POST_ONLY: Final = frozenset({OrderKind.ENTRY, OrderKind.TAKE_PROFIT})
-_SECOND_LOOK_S: Final = 1.0
+_SECOND_LOOK_MS: Final = 1_000
 _WINDOW_MARGIN_MS: Final = 1_000  # the exchange takes timestamps up to 1 s ahead of its own time
 
 Replies = dict[str, OrderReply]
@@ -208,18 +209,16 @@ class OrderCalls(AccountCalls):
         """Yield when it is time to look: now, a second later, when the request is too old."""
         clock = self._connection.clock
         yield
-        clock.sleep(_SECOND_LOOK_S)
+        wait_until(clock, clock.now_ms() + _SECOND_LOOK_MS)
         yield
-        dead_ms = sent_ms + self._connection.recv_window_ms + _WINDOW_MARGIN_MS
-        if dead_ms > clock.now_ms():
-            clock.sleep((dead_ms - clock.now_ms()) / 1_000)
+        wait_until(clock, sent_ms + self._connection.recv_window_ms + _WINDOW_MARGIN_MS)
         yield
 
     def _looked_up(self, spec: OrderSpec) -> OrderReply:
         try:
             order = self.find_order(spec.client_id, spec.kind)
         except GridError as error:
-            return _reply(spec, Answer.UNKNOWN, str(error))
+            return _reply(spec, Answer.UNKNOWN, f"it cannot be looked up: {error}")
         if order is None:
             return _reply(spec, Answer.NOT_SENT, "")
         return _placed([spec], order)[spec.client_id]

@@ -91,8 +91,7 @@ class BinanceClient(ccxt.binanceusdm):  # type: ignore[misc]  # ccxt has no type
         name = str(code)
         linear = self.exceptions["linear"]["exact"]
         kind = linear.get(name) or self.exceptions["exact"].get(name) or ccxt.ExchangeError
-        error = kind(f'{self.id} {{"code":{code},"msg":"{text}"}}')
-        assert isinstance(error, Exception)  # noqa: S101 - for the type checker; ccxt has no types
+        error: Exception = kind(f'{self.id} {{"code":{code},"msg":"{text}"}}')
         return error
 
 

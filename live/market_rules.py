@@ -15,6 +15,7 @@ BracketTable = tuple[tuple[float, float, float], ...]
 """(notional floor, maintenance rate, maintenance amount), by rising floor."""
 
 _TRADING: Final = "TRADING"
+_BAND_DIGITS: Final = 9  # takes the float noise off 1.05 - 1
 _SHOWN: Final = 3  # nearest symbols named in an error
 
 
@@ -56,7 +57,17 @@ def market_facts(
         fee_taker=None if fees is None else fees.number("takerCommissionRate"),
         is_trading=market.text("status") == _TRADING,
         max_orders=_filter(filters, "MAX_NUM_ORDERS").integer("limit"),
+        price_band=_price_band(_filter(filters, "PERCENT_PRICE")),
     )
+
+
+def _price_band(band: Row) -> float:
+    """Return how far from the mark a price may lie on either side, relative."""
+    up, down = band.positive("multiplierUp"), band.number("multiplierDown", 0.0)
+    width = round(min(up - 1.0, 1.0 - down), _BAND_DIGITS)
+    if width <= 0:
+        raise wrong("filter.PERCENT_PRICE", (up, down), "above and below 1")
+    return width
 
 
 def _market(info: Any, symbol: str) -> Row:

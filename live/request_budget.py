@@ -120,19 +120,26 @@ class RequestBudget:
             )
         if left_s > 0:
             _log.warning("waiting %.0f s as the exchange demands", left_s)
-            self._clock.sleep(left_s)
+            wait_until(self._clock, self._barred_until_ms)
 
     def _reserve(self, window: _Window, cost: int, share: float) -> None:
         """Wait for the window's end if ``cost`` does not fit; an empty window takes anything."""
         used = window.used(self._server_ms())
         if used and used + cost > window.limit * share:
-            wait_s = (window.left_ms(self._server_ms()) + _MARGIN_MS) / 1_000
+            wait_ms = window.left_ms(self._server_ms()) + _MARGIN_MS
             _log.warning(
-                "waiting %.1f s: %d of %d used (%s)", wait_s, used, window.limit, window.header
-            )
-            self._clock.sleep(wait_s)
+                "waiting %.1f s: %d of %d used (%s)",
+                wait_ms / 1_000, used, window.limit, window.header,
+            )  # fmt: skip
+            wait_until(self._clock, self._clock.now_ms() + wait_ms)
         now_ms = self._server_ms()
         window.set(window.used(now_ms) + cost, now_ms)
+
+
+def wait_until(clock: Clock, until_ms: int) -> None:
+    """Wait until our clock shows ``until_ms``; a clock may wake its sleepers early."""
+    while (left_ms := until_ms - clock.now_ms()) > 0:
+        clock.sleep(left_ms / 1_000)
 
 
 def demanded_wait(reply: HttpReply, server_ms: int) -> float:

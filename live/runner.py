@@ -98,9 +98,10 @@ class LiveRunner:
     def _turn(self) -> bool:
         """Do the step that is due, else look at the fills; return whether it was a step."""
         progress, now_ms = self._session.progress, self._clock.now_ms()
-        bar = (now_ms - self._grace_ms) // BAR_MS
-        if bar > progress.bar or not progress.done:
-            self.step(max(bar, progress.bar))
+        bar = now_ms // BAR_MS
+        is_owed = bar > progress.bar or not progress.done
+        if is_owed and now_ms - bar * BAR_MS >= self._grace_ms:
+            self.step(bar)
             self._is_behind = False
             return True
         if self._is_behind:
@@ -136,9 +137,8 @@ class LiveRunner:
     def _wait(self) -> None:
         """Sleep until the next look or the next step, whichever comes first."""
         now_ms = self._clock.now_ms()
-        next_step = (self._session.progress.bar + 1) * BAR_MS + self._grace_ms
-        left_s = max(0.0, (next_step - now_ms) / 1e3)
-        self._clock.sleep(min(self._poll_s, left_s) if left_s > 0.0 else self._poll_s)
+        next_step = ((now_ms - self._grace_ms) // BAR_MS + 1) * BAR_MS + self._grace_ms
+        self._clock.sleep(min(self._poll_s, (next_step - now_ms) / 1e3))
 
     # --- a step -----------------------------------------------------------------------------------
 

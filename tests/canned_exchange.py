@@ -34,6 +34,11 @@ INFO = {
                 {"filterType": "MARKET_LOT_SIZE", "stepSize": "0.001", "minQty": "0.002"},
                 {"filterType": "MAX_NUM_ORDERS", "limit": 200},
                 {"filterType": "MIN_NOTIONAL", "notional": "100"},
+                {
+                    "filterType": "PERCENT_PRICE",
+                    "multiplierUp": "1.0500",
+                    "multiplierDown": "0.9600",
+                },
             ],
         }
     ]
@@ -53,9 +58,11 @@ class VirtualClock:
         self.waits: list[float] = []
 
     def now_ms(self) -> int:
+        """Return the time, ms UTC."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
+        """Let time go on."""
         self.waits.append(seconds)
         self.now += round(seconds * 1_000)
 
@@ -73,6 +80,7 @@ class Sent:
 
     @property
     def batch(self) -> list[dict[str, str]]:
+        """The orders of a batch."""
         return list(json.loads(self.params["batchOrders"]))
 
 
@@ -132,7 +140,7 @@ class CannedExchange(BaseAdapter):
             path=str(parts.path),
             params=dict(parse_qsl(f"{parts.query}&{body}", keep_blank_values=True)),
             url=str(request.url),
-            headers=dict(request.headers),
+            headers={name: str(value) for name, value in request.headers.items()},
             at_ms=self.clock.now,
         )
         self.clock.now += self.latency_ms

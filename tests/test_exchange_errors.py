@@ -8,8 +8,10 @@ from typing import Any
 import ccxt  # type: ignore[import-untyped]  # no stubs
 import pytest
 import requests
-import urllib3
 from ccxt.base import errors as ccxt_errors  # type: ignore[import-untyped]  # no stubs
+from urllib3 import HTTPSConnectionPool
+from urllib3.connection import HTTPSConnection
+from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from core.errors import (
     AccountError,
@@ -37,14 +39,9 @@ REQUEST = Request("fapiPrivatePostOrder", {"symbol": "BTCUSDT", "newClientOrderI
 
 
 def refused_connection() -> requests.ConnectionError:
-    reason = urllib3.exceptions.NewConnectionError(
-        urllib3.HTTPSConnectionPool("fapi.binance.com"), "refused"
-    )
-    return requests.ConnectionError(
-        urllib3.exceptions.MaxRetryError(
-            urllib3.HTTPSConnectionPool("fapi.binance.com"), "/fapi", reason
-        )
-    )
+    host = "fapi.binance.com"
+    reason = NewConnectionError(HTTPSConnection(host), "refused")
+    return requests.ConnectionError(MaxRetryError(HTTPSConnectionPool(host), "/fapi", reason))
 
 
 OUTCOMES: list[tuple[Any, type[GridError], Answer]] = [
@@ -101,6 +98,7 @@ OUTCOMES: list[tuple[Any, type[GridError], Answer]] = [
     (refusal(-2022), ExchangeError, Answer.NOTHING_TO_CLOSE),
     (refusal(-4118), ExchangeError, Answer.NOTHING_TO_CLOSE),
     (refusal(-4130), ExchangeError, Answer.NOTHING_TO_CLOSE),
+    (refusal(-4509), ExchangeError, Answer.NOTHING_TO_CLOSE),
     (refusal(-1022), CredentialsError, Answer.REFUSED),
     (refusal(-2014), CredentialsError, Answer.REFUSED),
     (refusal(-2015), CredentialsError, Answer.REFUSED),

@@ -553,6 +553,16 @@ def test_the_clock_is_measured_at_first_and_every_ten_minutes(exchange: CannedEx
         assert exchange.time_requests == measured
 
 
+def test_the_clock_is_measured_again_when_it_was_set_back(exchange: CannedExchange) -> None:
+    exchange.always(FIND, (200, order_row("x1")))
+    executor = exchange.executor()
+    executor.find_order("x1", OrderKind.EXIT)
+    exchange.clock.now -= 5_000
+    exchange.ahead_ms = 5_000
+    executor.find_order("x1", OrderKind.EXIT)
+    assert executor.usage().clock_offset_ms == -5_000
+
+
 def test_a_lost_measurement_keeps_the_last_one(exchange: CannedExchange) -> None:
     exchange.ahead_ms = 700
     exchange.always(FIND, (200, order_row("x1")))
@@ -774,6 +784,17 @@ def test_a_cancel_that_is_never_answered_is_looked_up(
     exchange.always(CANCEL, TIMEOUT)
     exchange.always(FIND, found)
     assert exchange.executor().cancel_orders([resting("a")]) == [gone]
+
+
+def test_out_of_reach_cancels_are_given_up_after_one_look(exchange: CannedExchange) -> None:
+    exchange.then(CANCEL, cancel_all)
+    exchange.always(CANCEL, OUT_OF_REACH)
+    exchange.always(FIND, OUT_OF_REACH)
+    orders = [resting(f"o{i}", order_id=str(100 + i)) for i in range(25)]
+    gone = exchange.executor().cancel_orders([*orders, resting_stop()])
+    assert gone == [True] * 10 + [False] * 16
+    assert len(exchange.asked(CANCEL)) == 6  # one, then one with four repetitions
+    assert len({sent.params["orderId"] for sent in exchange.asked(FIND)}) == 1
 
 
 @pytest.mark.parametrize(

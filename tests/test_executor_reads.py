@@ -398,7 +398,12 @@ def test_a_trade_is_told_as_it_was(exchange: CannedExchange) -> None:
     sold = trade(9, side="SELL", positionSide="SHORT", maker="false", commission="-0.01")
     exchange.then(TRADES, (200, [sold]), (200, []))
     (item,) = exchange.executor().executions(9, 0)
-    assert (item.order_id, item.side, item.direction, item.is_maker) == ("49", "SELL", "SHORT", False)
+    assert (item.order_id, item.side, item.direction, item.is_maker) == (
+        "49",
+        "SELL",
+        "SHORT",
+        False,
+    )
     assert (item.price, item.qty, item.fee, item.ts_ms) == (50_000.1, 0.004, -0.01, START_MS - 991)
 
 
@@ -507,15 +512,23 @@ def test_a_candle_has_closed_when_the_exchanges_clock_says_so(
 def test_a_candle_that_closes_while_it_is_asked_for_is_left_for_the_next_time(
     exchange: CannedExchange,
 ) -> None:
+    exchange.always(KLINES, candle_book(START_MS - 9 * BAR_MS, 20))
     executor = exchange.executor()
+    executor.closed_candles(START_MS - BAR_MS, START_MS)  # measures the time
     exchange.clock.now = START_MS + BAR_MS - 50
     exchange.latency_ms = 100
-    exchange.then("GET /fapi/v1/time", (200, {"serverTime": exchange.clock.now + 50}))
-    exchange.always(KLINES, candle_book(START_MS - BAR_MS, 2))
-    executor.server_ms_known = None  # type: ignore[attr-defined]
-    exchange.latency_ms = 0
     candles = executor.closed_candles(START_MS - BAR_MS, START_MS + BAR_MS)
-    assert candles["ts_ms"][-1] in (START_MS, START_MS - BAR_MS)
+    assert exchange.clock.now > START_MS + BAR_MS
+    assert list(candles["ts_ms"]) == [START_MS - BAR_MS]
+
+
+def test_an_old_measurement_of_the_clock_closes_no_candle(exchange: CannedExchange) -> None:
+    exchange.always(KLINES, candle_book(START_MS - 9 * BAR_MS, 20))
+    executor = exchange.executor()
+    executor.closed_candles(START_MS - BAR_MS, START_MS)
+    exchange.clock.now, exchange.ahead_ms = START_MS + BAR_MS, -1
+    candles = executor.closed_candles(START_MS - BAR_MS, START_MS + BAR_MS)
+    assert list(candles["ts_ms"]) == [START_MS - BAR_MS]
 
 
 def test_missing_candles_are_left_to_the_caller(exchange: CannedExchange) -> None:
@@ -529,9 +542,7 @@ def test_missing_candles_are_left_to_the_caller(exchange: CannedExchange) -> Non
 
 def test_a_range_that_does_not_begin_on_a_bar_begins_at_the_next(exchange: CannedExchange) -> None:
     exchange.always(KLINES, candle_book(START_MS - 9 * BAR_MS, 20))
-    candles = exchange.executor().closed_candles(
-        START_MS - 2 * BAR_MS + 1, START_MS - BAR_MS + 1
-    )
+    candles = exchange.executor().closed_candles(START_MS - 2 * BAR_MS + 1, START_MS - BAR_MS + 1)
     assert list(candles["ts_ms"]) == [START_MS - BAR_MS]
 
 
@@ -557,6 +568,7 @@ def test_without_keys_rules_are_read_and_fees_are_open(exchange: CannedExchange)
     assert (rules.tick_size, rules.step_size, rules.min_qty) == (0.1, 0.001, 0.002)
     assert (rules.min_notional, rules.liquidation_fee) == (100.0, 0.0125)
     assert rules.brackets == DEFAULT_BRACKETS
+    assert facts.price_band == 0.04
     assert not exchange.asked(BRACKETS)
 
 
@@ -587,12 +599,20 @@ def test_a_symbol_that_does_not_trade_says_so(exchange: CannedExchange) -> None:
     assert facts.rules.liquidation_fee is None
 
 
-@pytest.mark.parametrize("missing", range(5))
+@pytest.mark.parametrize("missing", range(6))
 def test_rules_without_a_filter_are_not_believed(exchange: CannedExchange, missing: int) -> None:
     info: Any = copy.deepcopy(INFO)
     name = info["symbols"][0]["filters"].pop(missing)["filterType"]
     exchange.always(RULES, (200, info))
     with pytest.raises(ReplyError, match=name):
+        exchange.executor(api_key="", api_secret="").read_market()
+
+
+def test_a_price_band_that_is_none_is_not_believed(exchange: CannedExchange) -> None:
+    info: Any = copy.deepcopy(INFO)
+    info["symbols"][0]["filters"][-1]["multiplierDown"] = "1.0"
+    exchange.always(RULES, (200, info))
+    with pytest.raises(ReplyError, match="PERCENT_PRICE"):
         exchange.executor(api_key="", api_secret="").read_market()
 
 
@@ -620,7 +640,9 @@ def test_impossible_brackets_are_not_believed(exchange: CannedExchange, brackets
 class Account:
     """Modes that the setting endpoints change."""
 
-    def __init__(self, exchange: CannedExchange, *, hedged: bool, margin: str, leverage: int):
+    def __init__(
+        self, exchange: CannedExchange, *, hedged: bool, margin: str, leverage: int
+    ) -> None:
         self.hedged, self.margin, self.leverage = hedged, margin, leverage
         exchange.always(BRACKETS, (200, BRACKET_REPLY))
         exchange.always(MODE, lambda _: (200, {"dualSidePosition": self.hedged}))

@@ -22,6 +22,7 @@ from optuna.storages import InMemoryStorage
 
 from backtest.optimize.local_study import LocalRun
 from backtest.optimize.sampling import BATCH, STARTUP_TRIALS, Sampler
+from backtest.optimize.space import Space, read_space
 from backtest.optimize.study import Search, StudyIdentity
 from backtest.optimize.trial import Evaluate, TrialOutcome
 from backtest.optimize.trial_pool import Effort, Progress, ProgressReport, TrialPool
@@ -155,18 +156,12 @@ def test_current_parameters_outside_the_space_are_moved_into_it_and_said(tmp_pat
 def test_a_current_choice_that_is_none_of_the_space_gives_way_to_the_first(tmp_path: Path) -> None:
     current = CURRENT | {"prune_enabled": ("GAP",)}
     entries = {"prune_enabled": {"type": "cat", "choices": ["none", "OLDEST"]}}
-    space = type(SPACE)(dict(SPACE.entries) | dict(_read(entries).entries))
+    space = Space(dict(SPACE.entries) | dict(read_space(entries).entries))
     made = identity(space=space)
     with Search(made, space, str(tmp_path / "x.journal"), jobs=1, current=current) as search:
         assert "prune_enabled" in search.notices[0]
         search.run(evaluate, 1)
         assert search.trials()[0].params["prune_enabled"] == "none"
-
-
-def _read(entries: Mapping[str, Mapping[str, Any]]) -> Any:
-    from backtest.optimize.space import read_space
-
-    return read_space(entries)
 
 
 # --- stopping -------------------------------------------------------------------------------------
@@ -333,8 +328,10 @@ CHANGES: dict[str, tuple[Any, str]] = {
         SPACE.to_dict() | {"kappa": {"kind": "float", "low": 0.5, "high": 2.0}},
         r"space\.kappa: was .*3\.0.*, is now .*2\.0",
     ),
-    "fixed": ({"leverage": 2.0}, r"fixed\.leverage: was 1\.0, is now 2\.0\n  fixed\.prune_enabled: "
-              r"was \[\"GAP\"\], is now absent"),
+    "fixed": (
+        {"leverage": 2.0},
+        r"leverage: was 1\.0, is now 2\.0\n  fixed\.prune_enabled: was \[\"GAP\"\], is now absent",
+    ),
     "coins": (("BTC",), r'coins: was \["BTC", "ETH"\], is now \["BTC"\]'),
     "start": ("2023-01-01", 'start: was "2024-01-01", is now "2023-01-01"'),
     "end": ("2025-12-31", 'end: was "2024-12-31", is now "2025-12-31"'),

@@ -117,6 +117,25 @@ def test_a_short_bar_is_waited_for() -> None:
     assert clock.waits == [17.0]
 
 
+class LightSleeper(VirtualClock):
+    """Wakes after 4 s at the latest."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let time go on, but not for long."""
+        super().sleep(min(seconds, 4.0))
+
+
+def test_a_sleeper_that_wakes_early_goes_on_waiting() -> None:
+    clock = LightSleeper()
+    limits = budget(clock)
+    limits.bar(17.0)
+    limits.wait_for(1)
+    assert clock.now == START_MS + 17_000
+    limits.note({"X-MBX-USED-WEIGHT-1M": "1200"})
+    limits.wait_for(1)
+    assert clock.now == START_MS + 60_250
+
+
 def test_nothing_is_sent_during_a_long_bar() -> None:
     clock = VirtualClock()
     limits = budget(clock)

@@ -99,11 +99,11 @@ def test_a_jump_fills_limits_at_their_price_and_stops_at_the_open_all_at_the_ope
     lay_stop(exchange, "LONG", 97.0)
     assert executions(exchange) == [("BUY", "LONG", 100.1, 1.0, 0.0)]  # 100.05, up to the tick
     assert not exchange.run_until(START + BAR)
-    assert (exchange.now_ms, exchange.price) == (START + BAR - 1, 98)
+    assert (exchange.now_ms, exchange.price) == (START + BAR - 1, Decimal(98))
     assert not exchange.run_until(START + BAR)
     assert exchange.now_ms == START + BAR - 1
     assert exchange.run_until(START + BAR)
-    assert (exchange.now_ms, exchange.price) == (START + BAR, 95)
+    assert (exchange.now_ms, exchange.price) == (START + BAR, Decimal(95))
     assert executions(exchange)[1:] == [
         ("BUY", "LONG", 98.0, 1.0, 1.0),
         ("SELL", "LONG", 94.9, 2.0, 1.0),  # 95 * 0.9995 = 94.9525, down to the tick
@@ -136,7 +136,7 @@ def test_at_one_price_come_take_profit_then_entries_by_age_then_stop() -> None:
     assert run_out(exchange) == 4
     met = exchange.account.trades[2:]
     assert [trade.order_id for trade in met[:3]] == [profit, older, younger]
-    assert (met[3].side, met[3].direction, met[3].qty) == ("SELL", "LONG", 3)
+    assert (met[3].side, met[3].direction, met[3].qty) == ("SELL", "LONG", Decimal(3))
 
 
 def test_at_one_price_the_long_side_comes_before_the_short_side() -> None:
@@ -201,10 +201,11 @@ def test_the_price_stands_still_after_an_open_and_an_event_and_then_follows_the_
     exchange.run_until(START + 10_000)
     assert exchange.price == 100
     exchange.run_until(START + 300_000)
-    assert exchange.price == Decimal("96.8")  # a third of the way of 10, to the tick before
+    # 290 of 833.75 s on a way of 10, to the tick before
+    assert exchange.price == Decimal("96.6")
     exchange.run_until(START + BAR)
     happened = exchange.now_ms
-    assert happened == START + 10_000 + (BAR - 10_001) // 2
+    assert happened == START + 10_000 + 833_750 // 2
     exchange.run_until(happened + 10_000)
     assert exchange.price == 95
     exchange.run_until(START + BAR - 1)
@@ -603,8 +604,9 @@ def test_ccxt_reads_the_symbols_rules_and_the_candles(bench: Bench) -> None:
     bench.clock.sleep(900.0 + 450.0)
     rows = bench.client.fetch_ohlcv(SYMBOL, "15m")
     assert [row[0] for row in rows] == [START, START + BAR, START + 2 * BAR]
-    assert rows[-1][1:4] == [100.0, 100.6, 96.0]  # half of the path of 15, less the first 5 s
-    assert rows[-1][4] == float(bench.exchange.price)
+    # 445 of 838.75 s on the way 100 - 96 - 104 - 101 of 15: 7.958, to the tick before
+    assert rows[-1][1:5] == [100.0, 100.0, 96.0, 99.9]
+    assert bench.exchange.price == Decimal("99.9")
     assert bench.client.fetch_ohlcv(SYMBOL, "15m", START + BAR, 1)[0][0] == START + BAR
     assert bench.client.fetch_ohlcv(SYMBOL, "15m", None, 2)[0][0] == START + BAR
     latest = bench.client.fetch_ohlcv(SYMBOL, "15m", None, 9, {"until": START + BAR})
@@ -684,10 +686,12 @@ def test_ccxt_cancels_stops_only_by_their_own_endpoint(bench: Bench) -> None:
 
 def test_ccxt_sets_up_the_account(bench: Bench) -> None:
     client, account = bench.client, bench.exchange.account
+    client.load_markets()
     assert client.fetch_position_mode(SYMBOL)["hedged"]
     with pytest.raises(ccxt.OperationRejected, match="-4059"):
         client.set_position_mode(True, SYMBOL)
-    assert client.set_margin_mode("cross", SYMBOL)["code"] == -4046
+    with pytest.raises(ccxt.MarginModeAlreadySet, match="-4046"):
+        client.set_margin_mode("cross", SYMBOL)
     client.set_leverage(3, SYMBOL)
     assert account.leverage == 3
     bench.limit(97.0)
@@ -989,12 +993,18 @@ def test_a_fault_can_be_planned_for_one_request_one_path_or_one_class(bench: Ben
     assert bench.signed("GET", "v3/balance").status_code == 200
 
 
-def test_a_delayed_order_arrives_when_the_price_has_moved(bench: Bench) -> None:
+def test_a_delayed_order_arrives_when_the_price_has_moved_or_its_time_is_over() -> None:
+    bench = Bench(FLAT, FLAT, (95.0, 95.0, 95.0, 95.0))
     bench.client.load_markets()
-    bench.exchange.faults.next(FaultKind.DELAY, [ORDER], delay_ms=900_000 + 200_000)
+    bench.clock.sleep(895.0)
+    bench.exchange.faults.next(FaultKind.DELAY, [ORDER], delay_ms=8_000)
+    bench.exchange.faults.next(FaultKind.DELAY, [ORDER], delay_ms=10_001)
     with pytest.raises(ccxt.OrderNotFillable):
-        bench.limit(99.0)
-    assert bench.exchange.now_ms == START + 2 * BAR + 200_000
+        bench.limit(98.0)
+    assert bench.exchange.now_ms == START + 2 * BAR + 3_000
+    with pytest.raises(ccxt.InvalidNonce):
+        bench.limit(94.0)
+    bench.close()
 
 
 def test_a_stale_read_answers_what_was_true_some_time_ago(bench: Bench) -> None:
@@ -1049,8 +1059,8 @@ def test_a_remote_clock_drives_time_and_wakes_after_an_event(bench: Bench) -> No
     clock.sleep(900.0)
     assert START + 2 * BAR < clock.now_ms() < START + 3 * BAR
     state = clock.ask("state")
-    assert (state["bar"], state["price"]) == (2, "97.0")
-    assert state["positions"]["LONG"] == {"qty": "1.0", "avg_entry": "97"}
+    assert (state["bar"], state["price"]) == (2, "97")
+    assert state["positions"]["LONG"] == {"qty": "1", "avg_entry": "97"}
     assert state["requests"]["POST /fapi/v1/order"] == 1
     clock.ask("faults", {"kind": "503 busy", "path": "time"})
     clock.ask("faults", {"kind": "502", "n": bench.exchange.faults.n_requests + 2})

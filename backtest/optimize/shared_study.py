@@ -9,7 +9,8 @@ claim is surplus if the trials up to it that have not failed are more than the t
 given back as failed, and its process waits for those of the others. A running trial whose process
 has died is failed, which makes room for another one. A result counts if its trial was still
 running when it came. Together: exactly the target completes, whoever is killed, and none counts
-twice. Failed trials leave gaps in the numbers.
+twice. Failed trials leave gaps in the numbers. A claim takes a database a hundred statements, so
+every process holds one more than it evaluates.
 
 What is tried depends on which trials were complete at that moment, so the result depends on
 timing. The same seed gives the same result for the search of one process only.
@@ -70,10 +71,9 @@ class SharedRun:
         self._trials: list[FrozenTrial] = []
         self._learnt: set[int] = set()
         self._claimed: set[int] = set()
+        self._ready: tuple[int, Mapping[str, Any]] | None = None
 
-    def run(
-        self, n_trials: int, report: ProgressReport, on_message: Callable[[str], None]
-    ) -> None:
+    def run(self, n_trials: int, report: ProgressReport, on_message: Callable[[str], None]) -> None:
         """Take part until the target is reached or the pool is halted.
 
         Args:
@@ -91,8 +91,8 @@ class SharedRun:
             self._work(report, on_message)
         finally:
             with contextlib.suppress(ConfigError):  # whoever looks next fails them
-                for number in self._claimed:
-                    self._study.end(number, TrialState.FAIL)
+                for number in list(self._claimed):
+                    self._give_back(number)
 
     def _settle(self, n_trials: int, on_message: Callable[[str], None]) -> bool:
         """Join whoever is at work, or set the target; return False if halted before that."""
@@ -132,15 +132,41 @@ class SharedRun:
             report.target = self._target()
             if self._n_complete() >= report.target:
                 return
-            if pool.free and not pool.halted and active < report.target:
+            if pool.halted:
+                self._give_ready_back()
+            elif self._ready is None and active < report.target:
                 self._claim(report.target)
-            elif pool.busy:
-                for number, future in pool.collect(timeout=self._poll_s).items():
-                    self._keep(number, future, on_message)
-            elif pool.halted:
-                return
-            else:
-                pool.rest(self._poll_s)
+            if not self._begin_ready():
+                if pool.halted and not pool.busy:
+                    return
+                self._await(on_message)
+
+    def _await(self, on_message: Callable[[str], None]) -> None:
+        """Wait for a trial of this process to end and keep it, or for the others a while."""
+        if not self._pool.busy:
+            self._pool.rest(self._poll_s)
+            return
+        ended = self._pool.collect(timeout=self._poll_s)
+        self._begin_ready()  # before what has ended is written, which takes a while
+        for number, future in ended.items():
+            self._keep(number, future, on_message)
+
+    def _begin_ready(self) -> bool:
+        """Begin the trial that is ready, if there is one and nothing is in its way."""
+        if self._ready is None or not self._pool.free or self._pool.halted:
+            return False
+        self._pool.begin(*self._ready)
+        self._ready = None
+        return True
+
+    def _give_ready_back(self) -> None:
+        if self._ready is not None:
+            self._give_back(self._ready[0])
+            self._ready = None
+
+    def _give_back(self, number: int) -> None:
+        self._study.end(number, TrialState.FAIL)
+        self._claimed.discard(number)
 
     def _look(self) -> int:
         """Read the trials and fail the abandoned ones; return how many have not failed."""
@@ -168,17 +194,15 @@ class SharedRun:
         return process == self._processes.own or self._processes.life(process) is Life.GONE
 
     def _claim(self, target: int) -> None:
-        """Begin a trial, unless others have claimed all that are missing meanwhile."""
+        """Make a trial ready, unless others have claimed all that are missing meanwhile."""
         params, attributes = self._choose()
-        number = self._study.add(
-            running_trial(attributes, params, self._sampler.distributions)
-        )
+        number = self._study.add(running_trial(attributes, params, self._sampler.distributions))
+        self._claimed.add(number)
         earlier = [trial for trial in self._study.trials() if trial.number <= number]
         if sum(trial.state in _NOT_FAILED for trial in earlier) > target:
-            self._study.end(number, TrialState.FAIL)
-            return
-        self._claimed.add(number)
-        self._pool.begin(number, params)
+            self._give_back(number)
+        else:
+            self._ready = number, params
 
     def _choose(self) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """Return parameters to try, and the attributes of their trial."""

@@ -45,6 +45,8 @@ _STUDY_NAME: Final = re.compile(r"\w[\w.\- ]*")
 _MAX_NAME_LENGTH: Final = 100
 _JOURNAL_SUFFIXES: Final = (".journal", ".log")
 _JOURNAL_BEGINS: Final = b'{"op_code":'
+_POSTGRESQL: Final = "postgresql+psycopg2"
+"""The driver among the requirements; SQLAlchemy would take another one by default."""
 _TIMEOUT_DRIVERS: Final = frozenset({"psycopg2", "psycopg", "pymysql", "mysqldb"})
 _VERSION_TABLES: Final = frozenset({"alembic_version", "version_info"})
 _OPTUNA_TABLES: Final = _VERSION_TABLES | {
@@ -150,6 +152,8 @@ def drop_torn_line(path: Path) -> None:
 
 def _open_database(url: str, resources: ExitStack) -> BaseStorage:
     parsed = sqlalchemy.make_url(url)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername=_POSTGRESQL)
     if parsed.get_backend_name() == "sqlite":
         resources.callback(os.close, _lock_sqlite_file(parsed.database))
         options: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
@@ -161,7 +165,7 @@ def _open_database(url: str, resources: ExitStack) -> BaseStorage:
     while True:
         fresh = _is_fresh(parsed, options)
         try:
-            return _optuna_storage(url, options, fresh, resources)
+            return _optuna_storage(parsed, options, fresh, resources)
         except (exc.IntegrityError, exc.ProgrammingError, exc.OperationalError):
             attempts += 1  # another process may be creating the tables at this moment
             if not fresh or attempts == _CREATION_ATTEMPTS:
@@ -170,9 +174,10 @@ def _open_database(url: str, resources: ExitStack) -> BaseStorage:
 
 
 def _optuna_storage(
-    url: str, options: dict[str, Any], fresh: bool, resources: ExitStack
+    url: sqlalchemy.URL, options: dict[str, Any], fresh: bool, resources: ExitStack
 ) -> BaseStorage:
-    literal = url.replace("{", "{{").replace("}", "}}")  # Optuna formats the URL
+    address = url.render_as_string(hide_password=False)
+    literal = address.replace("{", "{{").replace("}", "}}")  # Optuna formats the address
     database = RDBStorage(literal, engine_kwargs=options, skip_table_creation=not fresh)
     resources.callback(database.engine.dispose)
     resources.callback(database.remove_session)
@@ -222,7 +227,9 @@ def _lock_sqlite_file(database: str | None) -> int:
     path = Path(database)
     if path.exists():
         path.open("r+b").close()  # refused now, not after the first trial
-    lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = os.open(
+        path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+    )
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

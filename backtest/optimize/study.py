@@ -45,7 +45,6 @@ def _ignore(_: object) -> None:
     """Tell nobody."""
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyIdentity:
     """What makes the trials of a study comparable with each other.
@@ -266,7 +265,9 @@ def _check_identity(study: StoredStudy, identity: StudyIdentity) -> list[str]:
             )
         study.set_attribute(IDENTITY, now)
         return []
-    different = [key for key in (*was, *now) if key not in _ALLOWED and was.get(key) != now.get(key)]
+    different = [
+        key for key in (*was, *now) if key not in _ALLOWED and was.get(key) != now.get(key)
+    ]
     if different:
         lines = [line for key in dict.fromkeys(different) for line in _lines(key, was, now)]
         raise ConfigError(
@@ -295,4 +296,3 @@ def _lines(key: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 def _text(values: Mapping[str, Any], name: str) -> str:
     return json.dumps(values[name]) if name in values else "absent"
-

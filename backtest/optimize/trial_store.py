@@ -27,6 +27,8 @@ RESULT: Final = "result"
 IDENTITY: Final = "grid_identity"
 """Attribute of a study: what makes its trials comparable."""
 
+_PACKAGES: Final = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient", "grpc": "grpcio"}
+"""Where the name of a driver's package is not that of its module."""
 _PASSWORD: Final = re.compile(r"(://[^:/@]*):[^@]*@")
 
 
@@ -46,11 +48,9 @@ class StorageErrors:
     ) -> None:
         if isinstance(error, GridError) or not isinstance(error, _what_storages_raise()):
             return
-        advice = (
-            "install what it names"
-            if isinstance(error, ImportError)
-            else f"check --storage, which may be {FORMS}"
-        )
+        advice = f"check --storage, which may be {FORMS}"
+        if isinstance(error, ImportError):
+            advice = f"install it with pip install {_PACKAGES.get(error.name or '', error.name)}"
         raise ConfigError(
             f"the storage {shown(self._url)} cannot be used: {_reason(error)}; {advice}"
         ) from None

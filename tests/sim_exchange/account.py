@@ -197,7 +197,7 @@ class Account:
         net = self.positions[LONG].qty - self.positions[SHORT].qty
         if self.is_flat or self.excess(float(mark)) <= 0.0:
             return ZERO
-        end = float(mark) * (1e-6 if net > 0 else 100.0)
+        end = float(mark) * (1e-6 if net > 0 else 1e9)
         return exact(self._crossing(float(mark), end)) if self.excess(end) <= 0.0 else ZERO
 
     def _crossing(self, safe: float, lost: float) -> float:

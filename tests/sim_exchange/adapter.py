@@ -50,6 +50,7 @@ class LoopbackAdapter(HTTPAdapter):
         response = super().send(request, stream=stream, timeout=timeout)
         request.url = response.url = url
         if "X-Sim-Timeout" in response.headers:
+            response.close()
             raise requests.ReadTimeout("Read timed out.", request=request)
         return response
 

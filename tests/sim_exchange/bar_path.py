@@ -2,7 +2,8 @@
 
 The path is ``O -> L -> H -> C`` if ``C >= O``, else ``O -> H -> L -> C``; it is walked at a steady
 pace, but for a moment at the open and after every event, in which the price stands still: a client
-that needs some seconds for its answer acts at the price it decided on.
+that needs some seconds for its answer acts at the price it decided on. The close is reached when
+a sixteenth of the time is left.
 """
 
 from __future__ import annotations
@@ -89,11 +90,11 @@ class BarPath:
 
     def time_at(self, leg: int, price: Decimal) -> int:
         """Return when the path is at ``price`` on ``leg``: after the anchor, before the close."""
-        start_ms = self._moving_from()
+        start_ms, stop_ms = self._moving()
         to_go = self._offsets[-1] - self._anchor
         ahead = self._distance(leg, price) - self._anchor
         share = ahead / to_go if to_go else ZERO
-        when = start_ms + int(share * (self._end_ms - 1 - start_ms))
+        when = start_ms + int(share * (stop_ms - start_ms))
         return min(max(when, self._anchor_ms + 1), self._end_ms - 1)
 
     def arrive(self, leg: int, price: Decimal, now_ms: int) -> None:
@@ -104,10 +105,10 @@ class BarPath:
 
     def drift(self, now_ms: int, before: tuple[int, Decimal] | None) -> None:
         """Go to where the price is at ``now_ms``, but not past ``before``, the next event."""
-        start_ms = self._moving_from()
+        start_ms, stop_ms = self._moving()
         if now_ms <= start_ms:
             return
-        share = Decimal(now_ms - start_ms) / (self._end_ms - 1 - start_ms)
+        share = Decimal(min(now_ms, stop_ms) - start_ms) / max(1, stop_ms - start_ms)
         target = self._anchor + share * (self._offsets[-1] - self._anchor)
         if before is not None:
             target = min(target, self._distance(*before))
@@ -122,10 +123,14 @@ class BarPath:
         """Go to the close."""
         self._go(2, self._corners[3])
 
-    def _moving_from(self) -> int:
-        """Return when the price moves on: a share of what is left where that is too short."""
+    def _moving(self) -> tuple[int, int]:
+        """Return when the price moves on and when it is at the close.
+
+        That leaves time after the last place of the path, for what else happens there.
+        """
         left = self._end_ms - self._anchor_ms
-        return self._anchor_ms + min(self._still_ms, left // 16)
+        start_ms = self._anchor_ms + min(self._still_ms, left // 16)
+        return start_ms, min(self._end_ms - left // 16, self._end_ms - 1)
 
     def _distance(self, leg: int, price: Decimal) -> Decimal:
         return self._offsets[leg] + abs(price - self._corners[leg])

@@ -17,7 +17,7 @@ from tests.sim_exchange.live_state import LiveState
 from tests.sim_exchange.market import Candles, FundingSchedule
 from tests.sim_exchange.matching import Book, Costs
 from tests.sim_exchange.order_entry import Moment, OrderEntry
-from tests.sim_exchange.orders import Json, Order
+from tests.sim_exchange.orders import Json, Order, is_closing
 from tests.sim_exchange.parameters import Params, text_of
 from tests.sim_exchange.walk import Walk
 
@@ -197,13 +197,12 @@ class SimExchange:
         """
         with self.lock:
             amount = exact(qty)
+            if is_closing(side, direction) and amount > self.account.positions[direction].qty:
+                raise ValueError(f"{direction} holds less than {amount}")
             order = self.book.new_order(
                 client_id=f"web_{self.book.changes}", side=side, direction=direction,
                 kind="MARKET", qty=amount, now_ms=self.stamp_ms,
             )  # fmt: skip
-            if order.closes and amount > self.account.positions[direction].qty:
-                self.book.end_order(order, "EXPIRED", self.stamp_ms)
-                raise ValueError(f"{direction} holds less than {amount}")
             self.book.fill_taker(order, self.price, self.stamp_ms)
             return order
 

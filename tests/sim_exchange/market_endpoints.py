@@ -98,10 +98,11 @@ class MarketEndpoints:
         }
 
     def price(self, params: Params) -> Json:
-        """Tell the last price."""
-        self._exchange.check_symbol(params)
-        return {
+        """Tell the last price; without a symbol as a list of all."""
+        self._exchange.check_symbol(params, optional=True)
+        row = {
             "symbol": self._exchange.symbol,
             "price": plain(self._exchange.price),
             "time": self._exchange.now_ms,
         }
+        return row if params.get("symbol") else [row]

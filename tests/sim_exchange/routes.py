@@ -72,7 +72,7 @@ def routes_of(exchange: SimExchange) -> dict[tuple[str, str], Endpoint]:
             call=public.premium_index, class_name=READ, weight=1, is_signed=False
         ),
         "ticker/price": Endpoint(
-            call=public.price, class_name=READ, weight=1, is_signed=False
+            call=public.price, class_name=READ, weight=1, weight_of_all=2, is_signed=False
         ),
     }
     routes = {("GET", f"/fapi/v1/{name}"): endpoint for name, endpoint in table.items()}

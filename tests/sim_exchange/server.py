@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socketserver
 import threading
@@ -38,28 +39,23 @@ class Connection(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Answer request after request until the client or a fault closes."""
-        while True:
-            request = self._read()
-            if request is None:
-                return
-            reply = self.server.answer(request)
-            if not reply.status:
-                return
-            self.wfile.write(wire_bytes(reply))
+        with contextlib.suppress(ConnectionError):  # a client that was killed
+            while (request := self._read()) is not None:
+                reply = self.server.answer(request)
+                if not reply.status:
+                    return
+                self.wfile.write(wire_bytes(reply))
 
     def _read(self) -> Request | None:
-        try:
-            first = self.rfile.readline()
-            if not first:
-                return None
-            method, target, _ = first.decode().split(" ", 2)
-            headers: dict[str, str] = {}
-            while (line := self.rfile.readline()) not in {b"\r\n", b""}:
-                name, _, value = line.decode("latin-1").partition(":")
-                headers[name.lower()] = value.strip()
-            body = self.rfile.read(int(headers.get("content-length", "0"))).decode()
-        except ConnectionError:
-            return None  # a client that was killed
+        first = self.rfile.readline()
+        if not first:
+            return None
+        method, target, _ = first.decode().split(" ", 2)
+        headers: dict[str, str] = {}
+        while (line := self.rfile.readline()) not in {b"\r\n", b""}:
+            name, _, value = line.decode("latin-1").partition(":")
+            headers[name.lower()] = value.strip()
+        body = self.rfile.read(int(headers.get("content-length", "0"))).decode()
         path, _, query = target.partition("?")
         return Request(method, path, query, body, headers)
 

@@ -1,0 +1,120 @@
+"""The holdout: bars nobody has looked at, run once with the choice and with what is in use now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest.optimize.deflated_sharpe import deflated_sharpe
+from backtest.optimize.prepare import Coins, Prepared
+from backtest.timeframes import DAY_MS
+from core.performance import bar_returns, drawdown_curve
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PortfolioRun:
+    """All coins over one range, each with the same capital of its own.
+
+    Attributes:
+        times_ms: open times of the bars all coins have, ms UTC, shape (n_bars,).
+        equity: of all together at their closes, quote, shape (n_bars,).
+        initial: before the first bar, quote.
+        per_coin: metrics of each coin's own run.
+    """
+
+    times_ms: Ints
+    equity: Floats
+    initial: float
+    per_coin: dict[str, dict[str, Any]]
+
+    @property
+    def return_pct(self) -> float:
+        """Total return, percent."""
+        return (float(self.equity[-1]) / self.initial - 1.0) * 100.0
+
+    @property
+    def max_drawdown_pct(self) -> float:
+        """Largest fall from the highest equity so far, percent of it."""
+        return float(drawdown_curve(self.equity, self.initial).max()) * 100.0
+
+    @cached_property
+    def p_value(self) -> float:
+        """Probability of doing as well per day without any edge; NaN where there is none to tell.
+
+        One minus the probabilistic Sharpe ratio against 0 of the UTC days' returns.
+        """
+        ends = np.flatnonzero(np.diff(self.times_ms // DAY_MS, append=-1))
+        days = bar_returns(self.equity[ends], self.initial)
+        return 1.0 - deflated_sharpe(days, 1, variance=0.0).psr
+
+
+@dataclass(frozen=True, eq=False)
+class HoldoutResult:
+    """What the holdout says.
+
+    Attributes:
+        choice: run with the chosen parameters.
+        baseline: with those in use now.
+        looks_before: how often bars of it were looked at by earlier searches.
+    """
+
+    choice: PortfolioRun
+    baseline: PortfolioRun
+    looks_before: int
+
+
+def judge_holdout(
+    prepared: Prepared,
+    taken: Coins,
+    choice: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    looks_before: int,
+) -> HoldoutResult:
+    """Run the holdout with two parameter sets.
+
+    Args:
+        prepared: plan and parameters of the search.
+        taken: what ``Holdout.take`` answered.
+        choice: values drawn.
+        baseline: values of all parameters in use now; the capital is that of the search.
+        looks_before: as in ``HoldoutResult``.
+    """
+    capital = {"initial_capital": prepared.params.initial_capital}
+    return HoldoutResult(
+        _run(prepared, taken, choice), _run(prepared, taken, {**baseline, **capital}), looks_before
+    )
+
+
+def _run(prepared: Prepared, taken: Coins, drawn: Mapping[str, Any]) -> PortfolioRun:
+    plan = prepared.plan
+    runs = prepared.evaluate_range(drawn, start_ms=plan.holdout_ms, data=taken)
+    times = plan.times_ms[plan.plan.holdout_start :]
+    curves = [run.equity_curve[np.searchsorted(run.times_ms, times)] for run in runs.values()]
+    return PortfolioRun(
+        times_ms=times,
+        equity=np.sum(curves, axis=0),
+        initial=prepared.params.initial_capital * len(runs),
+        per_coin={coin: run.metrics for coin, run in runs.items()},
+    )
+
+
+def half_gained(profitable: int, windows: int) -> bool:
+    """Return whether at least half of the test windows gained."""
+    return 2 * profitable >= windows
+
+
+def oos_pass(return_pct: float, profitable: int, windows: int) -> bool:
+    """Return whether the choice held on candles it was not chosen on.
+
+    It did if the holdout gained and the honest walk-forward gained in at least half of its tests.
+    """
+    return not math.isnan(return_pct) and return_pct > 0.0 and half_gained(profitable, windows)

@@ -1,0 +1,94 @@
+"""How much of the choice is the luck of choosing among many: what the trials' daily returns say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest.compare import static_grid
+from backtest.optimize.deflated_sharpe import DeflatedSharpe, daily_sharpes, deflated_sharpe
+from backtest.optimize.effective_trials import effective_trials
+from backtest.optimize.overfitting import Overfitting, probability_of_overfitting
+from backtest.optimize.prepare import Prepared
+from backtest.optimize.range_runs import RangeRun, run_range
+from backtest.optimize.study import FinishedTrial
+from backtest.optimize.superior import SuperiorAbility, superior_predictive_ability
+from core.performance import bar_returns
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LuckOfChoosing:
+    """What is left of the choice once the number of trials is taken into account.
+
+    Attributes:
+        n_ever: trials ever run on this data.
+        n_effective: how many different ones that were.
+        raw: deflated Sharpe ratio of the choice, every trial counted.
+        effective: the same, trials that move together counted once.
+        overfitting: probability of backtest overfitting among the trials.
+        versus_nothing: is a trial better than not trading?
+        versus_static: is a trial better than the grid without any mechanism?
+    """
+
+    n_ever: int
+    n_effective: int
+    raw: DeflatedSharpe
+    effective: DeflatedSharpe
+    overfitting: Overfitting
+    versus_nothing: SuperiorAbility
+    versus_static: SuperiorAbility
+
+
+def measure_luck(
+    trials: Sequence[FinishedTrial], choice: Floats, static: Floats, *, n_ever: int, seed: int
+) -> LuckOfChoosing:
+    """Return the statistics on daily returns before the holdout.
+
+    Args:
+        trials: of the study.
+        choice: daily returns of the chosen parameters, shape (n_days,).
+        static: of the static grid, shape (n_days,).
+        n_ever: trials ever run on this data; those of the study at least count.
+        seed: of the bootstrap.
+    """
+    returns = np.column_stack([item.outcome.daily_returns for item in trials])
+    n_ever = max(n_ever, len(trials))
+    # Of trials in other studies the returns are not known: as alike as those that are.
+    alike = effective_trials(returns).number / len(trials)
+    n_effective = min(n_ever, math.ceil(alike * n_ever))
+    sharpes = daily_sharpes(returns)
+    return LuckOfChoosing(
+        n_ever=n_ever,
+        n_effective=n_effective,
+        raw=deflated_sharpe(choice, n_ever, trial_sharpes=sharpes),
+        effective=deflated_sharpe(choice, n_effective, trial_sharpes=sharpes),
+        overfitting=probability_of_overfitting(returns),
+        versus_nothing=superior_predictive_ability(returns, np.zeros(len(returns)), seed),
+        versus_static=superior_predictive_ability(returns, static, seed),
+    )
+
+
+def static_grid_returns(prepared: Prepared) -> Floats:
+    """Return daily returns of the static grid on all bars before the holdout, shape (n_days,).
+
+    Geometry, size limits and costs are those of the parameters that are not searched.
+    """
+    params = static_grid(prepared.params)
+    runs = {coin: run_range(data, params) for coin, data in prepared.data.items()}
+    return _returns_at(runs, prepared.plan.day_ends_ms, params.initial_capital)
+
+
+def _returns_at(
+    runs: Mapping[str, RangeRun], day_ends_ms: npt.NDArray[np.int64], initial: float
+) -> Floats:
+    equity = np.sum(
+        [run.equity_curve[np.searchsorted(run.times_ms, day_ends_ms)] for run in runs.values()],
+        axis=0,
+    )
+    return bar_returns(equity, initial * len(runs))
