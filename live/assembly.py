@@ -18,6 +18,7 @@ from live.exchange_types import Clock, Exchange, MarketFacts, MarketReader
 from live.funding_rates import FundingRates
 from live.logger import TradeLogger
 from live.monitor import HealthMonitor
+from live.order_desk import company_error
 from live.orders import OrderRegister
 from live.paper_broker import PaperBroker
 from live.runner import LiveRunner
@@ -95,6 +96,7 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
     capital = allowed_capital(plan, exchange.balance().wallet)
     params = with_account(plan.params, facts, capital)
     session = _session(plan, params, facts, equipment)
+    _refuse_company(exchange, session.orders)
     candles, rates = _market(plan, session, exchange, equipment)
     broker = ExchangeBroker(
         exchange, session, facts, rates,
@@ -195,6 +197,17 @@ def _refuse_to_forget(states: StateManager, plan: Plan) -> None:
             "or close them with --flatten"
             + (", or delete the file" if plan.mode == "dry" else "")
         )
+
+
+def _refuse_company(exchange: Exchange, orders: OrderRegister) -> None:
+    """Refuse to trade beside another instance.
+
+    Raises:
+        AccountError: orders that bear our name are not in our state.
+    """
+    for order in exchange.open_orders():
+        if order.client_id.startswith(orders.prefix) and orders.get(order.client_id) is None:
+            raise company_error(order.client_id)
 
 
 def _teller(equipment: Equipment) -> Callable[[LiveTrade], None]:

@@ -19,6 +19,10 @@ class Broker(Protocol):
         """Return the reference price p of step ``bar``, quote."""
         ...
 
+    def mark(self) -> float:
+        """Return the price to value positions at now, quote."""
+        ...
+
     def open_bar(self, bar: int, price: float) -> None:
         """Take in what happened since bar ``bar`` opened; its step has the clock already."""
         ...

@@ -63,6 +63,10 @@ class ExchangeBroker:
         """Return the last traded price."""
         return self._exchange.last_price()
 
+    def mark(self) -> float:
+        """Return the last traded price."""
+        return self._exchange.last_price()
+
     def open_bar(self, bar: int, price: float) -> None:  # noqa: ARG002 - asked of the account
         """Take in what filled since the bar opened."""
         self._intake.take_held()

@@ -115,7 +115,7 @@ class AccountCalls(MarketCalls):
             page = self._income_page(since_ms, until_ms)
             while fresh := [item for item in page if item.income_id not in payments]:
                 payments |= {item.income_id: item for item in fresh}
-                page = self._income_page(fresh[-1].ts_ms + 1, until_ms)
+                page = self._income_page(fresh[-1].ts_ms, until_ms)
         return sorted(payments.values(), key=lambda item: (item.ts_ms, item.income_id))
 
     def _set_hedge_mode(self) -> None:

@@ -162,17 +162,22 @@ class OrderDesk:
 
     def _report_stranger(self, order: ExchangeOrder) -> None:
         if order.client_id.startswith(self._register.prefix):
-            raise AccountError(
-                f"order {order.client_id} bears this bot's name and is not in its state: another "
-                "instance trades this coin, or the state was deleted; stop the other one, or "
-                "cancel the order, or choose another letter for LIVE_CONFIG['instance']"
-            )
+            raise company_error(order.client_id)
         if order.client_id not in self._strangers:
             self._strangers.append(order.client_id)
             self._alert(
                 f"order {order.client_id} ({order.direction} {order.qty:g} at {order.price:g}) is "
                 "not ours; it is left alone"
             )
+
+
+def company_error(client_id: str) -> AccountError:
+    """Return the error that ``client_id``, which bears our name, is not ours."""
+    return AccountError(
+        f"order {client_id} bears this bot's name and is not in its state: another instance "
+        "trades this coin, or the state was deleted; stop the other one, or go on with --resume, "
+        "or cancel the order, or choose another letter for LIVE_CONFIG['instance']"
+    )
 
 
 def _as_open(record: OrderRecord) -> ExchangeOrder:

@@ -69,6 +69,10 @@ class PaperBroker:
         """Return the open of ``bar``, the first price after the candle before it closed."""
         return self._reader.opening_price(bar * BAR_MS)
 
+    def mark(self) -> float:
+        """Return the last traded price."""
+        return self._reader.last_price()
+
     def last_close(self, bar: int) -> float:
         """Return the close of ``bar``, quote."""
         return float(self._candles.candle(bar).close)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, Final
 
-from core.errors import GridError, StateError
+from core.errors import AccountError, CredentialsError, GridError, StateError
 from core.kama import REGIME_NAMES
 from engine.decision import PROTECT_PHASES
 from engine.ledger import equity_at, unrealized_at
+from engine.protection import has_position
 from engine.types import CLOSE_END, LONG, SHORT, sign_of
 from live.alerts import Verdict
 from live.broker import Broker
@@ -33,7 +34,7 @@ class Ending(IntEnum):
     ASKED = 0
     """A signal, one step only, or the candles of a replay are used up."""
     FAILED = 2
-    """Errors in a row, or the disk does not take the state: entries are off, stops stay."""
+    """Errors in a row, or disk, keys or account refuse: entries are off, stops stay."""
     EMERGENCY = 3
     """The loss limit: everything is closed."""
     RUINED = 4
@@ -67,6 +68,7 @@ class LiveRunner:
         self._poll_s = float(settings["poll_s"])
         self._grace_ms = int(1_000 * float(settings["candle_grace_s"]))
         self._usage = usage
+        self._told_too_small = False
         self._is_behind = True
         """Whether the account has not been looked at since the process started."""
 
@@ -82,7 +84,7 @@ class LiveRunner:
             try:
                 stepped = self._turn()
                 self._monitor.ok()
-            except StateError as error:
+            except (StateError, AccountError, CredentialsError) as error:
                 return self._give_up(error)
             except GridError as error:
                 stepped = False
@@ -108,7 +110,14 @@ class LiveRunner:
             self._catch_up()
         else:
             self._broker.watch()
+        self._note_equity()
         return False
+
+    def _note_equity(self) -> None:
+        """Let the monitor know what is left, at the price of now, where anything is held."""
+        state = self._session.strategy.state
+        if has_position(state):
+            self._monitor.note_equity(float(equity_at(state, self._broker.mark())))
 
     def _catch_up(self) -> None:
         """Take in what happened while the process was away within a candle."""
@@ -209,6 +218,7 @@ class LiveRunner:
         progress.start_equity = progress.start_equity or equity
         progress.peak_equity = max(progress.peak_equity, equity)
         session.save(snapshot=True)
+        self._tell_too_small()
         if self._log is not None:
             long, short = (
                 float(unrealized_at(state.sides[side], sign_of(side), price))
@@ -217,6 +227,16 @@ class LiveRunner:
             regime = REGIME_NAMES[int(state.now.regime)]
             self._log.equity(bar * BAR_MS, equity, float(state.wallet), long, short, regime)
         self._monitor.beat(StepInfo(bar, bar * BAR_MS, equity))
+
+    def _tell_too_small(self) -> None:
+        """Say once that every order of a grid was under the exchange's minimum."""
+        state = self._session.strategy.state
+        if state.too_small and not self._told_too_small:
+            self._told_too_small = True
+            _LOG.warning(
+                "every order of a grid is under the exchange's minimum: %.0f USDT of capital "
+                "would do", float(state.capital_needed),
+            )  # fmt: skip
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -239,8 +259,8 @@ class LiveRunner:
         _LOG.critical("some entries or take-profits may still be open at the exchange")
         return False
 
-    def _give_up(self, error: StateError) -> Ending:
-        """End because nothing can be written down: without that nothing may be sent."""
+    def _give_up(self, error: GridError) -> Ending:
+        """End because trying again is of no use: the disk, the keys or the account refuse."""
         _LOG.critical("trading stops, positions keep their stops: %s", error)
         self._monitor.error(error)
         self._withdraw()

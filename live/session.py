@@ -10,7 +10,7 @@ from engine.results import trade_dicts
 from engine.strategy import GridStrategyV4
 from engine.types import DIRECTION_NAMES, LONG, SHORT
 from live.candle_buffer import BAR_MS, DAY_BARS
-from live.orders import OrderRegister
+from live.orders import OrderRegister, in_base_36
 from live.state import LoadedState, StateManager
 from live.trade_files import Close, LiveTrade, TradeFiles, close_figures
 
@@ -157,12 +157,16 @@ class LiveSession:
         """
         for sequence, record in enumerate(trade_dicts(self.strategy.take_trades())):
             self.progress.n_records += 1
-            identity = f"{trade_id}:{sequence}" if trade_id else f"n{self.progress.n_records}"
+            identity = f"{trade_id}:{sequence}" if trade_id else self._own_identity()
             trade = self._with_figures(record, identity, client_id)
             self.outbox.append(trade)
             self.trades.append(trade)
             self._on_trade(trade)
         self._forget_closed()
+
+    def _own_identity(self) -> str:
+        """Return an identity for a record that is no exchange trade, unique over sessions."""
+        return f"{in_base_36(self.progress.start_ms)}-{self.progress.n_records}"
 
     def _with_figures(self, record: dict[str, Any], identity: str, client_id: str) -> LiveTrade:
         close, fill_id = None, int(record["fill_id"])

@@ -225,12 +225,15 @@ def proper(prices: Ohlc) -> Ohlc:
 
 
 @settings(max_examples=60, deadline=None)
-@given(bars=bars, levels=levels, partial=st.sampled_from([0.0, 0.7]))
+@given(
+    bars=bars, levels=levels, partial=st.sampled_from([0.0, 0.7]),
+    still_ms=st.sampled_from([0, 5_000]),
+)  # fmt: skip
 def test_every_limit_fills_at_its_price_in_the_first_bar_that_trades_there(
-    bars: list[Ohlc], levels: list[int], partial: float
+    bars: list[Ohlc], levels: list[int], partial: float, still_ms: int
 ) -> None:
     candles = [FLAT, *(proper(bar) for bar in bars)]
-    exchange = exchange_of(*candles, partial_fills=partial, wallet=1e6)
+    exchange = exchange_of(*candles, partial_fills=partial, still_ms=still_ms, wallet=1e6)
     expected = {}
     for level in levels:
         price = level / 10
@@ -351,6 +354,21 @@ def test_a_jump_beyond_the_last_cent_ends_with_an_empty_wallet() -> None:
     assert exchange.account.wallet == 0
 
 
+def test_a_stop_that_a_jump_leaves_nothing_for_is_a_liquidation() -> None:
+    exchange = leveraged(FLAT, (60.0, 60.0, 60.0, 60.0), slippage=0.01)
+    stop = lay_stop(exchange, "LONG", 90.0)
+    run_out(exchange)
+    assert executions(exchange)[-1] == ("SELL", "LONG", 60.0, 10.0, 1.0)
+    assert exchange.account.wallet == 0
+    assert exchange.book.stops[stop].status == "EXPIRED"
+
+
+def test_a_brackets_floor_belongs_to_the_bracket_below() -> None:
+    account = exchange_of(FLAT, brackets=[(0.0, 0.01, 0.0), (500.0, 0.02, 1.0)]).account
+    assert account.maintenance(500.0) == 5.0
+    assert account.maintenance(501.0) == pytest.approx(9.02)
+
+
 def test_the_liquidation_price_told_is_the_one_that_happens() -> None:
     exchange = leveraged((100.0, 100.0, 60.0, 80.0), brackets=[(0.0, 0.01, 0.0), (500, 0.02, 5)])
     told = exchange.account.liquidation_price(exchange.price)
@@ -399,6 +417,19 @@ def test_an_order_is_refused_with_the_exchanges_code(code: int, changes: dict[st
         exchange.entry.place({**LIMIT, **changes})
     assert len(exchange.book.open_orders) == 1
     assert len(exchange.account.trades) == 1
+
+
+def test_the_ends_of_the_price_band_are_inside() -> None:
+    exchange = exchange_of(FLAT)
+    lay(exchange, "BUY", "LONG", 95.0)
+    lay(exchange, "SELL", "SHORT", 105.0)
+
+
+def test_a_client_id_is_free_again_when_its_order_is_gone() -> None:
+    exchange = exchange_of(FLAT)
+    first = exchange.entry.place({**LIMIT, "newClientOrderId": "a"})
+    exchange.book.end_order(first, "CANCELED", START)
+    exchange.entry.place({**LIMIT, "newClientOrderId": "a"})
 
 
 @pytest.mark.parametrize(
@@ -727,6 +758,7 @@ def test_ccxt_reads_fees_brackets_prices_and_margin(bench: Bench) -> None:
     bench.exchange.hand_trade("SHORT", "SELL", 2.0)
     position = client.fetch_positions([SYMBOL], {"useV2": True})[0]
     assert (position["side"], position["contracts"]) == ("short", 2.0)
+    assert position["info"]["positionAmt"] == "-2.0"
     assert position["liquidationPrice"] > 10_000.0
     bench.limit(97.0, qty=10.0)
     free = client.fetch_balance({"useV2": True})["USDT"]["free"]

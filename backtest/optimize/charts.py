@@ -39,6 +39,9 @@ _DPI: Final = 100
 _ROW_INCHES: Final = 0.32
 """Of height for each bar that lies on its side."""
 _HEAD_INCHES: Final = 1.6
+_DISQUALIFIED: Final = Patch(
+    hatch="//", edgecolor=LOSS, facecolor="white", linewidth=0.0, label="disqualified"
+)
 
 
 def write_charts(document: Document, folder: Path) -> list[Path]:
@@ -80,8 +83,8 @@ def progress_figure(document: Document) -> Figure | None:
     out = disqualified(trials.score)
     shown = known & ~out
     axes.scatter(
-        trials.number[shown], onto(trials.score, limits)[shown], s=14, color=INK, alpha=0.45, linewidths=0.0,
-        label=f"trials ({shown.sum():,})",
+        trials.number[shown], onto(trials.score, limits)[shown], s=14, color=INK, alpha=0.45,
+        linewidths=0.0, label=f"trials ({shown.sum():,})",
     )  # fmt: skip
     if out.any():
         axes.scatter(
@@ -155,7 +158,8 @@ def train_test_figure(document: Document) -> Figure | None:
         axes.set_title(title, loc="left")
         _finish(axes, "y")
     panels[0][0].set_ylabel(_score_name(document))
-    panels[0][0].legend(frameon=False, ncols=2, loc="best")
+    keys = [*panels[0][0].get_legend_handles_labels()[0], _DISQUALIFIED]
+    panels[0][0].legend(handles=keys, frameon=False, ncols=3, loc="best")
     return figure
 
 
@@ -200,7 +204,7 @@ def _score_pairs(axes: Axes, scores: Windows) -> None:
         bars = axes.bar(places + shift, onto(values, limits), 0.4, color=colour, label=name)
         for bar, out in zip(bars, disqualified(values), strict=True):
             if out:
-                bar.set(hatch="//", edgecolor=LOSS, linewidth=0.0)
+                bar.set(hatch=_DISQUALIFIED.get_hatch(), edgecolor=LOSS, linewidth=0.0)
     axes.axhline(0.0, color="#475569", linewidth=0.8)
     axes.set_xticks(places, scores.names, rotation=45, ha="right", fontsize=9)
 

@@ -197,7 +197,6 @@ class Book:
 
         Where the price has jumped so far that no equity is left, it is a liquidation instead.
         """
-        stop.fired_ms = now_ms
         qty = self.account.positions[stop.direction].qty
         if not qty:
             self.end_stop(stop, "REJECTED", now_ms)
@@ -209,7 +208,7 @@ class Book:
             client_id=f"algo-{stop.algo_id}", side=stop.side, direction=stop.direction,
             kind="MARKET", qty=qty, now_ms=now_ms, from_kind="STOP_MARKET",
         )  # fmt: skip
-        stop.fired_order_id = order.order_id
+        stop.fired_ms, stop.fired_order_id = now_ms, order.order_id
         self.end_stop(stop, "FINISHED", now_ms)
         self.fill_taker(order, basis, now_ms)
         stop.fired_price = order.quote / order.filled

@@ -1,0 +1,243 @@
+"""Evidence about luck: one line per test, each with its figures and a plain verdict.
+
+``passes`` says whether a line's own criterion is met: of the tests with a p value that it is under
+0.05, of the others what the verdict names. None: it could not be computed or was not asked for; the
+verdict says why.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final
+
+from backtest.optimize.deflated_sharpe import DeflatedSharpe
+from backtest.optimize.findings import Known, Unseen
+from backtest.optimize.holdout_run import HoldoutResult, half_gained, oos_pass
+from backtest.optimize.luck_of_choosing import LuckOfChoosing
+from backtest.optimize.monte_carlo import PermutationTest
+from backtest.optimize.overfitting import Overfitting
+from backtest.optimize.superior import SuperiorAbility
+from backtest.optimize.walk_forward import WalkForward
+
+SIGNIFICANT: Final = 0.05
+LUCK: Final = "not distinguishable from luck"
+MIN_EFFICIENCY: Final = 0.5
+"""Pardo's rule of thumb: a robust choice keeps at least half (2008, chapter 11)."""
+OOS_RULE: Final = (
+    "oos_pass: the holdout gained, and the honest walk-forward gained in at least half of its "
+    "test windows"
+)
+_DAYS_PER_YEAR: Final = 365
+_NO_VALUE: Final = "-"
+_INTERRUPTED: Final = "not looked at: the search was interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceLine:
+    """One piece of evidence.
+
+    Attributes:
+        name: of the test.
+        value: its figures, as text.
+        verdict: what they mean, in words.
+        passes: whether its criterion is met; None: not known.
+    """
+
+    name: str
+    value: str
+    verdict: str
+    passes: bool | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        return {
+            "name": self.name, "value": self.value, "verdict": self.verdict, "passes": self.passes
+        }  # fmt: skip
+
+
+def evidence_lines(known: Known, unseen: Unseen | None) -> list[EvidenceLine]:
+    """Return all lines; ``unseen`` is None after a search that was interrupted."""
+    luck = known.luck
+    return [
+        _efficiency(known.walk),
+        _test_windows(known.walk),
+        _own_tests(known.walk),
+        _holdout(unseen),
+        _permutations(unseen),
+        _deflated_sharpe(luck),
+        _overfitting(luck.overfitting),
+        _superior("Best trial v. nothing", luck.versus_nothing, "doing nothing"),
+        _superior("Best trial v. static grid", luck.versus_static, "the static grid"),
+    ]
+
+
+def out_of_sample(known: Known, unseen: Unseen) -> bool:
+    """Return ``oos_pass``, see ``OOS_RULE``."""
+    walk = known.walk
+    return oos_pass(unseen.holdout.choice.return_pct, walk.profitable, len(walk.picks))
+
+
+def _efficiency(walk: WalkForward) -> EvidenceLine:
+    name, value = "Walk-forward efficiency", walk.efficiency
+    rates = f"{walk.test_daily_pct:+.4f} % a day in the tests, {walk.train_daily_pct:+.4f} % before"
+    if math.isnan(value):
+        verdict = f"none: what was best in training lost there already ({rates})"
+        return EvidenceLine(name, _NO_VALUE, verdict, passes=None)
+    if value <= 0.0:
+        words = "nothing of what was gained in training is left"
+    elif value < MIN_EFFICIENCY:
+        words = "less than half of what was gained in training is left"
+    else:
+        words = "at least half of what was gained in training is left"
+    return EvidenceLine(name, f"{value:.2f}", f"{words} ({rates})", value >= MIN_EFFICIENCY)
+
+
+def _test_windows(walk: WalkForward) -> EvidenceLine:
+    gained, windows = walk.profitable, len(walk.picks)
+    chance = _at_least(gained, windows)
+    half = "at least half" if half_gained(gained, windows) else "fewer than half"
+    if chance < SIGNIFICANT:
+        words = f"{half}, and more than luck would ({p_text(chance)})"
+    elif _at_least(windows, windows) >= SIGNIFICANT:
+        words = f"{half}; {LUCK}, as any number of {windows} would be"
+    else:
+        words = f"{half}; {LUCK} ({p_text(chance)})"
+    value = f"{gained} of {windows} gained"
+    return EvidenceLine(
+        "Test windows", value, f"{words}; each chosen by the trains before it",
+        half_gained(gained, windows),
+    )  # fmt: skip
+
+
+def _at_least(gained: int, windows: int) -> float:
+    """Return the chance that tossed coins gain at least as often."""
+    ways = sum(math.comb(windows, k) for k in range(gained, windows + 1))
+    return float(ways / 2**windows)
+
+
+def _own_tests(walk: WalkForward) -> EvidenceLine:
+    returns = walk.own_test_return_pct
+    last, count = returns[-1], len(returns)
+    value = " ".join(f"{item:+.2f}" for item in returns) + " %"
+    if count == 1:
+        inside = "it lies in no train"
+    elif count == 2:  # noqa: PLR2004 - one test before the last
+        inside = "test 1 lies inside a later train, so only test 2 counts"
+    else:
+        inside = f"tests 1 to {count - 1} lie inside later trains, so only test {count} counts"
+    words = "gained" if last > 0.0 else "lost" if last < 0.0 else "neither gained nor lost"
+    return EvidenceLine("The choice's tests", value, f"{inside}: it {words}", last > 0.0)
+
+
+def _holdout(unseen: Unseen | None) -> EvidenceLine:
+    if unseen is None:
+        return EvidenceLine("Holdout", _NO_VALUE, _INTERRUPTED, passes=None)
+    result = unseen.holdout
+    own, now = result.choice, result.baseline
+    value = (
+        f"{own.return_pct:+.2f} %, drawdown {own.max_drawdown_pct:.2f} %; "
+        f"config now {now.return_pct:+.2f} %; doing nothing 0 %"
+    )
+    return EvidenceLine("Holdout", value, _holdout_words(result), own.return_pct > 0.0)
+
+
+def _holdout_words(result: HoldoutResult) -> str:
+    own, now = result.choice, result.baseline
+    words = ["gained" if own.return_pct > 0.0 else "did not gain"]
+    if own.return_pct > 0.0:
+        if math.isnan(own.p_value):
+            words.append("too few days to tell it from luck")
+        elif own.p_value < SIGNIFICANT:
+            words.append(f"more than luck would ({p_text(own.p_value)})")
+        else:
+            words.append(f"by itself {LUCK} ({p_text(own.p_value)})")
+    if own.return_pct != now.return_pct:
+        words.append(f"{'better' if own.return_pct > now.return_pct else 'worse'} than config now")
+    if result.looks_before:
+        times = "once" if result.looks_before == 1 else f"{result.looks_before} times"
+        words.append(f"looked at {times} before, so no longer untouched")
+    return "; ".join(words)
+
+
+def _permutations(unseen: Unseen | None) -> EvidenceLine:
+    name = "Permuted bars"
+    if unseen is None:
+        return EvidenceLine(name, _NO_VALUE, _INTERRUPTED, passes=None)
+    test = unseen.monte_carlo
+    if test is None:
+        return EvidenceLine(name, _NO_VALUE, "not asked for (--skip-mc)", passes=None)
+    value = (
+        f"{p_text(test.p_value)}: {test.observed:+.2f} % on the real bars, "
+        f"{median(test.permuted):+.2f} % on the median of {len(test.permuted)} permutations"
+    )
+    return EvidenceLine(name, value, _permutation_words(test), mc_significant(test))
+
+
+def mc_significant(test: PermutationTest) -> bool:
+    """Return whether the p value of a permutation test is under 0.05."""
+    return test.p_value < SIGNIFICANT
+
+
+def _permutation_words(test: PermutationTest) -> str:
+    if not mc_significant(test):
+        least = 1.0 / (len(test.permuted) + 1)
+        few = "" if least < SIGNIFICANT else "; so few permutations cannot show more"
+        return f"{LUCK}{few}"
+    if test.observed <= 0.0:
+        return "the order of the real bars suits the choice better than chance, yet it did not gain"
+    return "what it lives on is in the order of the real bars, beyond luck"
+
+
+def _deflated_sharpe(luck: LuckOfChoosing) -> EvidenceLine:
+    name, raw, effective = "Deflated Sharpe ratio", luck.raw, luck.effective
+    if raw.reason:
+        return EvidenceLine(name, _NO_VALUE, f"none: {raw.reason}", passes=None)
+    value = (
+        f"Sharpe {raw.sharpe * math.sqrt(_DAYS_PER_YEAR):.2f} a year; "
+        f"{p_text(_p_of(raw))} as the best of {luck.n_ever} trials, "
+        f"{p_text(_p_of(effective))} of {luck.n_effective} different ones"
+    )
+    passes = _p_of(raw) < SIGNIFICANT
+    if passes:
+        words = "more than the luck of so many trials"
+    elif _p_of(effective) < SIGNIFICANT:
+        words = "more than luck only if trials that move together count once"
+    else:
+        words = LUCK
+    return EvidenceLine(name, value, words, passes)
+
+
+def _p_of(found: DeflatedSharpe) -> float:
+    return 1.0 - found.dsr
+
+
+def _overfitting(found: Overfitting) -> EvidenceLine:
+    name = "Overfitting (PBO)"
+    if found.reason:
+        return EvidenceLine(name, _NO_VALUE, f"none: {found.reason}", passes=None)
+    passes = found.pbo < SIGNIFICANT
+    if passes:
+        words = "the best half the time is the best the other half too"
+    elif found.pbo < 0.5:  # noqa: PLR2004 - a toss
+        words = f"choosing among these trials helps more often than not; {LUCK}"
+    else:
+        words = f"choosing among these trials is no better than drawing lots: {LUCK}"
+    return EvidenceLine(name, f"{found.pbo:.2f}", words, passes)
+
+
+def _superior(name: str, found: SuperiorAbility, benchmark: str) -> EvidenceLine:
+    if found.reason:
+        return EvidenceLine(name, _NO_VALUE, f"none: {found.reason}", passes=None)
+    passes = found.consistent < SIGNIFICANT
+    words = f"better than {benchmark}, beyond luck" if passes else LUCK
+    value = f"{p_text(found.consistent)} of {found.n_models} trials (SPA)"
+    return EvidenceLine(name, value, words, passes)
+
+
+def p_text(value: float) -> str:
+    """Return a p value as text, ``p = 0.31``, never 0."""
+    if value < 0.001:  # noqa: PLR2004 - three digits
+        return "p < 0.001"
+    return f"p = {value:.2f}" if value >= 0.1 else f"p = {value:.3f}"  # noqa: PLR2004
