@@ -44,7 +44,7 @@ def market_facts(
     rules = MarketRules(
         tick_size=_filter(filters, "PRICE_FILTER").positive("tickSize"),
         step_size=max(lot.positive("stepSize") for lot in lots),
-        min_qty=lots[0].number("minQty", 0.0),
+        min_qty=max(lot.number("minQty", 0.0) for lot in lots),
         min_notional=_filter(filters, "MIN_NOTIONAL").number("notional", 0.0),
         liquidation_fee=market.number("liquidationFee", 0.0) if has_fee else None,
         brackets=DEFAULT_BRACKETS if brackets is None else bracket_table(brackets, symbol),

@@ -102,9 +102,7 @@ def hollow_document() -> dict[str, Any]:
 def hollow(part: Any) -> Any:
     """Return ``part`` with None for every number and truth value; what names a row stays."""
     if isinstance(part, dict):
-        return {
-            name: value if name == "window" else hollow(value) for name, value in part.items()
-        }
+        return {name: value if name == "window" else hollow(value) for name, value in part.items()}
     if isinstance(part, list):
         return [hollow(value) for value in part if isinstance(value, dict)]
     return part if isinstance(part, str) else None

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 from bokeh.models import ColumnDataSource, FactorRange
 from bokeh.models.annotations import Span
 
@@ -69,15 +68,16 @@ def trial_charts(document: Document) -> dict[str, Any]:
     source = ColumnDataSource(
         {
             "trial": np.array([trials[row]["number"] for row in kept], np.int32),
-            "score": scores[kept].astype(np.float32),
-            "drawn": onto(scores[kept], limits).astype(np.float32),
+            "score": scores[kept],
+            "drawn": onto(scores[kept], limits),
             "colour": [FAIR if place[int(row)] < top else INK for row in kept],
         }
     )
     charts = {}
-    for name, entry in (look_up(document, "space") or dict.fromkeys(params[-1], {})).items():
+    for name in look_up(document, "space") or params[-1]:
         values = [row.get(name) for row in params]
-        chart = _parameter_chart(name, values, limits, log=bool((entry or {}).get("log")))
+        log = bool(look_up(document, f"space.{name}.log"))
+        chart = _parameter_chart(name, values, limits, log=log)
         source.add(_places(values), name)
         cloud = chart.scatter(
             name, "drawn", source=source, color="colour", size=4, alpha=0.5, line_color=None
@@ -151,11 +151,11 @@ def _are_categories(values: Sequence[Any]) -> bool:
     return any(isinstance(value, bool | str | list) for value in values)
 
 
-def _places(values: Sequence[Any]) -> npt.NDArray[np.float32] | list[str]:
+def _places(values: Sequence[Any]) -> Any:
     """Return where ``values`` lie on the axis; a missing one lies nowhere."""
     if _are_categories(values):
         return ["" if value is None else value_text(value) for value in values]
-    return numbers(values).astype(np.float32)
+    return numbers(values)
 
 
 def _mark(chart: Any, chosen: Any) -> None:
@@ -163,11 +163,10 @@ def _mark(chart: Any, chosen: Any) -> None:
     if chosen is None:
         return
     place = value_text(chosen) if isinstance(chosen, bool | str | list) else float(chosen)
-    chart.add_layout(
-        Span(location=place, dimension="height", line_color=DARK, line_dash="dashed")
-    )
+    chart.add_layout(Span(location=place, dimension="height", line_color=DARK, line_dash="dashed"))
 
 
 def _show_points(chart: Any, points: Any, name: str) -> None:
     shown = [("trial", "@trial")] if "trial" in points.data_source.data else []
-    hover(chart, [points], [*shown, (name, f"@{{{name}}}"), ("score", "@score{0.0000}")], "mouse")
+    value = f"@{name}" if isinstance(chart.x_range, FactorRange) else f"@{name}{{0.[000000]}}"
+    hover(chart, [points], [*shown, (name, value), ("score", "@score{0.0000}")], "mouse")

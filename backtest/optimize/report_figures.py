@@ -122,7 +122,7 @@ def pairs_chart(title: str, scores: Windows) -> Any:
         title, scores.names, onto(scores.train, limits).tolist(), "0.[00]",
         "train @train{0.000}, test @test{0.000}", colours=[MUTED] * len(scores.names),
     )  # fmt: skip
-    chart.y_range = Range1d(*limits)
+    chart.y_range = Range1d(start=limits[0], end=limits[1])
     source = chart.renderers[0].data_source
     for name, values in (("train", scores.train), ("test", scores.test)):
         source.add(values, name)
@@ -180,9 +180,7 @@ def holdout_charts(document: Document) -> Any:
     )
     chart = axis.chart(270, "Equity on the holdout, USDT", "0,0.[00]")
     start = capital_before(chosen, look_up(document, "holdout.return_pct"))
-    chart.add_layout(
-        Span(location=start, dimension="width", line_color=MUTED, line_dash="dashed")
-    )
+    chart.add_layout(Span(location=start, dimension="width", line_color=MUTED, line_dash="dashed"))
     items, lines = [], []
     colours = ((BASELINE, before, COIN_COLOURS[0]), ("chosen parameters", chosen, INK))
     for name, found, colour in colours:
@@ -196,9 +194,7 @@ def holdout_charts(document: Document) -> Any:
     add_legend(chart, items)
     hover(chart, lines, [("$name", "@value{0,0.00} USDT"), ("time", "@time{%F %H:%M}")])
     fall = -100.0 * drawdown_curve(chosen.equity, start)
-    return column(
-        chart, drawdown_chart(axis, chosen.time, fall), sizing_mode="stretch_width"
-    )
+    return column(chart, drawdown_chart(axis, chosen.time, fall), sizing_mode="stretch_width")
 
 
 def plain_chart(height: int, title: str, limits: tuple[float, float], **options: Any) -> Any:
@@ -211,8 +207,9 @@ def plain_chart(height: int, title: str, limits: tuple[float, float], **options:
         options: of ``bokeh.plotting.figure`` besides.
     """
     chart = figure(
-        height=height, sizing_mode="stretch_width", title=title, y_range=Range1d(*limits),
-        tools="", toolbar_location=None, min_border_left=52, **options,
+        height=height, sizing_mode="stretch_width", title=title,
+        y_range=Range1d(start=limits[0], end=limits[1]), tools="", toolbar_location=None,
+        min_border_left=52, **options,
     )  # fmt: skip
     _style(chart)
     return chart
