@@ -53,12 +53,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="main.py",
         description="Backtest the grid strategy on 15-minute candles of USDT perpetuals.",
-        epilog=EXAMPLES + "\n" + _parameter_names(),
+        epilog=EXAMPLES + "\n" + parameter_names(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_run_options(parser.add_argument_group("what to run"))
     _add_data_options(parser.add_argument_group("where candles come from"))
-    _add_parameter_options(parser.add_argument_group("strategy parameters"))
+    parameters = parser.add_argument_group("strategy parameters")
+    add_parameter_options(
+        parameters, f"initial_capital, per coin (default: {STRATEGY_PARAMS['initial_capital']:g})"
+    )
+    parameters.add_argument(
+        "--list-params", action="store_true",
+        help="print every parameter with default, range and meaning, and stop",
+    )  # fmt: skip
     output = parser.add_argument_group("output")
     output.add_argument(
         "--no-plot", action="store_true", help="draw no charts and write no HTML report"
@@ -118,11 +125,9 @@ def _add_data_options(group: Any) -> None:
     )
 
 
-def _add_parameter_options(group: Any) -> None:
-    group.add_argument(
-        "--capital", metavar="USDT",
-        help=f"initial_capital, per coin (default: {STRATEGY_PARAMS['initial_capital']:g})",
-    )  # fmt: skip
+def add_parameter_options(group: Any, capital: str) -> None:
+    """Add the flags that ``chosen_params`` reads; ``capital`` is the help of ``--capital``."""
+    group.add_argument("--capital", metavar="USDT", help=capital)
     group.add_argument(
         "--leverage", metavar="X",
         help=f"multiplies order sizes and caps (default: {STRATEGY_PARAMS['leverage']:g})",
@@ -135,10 +140,6 @@ def _add_parameter_options(group: Any) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="any strategy parameter; repeatable",
     )  # fmt: skip
-    group.add_argument(
-        "--list-params", action="store_true",
-        help="print every parameter with default, range and meaning, and stop",
-    )  # fmt: skip
 
 
 def _add_record_options(group: Any) -> None:
@@ -150,12 +151,13 @@ def _add_record_options(group: Any) -> None:
     )  # fmt: skip
 
 
-def _parameter_names() -> str:
+def parameter_names() -> str:
+    """Return the names ``--set`` knows, for the end of a help text."""
     names = textwrap.fill(
         " ".join(STRATEGY_PARAMS), width=96, initial_indent="  ", subsequent_indent="  ",
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
-    return f"parameters for --set (--list-params explains them):\n{names}"
+    return f"parameters for --set (main.py --list-params explains them):\n{names}"
 
 
 def chosen_params(args: argparse.Namespace) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import queue
 import time
 
 
 class SystemClock:
-    """UTC time of this machine; a wait can be cut short."""
+    """UTC time of this machine; a wait can be cut short, also out of a signal handler."""
 
     def __init__(self) -> None:
-        self._woken = threading.Event()
+        # Not a threading.Event: one that a signal handler sets while the same thread begins to
+        # wait for it never wakes, as its lock is not reentrant. SimpleQueue.put is.
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def now_ms(self) -> int:
         """Return the time, ms UTC."""
@@ -18,9 +21,10 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         """Wait; ``wake`` ends it early."""
-        if seconds > 0.0 and self._woken.wait(seconds):
-            self._woken.clear()
+        if seconds > 0.0:
+            with contextlib.suppress(queue.Empty):
+                self._wakes.get(timeout=seconds)
 
     def wake(self) -> None:
         """End the wait that is under way, or else the next one."""
-        self._woken.set()
+        self._wakes.put(None)

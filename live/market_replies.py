@@ -35,7 +35,7 @@ def candle_table(reply: Any, start_ms: int, end_ms: int) -> Candles:
     previous_ms = start_ms - 1
     for index, kline in enumerate(reply):
         row = _candle(kline)
-        if not row[0] < end_ms:
+        if not previous_ms < row[0] < end_ms:
             raise wrong(f"{_KLINE} {index} open time", row[0], f"in ({previous_ms}, {end_ms})")
         table[index] = row
         previous_ms = row[0]

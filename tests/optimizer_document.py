@@ -205,7 +205,9 @@ def _importance(random: np.random.Generator) -> dict[str, float]:
 def _curve(random: np.random.Generator, name: str, entry: Entry, centre: Any) -> dict[str, Any]:
     if entry.kind == "cat":
         return {"name": name, "values": [True, False], "scores": [0.41, -0.2], "cliff": False}
-    values = [centre * factor for factor in (0.8, 0.9, 1.0, 1.1, 1.2)]
+    steps = (-0.2, -0.1, 0.0, 0.1, 0.2)
+    values = [centre + (round(10 * step) if entry.kind == "int" else centre * step)
+              for step in steps]  # fmt: skip
     scores: list[float | None] = [0.41 - abs(float(d)) for d in random.normal(0.0, 0.1, 5)]
     scores[2] = 0.4123
     if name == "gamma":

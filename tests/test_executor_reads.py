@@ -514,6 +514,7 @@ def test_a_candle_that_closes_while_it_is_asked_for_is_left_for_the_next_time(
 ) -> None:
     exchange.always(KLINES, candle_book(START_MS - 9 * BAR_MS, 20))
     executor = exchange.executor()
+    exchange.clock.now = START_MS + BAR_MS - 1_000
     executor.closed_candles(START_MS - BAR_MS, START_MS)  # measures the time
     exchange.clock.now = START_MS + BAR_MS - 50
     exchange.latency_ms = 100

@@ -371,10 +371,11 @@ def check_end(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.slow
 def test_processes_that_start_together_share_one_target(anywhere: str) -> None:
-    with worker(anywhere, 24) as one, worker(anywhere, 24) as other:
+    slowly = ("--jobs", "1", "--sleep", "0.5")  # nobody is done before the other has started
+    with worker(anywhere, 14, *slowly) as one, worker(anywhere, 14, *slowly) as other:
         said = [check_end(one), check_end(other)]
     with open_search(anywhere) as search:
-        check_campaign(search, 24)
+        check_campaign(search, 14)
     assert sum("joining process" in text for text in said) == 1
     assert all("evaluating" in text for text in said)
 
@@ -404,7 +405,7 @@ def test_when_all_are_killed_the_next_start_sets_a_new_target(anywhere: str) -> 
         one.wait(timeout=120)
     with open_search(anywhere, rhythm=FAST) as search:
         before = len(search.trials())
-        assert 4 <= before <= 6
+        assert 3 <= before <= 6
         search.run(evaluate, 5)
         check_campaign(search, before + 5)
 

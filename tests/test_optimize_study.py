@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,8 @@ from optuna.storages import InMemoryStorage
 from backtest.optimize.local_study import LocalRun
 from backtest.optimize.sampling import BATCH, STARTUP_TRIALS, Sampler
 from backtest.optimize.space import Space, read_space
-from backtest.optimize.study import Search, StudyIdentity
+from backtest.optimize.study import Search
+from backtest.optimize.study_identity import StudyIdentity
 from backtest.optimize.trial import Evaluate, TrialOutcome
 from backtest.optimize.trial_pool import Effort, Progress, ProgressReport, TrialPool
 from backtest.optimize.trial_store import IDENTITY, StoredStudy, TrialStore, running_trial
@@ -98,13 +99,27 @@ def test_another_seed_tries_something_else(reference: list[Row]) -> None:
     assert all(a[1] != b[1] for a, b in zip(other[1:], reference[1:], strict=False))
 
 
+def in_pieces(cuts: Iterable[int], whole: int) -> list[Row]:
+    study = memory_study()
+    for begin, end in pairwise([0, *sorted(cuts), whole]):
+        search_in(study, end - begin, jobs=2)
+    return rows(study)
+
+
+@pytest.mark.parametrize("cuts", [(1,), (BATCH, STARTUP_TRIALS + 3)])
+def test_a_search_in_pieces_is_the_search_in_one_go(
+    reference: list[Row], cuts: tuple[int, ...]
+) -> None:
+    assert in_pieces(cuts, len(reference)) == reference
+
+
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(cuts=st.sets(st.integers(1, 5 * BATCH + 2), max_size=4))
-def test_a_search_in_pieces_is_the_search_in_one_go(cuts: set[int]) -> None:
-    study, whole = memory_study(), 5 * BATCH + 3
-    for begin, end in pairwise([0, *sorted(cuts), whole]):
-        search_in(study, end - begin)
-    assert rows(study) == search_in(memory_study(), whole)
+def test_wherever_a_search_is_cut_it_is_the_search_in_one_go(
+    reference: list[Row], cuts: set[int]
+) -> None:
+    assert in_pieces(cuts, len(reference)) == reference
 
 
 def test_trial_0_tries_the_current_parameters(reference: list[Row]) -> None:
@@ -406,8 +421,9 @@ def test_a_trial_another_program_adds_later_is_refused(tmp_path: Path) -> None:
             study_name="study", storage=optuna.storages.JournalStorage(backend)
         )
         other.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
-        with pytest.raises(ConfigError, match="trial 1 of study 'study' was added by another"):
-            search.trials()
+        for use in (search.trials, lambda: search.run(evaluate, 1)):
+            with pytest.raises(ConfigError, match="trial 1 was added to the study by another"):
+                use()
 
 
 def test_trials_are_counted_over_all_studies_on_the_same_data(tmp_path: Path) -> None:
@@ -428,18 +444,18 @@ def test_names_that_are_no_file_names_are_refused(name: str) -> None:
         Search(identity(name), SPACE, None, jobs=1, current=CURRENT)
 
 
-def test_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
+def test_numbers_out_of_range_are_refused_before_anything_is_made(tmp_path: Path) -> None:
     storage = str(tmp_path / "x.journal")
-    with Search(identity(), SPACE, storage, jobs=0, current=CURRENT) as search:
-        with pytest.raises(ConfigError, match="--trials -1 must be 0 or more"):
-            search.run(evaluate, -1)
-        with pytest.raises(ConfigError, match="jobs = 0 must be 1 or more"):
-            search.run(evaluate, 1)
+    with pytest.raises(ConfigError, match="--jobs 0 must be 1 or more"):
+        Search(identity(), SPACE, storage, jobs=0, current=CURRENT)
+    with pytest.raises(ConfigError, match="--seed -1 must be 0 or more"):
+        Search(identity(seed=-1), SPACE, storage, jobs=1, current=CURRENT)
+    assert list(tmp_path.iterdir()) == []
     with (
-        Search(identity("negative", -1), SPACE, storage, jobs=1, current=CURRENT) as search,
-        pytest.raises(ConfigError, match="seed = -1 must be 0 or more"),
+        open_search(storage) as search,
+        pytest.raises(ConfigError, match="--trials -1 must be 0 or more"),
     ):
-        search.run(evaluate, 1)
+        search.run(evaluate, -1)
 
 
 def test_the_identity_is_kept_as_an_attribute_of_the_study(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ BASELINE: Final = "current parameters"
 """Name of the curve of the parameters in force before the search."""
 _MARGIN: Final = 0.07
 """Of the range of scores, left free above and below."""
+_EDGE: Final = 0.02
+"""Of an axis: how far above its end a point lies that belongs below it, so that it is seen."""
 _TAIL: Final = 3.0
 """Times the distance of the best score to the worst quarter: how far below that an axis goes."""
 _STUB: Final = 0.15
@@ -115,8 +117,9 @@ def score_limits(*scores: Floats) -> tuple[float, float]:
 
 
 def onto(scores: Floats, limits: tuple[float, float]) -> Floats:
-    """Return ``scores`` with those below the axis moved onto its lower end, same shape."""
-    return np.maximum(scores, limits[0])
+    """Return ``scores`` with those below the axis moved to just above its end, same shape."""
+    low, high = limits
+    return np.maximum(scores, low + _EDGE * (high - low))
 
 
 def cloud_limits(scores: Floats) -> tuple[float, float]:

@@ -88,8 +88,8 @@ def progress_figure(document: Document) -> Figure | None:
     )  # fmt: skip
     if out.any():
         axes.scatter(
-            trials.number[out], np.full(out.sum(), limits[0]), s=18, marker="x", color=LOSS,
-            linewidths=0.8, label=f"disqualified ({out.sum():,})", clip_on=False,
+            trials.number[out], onto(trials.score, limits)[out], s=18, marker="x", color=LOSS,
+            linewidths=0.8, label=f"disqualified ({out.sum():,})",
         )  # fmt: skip
     axes.step(trials.number, trials.best, where="post", color="#0f172a", label="best so far")
     axes.set_ylim(*limits)
@@ -196,12 +196,11 @@ CHARTS: Final[Mapping[str, Callable[[Document], Figure | None]]] = {
 
 def _score_pairs(axes: Axes, scores: Windows) -> None:
     """Draw two bars per name; that of a disqualified window ends at the axis and is hatched."""
-    limits = axes.get_ylim()
     places = np.arange(len(scores.names), dtype=np.float64)
     for name, values, colour, shift in (
         ("train", scores.train, MUTED, -0.21), ("test", scores.test, INK, 0.21),
     ):  # fmt: skip
-        bars = axes.bar(places + shift, onto(values, limits), 0.4, color=colour, label=name)
+        bars = axes.bar(places + shift, values, 0.4, color=colour, label=name)
         for bar, out in zip(bars, disqualified(values), strict=True):
             if out:
                 bar.set(hatch=_DISQUALIFIED.get_hatch(), edgecolor=LOSS, linewidth=0.0)

@@ -26,9 +26,10 @@ LUCK: Final = "not distinguishable from luck"
 MIN_EFFICIENCY: Final = 0.5
 """Pardo's rule of thumb: a robust choice keeps at least half (2008, chapter 11)."""
 OOS_RULE: Final = (
-    "oos_pass: the holdout gained, and the honest walk-forward gained in at least half of its "
-    "test windows"
+    "true if the holdout gained and the honest walk-forward gained in at least half of its test "
+    "windows"
 )
+"""What ``oos_pass`` says."""
 _DAYS_PER_YEAR: Final = 365
 _NO_VALUE: Final = "-"
 _INTERRUPTED: Final = "not looked at: the search was interrupted"
@@ -81,7 +82,10 @@ def out_of_sample(known: Known, unseen: Unseen) -> bool:
 
 def _efficiency(walk: WalkForward) -> EvidenceLine:
     name, value = "Walk-forward efficiency", walk.efficiency
-    rates = f"{walk.test_daily_pct:+.4f} % a day in the tests, {walk.train_daily_pct:+.4f} % before"
+    test, train = (
+        rate * _DAYS_PER_YEAR for rate in (walk.test_daily_pct, walk.train_daily_pct)
+    )
+    rates = f"{test:+.2f} % a year in the tests, {train:+.2f} % in training"
     if math.isnan(value):
         verdict = f"none: what was best in training lost there already ({rates})"
         return EvidenceLine(name, _NO_VALUE, verdict, passes=None)
@@ -106,7 +110,8 @@ def _test_windows(walk: WalkForward) -> EvidenceLine:
         words = f"{half}; {LUCK} ({p_text(chance)})"
     value = f"{gained} of {windows} gained"
     return EvidenceLine(
-        "Test windows", value, f"{words}; each chosen by the trains before it",
+        "Test windows", value,
+        f"{words}; each chosen by the trains before it, among trials that all trains have steered",
         half_gained(gained, windows),
     )  # fmt: skip
 

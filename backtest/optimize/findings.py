@@ -23,12 +23,14 @@ class Known:
 
     Attributes:
         choice: the parameters recommended.
+        baseline_score: train score of the parameters in use now.
         sensitivity: of their train score.
         walk: judged on the test windows.
         luck: judged by the number of trials.
     """
 
     choice: FinalChoice
+    baseline_score: float
     sensitivity: Sensitivity
     walk: WalkForward
     luck: LuckOfChoosing
@@ -48,7 +50,14 @@ class Unseen:
 
 
 def judge_trials(
-    prepared: Prepared, space: Space, searched: Searched, *, n_ever: int, seed: int, jobs: int
+    prepared: Prepared,
+    space: Space,
+    searched: Searched,
+    baseline: Mapping[str, Any],
+    *,
+    n_ever: int,
+    seed: int,
+    jobs: int,
 ) -> Known:
     """Choose parameters and judge them on the bars before the holdout.
 
@@ -56,6 +65,7 @@ def judge_trials(
         prepared: of the search.
         space: what was searched.
         searched: the trials.
+        baseline: all parameters in use now.
         n_ever: trials ever run on this data.
         seed: of the bootstrap.
         jobs: runs at a time.
@@ -67,6 +77,7 @@ def judge_trials(
     choice = choose_final(trials, space, prepared.evaluate)
     return Known(
         choice=choice,
+        baseline_score=prepared.evaluate(with_capital(prepared, baseline)).score,
         sensitivity=sensitivity_of(choice, space, prepared.evaluate, jobs=jobs),
         walk=walk_forward(trials, choice.outcome, prepared.plan),
         luck=measure_luck(
@@ -105,5 +116,11 @@ def judge_unseen(
         monte_carlo = permutation_test(
             prepared, taken, choice, n=permutations, seed=seed, jobs=jobs, warmup_bars=warmup_bars
         )
-    holdout = judge_holdout(prepared, taken, choice, baseline, looks_before)
+    current = with_capital(prepared, baseline)
+    holdout = judge_holdout(prepared, taken, choice, current, looks_before)
     return Unseen(holdout=holdout, monte_carlo=monte_carlo)
+
+
+def with_capital(prepared: Prepared, baseline: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters in use now with the capital of the search, so returns compare."""
+    return {**baseline, "initial_capital": prepared.params.initial_capital}

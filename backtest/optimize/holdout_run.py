@@ -85,12 +85,11 @@ def judge_holdout(
         prepared: plan and parameters of the search.
         taken: what ``Holdout.take`` answered.
         choice: values drawn.
-        baseline: values of all parameters in use now; the capital is that of the search.
+        baseline: values of all parameters in use now, with the capital of the search.
         looks_before: as in ``HoldoutResult``.
     """
-    capital = {"initial_capital": prepared.params.initial_capital}
     return HoldoutResult(
-        _run(prepared, taken, choice), _run(prepared, taken, {**baseline, **capital}), looks_before
+        _run(prepared, taken, choice), _run(prepared, taken, baseline), looks_before
     )
 
 

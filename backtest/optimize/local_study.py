@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from backtest.optimize.sampling import BATCH, Sampler
 from backtest.optimize.trial_pool import Effort, Evaluated, ProgressReport, TrialPool
-from backtest.optimize.trial_store import RESULT, StoredStudy, complete_trial
+from backtest.optimize.trial_store import StoredStudy, complete_trial, result_of
 from core.errors import ConfigError
 
 
@@ -168,11 +168,12 @@ class _Writer:
 def _read_known(study: StoredStudy) -> list[Scored]:
     known = []
     for trial in study.trials():
-        if trial.state is not TrialState.COMPLETE or RESULT not in trial.user_attrs:
+        if trial.state is not TrialState.COMPLETE:
             raise ConfigError(
-                f"trial {trial.number} of the study is not complete, so another program or a "
-                "search of several processes has written it; use the --storage it was made with, "
-                "or another --study-name"
+                f"trial {trial.number} of the study is not complete, so a search of several "
+                "processes has written it; use the --storage it was made with, or another "
+                "--study-name"
             )
+        result_of(trial)
         known.append(Scored(trial.params, trial.values[0]))
     return known

@@ -113,8 +113,9 @@ def permute_from(data: CoinData, start_ms: int, seed: int) -> CoinData:
     """
     candles = data.market.candles
     first = int(np.searchsorted(candles["timestamp"].to_numpy(), start_ms)) - 1
-    columns = {name: np.array(candles[name].iloc[first:]) for name in (*_PRICES, "volume")}
-    moved = permute_candles(**columns, seed=seed)
+    columns = [np.array(candles[name].iloc[first:]) for name in (*_PRICES, "volume")]
+    opens, highs, lows, closes, volumes = columns
+    moved = permute_candles(opens, highs, lows, closes, volumes, seed)
     changed = candles.copy()
     for name, column in moved.items():
         values = _on_tick(column, data.rules.tick_size) if name in _PRICES else column

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-from bokeh.models import ColumnDataSource, FactorRange
+from bokeh.models import ColumnDataSource, FactorRange, NumeralTickFormatter
 from bokeh.models.annotations import Span
 
 from backtest.optimize.chart_data import (
@@ -114,7 +114,7 @@ def _sensitivity_chart(row: Document, limits: tuple[float, float], chosen: Any) 
             name: _places(row["values"]),
             "score": scores,
             "line": np.where(lost, math.nan, scores),
-            "drawn": np.where(lost, limits[0], scores),
+            "drawn": onto(np.where(lost, limits[0], scores), limits),
             "marker": np.where(lost, "x", "circle").tolist(),
             "colour": np.where(lost, LOSS, INK).tolist(),
         }
@@ -136,12 +136,12 @@ def _parameter_chart(
     name: str, values: Sequence[Any], limits: tuple[float, float], *, log: bool = False
 ) -> Any:
     """Return an empty chart over the values of a parameter, a place per value if no numbers."""
-    options: dict[str, Any] = {"x_axis_type": "log" if log else "auto"}
     if _are_categories(values):
         places = sorted({value_text(value) for value in values if value is not None})
-        options = {"x_range": FactorRange(factors=places)}
-    chart = plain_chart(_HEIGHT, name, limits, **options)
-    if not _are_categories(values) and not log:
+        chart = plain_chart(_HEIGHT, name, limits, x_range=FactorRange(factors=places))
+    else:
+        chart = plain_chart(_HEIGHT, name, limits, x_axis_type="log" if log else "linear")
+        chart.xaxis.formatter = NumeralTickFormatter(format="0.[000000]")
         chart.xaxis.ticker.desired_num_ticks = 4
     chart.yaxis.ticker.desired_num_ticks = 4
     return chart
@@ -162,7 +162,12 @@ def _mark(chart: Any, chosen: Any) -> None:
     """Draw a line at the value of the choice, if there is one."""
     if chosen is None:
         return
-    place = value_text(chosen) if isinstance(chosen, bool | str | list) else float(chosen)
+    if isinstance(chart.x_range, FactorRange):
+        if value_text(chosen) not in chart.x_range.factors:
+            return
+        place = chart.x_range.factors.index(value_text(chosen)) + 0.5
+    else:
+        place = float(chosen)
     chart.add_layout(Span(location=place, dimension="height", line_color=DARK, line_dash="dashed"))
 
 

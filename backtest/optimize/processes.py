@@ -4,8 +4,8 @@ Every process enters itself in a companion study: one trial per process, running
 takes part. Optuna numbers trials atomically, so the numbers are in the order of arrival. A thread
 counts the entry's heartbeat up every few seconds. Clocks of machines differ, so nobody compares
 times: whoever wants to know watches the count, and a count that stands still for too long is a
-process that has died. Then its entry is ended, once and for all; if the process was only asleep
-(a closed laptop), it notices and enters anew.
+process that has died. Then its entry is failed, once and for all; if the process was only asleep
+(a closed laptop), it notices and enters anew. The entry of a process that leaves is pruned.
 """
 
 from __future__ import annotations

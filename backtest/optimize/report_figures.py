@@ -49,13 +49,15 @@ DARK: Final = "#0f172a"
 
 
 def progress_chart(document: Document) -> Any:
-    """Return the score of each trial, those disqualified at the lower edge, and the best so far."""
+    """Return the score of each trial, those disqualified at the lower edge, and the best so far.
+
+    Without trials it is an empty chart, never None.
+    """
     trials = course(document)
     known = np.isfinite(trials.score)
-    if not known.any():
-        return None
     limits, out = cloud_limits(trials.score), disqualified(trials.score)
-    chart = plain_chart(280, "Score of each trial, train windows only", limits)
+    title = "Score of each trial, train windows only" if known.any() else "No trial has a score"
+    chart = plain_chart(280, title, limits)
     columns = {
         "trial": trials.number, "score": trials.score, "drawn": onto(trials.score, limits),
         "best": trials.best,
@@ -102,7 +104,7 @@ def stability_chart(document: Document) -> Any:
     names, values = list(spreads), [row["cv"] for row in spreads.values()]
     random = numbers(row.get("random_cv") for row in spreads.values())
     chart = bars_chart(
-        "Stability: coefficient of variation among the best trials (dash: draws at random)",
+        "Stability: CV among the best trials (dash: at random)",
         names, values, "0.[00]", "CV @value{0.000}, at random @random{0.000}",
         colours=[VERDICT_COLOURS.get(row.get("verdict", ""), MUTED) for row in spreads.values()],
     )  # fmt: skip
@@ -119,16 +121,14 @@ def pairs_chart(title: str, scores: Windows) -> Any:
         return None
     limits = bar_limits(scores)
     chart = bars_chart(
-        title, scores.names, onto(scores.train, limits).tolist(), "0.[00]",
-        "train @train{0.000}, test @test{0.000}", colours=[MUTED] * len(scores.names),
+        title, scores.names, scores.train.tolist(), "0.[00]",
+        "train @value{0.000}, test @test{0.000}", colours=[MUTED] * len(scores.names),
     )  # fmt: skip
     chart.y_range = Range1d(start=limits[0], end=limits[1])
     source = chart.renderers[0].data_source
-    for name, values in (("train", scores.train), ("test", scores.test)):
-        source.add(values, name)
-    source.add(onto(scores.test, limits), "front")
+    source.add(scores.test, "test")
     source.add([LOSS if out else INK for out in disqualified(scores.test)], "shade")
-    test = chart.vbar("name", 0.4, "front", 0.0, source=source, color="shade")
+    test = chart.vbar("name", 0.4, "test", 0.0, source=source, color="shade")
     add_legend(chart, [("train", [chart.renderers[0]]), ("test (red: disqualified)", [test])])
     chart.height = 290
     return chart

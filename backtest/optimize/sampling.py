@@ -23,7 +23,6 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from backtest.optimize.trial_store import complete_trial
-from core.errors import ConfigError
 
 BATCH: Final = 8
 """Trials sampled from the same knowledge, and so the most that are evaluated at once by one
@@ -52,12 +51,7 @@ class Sampler:
         Args:
             distributions: by parameter; their order does not matter.
             seed: 0 or more.
-
-        Raises:
-            ConfigError: the seed is negative.
         """
-        if seed < 0:
-            raise ConfigError(f"seed = {seed} must be 0 or more")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.distributions = dict(sorted(distributions.items()))
         self._seed = seed
@@ -77,7 +71,7 @@ class Sampler:
             key: what tells this proposal from all others, such as the number of the trial.
         """
         seed = int(np.random.SeedSequence((self._seed, *key)).generate_state(1)[0])
-        # constant_liar would also look at trials that still run, which depends on timing.
+        # No trial of this storage is running, so there is none for constant_liar to avoid.
         tpe = TPESampler(
             multivariate=True, n_startup_trials=STARTUP_TRIALS, seed=seed, constant_liar=False
         )

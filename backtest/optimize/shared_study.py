@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from backtest.optimize.processes import Life, Processes
 from backtest.optimize.sampling import Sampler
 from backtest.optimize.trial_pool import Evaluated, ProgressReport, TrialPool
-from backtest.optimize.trial_store import RESULT, StoredStudy, running_trial
+from backtest.optimize.trial_store import RESULT, StoredStudy, result_of, running_trial
 from core.errors import ConfigError
 
 POLL_S: Final = 1.0
@@ -188,7 +188,7 @@ class SharedRun:
         One of this process's own is abandoned when the storage answered a claim with an error but
         had carried it out.
         """
-        process = trial.user_attrs[_PROCESS]
+        process = trial.user_attrs.get(_PROCESS, -1)  # none: another program's
         if trial.number in self._claimed:
             return False
         return process == self._processes.own or self._processes.life(process) is Life.GONE
@@ -232,13 +232,18 @@ class SharedRun:
             )
 
     def _new_scores(self) -> list[tuple[int, float]]:
-        """Learn the trials that are complete and not learnt yet; return numbers and scores."""
+        """Learn the trials that are complete and not learnt yet; return numbers and scores.
+
+        Raises:
+            ConfigError: another program has added one.
+        """
         new = [
             (trial, trial.values[0])
             for trial in self._trials
             if trial.state is TrialState.COMPLETE and trial.number not in self._learnt
         ]
         for trial, score in new:
+            result_of(trial)
             self._learnt.add(trial.number)
             self._sampler.learn(trial.params, score)
         return [(trial.number, score) for trial, score in new]

@@ -6,13 +6,10 @@ adds to them, if and only if everything that makes trials comparable is as it wa
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple, Self
 
-import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from backtest.optimize.local_study import LocalRun
@@ -21,67 +18,20 @@ from backtest.optimize.sampling import Sampler
 from backtest.optimize.shared_study import SharedRun
 from backtest.optimize.space import Space
 from backtest.optimize.storage import open_store, storage_url
+from backtest.optimize.study_identity import StudyIdentity, check_identity
 from backtest.optimize.trial import Evaluate, TrialOutcome
 from backtest.optimize.trial_pool import Effort, Progress, ProgressReport, TrialPool
-from backtest.optimize.trial_store import IDENTITY, RESULT, StoredStudy
+from backtest.optimize.trial_store import result_of
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError
 from core.params import read_value
 
-_OPTUNA: Final = "optuna_version"
-_ALLOWED: Final = {
-    "fingerprint": "the code that evaluates has changed since the study was made ({was}, now "
-    "{now}): scores of earlier trials are not comparable with those to come; a study of another "
-    "name would be",
-    _OPTUNA: "the study was made with optuna {was}, this is {now}: it may try other parameters "
-    "than a search that was never interrupted",
-}
-"""What may differ from one run to the next, and what is said then."""
 _PROCESSES: Final = " (processes)"
 """Ends the name of the companion study of a shared one; no study's own name can end so."""
 
 
 def _ignore(_: object) -> None:
     """Tell nobody."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyIdentity:
-    """What makes the trials of a study comparable with each other.
-
-    Attributes:
-        name: of the study.
-        space: ``Space.to_dict`` of what is searched.
-        fixed: all other parameters, JSON-ready.
-        coins: what is traded.
-        start: first bar, as text.
-        end: last bar, as text.
-        data_hash: of the candles and funding rates of all coins.
-        windows: number of walk-forward windows.
-        holdout: share of the bars nobody looks at until the end.
-        objective: name of what is maximised.
-        seed: of the sampler, 0 or more.
-        fingerprint: of the code that evaluates.
-    """
-
-    name: str
-    space: Mapping[str, Any]
-    fixed: Mapping[str, Any]
-    coins: tuple[str, ...]
-    start: str
-    end: str
-    data_hash: str
-    windows: int
-    holdout: float
-    objective: str
-    seed: int
-    fingerprint: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields, and Optuna's version, as they come back from JSON."""
-        document = asdict(self) | {_OPTUNA: optuna.__version__}
-        plain: dict[str, Any] = json.loads(json.dumps(document))
-        return plain
 
 
 class FinishedTrial(NamedTuple):
@@ -130,8 +80,11 @@ class Search:
             rhythm: of the heartbeats of a shared search; None: the default.
 
         Raises:
-            ConfigError: the study was made with something else, or the storage cannot be used.
+            ConfigError: the study was made with something else, or the storage cannot be used,
+                or a number is out of range.
         """
+        _check_at_least("--jobs", jobs, 1)
+        _check_at_least("--seed", identity.seed, 0)
         self._name = identity.name
         self._data_hash = identity.data_hash
         self._seed = identity.seed
@@ -142,7 +95,7 @@ class Search:
         self._store = open_store(storage_url(storage, identity.name))
         try:
             self._study = self._store.study(identity.name)
-            self.notices = tuple(_check_identity(self._study, identity))
+            self.notices = tuple(check_identity(self._study, identity))
             if not self._study.trials():
                 self.notices += tuple(moved)
         except ConfigError:
@@ -182,10 +135,9 @@ class Search:
             on_message: is told what the user should know, as a sentence; in this thread.
 
         Raises:
-            ConfigError: the storage fails, or a number is out of range.
+            ConfigError: the storage fails, or ``n_trials`` is negative.
         """
-        if n_trials < 0:
-            raise ConfigError(f"--trials {n_trials} must be 0 or more")
+        _check_at_least("--trials", n_trials, 0)
         effort = Effort()
         report = ProgressReport(on_trial, effort)
         sampler = Sampler(self._space.distributions(), self._seed)
@@ -212,12 +164,7 @@ class Search:
         ]
 
     def _finished(self, trial: FrozenTrial) -> FinishedTrial:
-        result = trial.user_attrs.get(RESULT)
-        if result is None:
-            raise ConfigError(
-                f"trial {trial.number} of study {self._name!r} was added by another program; "
-                "search under another --study-name"
-            )
+        result = result_of(trial)
         params = {name: trial.params[name] for name in self._space.entries}
         outcome = TrialOutcome.from_dict(result["outcome"])
         return FinishedTrial(trial.number, params, outcome, result["seconds"])
@@ -250,49 +197,6 @@ def _into_space(space: Space, current: Mapping[str, Any]) -> tuple[dict[str, Any
     return first, moved
 
 
-def _check_identity(study: StoredStudy, identity: StudyIdentity) -> list[str]:
-    """Write the identity of a new study; return sentences on differences that are allowed.
-
-    Raises:
-        ConfigError: there are others, or another program has made the study.
-    """
-    now = identity.to_dict()
-    was = study.attributes().get(IDENTITY)
-    if was is None:
-        if study.trials():
-            raise ConfigError(
-                f"study {identity.name!r} was not made by this program; choose another --study-name"
-            )
-        study.set_attribute(IDENTITY, now)
-        return []
-    different = [
-        key for key in (*was, *now) if key not in _ALLOWED and was.get(key) != now.get(key)
-    ]
-    if different:
-        lines = [line for key in dict.fromkeys(different) for line in _lines(key, was, now)]
-        raise ConfigError(
-            f"study {identity.name!r} was made with something else, so its trials would not be "
-            "comparable with new ones:\n" + "\n".join(lines) + "\n"
-            "restore what it was made with, or choose another --study-name"
-        )
-    return [
-        text.format(was=was.get(key), now=now[key])
-        for key, text in _ALLOWED.items()
-        if was.get(key) != now[key]
-    ]
-
-
-def _lines(key: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a line for every part of the field ``key`` that differs."""
-    before, after = was.get(key), now.get(key)
-    if not isinstance(before, dict) or not isinstance(after, dict):
-        return [f"  {key}: was {json.dumps(before)}, is now {json.dumps(after)}"]
-    return [
-        f"  {key}.{name}: was {_text(before, name)}, is now {_text(after, name)}"
-        for name in dict.fromkeys((*before, *after))
-        if before.get(name) != after.get(name)
-    ]
-
-
-def _text(values: Mapping[str, Any], name: str) -> str:
-    return json.dumps(values[name]) if name in values else "absent"
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{name} {value} must be {least} or more")

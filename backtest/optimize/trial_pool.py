@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from backtest.optimize.trial import Evaluate, TrialOutcome
-from core.errors import ConfigError, DataError
+from core.errors import DataError
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Effort:
     evaluating: float = 0.0
 
     @contextmanager
-    def spent(self, on: str) -> Iterator[None]:
+    def spent(self, on: Literal["sampling", "writing"]) -> Iterator[None]:
         """Add what passes inside to the field ``on``."""
         begin = time.perf_counter()
         try:
@@ -149,16 +149,11 @@ class TrialPool:
 
         Args:
             evaluate: thread-safe.
-            jobs: trials evaluated at once.
+            jobs: trials evaluated at once, 1 or more.
             stop: once set, no further trial should be begun.
             timeout: seconds from now after which none should be; None: never.
             effort: where the seconds are counted.
-
-        Raises:
-            ConfigError: ``jobs`` is less than 1.
         """
-        if jobs < 1:
-            raise ConfigError(f"jobs = {jobs} must be 1 or more trials at once")
         self._evaluate = evaluate
         self._jobs = jobs
         self._stop = stop

@@ -155,7 +155,7 @@ class StoredStudy:
 
     def end(self, number: int, state: TrialState, score: float | None = None) -> bool:
         """End a running trial; return False if it has been ended before."""
-        values = None if score is None else [score]
+        values = None if score is None else [float(score)]
         with self._errors:
             try:
                 return self._api.set_trial_state_values(self._id(number), state, values)
@@ -174,7 +174,7 @@ def complete_trial(
 ) -> FrozenTrial:
     """Return a finished trial as ``StoredStudy.add`` takes it."""
     return create_trial(
-        value=score,
+        value=float(score),
         params=dict(params),
         distributions=dict(distributions),
         user_attrs={} if result is None else {RESULT: dict(result)},
@@ -193,6 +193,21 @@ def running_trial(
         distributions=dict(distributions or {}),
         user_attrs=dict(attributes),
     )
+
+
+def result_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Return ``outcome`` and ``seconds`` of a complete trial.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    result: dict[str, Any] | None = trial.user_attrs.get(RESULT)
+    if result is None:
+        raise ConfigError(
+            f"trial {trial.number} was added to the study by another program; search under another "
+            "--study-name"
+        )
+    return result
 
 
 def shown(url: str) -> str:

@@ -1,0 +1,32 @@
+"""What ``optimizer.py`` does once its arguments are read: search, judge, write files, print."""
+
+from __future__ import annotations
+
+import logging
+
+from backtest.optimize.search_request import SearchRequest
+from backtest.optimize.search_run import EXIT_INTERRUPTED
+from backtest.optimize.search_session import add_trials, open_session
+
+
+def run_search(request: SearchRequest) -> int:
+    """Search, judge the choice, write the files, print the report.
+
+    Returns:
+        The exit code: 0, or 130 if the search was interrupted; then the report is what can be
+        said so far, the holdout stays untouched and no file of results is written.
+
+    Raises:
+        GridError: something was wrong; trials that are complete are kept.
+    """
+    logging.basicConfig(format="warning: %(message)s")
+    session = open_session(request)
+    searched, n_ever = add_trials(session)
+    # Only now: the statistics libraries take seconds, and a wrong request is refused before.
+    from backtest.optimize.conclusion import conclude, report_so_far  # noqa: PLC0415
+
+    if searched.interrupted:
+        report_so_far(session, searched, n_ever)
+        return EXIT_INTERRUPTED
+    conclude(session, searched, n_ever)
+    return 0

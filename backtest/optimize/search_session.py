@@ -1,0 +1,190 @@
+"""From a request to the trials: data loaded, study opened, trials added."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from backtest.optimize.prepare import Prepared, prepare
+from backtest.optimize.result_folders import ResultFolders
+from backtest.optimize.robust import TOP_LEAST
+from backtest.optimize.search_request import SearchRequest
+from backtest.optimize.search_run import Searched, search_trials
+from backtest.optimize.space import Space, read_space
+from backtest.optimize.study import Search
+from backtest.optimize.study_identity import StudyIdentity
+from backtest.optimize.trial_ledger import DataSet, TrialLedger
+from backtest.parameter_table import value_text
+from backtest.simulator import BacktestSimulator
+from backtest.timeframes import format_time
+from core.errors import ConfigError
+from core.jit import CODE_FINGERPRINT, is_compiled
+
+WIDTH: Final = 96
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """One search with all it needs.
+
+    Attributes:
+        request: as asked for.
+        space: what is searched.
+        prepared: the bars.
+        warmup_bars: before the first bar of a run.
+        identity: of the study.
+        ledger: of all trials on these bars.
+        folders: where the files go.
+        started: seconds of the monotonic clock.
+    """
+
+    request: SearchRequest
+    space: Space
+    prepared: Prepared
+    warmup_bars: int
+    identity: StudyIdentity
+    ledger: TrialLedger
+    folders: ResultFolders
+    started: float
+
+
+def open_session(request: SearchRequest) -> Session:
+    """Load the data and check all that can be checked before the search.
+
+    Raises:
+        GridError: something is wrong with the request, the data or the folders.
+    """
+    started = time.monotonic()
+    request.check()
+    space = read_space()
+    simulator = BacktestSimulator(request.params, source=request.source)
+    folders = ResultFolders.chosen(request.output)
+    folders.check_writable(plot=request.plot)
+    if not is_compiled():
+        say("compiling the strategy: about half a minute, this first time only")
+    prepared = prepare(
+        simulator, space, coins=request.coins, start=request.start, end=request.end,
+        windows=request.windows, holdout=request.holdout, objective=request.objective,
+    )  # fmt: skip
+    session = Session(
+        request=request, space=space, prepared=prepared,
+        warmup_bars=simulator.settings["warmup_bars"],
+        identity=_identity(request, space, prepared),
+        ledger=TrialLedger(folders.data, _data_set(prepared)), folders=folders, started=started,
+    )  # fmt: skip
+    say_all("warning", prepared.notices)
+    say(header(session))
+    say_all("note", _notes_on_given(request, space))
+    return session
+
+
+def add_trials(session: Session) -> tuple[Searched, int]:
+    """Add the trials asked for; return the study's, and how many were ever run on this data.
+
+    Raises:
+        ConfigError: the study or its storage cannot be used, or the trials are too few.
+        DataError: the ledger cannot be used.
+    """
+    request, prepared = session.request, session.prepared
+    with Search(
+        session.identity, session.space, request.storage, jobs=request.n_jobs,
+        current=prepared.params.to_dict(),
+    ) as search:  # fmt: skip
+        say_all("note", search.notices)
+        total = len(search.trials()) + request.trials
+        if total < TOP_LEAST:
+            raise ConfigError(
+                f"--trials {request.trials} makes {total} trials in all, must be at least "
+                f"{TOP_LEAST}: the robust choice is the middle of the {TOP_LEAST} best"
+            )
+        searched = search_trials(
+            search, prepared.evaluate, request.trials, jobs=request.n_jobs,
+            timeout=request.timeout, ledger=session.ledger, study=request.study, say=say,
+        )  # fmt: skip
+        in_storage = search.count_trials_ever()
+    return searched, max(in_storage, session.ledger.count_trials())
+
+
+def header(session: Session) -> str:
+    """Return what is searched, on which bars."""
+    identity, plan = session.identity, session.prepared.plan
+    last = plan.time_of(plan.plan.windows[-1].train_end)
+    lines = (
+        f"{', '.join(identity.coins)}: {identity.start} to {identity.end} UTC, study "
+        f"{identity.name}, objective {identity.objective}, seed {identity.seed}",
+        f"{len(identity.space)} parameters searched; {identity.windows} windows, the last train "
+        f"until {format_time(last)}; holdout from {format_time(plan.holdout_ms)}",
+    )
+    return "\n".join(textwrap.fill(line, WIDTH) for line in lines)
+
+
+def short(value: Any) -> str:
+    """Return a parameter's value in few characters."""
+    return f"{value:.4g}" if isinstance(value, float) else value_text(value)
+
+
+def say_all(kind: str, texts: Iterable[str]) -> None:
+    """Print remarks on standard error, ``note: ...``."""
+    for text in texts:
+        say(f"{kind}: {text}")
+
+
+def say(text: str) -> None:
+    """Print a remark on standard error."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _identity(request: SearchRequest, space: Space, prepared: Prepared) -> StudyIdentity:
+    params = prepared.params.to_dict()
+    return StudyIdentity(
+        name=request.study,
+        space=space.to_dict(),
+        fixed={name: value for name, value in params.items() if name not in space.entries},
+        coins=prepared.coins,
+        start=format_time(prepared.plan.start_ms),
+        end=format_time(prepared.plan.end_ms),
+        data_hash=prepared.data_hash,
+        windows=request.windows,
+        holdout=request.holdout,
+        objective=request.objective,
+        seed=request.seed,
+        fingerprint=CODE_FINGERPRINT,
+    )
+
+
+def _data_set(prepared: Prepared) -> DataSet:
+    plan = prepared.plan
+    return DataSet(
+        data_hash=prepared.data_hash,
+        source=next(iter(prepared.data.values())).market.source,
+        coins=prepared.coins,
+        start_ms=plan.start_ms,
+        holdout_ms=plan.holdout_ms,
+        end_ms=plan.end_ms,
+    )
+
+
+def _notes_on_given(request: SearchRequest, space: Space) -> list[str]:
+    """Return what to know about parameters given on the command line."""
+    searched = [name for name in request.params if name in space.entries]
+    fixed = [
+        f"{name} = {short(value)}"
+        for name, value in request.params.items()
+        if name not in space.entries
+    ]
+    notes = []
+    if searched:
+        notes.append(
+            f"{', '.join(searched)}: searched, so the value given is only where the search "
+            "begins; comment an entry of OPTIMIZER_SPACE in config.py out to keep it fixed"
+        )
+    if fixed:
+        notes.append(
+            f"fixed for this search: {', '.join(fixed)}; robust_params will not hold them, so set "
+            "them in config.py too if you use its result"
+        )
+    return notes

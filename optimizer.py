@@ -1,0 +1,227 @@
+"""Search for parameters of GridStrategyV4: ``python3 optimizer.py --help``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from config import BACKTEST_CONFIG, OPTIMIZER_SPACE, PRESETS
+from core.errors import GridError
+from main import EXIT_FAILED, EXIT_INTERRUPTED, chosen_params
+
+STUDY: Final = "grid_v4_wfo"
+
+EXAMPLES: Final = """\
+examples:
+  python3 optimizer.py --demo --trials 50
+      a made-up market: needs no network and no files
+  python3 optimizer.py --coins BTC ETH SOL --trials 200 --windows 4 --start 2024-01-01 --end \
+2025-07-01
+      candles and funding rates of Binance USDT-M, kept in data/cache; run it again to add trials
+  python3 optimizer.py --data my_candles --coins BTC --objective sharpe --study-name btc_sharpe
+      your own files; another objective is another study
+  python3 optimizer.py --demo --trials 100 --skip-mc --no-plot --output results
+      no permutations, no charts; all files in one folder
+  python3 optimizer.py --demo --trials 1000 --timeout 600 --jobs 2 --seed 7 --study-name seed_7
+      no trial is begun after ten minutes
+  python3 optimizer.py --demo --preset documented --set leverage=2 --mc-perms 200 --holdout 0.2
+      other values for what is not searched
+  python3 optimizer.py --storage postgresql://user:password@host/db --end 2025-07-01
+      several machines run the same command and share the work
+
+What happens. All bars but the last share (--holdout) are cut into --windows pieces. A trial draws
+values of OPTIMIZER_SPACE in config.py and is scored on the train windows: each runs from the start
+to 70 % into its piece, and the lowest score of all coins and windows counts. What is left of each
+piece after a gap is its test window. The robust choice is the middle of the best tenth of the
+trials (median or medoid, whichever is better in training), because the best of many is partly luck.
+Then, once, it is run on the holdout, and on permutations of the bars no train window has seen.
+
+What to believe. Every line of evidence ends in plain words; "not distinguishable from luck" means
+p >= 0.05. oos_pass is true if the holdout gained and the honest walk-forward, which chooses at
+every window by the trains before it, gained in at least half of its tests. The more often you
+search the same bars, the less any result means: data/trial_ledger.jsonl counts, and the deflated
+Sharpe ratio takes it into account.
+
+Ctrl+C ends the search after the trials that run, keeps them and reports what can be said; the
+holdout stays untouched. The same command later adds trials to the study. Same seed, same trials,
+same result, however many --jobs (a storage that several processes share aside).
+
+files: data/optimizer_results_robust.json, data/best_params_v4.json (the best trial, for reference),
+data/charts/optimizer_*.png, data/output/optimizer_report.html, data/trial_ledger.jsonl and the
+study, grid_v4_wfo.db, in the current folder.
+
+exit code: 0 all went well; 2 something was wrong (standard error says what to do; trials that are
+complete are kept); 130 interrupted.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar; what values are possible is checked later."""
+    parser = argparse.ArgumentParser(
+        prog="optimizer.py",
+        description="Search for parameters, and judge honestly whether what was found is luck.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(capital=None, leverage=None, no_short=False)  # flags of main.py
+    _add_data_options(parser.add_argument_group("which bars"))
+    _add_search_options(parser.add_argument_group("the search"))
+    _add_judging_options(parser.add_argument_group("judging the choice"))
+    _add_parameter_options(parser.add_argument_group("parameters that are not searched"))
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--no-plot", action="store_true", help="draw no charts and write no HTML report"
+    )
+    output.add_argument(
+        "--output", type=Path, metavar="DIR",
+        help="folder of all files but the study (default: data and folders in it)",
+    )  # fmt: skip
+    return parser
+
+
+def _add_data_options(group: Any) -> None:
+    coins: Any = BACKTEST_CONFIG["coins"]
+    group.add_argument(
+        "--coins", nargs="+", metavar="COIN",
+        help=f"such as BTC or BTC/USDT: the USDT perpetual (default: {' '.join(coins)})",
+    )  # fmt: skip
+    group.add_argument(
+        "--start", metavar="DATE",
+        help=f"first bar, UTC, ISO (default: {BACKTEST_CONFIG['start']})",
+    )  # fmt: skip
+    group.add_argument(
+        "--end", metavar="DATE",
+        help="where the bars end, UTC, ISO, exclusive (default: now; give it to be able to add "
+        "trials later)",
+    )  # fmt: skip
+    one_of = group.add_mutually_exclusive_group()
+    one_of.add_argument(
+        "--data", type=Path, metavar="DIR",
+        help="your own candle and funding files (CSV, Parquet, Feather) instead of the exchange",
+    )  # fmt: skip
+    one_of.add_argument(
+        "--demo", action="store_true", help="a made-up market: no network, no files"
+    )
+
+
+def _add_search_options(group: Any) -> None:
+    group.add_argument(
+        "--trials", type=int, default=100, metavar="N",
+        help="trials to add to the study (default: 100)",
+    )  # fmt: skip
+    group.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="begin no trial after that time"
+    )
+    group.add_argument(
+        "--jobs", type=int, metavar="N",
+        help="trials at a time (default: one per processor); the result does not depend on it",
+    )  # fmt: skip
+    group.add_argument(
+        "--objective", default="calmar_pf", metavar="NAME",
+        help="what is maximised: calmar_pf, calmar, sharpe, sortino or return (default: calmar_pf, "
+        "Calmar ratio x sqrt(profit factor))",
+    )  # fmt: skip
+    group.add_argument(
+        "--seed", type=int, default=42, metavar="N", help="of everything random (default: 42)"
+    )
+    group.add_argument(
+        "--study-name", default=STUDY, metavar="NAME",
+        help=f"trials are kept, and can be added to, under this name (default: {STUDY})",
+    )  # fmt: skip
+    group.add_argument(
+        "--storage", metavar="URL",
+        help="where: sqlite:///FILE.db, postgresql://USER:PASSWORD@HOST/DATABASE, grpc://HOST:PORT "
+        "or FILE.journal (default: sqlite:///STUDY.db in the current folder)",
+    )  # fmt: skip
+
+
+def _add_judging_options(group: Any) -> None:
+    group.add_argument(
+        "--windows", type=int, default=4, metavar="N",
+        help="walk-forward windows (default: 4)",
+    )  # fmt: skip
+    group.add_argument(
+        "--holdout", type=float, default=0.15, metavar="SHARE",
+        help="of the bars, at the end, looked at once when all is chosen: above 0, at most 0.5 "
+        "(default: 0.15)",
+    )  # fmt: skip
+    group.add_argument(
+        "--mc-perms", type=int, default=50, metavar="N",
+        help="permutations of the Monte-Carlo test (default: 50; fewer than 20 cannot show "
+        "anything)",
+    )  # fmt: skip
+    group.add_argument("--skip-mc", action="store_true", help="leave that test out")
+
+
+def _add_parameter_options(group: Any) -> None:
+    group.add_argument("--preset", metavar="NAME", help=f"one of: {', '.join(PRESETS)}")
+    group.add_argument("--params", type=Path, metavar="FILE", help="a JSON object of parameters")
+    group.add_argument("--key", metavar="KEY", help="the object inside FILE that holds them")
+    group.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="any strategy parameter, repeatable; one of the "
+        f"{len(OPTIMIZER_SPACE)} searched only says where the search begins "
+        "(main.py --list-params explains them)",
+    )  # fmt: skip
+
+
+def _run(args: argparse.Namespace) -> int:
+    params = chosen_params(args)
+    # Only now: importing numba, pandas and optuna takes longer than --help may.
+    from backtest.optimize.search_command import run_search  # noqa: PLC0415
+    from backtest.optimize.search_request import SearchRequest  # noqa: PLC0415
+
+    return run_search(
+        SearchRequest(
+            coins=args.coins,
+            start=args.start,
+            end=args.end,
+            params=params,
+            source="demo" if args.demo else args.data or "exchange",
+            trials=args.trials,
+            windows=args.windows,
+            holdout=args.holdout,
+            objective=args.objective,
+            study=args.study_name,
+            storage=args.storage,
+            seed=args.seed,
+            jobs=args.jobs,
+            timeout=args.timeout,
+            permutations=args.mc_perms,
+            skip_permutations=args.skip_mc,
+            plot=not args.no_plot,
+            output=args.output,
+        )
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+    except GridError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print(  # noqa: T201
+            "interrupted; trials that are complete are kept, the same command goes on",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever reads the report, such as head, has seen enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    if exit_code == EXIT_INTERRUPTED:
+        os._exit(exit_code)  # not waiting for downloads in other threads
+    sys.exit(exit_code)
