@@ -25,6 +25,7 @@ from live.runner import LiveRunner
 from live.session import LiveSession
 from live.state import StateManager
 from live.stop_request import StopRequest
+from live.target import mode_folder
 from live.trade_files import LiveTrade, TradeFiles
 
 _LOG: Final = logging.getLogger(__name__)
@@ -55,8 +56,7 @@ class Plan:
     @property
     def state_folder(self) -> Path:
         """Where the state lies; each mode has a folder of its own."""
-        folder = Path(self.settings["state_dir"])
-        return folder if self.mode == "live" else folder / self.mode
+        return mode_folder(self.settings, "state_dir", self.mode)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,31 +139,12 @@ class StateManager:
             StateError: the file cannot be read, is damaged, or was written by another schema,
                 symbol, mode, code, by other capacities or parameters.
         """
-        document = self._read(self.path)
+        document = read_document(self.path)
         if document is None:
             return None
         if not document:
             self._refuse_damage(accept_code_change)
         return self._accept(self.path, document, accept_code_change)
-
-    def _read(self, path: Path) -> dict[str, Any] | None:
-        """Return what stands in ``path``: None if it is not there, empty if it is damaged."""
-        data = read_file(path)
-        if data is None:
-            return None
-        try:
-            document = json.loads(data)
-        except (ValueError, RecursionError):
-            return {}
-        if isinstance(document, dict) and document.get("schema", SCHEMA) != SCHEMA:
-            raise StateError(
-                f"{path} is of schema {document['schema']!r}, this version reads schema {SCHEMA}: "
-                "go on with the version that wrote it"
-            )
-        seal = _SEAL.match(data)
-        if not seal or hashlib.sha256(data[seal.end() :]).hexdigest().encode() != seal[1]:
-            return {}
-        return document if set(document) == {"sha256", *_KEYS} else {}
 
     def _accept(self, path: Path, document: dict[str, Any], code_change: bool) -> LoadedState:
         """Return the state of an undamaged file, or refuse it with the difference."""
@@ -185,7 +166,7 @@ class StateManager:
                 f"{path} was written by decision code {written_by}, this is {CODE_FINGERPRINT}: go "
                 "on with the code that wrote it, or accept the change with --accept-code-change"
             )
-        engine = _decode(document["engine"])
+        engine = decode(document["engine"])
         try:
             load_jsonable(zeros(State), engine)
         except (ValueError, TypeError, OverflowError) as error:
@@ -193,7 +174,7 @@ class StateManager:
                 f"{path} (decision code {written_by}) does not fit this code's state: {error}; go "
                 "on with the code that wrote it"
             ) from None
-        return LoadedState(document["saved_at"], written_by, engine, _decode(document["session"]))
+        return LoadedState(document["saved_at"], written_by, engine, decode(document["session"]))
 
     def _refuse_damage(self, accept_code_change: bool) -> NoReturn:
         """Say that the state file is damaged, and what to go on with."""
@@ -203,7 +184,7 @@ class StateManager:
         )
         for path in self._snapshots_by_age():
             try:
-                document = self._read(path)
+                document = read_document(path)
                 if document:
                     state = self._accept(path, document, accept_code_change)
                     saved = datetime.fromtimestamp(state.saved_at / 1000, UTC)
@@ -224,6 +205,25 @@ class StateManager:
         found = [(name.fullmatch(path.name), path) for path in self._snapshots.glob("*.json")]
         dated = [(int(match[1]), path) for match, path in found if match]
         return [path for _, path in sorted(dated, reverse=True)]
+
+
+def read_document(path: Path) -> dict[str, Any] | None:
+    """Return what stands in ``path``: None if it is not there, empty if it is damaged."""
+    data = read_file(path)
+    if data is None:
+        return None
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    if isinstance(document, dict) and document.get("schema", SCHEMA) != SCHEMA:
+        raise StateError(
+            f"{path} is of schema {document['schema']!r}, this version reads schema {SCHEMA}: "
+            "go on with the version that wrote it"
+        )
+    seal = _SEAL.match(data)
+    is_whole = seal and hashlib.sha256(data[seal.end() :]).hexdigest().encode() == seal[1]
+    return document if is_whole and set(document) == {"sha256", *_KEYS} else {}
 
 
 def table_capacities(dtype: np.dtype[Any], prefix: str = "") -> dict[str, int]:
@@ -289,12 +289,12 @@ def _marked(data: Any) -> Any:
     return data
 
 
-def _decode(data: Any) -> Any:
+def decode(data: Any) -> Any:
     """Undo ``_marked``."""
     if isinstance(data, dict):
-        return {key: _decode(value) for key, value in data.items()}
+        return {key: decode(value) for key, value in data.items()}
     if isinstance(data, list):
-        return [_decode(item) for item in data]
+        return [decode(item) for item in data]
     if isinstance(data, str) and data.startswith(_MARK):
         return float(data.removeprefix(_MARK))
     return data

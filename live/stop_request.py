@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
@@ -21,10 +22,18 @@ class StopRequest:
         self._wake = wake
         self.is_set = False
 
-    def listen(self) -> None:
-        """Take over SIGINT and SIGTERM; from the main thread only."""
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take over SIGINT and SIGTERM for a while; from the main thread only.
+
+        The first of them sets the request, a further one raises KeyboardInterrupt.
+        """
+        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self.is_set:

@@ -18,6 +18,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -114,9 +116,8 @@ class StageClock(RemoteClock):
 def trade(wish: Wish) -> int:
     """Run a session and return its exit code."""
     folder, stop = Path(wish.folder), StopRequest()
-    stop.listen()
     settings = settings_in(folder, **wish.settings)
-    with InstanceLock(folder / "state" / f"{SYMBOL}.lock"):
+    with stop.listening(), InstanceLock(folder / "state" / f"{SYMBOL}.lock"):
         log = TradeLogger(SYMBOL, folder / "logs", secrets=wish.keys.values())
         clock = StageClock(wish.port)
         FileOperations(wish, clock).install()
@@ -245,7 +246,10 @@ class FileOperations:
             return
         folder = Path(self._wish.folder)
         world = world_of(self._clock.ask("state"), folder)
-        row = {"n": self._count, "when": when, "call": name, "file": target, "world": world}
+        row = {
+            "time": time.monotonic_ns(), "n": self._count, "when": when, "world": world,
+            "call": name, "file": target,
+        }  # fmt: skip
         with (folder / "survey.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -287,6 +291,8 @@ def _be_child(wish: Wish) -> NoReturn:
         os.dup2(descriptor, 2)
         os.close(descriptor)
         code = trade(wish)
+    except BaseException:  # noqa: BLE001 - the process's outermost edge
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)

@@ -26,6 +26,8 @@ SCALARS: Final = (
     "best_single_trial_score", "best_single_trial_number", "n_windows", "oos_pass",
     "mc_significant", "mc_p_value", "start", "end", "holdout_start", "seed", "study_name",
     "objective", "data_hash", "fingerprint", "train_score",
+    "median_score", "medoid_score", "medoid_number", "robustness_random", "trials_scored",
+    "baseline_train_score", "oos_rule",
 )  # fmt: skip
 PARTS: Final = (
     "robust_params", "param_stability", "coins", "space", "params", "windows", "walk_forward",
@@ -47,9 +49,16 @@ def full_document(n_trials: int = 200) -> dict[str, Any]:
     return {
         "robust_params": choice.median_params,
         "robust_choice": "median",
+        "median_score": 0.4123,
+        "medoid_score": 0.3871,
+        "medoid_number": choice.medoid_number,
         "param_stability": {row.name: _stability(row, tops[row.name]) for row in stability.spreads},
         "robustness_score": stability.score,
+        "robustness_random": stability.random_score,
         "robustness_verdict": stability.word,
+        "trials_scored": choice.scored,
+        "baseline_train_score": -0.1893,
+        "oos_rule": "true if the holdout gained and at least half of the tests did",
         "num_trials": n_trials,
         "top_trials_used": len(choice.top_numbers),
         "best_single_trial_score": best.score,
@@ -168,17 +177,21 @@ def _window(random: np.random.Generator, coin: str, window: int) -> dict[str, An
         "train_end": f"2024-{3 * window:02d}-20 00:00",
         "test_start": f"2024-{3 * window:02d}-23 06:00",
         "test_end": f"2024-{3 * window:02d}-28 00:00",
+        "test_inside_later_train": window < N_WINDOWS,
     }
 
 
 def _walk_forward(random: np.random.Generator, best: int) -> dict[str, Any]:
     picks = [
         {"window": k, "trial": best - k, "train_score": 1.0 + 0.1 * k,
-         "test_score": float(random.normal(0.1, 0.3)),
+         "test_score": float(random.normal(0.1, 0.3)), "train_return_pct": 2.5,
          "test_return_pct": float(random.normal(0.3, 1.0))}
         for k in range(1, N_WINDOWS + 1)
     ]  # fmt: skip
-    return {"efficiency": 0.2134, "profitable_share": 0.5833, "picks": picks}
+    return {
+        "efficiency": 0.2134, "profitable_share": 0.75, "picks": picks, "train_daily_pct": 0.03,
+        "test_daily_pct": 0.0064, "own_test_return_pct": [0.1, -0.2, 0.3, 0.1],
+    }  # fmt: skip
 
 
 def _holdout(random: np.random.Generator) -> dict[str, Any]:
@@ -191,6 +204,9 @@ def _holdout(random: np.random.Generator) -> dict[str, Any]:
         "per_coin": {coin: dict(metrics) for coin in COINS},
         "return_pct": float(equity[-1] / 300.0 - 100.0),
         "max_drawdown_pct": 3.21,
+        "p_value": 0.21,
+        "looks_before": 2,
+        "baseline_max_drawdown_pct": 2.75,
         "equity": {"timestamp": times, "value": equity.tolist()},
         "baseline_return_pct": float(before[-1] / 300.0 - 100.0),
         "baseline_equity": {"timestamp": times, "value": before.tolist()},
@@ -212,7 +228,9 @@ def _curve(random: np.random.Generator, name: str, entry: Entry, centre: Any) ->
     scores[2] = 0.4123
     if name == "gamma":
         scores[3:] = [-9.6, None]
-    return {"name": name, "values": values, "scores": scores, "cliff": name == "gamma"}
+    cliffs = values[3:] if name == "gamma" else []
+    return {"name": name, "values": values, "scores": scores, "steps": list(steps),
+            "cliff": bool(cliffs), "cliffs": cliffs}  # fmt: skip
 
 
 def _luck(random: np.random.Generator) -> dict[str, Any]:
@@ -224,14 +242,19 @@ def _luck(random: np.random.Generator) -> dict[str, Any]:
     logits = [float(value) for value in random.normal(0.2, 1.3, 252)]
     return {
         "monte_carlo": {
-            "n": 50, "p_value": 0.3137254901960784, "observed": 0.4123,
-            "permuted": [float(value) for value in random.normal(0.2, 0.4, 50)],
+            "n": 50, "p_value": 0.3137254901960784, "observed": 0.62,
+            "permuted": [float(value) for value in random.normal(0.2, 0.9, 50)],
+            "start": "2025-02-01 00:00", "end": "2025-06-30 00:00",
         },
         "deflated_sharpe": {
             "raw": deflated, "effective": {**deflated, "n_trials": 12, "dsr": 0.38},
             "n_trials_ever": 650, "n_effective": 12,
         },
-        "overfitting": {"pbo": math.fsum(v < 0 for v in logits) / 252, "logits": logits},
+        "overfitting": {
+            "n_days": 460, "n_trials": 199, "dropped": 1, "loss_probability": 0.4, "reason": "",
+            "pbo": math.fsum(v < 0 for v in logits) / 252, "logits": logits,
+            "in_sample": logits, "out_of_sample": logits,
+        },
         "superior": {"do_nothing": superior, "static_grid": {**superior, "consistent": 0.04}},
         "evidence": [
             {"name": "Deflated Sharpe ratio", "value": "0.38 of 12 effective trials",
@@ -241,6 +264,6 @@ def _luck(random: np.random.Generator) -> dict[str, Any]:
              "no trial is better than doing nothing beyond chance", "passes": False},
             {"name": "Better than a static grid", "value": 0.04, "verdict":
              "the best trial is better than the <static> grid", "passes": True},
-            {"name": "Permuted candles", "value": None, "verdict": "not run", "passes": None},
+            {"name": "Permuted bars", "value": "-", "verdict": "not asked for", "passes": None},
         ],
     }  # fmt: skip

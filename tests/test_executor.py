@@ -762,6 +762,14 @@ def test_a_cancel_refused_otherwise_is_looked_up(exchange: CannedExchange) -> No
     assert exchange.executor().cancel_orders([resting("a"), resting("b")]) == [True, False]
 
 
+def test_a_cancelled_order_that_is_told_as_open_is_looked_up(exchange: CannedExchange) -> None:
+    exchange.always(CANCEL, (200, [order_row("a", status="PARTIALLY_FILLED")]))
+    exchange.then(FIND, (200, order_row("a")), (200, order_row("a", status="CANCELED")))
+    executor = exchange.executor()
+    assert executor.cancel_orders([resting("a")]) == [False]
+    assert executor.cancel_orders([resting("a")]) == [True]
+
+
 def test_a_lost_cancel_is_repeated(exchange: CannedExchange) -> None:
     exchange.then(CANCEL, TIMEOUT, (200, [{"code": -2011, "msg": "x"}]))
     exchange.then(CANCEL_STOP, (200, "<html>"), refusal(-2011))

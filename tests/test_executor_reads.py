@@ -316,6 +316,12 @@ def test_a_short_is_told_as_a_positive_quantity(exchange: CannedExchange) -> Non
     assert sides["SHORT"].liquidation_price == 31_000.0
 
 
+def test_a_flat_short_is_no_negative_zero(exchange: CannedExchange) -> None:
+    exchange.always(POSITIONS, (200, [position("SHORT", "0.000"), position("LONG", "-0.000")]))
+    sides = exchange.executor().positions()
+    assert [str(side.qty) for side in sides.values()] == ["0.0", "0.0"]
+
+
 def test_a_side_left_out_is_flat_at_the_other_ones_mark(exchange: CannedExchange) -> None:
     exchange.always(POSITIONS, (200, [position("SHORT", "-0.020"), position("BOTH", "0")]))
     sides = exchange.executor().positions()

@@ -96,7 +96,7 @@ def course(document: Document) -> Course:
 
 
 def disqualified(scores: Floats) -> Bools:
-    """Return which scores are those of disqualified trials, same shape; NaN is none."""
+    """Return which scores are of disqualified trials or penalised windows; NaN is none."""
     return np.less_equal(scores, DISQUALIFIED)
 
 
@@ -133,7 +133,7 @@ def cloud_limits(scores: Floats) -> tuple[float, float]:
 
 
 def bar_limits(*parts: Windows) -> tuple[float, float]:
-    """Return an axis for bars of scores: with 0, and room for a disqualified one below it."""
+    """Return an axis for bars of scores: with 0, and room for a penalised one below it."""
     scores = np.concatenate([values for part in parts for values in (part.train, part.test)])
     low, high = score_limits(scores)
     low, high = min(low, 0.0), max(high, 0.0)

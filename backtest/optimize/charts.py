@@ -39,8 +39,8 @@ _DPI: Final = 100
 _ROW_INCHES: Final = 0.32
 """Of height for each bar that lies on its side."""
 _HEAD_INCHES: Final = 1.6
-_DISQUALIFIED: Final = Patch(
-    hatch="//", edgecolor=LOSS, facecolor="white", linewidth=0.0, label="disqualified"
+_PENALISED: Final = Patch(
+    hatch="//", edgecolor=LOSS, facecolor="white", linewidth=0.0, label="penalised"
 )
 
 
@@ -142,7 +142,7 @@ def train_test_figure(document: Document) -> Figure | None:
     """Draw train against test scores: of the choice, and of the walk-forward picks."""
     parts = {
         "The choice, by coin and window": windows(document),
-        "Best on each train window": picks(document),
+        "Walk-forward: best on the trains so far": picks(document),
     }
     drawn = {title: scores for title, scores in parts.items() if scores.names}
     if not drawn:
@@ -158,7 +158,7 @@ def train_test_figure(document: Document) -> Figure | None:
         axes.set_title(title, loc="left")
         _finish(axes, "y")
     panels[0][0].set_ylabel(_score_name(document))
-    keys = [*panels[0][0].get_legend_handles_labels()[0], _DISQUALIFIED]
+    keys = [*panels[0][0].get_legend_handles_labels()[0], _PENALISED]
     panels[0][0].legend(handles=keys, frameon=False, ncols=3, loc="best")
     return figure
 
@@ -195,7 +195,7 @@ CHARTS: Final[Mapping[str, Callable[[Document], Figure | None]]] = {
 
 
 def _score_pairs(axes: Axes, scores: Windows) -> None:
-    """Draw two bars per name; that of a disqualified window ends at the axis and is hatched."""
+    """Draw two bars per name; that of a penalised window goes on below the axis, hatched."""
     places = np.arange(len(scores.names), dtype=np.float64)
     for name, values, colour, shift in (
         ("train", scores.train, MUTED, -0.21), ("test", scores.test, INK, 0.21),
@@ -203,7 +203,7 @@ def _score_pairs(axes: Axes, scores: Windows) -> None:
         bars = axes.bar(places + shift, values, 0.4, color=colour, label=name)
         for bar, out in zip(bars, disqualified(values), strict=True):
             if out:
-                bar.set(hatch=_DISQUALIFIED.get_hatch(), edgecolor=LOSS, linewidth=0.0)
+                bar.set(hatch=_PENALISED.get_hatch(), edgecolor=LOSS, linewidth=0.0)
     axes.axhline(0.0, color="#475569", linewidth=0.8)
     axes.set_xticks(places, scores.names, rotation=45, ha="right", fontsize=9)
 

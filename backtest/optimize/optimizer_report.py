@@ -44,19 +44,21 @@ CARDS: Final = (
     ("Current parameters there", "holdout.baseline_return_pct", "signed_percent"),
     ("Holdout max drawdown", "holdout.max_drawdown_pct", "percent"),
     ("Train score", "train_score", "plain"),
+    ("Current train score", "baseline_train_score", "plain"),
     ("Best single trial", "best_single_trial_score", "plain"),
     ("Mean CV of the best trials", "robustness_score", "plain"),
     ("Walk-forward efficiency", "walk_forward.efficiency", "plain"),
     ("Share of tests with a gain", "walk_forward.profitable_share", "plain"),
     ("Probability of overfitting", "overfitting.pbo", "plain"),
-    ("p, permuted candles", "mc_p_value", "plain"),
+    ("p, permuted bars", "mc_p_value", "plain"),
 )
 TONES: Final = {
     "STABLE": "gain", "MODERATE": "fair", "UNSTABLE": "loss", "EXCELLENT": "gain", "GOOD": "gain",
     "ACCEPTABLE": "fair", "WARNING": "loss",
 }  # fmt: skip
 """Class of a verdict by its first word."""
-PASSES: Final = {True: ("gain", "holds"), False: ("loss", "does not hold"), None: ("open", "open")}
+PASSES: Final = {True: ("gain", "yes"), False: ("loss", "no"), None: ("open", "open")}
+"""Class and word for whether a line of evidence meets its criterion."""
 OUT_OF_SAMPLE: Final = {
     True: ("gain", "passed"), False: ("loss", "failed"), None: ("open", "not known"),
 }  # fmt: skip
@@ -152,10 +154,10 @@ def _charts(document: Document) -> dict[str, Any]:
         "importance": importance_chart(document),
         "stability": stability_chart(document),
         "train_test": pairs_chart("The choice, by coin and window", windows(document)),
-        "picks": pairs_chart("Best trial of each train window", picks(document)),
+        "picks": pairs_chart("Best trial on the trains so far", picks(document)),
         "permuted": histogram_chart(
-            "Score on permuted candles", rows(document, "monte_carlo.permuted"),
-            look_up(document, "monte_carlo.observed"), "on the real ones",
+            "Return on permuted bars, %", rows(document, "monte_carlo.permuted"),
+            look_up(document, "monte_carlo.observed"), "the real ones",
         ),
         "logits": histogram_chart(
             "Rank of the chosen trial out of sample, logit", rows(document, "overfitting.logits"),
@@ -171,7 +173,7 @@ def _small_multiples(charts: Mapping[str, Any]) -> Any:
     """Return ``charts`` in rows, as one figure: a page of many figures is slow to make."""
     if not charts:
         return None
-    places = [(chart, *divmod(k, _COLUMNS)) for k, chart in enumerate(charts.values())]
+    places: list[Any] = [(chart, *divmod(k, _COLUMNS)) for k, chart in enumerate(charts.values())]
     return GridBox(children=places, sizing_mode="stretch_width")
 
 

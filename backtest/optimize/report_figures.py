@@ -129,7 +129,7 @@ def pairs_chart(title: str, scores: Windows) -> Any:
     source.add(scores.test, "test")
     source.add([LOSS if out else INK for out in disqualified(scores.test)], "shade")
     test = chart.vbar("name", 0.4, "test", 0.0, source=source, color="shade")
-    add_legend(chart, [("train", [chart.renderers[0]]), ("test (red: disqualified)", [test])])
+    add_legend(chart, [("train", [chart.renderers[0]]), ("test (red: penalised)", [test])])
     chart.height = 290
     return chart
 

@@ -113,13 +113,15 @@ def header(session: Session) -> str:
     """Return what is searched, on which bars."""
     identity, plan = session.identity, session.prepared.plan
     last = plan.time_of(plan.plan.windows[-1].train_end)
-    lines = (
+    bars = (
         f"{', '.join(identity.coins)}: {identity.start} to {identity.end} UTC, study "
-        f"{identity.name}, objective {identity.objective}, seed {identity.seed}",
-        f"{len(identity.space)} parameters searched; {identity.windows} windows, the last train "
-        f"until {format_time(last)}; holdout from {format_time(plan.holdout_ms)}",
+        f"{identity.name}, objective {identity.objective}, seed {identity.seed}"
     )
-    return "\n".join(textwrap.fill(line, WIDTH) for line in lines)
+    plan_text = (
+        f"{len(identity.space)} parameters searched; {identity.windows} windows, the last train "
+        f"until {format_time(last)}; holdout from {format_time(plan.holdout_ms)}"
+    )
+    return "\n".join(textwrap.fill(line, WIDTH) for line in (bars, plan_text))
 
 
 def short(value: Any) -> str:

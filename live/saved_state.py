@@ -1,0 +1,67 @@
+"""A state file, read for people and for closing, whichever parameters it was written with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from core.errors import StateError
+from core.records import load_jsonable, zeros
+from engine.types import State
+from live.orders import OrderRecord
+from live.session import Progress
+from live.state import decode, read_document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedState:
+    """What stands in a state file.
+
+    Attributes:
+        saved_at: ms UTC.
+        code_fingerprint: of the decision code that wrote it.
+        parameters: of the strategy, as ``StrategyParams.to_dict`` gave them.
+        ledger: the strategy's state.
+        orders: every order still remembered.
+        progress: how far the session has come.
+    """
+
+    saved_at: int
+    code_fingerprint: str
+    parameters: dict[str, Any]
+    ledger: State
+    orders: list[OrderRecord]
+    progress: Progress
+
+
+def saved_state(path: Path) -> SavedState | None:
+    """Return what is saved in ``path``, None if there is no such file.
+
+    Raises:
+        StateError: it cannot be read, is damaged, or is not of this version's layout.
+    """
+    document = read_document(path)
+    if document is None:
+        return None
+    if not document:
+        raise StateError(
+            f"{path} is damaged: it was cut off or changed after it was written; --resume names "
+            "the newest usable snapshot"
+        )
+    ledger, session = zeros(State), decode(document["session"])
+    known = {item.name for item in fields(Progress)}
+    try:
+        load_jsonable(ledger, decode(document["engine"]))
+        return SavedState(
+            saved_at=int(document["saved_at"]),
+            code_fingerprint=str(document["code_fingerprint"]),
+            parameters=decode(document["parameters"]),
+            ledger=ledger,
+            orders=[OrderRecord.from_dict(row) for row in session["orders"]],
+            progress=Progress(**{k: v for k, v in session["progress"].items() if k in known}),
+        )
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise StateError(
+            f"{path} is not of this version's layout: {error}; go on with the code that wrote it"
+        ) from None

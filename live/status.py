@@ -1,0 +1,168 @@
+"""How a session stands, told from its files alone: no network, and it may be running."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from core.errors import StateError
+from core.kama import REGIME_NAMES
+from engine.book import OrderBook
+from engine.ledger import equity_at
+from engine.types import DIRECTION_NAMES, PositionTracker
+from live.candle_buffer import BAR_MS
+from live.instance_lock import read_file
+from live.logger import decimals_of, money, number, utc_text
+from live.orders import OrderRecord, OrderState
+from live.saved_state import SavedState, saved_state
+from live.target import MODE_NAMES, Target, mode_folder
+
+SILENT_MS: Final = 120_000
+"""The health file of a process that lives is at most half a minute old."""
+_GONE: Final = "no saved state"
+
+
+def status_text(target: Target, now_ms: int) -> str:
+    """Return what is known of a session, in lines.
+
+    Raises:
+        StateError: there is no state, or it cannot be read.
+    """
+    saved = saved_state(target.state_path)
+    if saved is None:
+        raise StateError(f"{_GONE} of {target.symbol}: {target.state_path} does not exist"
+                         f"{_elsewhere(target)}")  # fmt: skip
+    lines = [f"{target.symbol}, {target.mode_name}", *_health(target, now_ms)]
+    lines += _step(target, saved)
+    for side in range(len(DIRECTION_NAMES)):
+        lines += position_lines(saved, side)
+    lines += _orders(target, saved)
+    return "\n".join(lines)
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<11}{text}"
+
+
+def _elsewhere(target: Target) -> str:
+    """Return where else there is a state of this coin, with the flag that shows it."""
+    flags = {"live": "without --dry-run and --testnet", "testnet": "with --testnet",
+             "dry": "with --dry-run"}  # fmt: skip
+    for mode in MODE_NAMES:
+        path = mode_folder(target.settings, "state_dir", mode) / target.state_path.name
+        if mode != target.mode and path.exists():
+            return f"; there is {path}, shown {flags[mode]}"
+    return ""
+
+
+def _health(target: Target, now_ms: int) -> list[str]:
+    """Return what the health file says."""
+    body = read_file(target.health_path)
+    if body is None:
+        return [_row("process", f"nothing known: there is no {target.health_path}")]
+    try:
+        health: Mapping[str, Any] = json.loads(body)
+        age_ms = now_ms - int(health["updated_at"])
+        lines = [_row("process", _process(health, age_ms))]
+        lines.append(
+            _row("health", f"{health['verdict']}; {health['errors_in_row']} errors in a row, "
+                 f"{health['errors']} since it started; request weight {health['weight_1m']}; "
+                 f"clock {health['clock_offset_ms']:+d} ms")
+        )  # fmt: skip
+        return lines + [_row("", f"{k}: {text}") for k, text in health["conditions"].items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return [_row("process", f"nothing known: {target.health_path} is unreadable ({error!r})")]
+
+
+def _process(health: Mapping[str, Any], age_ms: int) -> str:
+    """Return whether the process lives, which its file tells by being renewed."""
+    if health["status"] == "STOPPED":
+        return f"stopped at {utc_text(int(health['updated_at']))} UTC"
+    if age_ms <= SILENT_MS:
+        return f"running, number {health['pid']}; its file is {max(0, age_ms) // 1000} s old"
+    return (
+        f"SILENT for {age_ms // 60_000} min: process {health['pid']} was killed or hangs; start "
+        "again with --resume"
+    )
+
+
+def _step(target: Target, saved: SavedState) -> list[str]:
+    progress, now = saved.progress, saved.ledger.now
+    lines = [
+        _row("state", f"{target.state_path}, saved {utc_text(saved.saved_at)} UTC"),
+        _row("code", f"decisions {saved.code_fingerprint}"),
+    ]
+    if progress.bar < 0 or now.price <= 0.0:
+        return [*lines, _row("last step", "none yet"), _row("equity", money(saved.ledger.wallet))]
+    price = float(now.price)
+    state = "complete" if progress.done else "not complete"
+    lines.append(
+        _row("last step", f"{utc_text(progress.bar * BAR_MS)} UTC, {state}; price "
+             f"{price_text(price)}, regime {REGIME_NAMES[int(now.regime)]}")
+    )  # fmt: skip
+    equity = float(equity_at(saved.ledger, price))
+    told = f"{money(equity)} at that price; wallet {money(float(saved.ledger.wallet))}"
+    if progress.start_equity > 0.0:
+        told += f"; at start {money(progress.start_equity)}, at most {money(progress.peak_equity)}"
+    return [*lines, _row("equity", told), *_flags(saved)]
+
+
+def _flags(saved: SavedState) -> list[str]:
+    """Return what keeps the strategy from entering."""
+    ledger = saved.ledger
+    flags = {
+        "nothing is left of the capital": ledger.ended,
+        "circuit breaker: no entries": ledger.halted,
+        "the capital is too small for an order": ledger.too_small,
+    }
+    return [_row("note", text) for text, is_so in flags.items() if is_so]
+
+
+def price_text(price: float) -> str:
+    """Return a price with all its decimals, at least two."""
+    return number(price, max(2, decimals_of(price)))
+
+
+def qty_text(qty: float) -> str:
+    """Return a quantity with all its decimals."""
+    return number(qty, decimals_of(qty))
+
+
+def position_lines(saved: SavedState, side: int) -> list[str]:
+    """Return what one side holds."""
+    position, name = PositionTracker(saved.ledger, side), DIRECTION_NAMES[side]
+    if not position.fills:
+        return [_row(name, "nothing")]
+    profit = position.unrealized_pnl(float(saved.ledger.now.price))
+    stop = float(saved.ledger.sides[side].stop_price)
+    told = f"stop at {price_text(stop)}" if stop > 0.0 else "no stop"
+    head = (
+        f"{qty_text(position.qty)} at {price_text(round(position.avg_entry, 8))} on average, "
+        f"unrealised {money(profit, signed=True)}, {told}"
+    )
+    return [_row(name, head)] + [
+        _row("", f"fill {fill['fill_id']}: {qty_text(fill['qty'])} at "
+             f"{price_text(fill['price'])}, {utc_text(fill['ts_ms'])}")
+        for fill in position.fills
+    ]  # fmt: skip
+
+
+def _orders(target: Target, saved: SavedState) -> list[str]:
+    if target.mode == "dry":
+        rows = [
+            (order.direction, order.kind, order.qty, order.price, "on paper")
+            for order in OrderBook(saved.ledger, int(saved.parameters["grid_levels"]))
+        ]
+    else:
+        rows = list(_known(order for order in saved.orders if order.state is not OrderState.DONE))
+    lines = [_row("orders", str(len(rows)) if rows else "none")]
+    return lines + [
+        _row("", f"{direction:<5} {kind:<11} {qty_text(qty):>12} at {price_text(price)}, {state}")
+        for direction, kind, qty, price, state in sorted(rows, key=lambda row: -row[3])
+    ]
+
+
+def _known(orders: Iterable[OrderRecord]) -> Iterable[tuple[str, str, float, float, str]]:
+    for order in orders:
+        yield order.direction, order.kind.name, order.rest, order.price, order.state.value
