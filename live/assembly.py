@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from core.errors import AccountError, CapitalError, StateError
 from core.params import StrategyParams
+from engine.ledger import equity_at
 from engine.strategy import GridStrategyV4
 from live.broker import Broker
 from live.candle_buffer import BAR_MS, CandleBuffer
@@ -29,6 +30,8 @@ from live.target import mode_folder
 from live.trade_files import LiveTrade, TradeFiles
 
 _LOG: Final = logging.getLogger(__name__)
+LATE_MARGIN_MS: Final = 1_000
+"""Beyond its window a request may lie so far in the exchange's future, ms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,7 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         exchange, session, facts, rates,
         lambda ts_ms: float(candles.candle(ts_ms // BAR_MS - 1).close), equipment.clock,
         equipment.monitor, equipment.alert,
+        equipment.clock.now_ms() + int(plan.settings["recv_window_ms"]) + LATE_MARGIN_MS,
     )  # fmt: skip
     runner = _runner(plan, session, broker, candles, rates, equipment, exchange.usage)
     return Assembled(runner=runner, session=session, broker=broker, facts=facts)
@@ -151,15 +155,35 @@ def with_account(params: StrategyParams, facts: MarketFacts, capital: float) -> 
     return replace(params, initial_capital=capital)
 
 
+def check_state(plan: Plan, clock: Clock) -> bool:
+    """Refuse a saved state that does not fit, before anything is asked of the exchange.
+
+    Returns:
+        Whether there is one to go on from.
+
+    Raises:
+        StateError: it does not fit, or still has positions and is not to be gone on from.
+    """
+    states = _states(plan, clock)
+    if plan.resume:
+        return states.load(accept_code_change=plan.accept_code_change) is not None
+    _refuse_to_forget(states, plan)
+    return False
+
+
+def _states(plan: Plan, clock: Clock) -> StateManager:
+    return StateManager(
+        plan.symbol, plan.state_folder, params=plan.params, mode=plan.mode, clock=clock,
+        snapshots=int(plan.settings["snapshots"]),
+    )  # fmt: skip
+
+
 def _session(
     plan: Plan, params: StrategyParams, facts: MarketFacts, equipment: Equipment
 ) -> LiveSession:
     """Return a session, a new one or the saved one."""
     strategy = GridStrategyV4(params, facts.rules)
-    states = StateManager(
-        plan.symbol, plan.state_folder, params=plan.params, mode=plan.mode, clock=equipment.clock,
-        snapshots=int(plan.settings["snapshots"]),
-    )  # fmt: skip
+    states = _states(plan, equipment.clock)
     files = TradeFiles(plan.symbol, plan.state_folder)
     session = LiveSession(
         strategy, OrderRegister(str(plan.settings["instance"])), states, files,
@@ -168,14 +192,20 @@ def _session(
     loaded = states.load(accept_code_change=plan.accept_code_change) if plan.resume else None
     if loaded is not None:
         session.resume(loaded)
-        equipment.monitor.restore_equity(
-            session.progress.start_equity, session.progress.peak_equity
-        )
+        _restore_equity(session, equipment)
     elif plan.resume:
         _LOG.warning("there is no saved state: a new session begins")
     else:
         _refuse_to_forget(states, plan)
     return session
+
+
+def _restore_equity(session: LiveSession, equipment: Equipment) -> None:
+    """Let the monitor go on from what is saved: a loss limit that was reached stays reached."""
+    state, progress = session.strategy.state, session.progress
+    equipment.monitor.restore_equity(progress.start_equity, progress.peak_equity)
+    if float(state.now.price) > 0.0:
+        equipment.monitor.note_equity(float(equity_at(state, float(state.now.price))))
 
 
 def _refuse_to_forget(states: StateManager, plan: Plan) -> None:

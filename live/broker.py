@@ -43,6 +43,10 @@ class Broker(Protocol):
         """Between two steps: take fills in and move what must follow them."""
         ...
 
+    def patience_s(self) -> float:
+        """Return after how many seconds ``watch`` must look again at the latest."""
+        ...
+
     def check_positions(self) -> None:
         """Compare ledger and account, and mend what does not agree."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -35,18 +36,20 @@ class ExchangeBroker:
         clock: for waiting.
         monitor: judges whether ledger and account agree.
         alert: tells a person.
+        late_until_ms: until then a request of the process before this one may still arrive.
     """
 
     def __init__(
         self, exchange: Exchange, session: LiveSession, facts: MarketFacts, rates: FundingRates,
         mark: Callable[[int], float], clock: Clock, monitor: HealthMonitor,
-        alert: Callable[[str], None],
+        alert: Callable[[str], None], late_until_ms: int,
     ) -> None:  # fmt: skip
         self._exchange, self._session, self._facts = exchange, session, facts
         self._clock, self._monitor, self._alert = clock, monitor, alert
         self._desk = OrderDesk(
-            exchange, session.orders, session.save, alert, session.progress.strange_orders
-        )
+            exchange, session.orders, session.save, alert, session.progress.strange_orders,
+            clock, late_until_ms,
+        )  # fmt: skip
         self._intake = Intake(exchange, session, self._desk, rates, mark, alert)
         self._exits = MarketExits(session, self._desk, self._intake, facts.rules, clock)
         self._resting = RestingOrders(
@@ -93,6 +96,10 @@ class ExchangeBroker:
             return
         self._exits.finish()
         self._resting.lay_out()
+
+    def patience_s(self) -> float:
+        """Return how long orders of unknown outcome need before they can be found out about."""
+        return self._desk.wait_s() or math.inf
 
     def check_positions(self) -> None:
         """Compare ledger and account; adjust the ledger where it holds what is not there.

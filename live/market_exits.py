@@ -91,6 +91,9 @@ class MarketExits:
         """
         if self._session.orders.alive(OrderKind.EXIT):
             self._desk.resolve()
+            while wait_s := self._desk.wait_s(OrderKind.EXIT):
+                self._clock.sleep(wait_s)
+                self._desk.resolve()
             self._send_and_wait()
 
     def _send_and_wait(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.errors import AccountError
-from live.exchange_types import Answer, Exchange, ExchangeOrder, OrderKind, OrderReply
+from live.exchange_types import Answer, Clock, Exchange, ExchangeOrder, OrderKind, OrderReply
 from live.orders import OrderRecord, OrderRegister, OrderState
 
 _LOG: Final = logging.getLogger(__name__)
@@ -25,14 +25,24 @@ class OrderDesk:
         save: writes the register down; called before anything is sent.
         alert: tells a person.
         strangers: client ids of others' orders that were reported; added to.
+        clock: tells the time.
+        late_until_ms: ms UTC; until then the exchange may still take a request of the process
+            that left ``register`` behind.
     """
 
     def __init__(
         self, exchange: Exchange, register: OrderRegister, save: Callable[[], None],
-        alert: Callable[[str], None], strangers: list[str],
+        alert: Callable[[str], None], strangers: list[str], clock: Clock, late_until_ms: int,
     ) -> None:  # fmt: skip
         self._exchange, self._register, self._save = exchange, register, save
         self._alert, self._strangers = alert, strangers
+        self._clock, self._late_until_ms = clock, late_until_ms
+        self._inherited = {
+            record.client_id
+            for record in register.alive()
+            if record.state is OrderState.INTENDED and record.kind is not OrderKind.STOP
+        }
+        """Orders the process before was killed over. (A side's second stop is refused anyway.)"""
         self._told: set[str] = set()
 
     def send(self, records: Sequence[OrderRecord]) -> list[OrderReply]:
@@ -74,20 +84,36 @@ class OrderDesk:
     def resolve(self) -> None:
         """Find out about every order whose outcome is not known.
 
-        What the exchange does not have by now was never taken. Market exits stay INTENDED: they
-        are still to be done, and are sent again under the same identity.
+        What the exchange does not have by now was never taken, unless a process was killed over
+        it and its request may still arrive: it stays INTENDED until that is over. Market exits
+        stay INTENDED in any case: they are still to be done, and are sent again under the same
+        identity.
 
         Raises:
             GridError: the exchange could not be asked.
         """
+        if self._clock.now_ms() >= self._late_until_ms:
+            self._inherited.clear()
         for record in self._register.alive():
             if record.state is not OrderState.INTENDED:
                 continue
             found = self._exchange.find_order(record.client_id, record.kind)
             if found is not None:
                 self.adopt(record, found)
-            elif record.kind is not OrderKind.EXIT:
+            elif record.kind is not OrderKind.EXIT and record.client_id not in self._inherited:
                 record.state = OrderState.DONE
+
+    def wait_s(self, *kinds: OrderKind) -> float:
+        """Return the seconds until ``resolve`` finds out about orders of ``kinds`` (none: all).
+
+        0 where nothing of a killed process may still arrive.
+        """
+        if not any(
+            record.state is OrderState.INTENDED and record.client_id in self._inherited
+            for record in self._register.alive(*kinds)
+        ):
+            return 0.0
+        return max(1e-3, (self._late_until_ms - self._clock.now_ms()) / 1e3)
 
     def adopt(self, record: OrderRecord, found: ExchangeOrder) -> bool:
         """Take over what the exchange says of an order.

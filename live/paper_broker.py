@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from core.records import zeros
+from engine.book import clear_side
 from engine.execution import execute_exits, trigger_passed_stops
 from engine.ledger import close_side, settle_funding
 from engine.matching import walk_bar, walk_gap
@@ -106,6 +108,10 @@ class PaperBroker:
     def watch(self) -> None:
         """Nothing: what happens inside a candle is known when it has closed."""
 
+    def patience_s(self) -> float:
+        """Return infinity: nothing is waited for."""
+        return math.inf
+
     def check_positions(self) -> None:
         """Nothing: the ledger is all there is."""
 
@@ -113,11 +119,12 @@ class PaperBroker:
         """Nothing: nobody but the next step looks at the orders."""
 
     def flatten(self, label: int) -> None:
-        """Close everything at the last price."""
+        """Close everything at the last price; no order rests for a later candle to meet."""
         strategy = self._session.strategy
         state, params, market = strategy.state, strategy.frozen_params, strategy.rules
         price = self._reader.last_price()
         for side in (LONG, SHORT):
             close_side(state, params, market, side, price, label, strategy.tape)
+            clear_side(state, params, side)
         self._session.collect()
         self._session.save()

@@ -80,6 +80,9 @@ class LiveRunner:
         Args:
             once: end after the step of the present candle.
         """
+        ending = self._judge()  # what was saved may forbid another step
+        if ending is not None:
+            return ending
         while not self._stop.is_set:
             try:
                 stepped = self._turn()
@@ -147,7 +150,8 @@ class LiveRunner:
         """Sleep until the next look or the next step, whichever comes first."""
         now_ms = self._clock.now_ms()
         next_step = ((now_ms - self._grace_ms) // BAR_MS + 1) * BAR_MS + self._grace_ms
-        self._clock.sleep(min(self._poll_s, (next_step - now_ms) / 1e3))
+        pause_s = min(self._poll_s, self._broker.patience_s(), (next_step - now_ms) / 1e3)
+        self._clock.sleep(pause_s)
 
     # --- a step -----------------------------------------------------------------------------------
 

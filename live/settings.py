@@ -35,7 +35,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     """
     for table, kind in ((_NUMBERS, "a number"), (_WHOLE, "a whole number")):
         for name, (low, high) in table.items():
-            value = settings.get(name)
+            value: Any = settings.get(name)
             if not (_is_number(value, whole=table is _WHOLE) and low <= value <= high):
                 raise ConfigError(
                     f"LIVE_CONFIG: {name} = {value!r} must be {kind} in [{low:g}, {high:g}]"

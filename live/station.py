@@ -1,27 +1,27 @@
-"""What a session needs of the machine it runs on: keys, clock, way to the exchange, lock, log."""
+"""What a session needs of the machine it runs on: keys, clock, way to the exchange, log, alerts."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import requests
 
+from core.errors import GridError
 from live.alerts import AlertSender, alert_urls
-from live.assembly import Equipment
+from live.assembly import Assembled, Equipment, Plan, assemble_dry, assemble_live
 from live.clock import SystemClock
 from live.credentials import Credentials, find_credentials, read_environment
 from live.executor import BinanceExecutor
-from live.instance_lock import InstanceLock
 from live.logger import TradeLogger
 from live.monitor import HealthMonitor
 from live.stop_request import StopRequest
 from live.target import Target
 
-FIRST_RETRIES: Final = 1
-"""Of the questions asked before anything begins: somebody waits for the answer."""
+_LOG: Final = logging.getLogger(__name__)
 
 
 def http_session() -> requests.Session | None:
@@ -81,7 +81,7 @@ def find_station(target: Target) -> Station:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Keep what is logged before there is a log off the terminal: an error says it all."""
+    """Keep what is logged before there is a log off the terminal: the error says it all."""
     nothing, root = logging.NullHandler(), logging.getLogger()
     root.addHandler(nothing)
     try:
@@ -90,25 +90,65 @@ def silence() -> Iterator[None]:
         root.removeHandler(nothing)
 
 
-@contextmanager
-def equipment_of(station: Station, alerts: AlertSender, level: str) -> Iterator[Equipment]:
-    """Yield what a session uses of the process while nobody else trades the coin.
-
-    The log of a session that never began is removed again.
-
-    Args:
-        station: where it runs.
-        alerts: sends them.
-        level: of the console.
+def open_log(station: Station, level: str) -> TradeLogger:
+    """Return console and log file of a session.
 
     Raises:
         ConfigError: unknown level.
-        StateError: another process trades the coin, or a folder cannot be written.
+        StateError: the file cannot be written.
     """
-    target, clock = station.target, station.clock
-    is_new = not target.log_path.exists()
-    with ExitStack() as stack:
-        secrets = (station.credentials.key, station.credentials.secret, *station.urls)
-        log = TradeLogger(target.symbol, target.log_path.parent, level, secrets=secrets)
-        stack.callback(log.close)
-        ...
+    secrets = (station.credentials.key, station.credentials.secret, *station.urls)
+    return TradeLogger(
+        station.target.symbol, station.target.log_path.parent, level, secrets=secrets
+    )
+
+
+def equip(
+    station: Station, stop: StopRequest, log: TradeLogger, alerts: AlertSender
+) -> Equipment:  # fmt: skip
+    """Return what a session uses of the process; whoever uses it closes its monitor.
+
+    Raises:
+        ConfigError: a limit in the settings is of no use.
+    """
+    target = station.target
+
+    def tell(text: str) -> None:
+        _LOG.warning("%s", text)
+        alerts.send(f"{target.symbol} {text}")
+
+    monitor = HealthMonitor(
+        target.symbol, target.state_folder, target.settings, station.clock, alerts
+    )
+    return Equipment(clock=station.clock, stop=stop, monitor=monitor, log=log, alert=tell)
+
+
+def assemble(plan: Plan, station: Station, equipment: Equipment) -> Assembled:
+    """Return a session whose state is on the disk: what cannot be written down is not traded.
+
+    A log made for a session that cannot begin is taken away again.
+
+    Raises:
+        GridError: the account, the exchange, the state file or the disk refuses.
+    """
+    path = station.target.log_path
+    is_new = path.exists() and path.stat().st_size == 0
+    try:
+        assembled = _assembled(plan, station, equipment)
+        assembled.session.save()
+    except GridError:
+        if equipment.log is not None:
+            equipment.log.close()
+        if is_new:
+            path.unlink(missing_ok=True)
+        raise
+    if equipment.log is not None:
+        equipment.log.rules = assembled.facts.rules
+    return assembled
+
+
+def _assembled(plan: Plan, station: Station, equipment: Equipment) -> Assembled:
+    executor = station.executor()
+    if plan.mode == "dry":
+        return assemble_dry(plan, executor, equipment)
+    return assemble_live(plan, executor, equipment)

@@ -37,7 +37,7 @@ def status_text(target: Target, now_ms: int) -> str:
     lines += _step(target, saved)
     for side in range(len(DIRECTION_NAMES)):
         lines += position_lines(saved, side)
-    lines += _orders(target, saved)
+    lines += order_lines(target, saved)
     return "\n".join(lines)
 
 
@@ -148,7 +148,8 @@ def position_lines(saved: SavedState, side: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _orders(target: Target, saved: SavedState) -> list[str]:
+def order_lines(target: Target, saved: SavedState) -> list[str]:
+    """Return the orders that rest as far as is known; those of a dry run are on paper."""
     if target.mode == "dry":
         rows = [
             (order.direction, order.kind, order.qty, order.price, "on paper")

@@ -41,6 +41,17 @@ class Target:
         return f"{name} on the testnet's prices" if self.mode == "dry" and self.on_testnet else name
 
     @property
+    def title(self) -> str:
+        """Of alerts."""
+        return f"Grid {self.symbol}, {self.mode_name}"
+
+    @property
+    def flags(self) -> str:
+        """The flags that choose this mode, each behind a blank."""
+        flags = {" --dry-run": self.mode == "dry", " --testnet": self.on_testnet}
+        return "".join(flag for flag, is_set in flags.items() if is_set)
+
+    @property
     def state_folder(self) -> Path:
         """Of state, trades, health and lock."""
         return mode_folder(self.settings, "state_dir", self.mode)

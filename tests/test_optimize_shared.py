@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -33,6 +34,8 @@ from tests.optimize_worker import CURRENT, FAST, SPACE, evaluate, identity
 ROOT = Path(__file__).resolve().parents[1]
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 QUICK = Rhythm(beat_s=0.05, stale_s=0.6)
+LIMIT_S = 30.0
+"""Ends a search that would wait for ever if what is tested did not work."""
 
 
 def open_search(storage: object, *, jobs: int = 2, rhythm: Rhythm = QUICK) -> Search:
@@ -69,6 +72,7 @@ def test_alone_in_a_shared_study_every_run_adds_its_trials(tmp_path: Path) -> No
     assert [progress.target for progress in seen] == [5] * 5 + [35] * 30
 
 
+@pytest.mark.slow
 def test_two_searches_share_the_target_of_the_first(tmp_path: Path) -> None:
     path, target = tmp_path / "x.journal", 30
     messages, evaluated = list[str](), [0, 0]
@@ -81,7 +85,7 @@ def test_two_searches_share_the_target_of_the_first(tmp_path: Path) -> None:
             time.sleep(0.05)
             return evaluate(params)
 
-        with open_search(path, jobs=1) as search:
+        with open_search(path, jobs=1, rhythm=FAST) as search:
             search.run(judge, target + 20 * who, on_message=messages.append)
             check_campaign(search, target)
 
@@ -105,7 +109,7 @@ def test_what_a_dead_process_was_evaluating_is_evaluated_by_another(tmp_path: Pa
     study.set_attribute("target", 4)
     study.add(running_trial({"process": dead}))
     with open_search(path) as search:
-        search.run(evaluate, 6, on_message=messages.append)
+        search.run(evaluate, 6, timeout=LIMIT_S, on_message=messages.append)
         check_campaign(search, 6)
     assert [trial.state for trial in study.trials()].count(TrialState.FAIL) == 1
     assert everybody.trials()[dead].state is TrialState.FAIL
@@ -127,7 +131,7 @@ def test_a_process_that_dies_while_others_work_is_replaced(tmp_path: Path) -> No
         return evaluate(params)
 
     with open_search(path, jobs=1) as search:
-        search.run(judge, 5)
+        search.run(judge, 5, timeout=LIMIT_S)
         check_campaign(search, 5)
     assert len(study.trials()) == 6
 
@@ -144,7 +148,8 @@ def test_a_process_that_was_taken_for_dead_enters_anew_and_its_late_result_does_
         evaluated.append(params)
         if len(evaluated) == 2:
             assert everybody.end(0, TrialState.FAIL)
-            assert study.end(len(study.trials()) - 1, TrialState.FAIL)
+            (number,) = (trial.number for trial in study.trials() if trial.params == params)
+            assert study.end(number, TrialState.FAIL)
             time.sleep(3 * QUICK.beat_s)
         return evaluate(params)
 
@@ -181,7 +186,7 @@ def test_a_claim_beyond_the_target_is_given_back(
 
     monkeypatch.setattr(StoredStudy, "add", add_after_another)
     with open_search(path, jobs=1) as search:
-        search.run(judge, 3)
+        search.run(judge, 3, timeout=LIMIT_S)
         check_campaign(search, 3)
     assert len(evaluated) == 3
     states = [trial.state for trial in study.trials()]
@@ -189,18 +194,44 @@ def test_a_claim_beyond_the_target_is_given_back(
 
 
 def test_a_claim_whose_answer_was_lost_does_not_hold_the_search_up(tmp_path: Path) -> None:
-    path = tmp_path / "x.journal"
+    path, lost = tmp_path / "x.journal", list[int]()
     open_search(path).close()
-    study, _ = studies(path)
+    study, everybody = studies(path)
 
     def judge(params: Mapping[str, Any]) -> TrialOutcome:
-        if len(study.trials()) == 1:
-            study.add(running_trial({"process": 0}))
+        if not lost:
+            lost.append(study.add(running_trial({"process": everybody.trials()[-1].number})))
         return evaluate(params)
 
     with open_search(path, jobs=1) as search:
-        search.run(judge, 3)
+        search.run(judge, 3, timeout=LIMIT_S)
         check_campaign(search, 3)
+    assert study.trials()[lost[0]].state is TrialState.FAIL
+
+
+def test_the_current_parameters_are_left_to_whoever_came_first(tmp_path: Path) -> None:
+    path, done = tmp_path / "x.journal", threading.Event()
+    open_search(path).close()
+    study, everybody = studies(path)
+    first = everybody.add(running_trial({"host": "far", "pid": 1, "beat": 0, "campaign": 0}))
+    study.set_attribute("target", 3)
+
+    def beat() -> None:
+        for count in itertools.count(1):
+            everybody.set_trial_attribute(first, "beat", count)
+            if done.wait(QUICK.beat_s):
+                return
+
+    heart = threading.Thread(target=beat)
+    heart.start()
+    try:
+        with open_search(path, rhythm=Rhythm(QUICK.beat_s, 20.0)) as search:
+            search.run(evaluate, 99, timeout=LIMIT_S)
+            assert len(search.trials()) == 3
+            assert all(trial.params != CURRENT for trial in search.trials())
+    finally:
+        done.set()
+        heart.join()
 
 
 def test_a_stop_keeps_what_has_begun_and_leaves_the_rest_to_others(tmp_path: Path) -> None:

@@ -253,10 +253,15 @@ def test_outcomes_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 class _FullDisk(InMemoryStorage):
-    """Cannot keep a fifth trial."""
+    """Cannot keep the fifth trial it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given = 0
 
     def create_new_trial(self, study_id: int, template_trial: Any = None) -> int:
-        if len(self.get_all_trials(study_id, deepcopy=False)) == 4:
+        self.given += 1
+        if self.given == 5:
             raise OSError(28, "No space left on device")
         return super().create_new_trial(study_id, template_trial)
 

@@ -39,6 +39,7 @@ _DPI: Final = 100
 _ROW_INCHES: Final = 0.32
 """Of height for each bar that lies on its side."""
 _HEAD_INCHES: Final = 1.6
+_PARTS: Final = {"train": MUTED, "test": INK}
 _PENALISED: Final = Patch(
     hatch="//", edgecolor=LOSS, facecolor="white", linewidth=0.0, label="penalised"
 )
@@ -158,8 +159,8 @@ def train_test_figure(document: Document) -> Figure | None:
         axes.set_title(title, loc="left")
         _finish(axes, "y")
     panels[0][0].set_ylabel(_score_name(document))
-    keys = [*panels[0][0].get_legend_handles_labels()[0], _PENALISED]
-    panels[0][0].legend(handles=keys, frameon=False, ncols=3, loc="best")
+    keys = [Patch(color=colour, label=name) for name, colour in _PARTS.items()]
+    panels[0][0].legend(handles=[*keys, _PENALISED], frameon=False, ncols=3, loc="best")
     return figure
 
 
@@ -197,10 +198,10 @@ CHARTS: Final[Mapping[str, Callable[[Document], Figure | None]]] = {
 def _score_pairs(axes: Axes, scores: Windows) -> None:
     """Draw two bars per name; that of a penalised window goes on below the axis, hatched."""
     places = np.arange(len(scores.names), dtype=np.float64)
-    for name, values, colour, shift in (
-        ("train", scores.train, MUTED, -0.21), ("test", scores.test, INK, 0.21),
-    ):  # fmt: skip
-        bars = axes.bar(places + shift, values, 0.4, color=colour, label=name)
+    for values, colour, shift in zip(
+        (scores.train, scores.test), _PARTS.values(), (-0.21, 0.21), strict=True
+    ):
+        bars = axes.bar(places + shift, values, 0.4, color=colour)
         for bar, out in zip(bars, disqualified(values), strict=True):
             if out:
                 bar.set(hatch=_PENALISED.get_hatch(), edgecolor=LOSS, linewidth=0.0)

@@ -104,7 +104,8 @@ class ResultNumbers(Numbers):
         """Return the number at ``path`` to ``digits`` figures, marked with its path, or a text."""
         value = self.at(path)
         if isinstance(value, bool | str | list):
-            return Markup("{}").format(value_text(value) or NOTHING)
+            parts = value if isinstance(value, list) else [value]
+            return Markup("{}").format(", ".join(map(value_text, parts)) or NOTHING)
         text = NOTHING if value is None else _figures(value, digits)
         return Markup('<span class="num" data-path="{}">{}</span>').format(path, text)
 

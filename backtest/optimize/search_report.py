@@ -75,7 +75,7 @@ def _parameters(known: Known, current: Mapping[str, Any], *, blocks: bool) -> st
     choice, stability = known.choice, known.choice.stability
     head = (
         f"{'parameter':<{_NAME_WIDTH}}{'config':>10} -> {'chosen':<10}{'CV':>6}{'random':>8}"
-        f"  {'':<10}{'-20..+20 %':<12}"
+        f"  {'':<10}{'-20..+20 %':<11}"
     )
     rows = [head.rstrip(), "-" * len(head)]
     for spread, curve in zip(stability.spreads, known.sensitivity.curves, strict=True):

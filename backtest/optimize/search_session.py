@@ -118,7 +118,7 @@ def header(session: Session) -> str:
         f"{identity.name}, objective {identity.objective}, seed {identity.seed}"
     )
     plan_text = (
-        f"{len(identity.space)} parameters searched; {identity.windows} windows, the last train "
+        f"parameters searched: {len(identity.space)}; windows: {identity.windows}, the last train "
         f"until {format_time(last)}; holdout from {format_time(plan.holdout_ms)}"
     )
     return "\n".join(textwrap.fill(line, WIDTH) for line in (bars, plan_text))

@@ -200,7 +200,7 @@ def _is_fresh(url: sqlalchemy.URL, options: dict[str, Any]) -> bool:
         return False
     foreign = tables - _OPTUNA_TABLES
     alone = url.get_backend_name() == "sqlite"
-    if versioned or (foreign and (alone or tables & _OPTUNA_TABLES)):
+    if foreign and (alone or tables & _OPTUNA_TABLES):
         raise ConfigError(
             f"{url.render_as_string()} holds tables of another program ("
             f"{', '.join(sorted(tables)[:3])}, ...); nothing was written to it; name another "

@@ -1,0 +1,108 @@
+"""What a person reads when a session begins and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from config import STRATEGY_PARAMS
+from core.params import StrategyParams
+from engine.types import DIRECTION_NAMES
+from live.exchange_types import MarketFacts, OrderKind
+from live.logger import money, number
+from live.runner import Ending
+from live.session import LiveSession
+from live.status import price_text, qty_text
+from live.target import Target
+
+
+def changed_text(params: StrategyParams) -> str:
+    """Return the parameters that differ from ``STRATEGY_PARAMS``, in words."""
+    shipped = StrategyParams.from_dict(STRATEGY_PARAMS).to_dict()
+    changed = {name: v for name, v in params.to_dict().items() if v != shipped[name]}
+    return ", ".join(f"{name} = {_plain(v)}" for name, v in changed.items()) or "nothing"
+
+
+def start_text(
+    target: Target, params: StrategyParams, facts: MarketFacts, capital: str, n_alerts: int,
+    notes: Iterable[str],
+) -> str:  # fmt: skip
+    """Return what must be known before a session begins.
+
+    Args:
+        target: which session.
+        params: as configured.
+        facts: of the symbol.
+        capital: what it trades with, in words.
+        n_alerts: addresses that alerts go to.
+        notes: warnings.
+    """
+    warn, most = (
+        number(target.settings[f"equity_{name}_pct"], 1) for name in ("warn", "emergency")
+    )
+    rows = {
+        "capital": capital,
+        "leverage": f"{params.leverage:g}",
+        "sides": "long and short" if params.allow_short else "long only",
+        "changed": f"{changed_text(params)} (against config.py)",
+        "fees": _fees(params, facts),
+        "losses": f"{warn} % is told, {most} % closes everything and ends the session",
+        "alerts": f"to {n_alerts} addresses" if n_alerts else "to nobody (see alert_urls)",
+        "files": f"{target.state_folder}/{target.symbol}_* and {target.log_path}",
+        "to stop": "Ctrl+C or SIGTERM once: entries and take-profits are cancelled, positions "
+        "keep their stops; twice: at once, everything stays as it is",
+        "to close": f"python3 live_trade.py --coin {target.coin}{target.flags} --flatten",
+    }
+    lines = [f"{target.symbol}, {target.mode_name}"]
+    lines += [f"  {name:<10}{text}" for name, text in rows.items()]
+    return "\n".join([*lines, *(f"  {'note':<10}{text}" for text in notes)])
+
+
+def _fees(params: StrategyParams, facts: MarketFacts) -> str:
+    """Return the fees the session reckons with."""
+    whose = "of config.py" if facts.fee_maker is None else "of this account"
+    maker = params.fee_maker if facts.fee_maker is None else facts.fee_maker
+    taker = params.fee_taker if facts.fee_taker is None else facts.fee_taker
+    return f"maker {100.0 * maker:g} %, taker {100.0 * taker:g} %, {whose}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(map(str, value)) if isinstance(value, list) else f"{value}"
+
+
+def left_open(session: LiveSession, mode: str) -> str:
+    """Return what a session leaves open, as far as it knows."""
+    state, parts = session.strategy.state, []
+    for side, name in enumerate(DIRECTION_NAMES):
+        position = state.sides[side]
+        if int(position.n_fills):
+            stop = float(position.stop_price)
+            told = f"its stop at {price_text(stop)}" if stop > 0.0 else "no stop"
+            parts.append(f"{name} {qty_text(float(position.qty))} with {told}")
+    limits = session.orders.alive(OrderKind.ENTRY, OrderKind.TAKE_PROFIT, OrderKind.EXIT)
+    if mode == "dry":
+        limits = []
+    if limits:
+        parts.append(f"{len(limits)} entries, take-profits or market exits")
+    return ", ".join(parts) or "nothing"
+
+
+def end_text(ending: Ending, session: LiveSession, mode: str, *, once: bool) -> str:
+    """Return how a session ended and what to do next."""
+    left = left_open(session, mode)
+    if ending is Ending.ASKED and once:
+        return f"the step is done; left open: {left}; go on with --resume"
+    if ending is Ending.ASKED:
+        return f"stopped; left open: {left}; go on with --resume, or close with --flatten"
+    if ending is Ending.EMERGENCY:
+        wallet = money(float(session.strategy.state.wallet))
+        return f"ended by the loss limit; left open: {left}; wallet {wallet}"
+    if ending is Ending.RUINED:
+        return f"ended: nothing is left of the capital; left open: {left}"
+    return (
+        f"ended after errors; left open: {left}; look at the log, then go on with --resume, or "
+        "close with --flatten"
+    )
+

@@ -1,0 +1,169 @@
+"""What ``live_trade.py`` does to trade: look, ask, begin, run, and say how it ended."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Final
+
+from core.errors import GridError
+from core.jit import CODE_FINGERPRINT
+from core.params import StrategyParams
+from live.alerts import AlertSender
+from live.assembly import Assembled, Plan, allowed_capital, check_state
+from live.banner import changed_text, end_text, left_open, start_text
+from live.confirmation import confirm
+from live.credentials import ENV_FILE, is_open_to_others
+from live.exchange_types import MarketFacts
+from live.instance_lock import InstanceLock
+from live.logger import money
+from live.machine_code import load_live_code
+from live.runner import Ending
+from live.station import Station, assemble, equip, find_station, open_log, silence
+from live.stop_request import StopRequest
+from live.target import Target
+
+EXIT_INTERRUPTED: Final = 130
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TradeRequest:
+    """Trading as asked for on the command line.
+
+    Attributes:
+        target: coin, mode, settings.
+        params: of the strategy; the capital in them is not used but by a dry run.
+        capital: quote; None: the whole wallet, in a dry run ``initial_capital`` of ``params``.
+        resume: go on from the state file where there is one.
+        accept_code_change: also where other decision code wrote it.
+        once: end after one step.
+        yes: real money is meant.
+        log_level: of the console.
+    """
+
+    target: Target
+    params: StrategyParams
+    capital: float | None
+    resume: bool = False
+    accept_code_change: bool = False
+    once: bool = False
+    yes: bool = False
+    log_level: str = "INFO"
+
+    @property
+    def plan(self) -> Plan:
+        """The same for the session."""
+        return Plan(
+            symbol=self.target.symbol, params=self.params, mode=self.target.mode,
+            capital=self.capital, resume=self.resume,
+            accept_code_change=self.accept_code_change, settings=self.target.settings,
+        )  # fmt: skip
+
+
+def trade(request: TradeRequest) -> int:
+    """Trade until asked to stop and return the exit code.
+
+    Raises:
+        GridError: the session could not begin; no order was sent.
+    """
+    target = request.target
+    station = find_station(target)
+    with ExitStack() as stack:
+        alerts = stack.enter_context(closing(AlertSender(station.urls, target.title)))
+        with silence():
+            facts, wallet = _look(station)
+            load_live_code()
+            stack.enter_context(InstanceLock(target.lock_path))
+            goes_on = check_state(request.plan, station.clock)
+            capital = _capital_text(request, wallet, goes_on=goes_on)
+        print(  # noqa: T201
+            start_text(target, request.params, facts, capital, len(station.urls), _notes()),
+            flush=True,
+        )
+        if target.mode == "live" and not goes_on:
+            confirm(target.symbol, "Trade with REAL MONEY", yes=request.yes)
+        stop = StopRequest(station.clock.wake)
+        stack.enter_context(stop.listening())
+        return _run(request, station, stop, alerts)
+
+
+def _look(station: Station) -> tuple[MarketFacts, float]:
+    """Return the symbol's rules and, with keys, the wallet: whatever is wrong shows here first.
+
+    Somebody waits for the answer, so it is not long tried again.
+    """
+    executor = station.executor(retries=1)
+    facts = executor.read_market()
+    return facts, 0.0 if station.target.mode == "dry" else executor.balance().wallet
+
+
+def _capital_text(request: TradeRequest, wallet: float, *, goes_on: bool) -> str:
+    if goes_on:
+        return "the saved session's; --capital is for new ones"
+    if request.target.mode == "dry":
+        return f"{money(request.capital or request.params.initial_capital)}, on paper"
+    return f"{money(allowed_capital(request.plan, wallet))} of a wallet of {money(wallet)}"
+
+
+def _notes() -> list[str]:
+    if not is_open_to_others():
+        return []
+    return [f"{ENV_FILE} can be read by other users of this machine: chmod 600 {ENV_FILE}"]
+
+
+def _run(
+    request: TradeRequest, station: Station, stop: StopRequest, alerts: AlertSender
+) -> int:  # fmt: skip
+    """Begin, run and end a session."""
+    symbol = request.target.symbol
+    with closing(open_log(station, request.log_level)) as log:
+        equipment = equip(station, stop, log, alerts)
+        try:
+            assembled = assemble(request.plan, station, equipment)
+        except GridError as error:
+            alerts.send(f"{symbol} did not start: {error}")
+            raise
+        with closing(equipment.monitor):
+            equipment.monitor.watch()
+            _tell_start(request, assembled, alerts)
+            try:
+                ending = assembled.runner.run(once=request.once)
+            except KeyboardInterrupt:
+                return _interrupted(request, assembled, alerts)
+        _tell_end(request, assembled, ending, alerts)
+        return int(ending)
+
+
+def _tell_start(request: TradeRequest, assembled: Assembled, alerts: AlertSender) -> None:
+    strategy = assembled.session.strategy
+    text = (
+        f"started: {request.target.mode_name}, wallet {money(float(strategy.state.wallet))}, "
+        f"leverage {strategy.params.leverage:g}"
+    )
+    changed = changed_text(request.params)
+    _LOG.info("%s; changed: %s; decision code %s", text, changed, CODE_FINGERPRINT)
+    if not request.once:
+        alerts.send(f"{request.target.symbol} {text}")
+
+
+def _tell_end(
+    request: TradeRequest, assembled: Assembled, ending: Ending, alerts: AlertSender
+) -> None:
+    text = end_text(ending, assembled.session, request.target.mode, once=request.once)
+    went_well = ending is Ending.ASKED
+    _LOG.log(logging.INFO if went_well else logging.ERROR, "%s", text)
+    if not (request.once and went_well):
+        alerts.send(f"{request.target.symbol} {text}")
+
+
+def _interrupted(request: TradeRequest, assembled: Assembled, alerts: AlertSender) -> int:
+    """Say what stays open where nobody waited for an orderly end."""
+    left = left_open(assembled.session, request.target.mode)
+    text = f"ended at once; still open as far as is known: {left}"
+    print(f"{text}; go on with --resume, or close with --flatten", file=sys.stderr)  # noqa: T201
+    alerts.send(f"{request.target.symbol} {text}")
+    alerts.close(timeout=1.0)
+    return EXIT_INTERRUPTED

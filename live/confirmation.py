@@ -1,0 +1,32 @@
+"""Asking before money moves."""
+
+from __future__ import annotations
+
+import sys
+
+from core.errors import ConfigError
+
+
+def confirm(symbol: str, what: str, *, yes: bool) -> None:
+    """Ask whether ``what`` is meant; the symbol must be typed.
+
+    Args:
+        symbol: such as BTCUSDT.
+        what: a question without its mark.
+        yes: answered on the command line.
+
+    Raises:
+        ConfigError: the answer was another, or nobody can be asked.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            f"{what}? Nobody can be asked, standard input is not a terminal: say so with --yes"
+        )
+    try:
+        answer = input(f"{what}? Type {symbol} if so: ")
+    except EOFError:
+        answer = ""
+    if answer.strip().upper() != symbol:
+        raise ConfigError("not confirmed: nothing was done")

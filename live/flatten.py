@@ -1,0 +1,141 @@
+"""``--flatten``: cancel every order of a session, close its positions, save."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Final
+
+from core.errors import GridError, NetworkError, StateError
+from core.params import StrategyParams
+from engine.protection import has_position
+from engine.types import CLOSE_END, DIRECTION_NAMES
+from live.alerts import AlertSender
+from live.assembly import Assembled, Plan
+from live.banner import left_open
+from live.candle_buffer import BAR_MS
+from live.confirmation import confirm
+from live.exchange_broker import DISAGREEMENTS
+from live.instance_lock import InstanceLock
+from live.logger import money
+from live.machine_code import load_live_code
+from live.runner import LAST_ATTEMPTS
+from live.saved_state import SavedState, saved_state
+from live.station import Station, assemble, equip, find_station, open_log, silence
+from live.status import order_lines, position_lines, qty_text
+from live.stop_request import StopRequest
+from live.target import Target
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlattenRequest:
+    """Closing as asked for on the command line.
+
+    Attributes:
+        target: coin, mode, settings.
+        yes: it is meant.
+        log_level: of the console.
+    """
+
+    target: Target
+    yes: bool
+    log_level: str
+
+
+def flatten(request: FlattenRequest) -> int:
+    """Close everything of a session and return the exit code.
+
+    The strategy's parameters are those of the state file, whatever ``config.py`` says now.
+
+    Raises:
+        GridError: there is no state, another process trades, or not all is certainly closed.
+    """
+    target = request.target
+    station = find_station(target)
+    with ExitStack() as stack:
+        stack.enter_context(InstanceLock(target.lock_path))
+        saved = saved_state(target.state_path)
+        if saved is None:
+            raise StateError(
+                f"nothing of {target.symbol} is known: {target.state_path} does not exist; what is "
+                "open at the exchange is not this bot's"
+            )
+        print(_to_be_closed(target, saved), flush=True)  # noqa: T201
+        confirm(target.symbol, f"Close all of this, {target.mode_name}", yes=request.yes)
+        alerts = stack.enter_context(closing(AlertSender(station.urls, target.title)))
+        with silence():
+            load_live_code()
+        log = stack.enter_context(closing(open_log(station, request.log_level)))
+        equipment = equip(station, StopRequest(), log, alerts)
+        assembled = assemble(_plan(target, saved), station, equipment)
+        stack.enter_context(closing(equipment.monitor))
+        try:
+            _close_all(assembled, station)
+        except GridError as error:
+            alerts.send(f"{target.symbol} could not be closed: {error}")
+            raise
+        wallet = money(float(assembled.session.strategy.state.wallet))
+        text = f"everything of this session is closed; wallet {wallet}"
+        _LOG.info("%s", text)
+        alerts.send(f"{target.symbol} {text}")
+        _tell_strangers(assembled, station)
+    return 0
+
+
+def _to_be_closed(target: Target, saved: SavedState) -> str:
+    lines = [f"{target.symbol}, {target.mode_name}, saved in {target.state_path}"]
+    for side in range(len(DIRECTION_NAMES)):
+        lines += position_lines(saved, side)
+    return "\n".join([*lines, *order_lines(target, saved)])
+
+
+def _plan(target: Target, saved: SavedState) -> Plan:
+    return Plan(
+        symbol=target.symbol, params=StrategyParams.from_dict(saved.parameters), mode=target.mode,
+        capital=None, resume=True, accept_code_change=True, settings=target.settings,
+    )  # fmt: skip
+
+
+def _close_all(assembled: Assembled, station: Station) -> None:
+    """Close, trying again; then have the ledger agree with the account.
+
+    Raises:
+        GridError: something may still be open.
+    """
+    session, broker, now_ms = assembled.session, assembled.broker, station.clock.now_ms()
+    if station.target.mode == "dry":
+        assembled.runner.settle(now_ms // BAR_MS)  # what the candles since have done on paper
+    session.go_to(now_ms)
+    for attempt in range(LAST_ATTEMPTS):
+        try:
+            broker.flatten(CLOSE_END)
+            for _ in range(DISAGREEMENTS):
+                broker.check_positions()
+            break
+        except GridError as error:
+            if attempt + 1 == LAST_ATTEMPTS:
+                raise NetworkError(
+                    f"not all is certainly closed: {error}; try again, or close at the exchange"
+                ) from None
+            _LOG.error("closing: %s", error)
+            station.clock.sleep(1.0)
+    if has_position(session.strategy.state):
+        raise NetworkError(
+            f"not all is closed: {left_open(session, station.target.mode)}; try again, or close "
+            "at the exchange"
+        )
+
+
+def _tell_strangers(assembled: Assembled, station: Station) -> None:
+    """Tell what the account still holds of this symbol: it is not this session's."""
+    if station.target.mode == "dry":
+        return
+    for name, side in station.executor(retries=1).positions().items():
+        if side.qty > assembled.facts.rules.step_size / 2:
+            _LOG.warning(
+                "the account holds %s %s that is not this session's; it is left alone",
+                name, qty_text(side.qty),
+            )  # fmt: skip

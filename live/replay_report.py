@@ -1,0 +1,130 @@
+"""``--replay``: a session over recorded candles, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm  # type: ignore[import-untyped]  # no stubs installed
+
+from config import LIVE_CONFIG
+from core.errors import DataError
+from core.jit import CODE_FINGERPRINT
+from core.market import MarketRules
+from core.params import StrategyParams
+from engine.strategy import GridStrategyV4
+from live.account_replies import QUOTE
+from live.alerts import AlertSender
+from live.candle_buffer import BAR_MS
+from live.exchange_types import Candles, MarketFacts
+from live.funding_rates import FundingRates
+from live.logger import number, utc_text
+from live.monitor import HealthMonitor
+from live.orders import OrderRegister
+from live.paper_broker import PaperBroker
+from live.replay import RecordedMarket, ReplayClock, replay
+from live.runner import LiveRunner
+from live.session import LiveSession
+from live.stop_request import StopRequest
+
+_MAX_ORDERS: Final = 200
+_WIDTH: Final = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """What is replayed.
+
+    Attributes:
+        coin: such as BTC.
+        candles: warm-up included, (n_bars,).
+        first: the first candle that may be traded.
+        settlements: times of funding, ms UTC, (n,).
+        rates: its rates, (n,).
+        rules: of the symbol.
+    """
+
+    coin: str
+    candles: Candles
+    first: int
+    settlements: npt.NDArray[np.int64]
+    rates: npt.NDArray[np.float64]
+    rules: MarketRules
+
+    @property
+    def n_traded(self) -> int:
+        """How many candles may be traded."""
+        return len(self.candles) - self.first
+
+
+def run_replay(recording: Recording, params: StrategyParams) -> LiveSession:
+    """Return the session after it has traded ``recording``; it leaves no files.
+
+    Raises:
+        DataError: there is a hole in the candles, or nothing to trade.
+    """
+    symbol = f"{recording.coin}{QUOTE}"
+    facts = MarketFacts(
+        symbol=symbol, rules=recording.rules, fee_maker=None, fee_taker=None, is_trading=True,
+        max_orders=_MAX_ORDERS,
+    )  # fmt: skip
+    market = RecordedMarket(
+        recording.candles, recording.settlements, recording.rates, params, facts
+    )
+    # The very first candle has none before it to decide on.
+    bars = market.bars[max(1, recording.first) :]
+    if not bars:
+        raise DataError(f"{symbol}: there is no candle to trade; choose another --start or --end")
+    clock, rates = ReplayClock(), FundingRates(market)
+    session = LiveSession(
+        GridStrategyV4(params, recording.rules), OrderRegister(str(LIVE_CONFIG["instance"])),
+        None, None, lambda _: None, bars[0] * BAR_MS,
+    )  # fmt: skip
+    broker = PaperBroker(session, market, market, rates)
+    runner = LiveRunner(
+        session=session, broker=broker, candles=market, rates=rates,
+        monitor=HealthMonitor(symbol, Path(), LIVE_CONFIG, clock, AlertSender((), symbol)),
+        log=None, clock=clock, stop=StopRequest(), settings=LIVE_CONFIG,
+    )  # fmt: skip
+    with tqdm(bars, desc=symbol, unit=" candles", leave=False, disable=None) as progress:
+        replay(runner, broker, session, clock, progress)
+    return session
+
+
+def report_text(recording: Recording, session: LiveSession) -> str:
+    """Return what came of a replay; amounts in quote, fees and funding as a backtest shows them."""
+    strategy, times = session.strategy, recording.candles["ts_ms"]
+    capital, counters = strategy.params.initial_capital, strategy.state.counters
+    wallet = float(strategy.state.wallet)
+    traded = [trade for trade in session.trades if trade.qty > 0.0]  # a halt trades nothing
+    n_entries = sum("OPEN" in trade.label for trade in traded)
+    rows = {
+        "Return": f"{number(100.0 * (wallet / capital - 1.0), 2, signed=True)} %",
+        "Final equity": number(wallet, 2),
+        "Trades": f"{len(traded):,}",
+        "  entries": f"{n_entries:,}",
+        "Round trips": f"{int(counters.round_trips):,}",
+        "Fees": number(float(counters.fees), 2),
+        "Funding": number(float(strategy.state.funding), 2),
+    }
+    start, end = int(times[recording.first]), int(times[-1]) + BAR_MS
+    head = (
+        f"{recording.coin} replayed: {utc_text(start)[:16]} to {utc_text(end)[:16]} UTC, "
+        f"{recording.n_traded:,} candles of 15m, {capital:,.0f} {QUOTE}"
+    )
+    lines = [f"{name:<{_WIDTH}}{text:>12}" for name, text in rows.items()]
+    return "\n".join([head, "", *lines, "", *_notes(session), f"Decision code {CODE_FINGERPRINT}"])
+
+
+def _notes(session: LiveSession) -> list[str]:
+    """Return what explains figures that surprise."""
+    state = session.strategy.state
+    notes = {
+        "liquidated to 0; nothing was traded from then on": state.ended,
+        f"for a time every order was under the exchange's minimum: {state.capital_needed:,.0f} "
+        f"{QUOTE} would have done": state.too_small,
+    }
+    return [f"Note: {text}" for text, is_so in notes.items() if is_so]

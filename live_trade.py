@@ -1,0 +1,235 @@
+"""Trade GridStrategyV4 on Binance USDT-M futures: ``python3 live_trade.py --help``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from config import LIVE_CONFIG
+from core.errors import ConfigError, GridError
+from main import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    add_parameter_options,
+    chosen_params,
+    parameter_names,
+)
+
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+EXAMPLES: Final = """\
+examples, in the order in which to try them (RUNBOOK.md says more):
+  python3 live_trade.py --coin BTC --replay my_candles --start 2024-01-01 --end 2024-02-01
+      recorded candles at full speed, on paper: no network; what main.py --data my_candles says
+  python3 live_trade.py --coin BTC --dry-run
+      the market of now, on paper: no keys, no orders
+  python3 live_trade.py --coin BTC --testnet --capital 5000 --leverage 2
+      real orders with play money: keys of demo trading
+  python3 live_trade.py --coin BTC --capital 500
+      real money; asks first
+  python3 live_trade.py --coin BTC --capital 500 --resume --yes
+      go on after a stop, as a service does: a new session only where none is saved
+  python3 live_trade.py --coin BTC --dry-run --status
+      positions, orders, equity, health, out of the files; also while it runs
+  python3 live_trade.py --coin BTC --flatten
+      cancel and close everything of this bot at market; asks first
+  python3 live_trade.py --coin BTC --dry-run --resume --once
+      one step, for a scheduler; orders stay
+  python3 live_trade.py --coin BTC --testnet --preset documented --set grid_levels=8 --no-short \
+--log-level WARNING
+      other parameters; main.py --list-params explains them all
+
+Keys come from BINANCE_API_KEY and BINANCE_API_SECRET, in the environment or in a file .env in the
+current folder; nothing prints, logs or stores them. A dry run uses none. GRID_ALERT_URLS may name
+where alerts go (apprise).
+
+To stop: Ctrl+C or SIGTERM once cancels entries and take-profits, leaves positions with their stops
+at the exchange and saves; a second time ends at once and leaves everything as it is.
+
+Real money is asked for on a terminal before a new session; without one --yes must say so. Going
+on with a saved session (--resume) does not ask.
+
+exit code: 0 stopped as asked, or done; 2 something was wrong (standard error says what to do; a
+session that had begun has cancelled its entries and left its stops); 3 the loss limit closed
+everything; 4 nothing is left of the capital; 130 interrupted twice: everything stays as it was.
+
+files, in data/live_state (testnet and dry run in folders of that name in it) and data/live_logs:
+{SYMBOL}_state.json what --resume goes on from, snapshots/ copies of it, {SYMBOL}_trades.csv and
+.jsonl every trade, {SYMBOL}_health.json for a watchdog, {SYMBOL}.log, {SYMBOL}.lock.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar; what values are possible is checked later."""
+    parser = argparse.ArgumentParser(
+        prog="live_trade.py",
+        description="Trade one coin's USDT perpetual: for real, with play money, or on paper.",
+        epilog=EXAMPLES + "\n" + parameter_names(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_session_options(parser.add_argument_group("what to trade, and with what"))
+    _add_other_actions(parser.add_argument_group("instead of trading on and on"))
+    most = 100.0 * float(str(LIVE_CONFIG["max_capital_pct"]))
+    add_parameter_options(
+        parser.add_argument_group("strategy parameters"),
+        "what a new session trades with (default: the whole wallet; never more than "
+        f"{most:g} %% of it; on paper the value of config.py)",
+    )
+    output = parser.add_argument_group("files and output")
+    output.add_argument(
+        "--log-level", type=str.upper, choices=LOG_LEVELS, default="INFO", metavar="LEVEL",
+        help=f"of the console: {', '.join(LOG_LEVELS)} (default: INFO)",
+    )  # fmt: skip
+    for name, what in (("state", "state, trades and health"), ("log", "logs")):
+        output.add_argument(
+            f"--{name}-dir", type=Path, metavar="DIR",
+            help=f"folder of {what} (default: {LIVE_CONFIG[f'{name}_dir']})",
+        )  # fmt: skip
+    return parser
+
+
+def _add_session_options(group: Any) -> None:
+    group.add_argument(
+        "--coin", required=True, help="such as BTC or BTC/USDT: the USDT perpetual; one a process"
+    )
+    group.add_argument(
+        "--dry-run", action="store_true", help="on paper: real candles, no keys, no orders"
+    )
+    group.add_argument(
+        "--testnet", action="store_true",
+        help="demo trading instead of real money; with --dry-run: its prices",
+    )  # fmt: skip
+    group.add_argument(
+        "--resume", action="store_true",
+        help="go on from the saved state: take in what happened meanwhile; a new session where "
+        "none is saved",
+    )  # fmt: skip
+    group.add_argument(
+        "--accept-code-change", action="store_true",
+        help="with --resume: also a state that other decision code wrote",
+    )  # fmt: skip
+    group.add_argument("--yes", action="store_true", help="do not ask, as for a service or script")
+
+
+def _add_other_actions(group: Any) -> None:
+    one_of = group.add_mutually_exclusive_group()
+    one_of.add_argument(
+        "--status", action="store_true", help="tell from the files how the session stands"
+    )
+    one_of.add_argument(
+        "--flatten", action="store_true",
+        help="cancel every order and close every position of this bot at market, and save",
+    )  # fmt: skip
+    one_of.add_argument(
+        "--once", action="store_true", help="do the step that is due next, leave orders, end"
+    )
+    one_of.add_argument(
+        "--replay", type=Path, metavar="DIR",
+        help="trade recorded candles (as main.py --data) on paper at full speed",
+    )  # fmt: skip
+    for name, what in (("start", "first candle traded"), ("end", "where the candles end")):
+        group.add_argument(
+            f"--{name}", metavar="DATE", help=f"of a replay: {what}, UTC, ISO (as in main.py)"
+        )
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Do what the arguments ask for and return the exit code."""
+    _check_flags(args)
+    params = chosen_params(args)
+    if args.replay is not None:
+        return _replay(args, params)
+    # Only now: importing numba, pandas and ccxt takes longer than --help may.
+    from backtest.market_data import normalize_coin  # noqa: PLC0415
+    from live.target import find_target  # noqa: PLC0415
+
+    target = find_target(
+        normalize_coin(args.coin), dry_run=args.dry_run, testnet=args.testnet,
+        settings=LIVE_CONFIG, state_dir=args.state_dir, log_dir=args.log_dir,
+    )  # fmt: skip
+    if args.status:
+        from live.status import status_text  # noqa: PLC0415
+
+        print(status_text(target, time.time_ns() // 1_000_000))  # noqa: T201
+        return 0
+    if args.flatten:
+        from live.flatten import FlattenRequest, flatten  # noqa: PLC0415 - ccxt
+
+        return flatten(FlattenRequest(target=target, yes=args.yes, log_level=args.log_level))
+    from engine.strategy import read_config  # noqa: PLC0415
+    from live.command import TradeRequest, trade  # noqa: PLC0415 - ccxt
+
+    capital = params.pop("initial_capital", None)
+    return trade(
+        TradeRequest(
+            target=target, params=read_config(params), capital=capital, resume=args.resume,
+            accept_code_change=args.accept_code_change, once=args.once, yes=args.yes,
+            log_level=args.log_level,
+        )
+    )  # fmt: skip
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that would be passed over.
+
+    Raises:
+        ConfigError: a flag is of no use with the others.
+    """
+    if args.accept_code_change and not args.resume:
+        raise ConfigError("--accept-code-change needs --resume, the state it is about")
+    for name in ("start", "end"):
+        if getattr(args, name) is not None and args.replay is None:
+            raise ConfigError(f"--{name} needs --replay DIR, the candles it is about")
+    if args.replay is not None and (args.resume or args.testnet):
+        raise ConfigError("--replay keeps nothing and asks nobody: leave --resume, --testnet out")
+
+
+def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
+    from backtest.simulator import BacktestSimulator  # noqa: PLC0415 - pandas and numba, 0.7 s
+    from live.machine_code import load_live_code  # noqa: PLC0415
+    from live.replay import candle_table  # noqa: PLC0415
+    from live.replay_report import Recording, report_text, run_replay  # noqa: PLC0415
+
+    simulator = BacktestSimulator(params, source=args.replay)
+    loaded = simulator.load(args.coin, args.start, args.end)
+    load_live_code()
+    recording = Recording(
+        coin=loaded.market.coin, candles=candle_table(loaded.market.candles),
+        first=loaded.first_bar, rules=loaded.rules,
+        settlements=loaded.market.funding["timestamp"].to_numpy(copy=True),
+        rates=loaded.market.funding["rate"].to_numpy(copy=True),
+    )  # fmt: skip
+    print(report_text(recording, run_replay(recording, simulator.params)))  # noqa: T201
+    if loaded.notice:
+        print(f"warning: {loaded.notice}", file=sys.stderr)  # noqa: T201
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+    except GridError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("interrupted before anything was begun", file=sys.stderr)  # noqa: T201
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever reads the status, such as head, has seen enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    if exit_code == EXIT_INTERRUPTED:
+        os._exit(exit_code)  # not waiting for threads
+    sys.exit(exit_code)

@@ -1,0 +1,588 @@
+"""``optimizer.py``: what it writes and prints, when it looks at the holdout, what it refuses."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import backtest.optimize.results
+import backtest.optimize.search_session
+import optimizer
+from backtest.demo_market import demo_market
+from backtest.optimize.conclusion import _go_on
+from backtest.optimize.evidence import evidence_lines
+from backtest.optimize.findings import judge_trials
+from backtest.optimize.prepare import Coins, Holdout, Prepared
+from backtest.optimize.search_report import has_blocks, report
+from backtest.optimize.search_request import SearchRequest
+from backtest.optimize.search_session import Session, add_trials, open_session
+from backtest.optimize.space import read_space
+from backtest.optimize.trial import TrialOutcome
+from backtest.timeframes import parse_time
+from config import OPTIMIZER_SPACE, STRATEGY_PARAMS
+from core.errors import DataError
+from core.params import StrategyParams
+from tests.optimizer_document import PARTS, SCALARS
+from tests.test_cli import HEAVY
+
+ROOT = Path(__file__).resolve().parents[1]
+Run = Callable[..., tuple[int, str, str]]
+
+SHORT = ["--demo", "--coins", "BTC", "--start", "2025-05-01", "--end", "2025-12-01"]
+QUICK = [*SHORT, "--windows", "1", "--trials", "6", "--skip-mc", "--no-plot"]
+DATA_FILES = {
+    "data/optimizer_results_robust.json", "data/best_params_v4.json", "data/trial_ledger.jsonl",
+}  # fmt: skip
+CHART_FILES = {
+    *(f"data/charts/optimizer_{name}.png" for name in
+      ("progress", "importance", "stability", "train_test", "holdout")),
+    "data/output/optimizer_report.html",
+}  # fmt: skip
+STUDY_FILES = {"grid_v4_wfo.db", "grid_v4_wfo.db.lock"}
+
+
+@pytest.fixture
+def search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Return ``optimizer.main`` in an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(backtest.optimize.search_session, "is_compiled", lambda: True)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = optimizer.main(arguments)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def results(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "data/optimizer_results_robust.json").read_text()))
+
+
+def refusal(outcome: tuple[int, str, str]) -> str:
+    """Return the message of a refused command."""
+    code, out, err = outcome
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+    return err[err.index("error: ") :].strip()
+
+
+def n_trials(path: Path) -> int:
+    with sqlite3.connect(path) as database:
+        (count,) = database.execute(
+            "SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'"
+        ).fetchone()
+    database.close()
+    return int(count)
+
+
+# --- what goes well -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_search_prints_the_report_and_writes_everything(search: Run, tmp_path: Path) -> None:
+    code, out, err = search(*SHORT, "--windows", "1", "--trials", "8", "--mc-perms", "20")
+    assert code == 0
+    assert files_in(tmp_path) == DATA_FILES | CHART_FILES | STUDY_FILES
+    document = results(tmp_path)
+    assert {*SCALARS, *PARTS} <= {*document}
+    assert document["num_trials"] == len(document["trials"]) == 8
+    assert document["mc_p_value"] == document["monte_carlo"]["p_value"]
+    assert len(document["monte_carlo"]["permuted"]) == 20
+    assert document["mc_significant"] is (document["mc_p_value"] < 0.05)
+    assert 10 < len(document["holdout"]["equity"]["value"]) <= 2_000
+    assert sum(document["importance"].values()) == pytest.approx(1.0)
+    assert [len(document["trials"][0]["train"]), len(document["trials"][0]["train"][0])] == [1, 1]
+    for line in document["evidence"]:
+        assert " ".join(line["verdict"].split()) in " ".join(out.split())
+    assert all(f"\n{name} " in out for name in OPTIMIZER_SPACE)
+    assert "BTC: 2025-05-01 00:00 to 2025-12-01 00:00 UTC, study grid_v4_wfo" in out
+    assert "Best trial" in out
+    assert f"oos_pass: {str(document['oos_pass']).lower()} (" in out
+    assert (
+        "next: python3 apply_optimized_params.py --params data/optimizer_results_robust.json "
+        "--key robust_params --preview"
+    ) in out
+    assert "8/8" in err
+    assert "best" in err
+    assert "the same command adds 8 more" in err
+
+
+def test_the_results_hold_what_the_rest_of_the_project_reads(search: Run, tmp_path: Path) -> None:
+    assert search(*QUICK)[0] == 0
+    assert files_in(tmp_path) == DATA_FILES | STUDY_FILES
+    document = results(tmp_path)
+    assert list(document["robust_params"]) == list(OPTIMIZER_SPACE)
+    params = StrategyParams.from_dict(document["params"])
+    for name, value in document["robust_params"].items():
+        assert getattr(params, name) == value
+    assert document["robust_choice"] in {"median", "medoid"}
+    assert (document["mc_p_value"], document["mc_significant"]) == (None, None)
+    best = json.loads((tmp_path / "data/best_params_v4.json").read_text())
+    assert set(best) == {"best_params", "best_score", "trial", "note"}
+    assert best["best_params"] == document["trials"][best["trial"]]["params"]
+    assert best["best_score"] == max(item["score"] for item in document["trials"])
+    assert "reference only" in best["note"]
+    window = document["windows"][0]
+    assert window["train_start"] == document["start"] == "2025-05-01 00:00"
+    assert window["train_end"] < window["test_start"] < window["test_end"]
+    assert window["test_end"] == document["holdout_start"]
+    assert document["deflated_sharpe"]["n_trials_ever"] == 6
+
+
+def test_all_files_but_the_study_go_to_the_folder_chosen(search: Run, tmp_path: Path) -> None:
+    assert search(*QUICK, "--output", "there")[0] == 0
+    names = {name.replace("data/", "there/") for name in DATA_FILES}
+    assert files_in(tmp_path) == names | STUDY_FILES
+
+
+def test_the_same_command_adds_trials_and_the_ledger_survives_a_deleted_study(
+    search: Run, tmp_path: Path
+) -> None:
+    search(*QUICK)
+    first = results(tmp_path)
+    search(*QUICK)
+    both = results(tmp_path)
+    assert both["num_trials"] == 12
+    assert [item["params"] for item in both["trials"][:6]] == [
+        item["params"] for item in first["trials"]
+    ]
+    assert "looked at once before, so no longer untouched" in str(both["evidence"])
+    assert both["holdout"]["looks_before"] == 1
+    for name in STUDY_FILES:
+        (tmp_path / name).unlink()
+    search(*QUICK, "--study-name", "another")
+    again = results(tmp_path)
+    assert (again["num_trials"], again["deflated_sharpe"]["n_trials_ever"]) == (6, 18)
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_results_whatever_the_jobs(
+    search: Run, tmp_path: Path
+) -> None:
+    found = []
+    arguments = [*SHORT[:1], "--coins", "BTC", "ETH", *SHORT[3:], "--windows", "1", "--no-plot"]
+    for jobs in ("1", "2"):
+        folder = tmp_path / jobs
+        storage = f"sqlite:///{tmp_path}/{jobs}.db"
+        code, _, _ = search(
+            *arguments, "--trials", "12", "--mc-perms", "4", "--jobs", jobs, "--storage", storage,
+            "--output", str(folder),
+        )  # fmt: skip
+        assert code == 0
+        document = json.loads((folder / "optimizer_results_robust.json").read_text())
+        assert document.pop("timing")["trials_per_second"] > 0.0
+        for item in document["trials"]:
+            assert item.pop("seconds") > 0.0
+        found.append(document)
+    assert found[0] == found[1]
+
+
+def test_another_seed_tries_other_parameters(search: Run, tmp_path: Path) -> None:
+    search(*QUICK)
+    first = results(tmp_path)
+    search(*QUICK, "--seed", "7", "--study-name", "seven")
+    assert results(tmp_path)["trials"][1]["params"] != first["trials"][1]["params"]
+
+
+def test_parameters_given_are_fixed_or_where_the_search_begins(
+    search: Run, tmp_path: Path
+) -> None:
+    given = ["--set", "leverage=2", "--set", "gamma=0.7"]
+    code, _, err = search(*QUICK, *given)
+    assert code == 0
+    assert "note: gamma: searched, so the value given is only where the search begins" in err
+    assert "note: fixed for this search: leverage = 2; robust_params will not hold them" in err
+    document = results(tmp_path)
+    assert document["trials"][0]["params"]["gamma"] == 0.7
+    assert document["params"]["leverage"] == 2.0
+    assert "leverage" not in document["robust_params"]
+
+
+# --- the holdout --------------------------------------------------------------------------------
+
+
+def test_the_holdout_is_read_once_when_everything_is_chosen(
+    search: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    takers: list[Holdout] = []
+    take, evaluate, judge = Holdout.take, Prepared.evaluate, judge_trials
+
+    def recorded_take(self: Holdout) -> Coins:
+        events.append("holdout")
+        takers.append(self)
+        ledger = (tmp_path / "data/trial_ledger.jsonl").read_text()
+        assert json.loads(ledger.splitlines()[-1])["holdout_read"] is True
+        assert not (tmp_path / "data/optimizer_results_robust.json").exists()
+        return take(self)
+
+    def recorded_evaluate(self: Prepared, drawn: Mapping[str, Any]) -> TrialOutcome:
+        events.append("evaluate")
+        assert self.holdout.reads == 0
+        return evaluate(self, drawn)
+
+    def recorded_judge(*args: Any, **kwargs: Any) -> Any:
+        known = judge(*args, **kwargs)
+        events.append("chosen")
+        return known
+
+    monkeypatch.setattr(Holdout, "take", recorded_take)
+    monkeypatch.setattr(Prepared, "evaluate", recorded_evaluate)
+    monkeypatch.setattr(backtest.optimize.conclusion, "judge_trials", recorded_judge)
+    assert search(*QUICK)[0] == 0
+    assert [item.reads for item in takers] == [1]
+    assert events.count("evaluate") > 6
+    assert events[-2:] == ["chosen", "holdout"]
+
+
+@pytest.fixture
+def stopped_at_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl+C while the fourth trial is evaluated, once."""
+    evaluate, seen = Prepared.evaluate, [0]
+
+    def counted(self: Prepared, drawn: Mapping[str, Any]) -> TrialOutcome:
+        seen[0] += 1
+        if seen[0] == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return evaluate(self, drawn)
+
+    monkeypatch.setattr(Prepared, "evaluate", counted)
+
+
+@pytest.mark.usefixtures("stopped_at_four")
+def test_an_interruption_keeps_the_trials_and_leaves_the_holdout_alone(
+    search: Run, tmp_path: Path
+) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    code, out, err = search(*QUICK, "--trials", "50", "--jobs", "2")
+    assert code == 130
+    kept = n_trials(tmp_path / "grid_v4_wfo.db")
+    assert 4 <= kept <= 6
+    assert files_in(tmp_path) == {"data/trial_ledger.jsonl", *STUDY_FILES}
+    entries = (tmp_path / "data/trial_ledger.jsonl").read_text().splitlines()
+    assert [json.loads(line)["holdout_read"] for line in entries] == [False]
+    assert f"interrupted: {kept} trials are kept; the same command adds 50 more" in err
+    if kept >= 5:
+        assert "not looked at: the search was interrupted" in " ".join(out.split())
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert search(*QUICK)[0] == 0
+    assert results(tmp_path)["num_trials"] == kept + 6
+    assert results(tmp_path)["holdout"]["looks_before"] == 0
+
+
+@pytest.mark.usefixtures("stopped_at_four")
+def test_an_interruption_before_anything_can_be_said_says_so(search: Run, tmp_path: Path) -> None:
+    code, out, err = search(*QUICK, "--trials", "50", "--jobs", "1")
+    assert (code, out) == (130, "")
+    assert "no report yet: 4 trials are complete, a robust choice needs at least 5" in err
+    assert n_trials(tmp_path / "grid_v4_wfo.db") == 4
+
+
+@pytest.mark.slow
+def test_a_second_interruption_ends_the_program_at_once() -> None:
+    script = (
+        "import os, signal, time\n"
+        "from backtest.optimize.search_run import Interruption\n"
+        "with Interruption() as interruption:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    assert interruption.asked.is_set()\n"
+        "    print('still here', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+    )
+    done = subprocess.run(  # noqa: S603 - this project's own code
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, "still here\n")
+    assert "Ctrl+C again quits at once" in done.stderr
+
+
+def test_the_time_given_ends_a_search_that_has_enough_trials(search: Run, tmp_path: Path) -> None:
+    search(*QUICK)
+    code, _, _ = search(*QUICK, "--timeout", "0.000001")
+    assert code == 0
+    assert results(tmp_path)["num_trials"] == 6
+
+
+def test_a_disk_that_fills_up_does_not_take_the_report_with_it(
+    search: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _: bytes) -> None:
+        raise DataError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(backtest.optimize.results, "write_file", full)
+    code, out, err = search(*QUICK)
+    assert code == 2
+    assert "Holdout" in out
+    assert "No space left on device" in err
+
+
+# --- the report ---------------------------------------------------------------------------------
+
+
+def request(**changes: Any) -> SearchRequest:
+    fields: dict[str, Any] = {
+        "coins": ["BTC"], "start": "2025-05-01", "end": "2025-12-01", "params": {},
+        "source": "demo", "trials": 6, "windows": 1, "holdout": 0.15, "objective": "calmar_pf",
+        "study": "s", "storage": None, "seed": 42, "jobs": 1, "timeout": None,
+        "permutations": 20, "skip_permutations": True, "plot": False, "output": None,
+    }  # fmt: skip
+    return SearchRequest(**{**fields, **changes})
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    monkeypatch.chdir(tmp_path)
+    return open_session(request())
+
+
+def test_curves_are_digits_where_the_terminal_has_no_blocks(session: Session) -> None:
+    searched, n_ever = add_trials(session)
+    known = judge_trials(
+        session.prepared, session.space, searched, STRATEGY_PARAMS, n_ever=n_ever, seed=1, jobs=1
+    )
+    lines = evidence_lines(known, None)
+    plain = report(known, lines, STRATEGY_PARAMS, encoding="ascii")
+    rich = report(known, lines, STRATEGY_PARAMS, encoding="utf-8")
+    assert plain.isascii()
+    assert any(tick in rich for tick in "▁▂▃▄▅▆▇█")
+    assert rich.translate(str.maketrans("▁▂▃▄▅▆▇█", "12345678")) == plain
+    assert len(plain.splitlines()) < 70
+    assert session.prepared.holdout.reads == 0
+
+
+@pytest.mark.parametrize(
+    ("encoding", "blocks"),
+    [("utf-8", True), ("ascii", False), ("cp1252", False), ("no such thing", False)],
+)
+def test_whether_blocks_can_be_printed_is_asked_of_the_encoding(
+    encoding: str, *, blocks: bool
+) -> None:
+    assert has_blocks(encoding) is blocks
+
+
+def test_going_on_with_the_exchanges_candles_needs_their_end(session: Session) -> None:
+    assert _go_on(session) == "the same command adds 6 more"
+    live = replace(session, request=request(source="exchange", end=None))
+    assert "with --end 2025-12-01T00:00" in _go_on(live)
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trials", "0"], "--trials 0 must be at least 1"),
+        (["--trials", "4"], "--trials 4 makes 4 trials in all, must be at least 5"),
+        (["--windows", "0"], "--windows 0 must be at least 1"),
+        (["--windows", "9"], "windows = 9 must be at most 3 for 20544 bars"),
+        (["--holdout", "0"], "--holdout 0 must be a share of the bars above 0, at most 0.5"),
+        (["--holdout", "0.6"], "--holdout 0.6 must be a share"),
+        (["--holdout", "nan"], "--holdout nan must be a share"),
+        (["--mc-perms", "0"], "--mc-perms 0 must be at least 1"),
+        (["--jobs", "0"], "--jobs 0 must be at least 1"),
+        (["--seed", "-1"], "--seed -1 must be 0 or more"),
+        (["--timeout", "0"], "--timeout 0 must be a number of seconds above 0"),
+        (["--timeout", "nan"], "--timeout nan must be a number of seconds above 0"),
+        (["--timeout", "0.000001"], "0 trials are complete, a robust choice needs at least 5"),
+        (["--objective", "sharp"], "unknown objective 'sharp'; did you mean sharpe?"),
+        (["--study-name", "../x"], "--study-name '../x' must be 1 to 100 letters"),
+        (["--coins", "DOGE"], "the demo has no coin DOGE; it has: BTC, ETH, SOL"),
+        (["--start", "2025-11-20"], "are too few for any window"),
+        (["--end", "2025-04-01"], "must be after start"),
+        (["--preset", "no"], "unknown preset 'no'"),
+        (["--set", "gama=1"], "unknown strategy parameter 'gama'; did you mean gamma?"),
+        (["--params", "none.json"], "--params none.json: No such file"),
+        (["--storage", "nonsense://x"], "the storage nonsense://x cannot be used"),
+        (["--storage", "sqlite:///no/folder/x.db"], "cannot be used"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_argument_is_refused_with_what_to_do(
+    search: Run, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    assert message in " ".join(refusal(search(*QUICK, *arguments)).split())
+    assert not (tmp_path / "data/optimizer_results_robust.json").exists()
+
+
+def test_an_impossible_space_is_refused(search: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {"gamma": {"type": "float", "low": 2.0, "high": 1.0}}
+    monkeypatch.setattr(
+        backtest.optimize.search_session, "read_space", lambda: read_space(wrong)
+    )
+    assert "low = 2 must be under high = 1" in refusal(search(*QUICK))
+
+
+def test_a_market_in_which_nothing_can_be_chosen_is_refused_and_its_trials_kept(
+    search: Run, tmp_path: Path
+) -> None:
+    message = refusal(search(*QUICK, "--set", "initial_capital=50"))
+    assert "none of 6 trials has a score above -9" in message
+    assert n_trials(tmp_path / "grid_v4_wfo.db") == 6
+
+
+def test_a_study_of_something_else_is_refused(search: Run, tmp_path: Path) -> None:
+    search(*QUICK)
+    message = refusal(search(*QUICK, "--seed", "7", "--set", "leverage=2"))
+    assert "seed: was 42, is now 7" in message
+    assert "fixed.leverage: was 1.0, is now 2.0" in message
+    assert "choose another --study-name" in message
+    assert n_trials(tmp_path / "grid_v4_wfo.db") == 6
+
+
+def test_a_study_another_process_has_is_refused(search: Run, tmp_path: Path) -> None:
+    with (tmp_path / "grid_v4_wfo.db.lock").open("w") as lock:
+        lock.write("4711")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "grid_v4_wfo.db is in use by process 4711" in refusal(search(*QUICK))
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(
+    search: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "grid_v4_wfo.db"
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE recipes (name TEXT)")
+    database.close()
+    before = path.read_bytes()
+    assert "holds tables of another program (recipes" in refusal(search(*QUICK))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("taken", ["data", "data/charts", "data/output"])
+def test_folders_that_cannot_be_written_are_refused_before_the_search(
+    search: Run, tmp_path: Path, taken: str
+) -> None:
+    path = tmp_path / taken
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("a file")
+    message = refusal(search(*SHORT, "--windows", "1", "--trials", "6"))
+    assert f"cannot write {taken}" in message
+    assert "--output DIR" in message
+    assert not (tmp_path / "grid_v4_wfo.db").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["--demo", "--data", "x"], ["--trials", "many"], ["--coins"]]
+)
+def test_arguments_that_cannot_be_parsed_exit_with_2(search: Run, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        search(*arguments)
+    assert caught.value.code == 2
+
+
+# --- help ---------------------------------------------------------------------------------------
+
+
+def test_help_explains_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        optimizer.main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for action in optimizer.build_parser()._actions:  # noqa: SLF001 - shown no other way
+        assert action.help
+        assert all(option in text for option in action.option_strings)
+
+
+def test_the_examples_in_help_can_be_parsed() -> None:
+    lines = [line for line in optimizer.EXAMPLES.splitlines() if line.startswith("  python3 opt")]
+    assert len(lines) > 4
+    for line in lines:
+        optimizer.build_parser().parse_args(line.split()[2:])
+
+
+def test_the_documented_command_means_what_it_says() -> None:
+    line = (
+        "--coins BTC ETH SOL --trials 200 --windows 4 --start 2024-01-01 --study-name grid_v4_wfo "
+        "--mc-perms 50 --skip-mc"
+    )
+    args = optimizer.build_parser().parse_args(shlex.split(line))
+    assert (args.coins, args.trials, args.windows) == (["BTC", "ETH", "SOL"], 200, 4)
+    assert (args.study_name, args.mc_perms, args.skip_mc) == ("grid_v4_wfo", 50, True)
+    plain = optimizer.build_parser().parse_args([])
+    assert (plain.trials, plain.windows, plain.study_name) == (100, 4, "grid_v4_wfo")
+    assert (plain.mc_perms, plain.seed, plain.holdout, plain.storage) == (50, 42, 0.15, None)
+    assert (plain.objective, plain.skip_mc) == ("calmar_pf", False)
+
+
+@pytest.mark.slow
+def test_help_loads_none_of_the_heavy_libraries() -> None:
+    script = (
+        "import sys, optimizer; optimizer.build_parser().format_help(); "
+        f"print([name for name in {(*HEAVY, 'sqlalchemy', 'arch')} if name in sys.modules])"
+    )
+    done = subprocess.run(  # noqa: S603 - this project's own command
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+# --- end to end ---------------------------------------------------------------------------------
+
+
+def command(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run one of this project's commands with the config.py of ``folder``."""
+    script = f"import sys, {name}; sys.exit({name}.main(sys.argv[1:]))"
+    return subprocess.run(  # noqa: S603 - this project's own commands
+        [sys.executable, "-c", script, *arguments], cwd=folder, capture_output=True, text=True,
+        check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_the_search_finds_can_be_applied_and_run(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "config.py", tmp_path / "config.py")
+    command(tmp_path, "optimizer", *QUICK, "--output", "found")
+    path = tmp_path / "found/optimizer_results_robust.json"
+    chosen = json.loads(path.read_text())["robust_params"]
+    arguments = (
+        "--params", str(path), "--key", "robust_params", "--force", "--config", "config.py",
+    )  # fmt: skip
+    preview = command(tmp_path, "apply_optimized_params", *arguments, "--preview")
+    assert "preview: nothing written" in preview.stdout
+    assert (tmp_path / "config.py").read_bytes() == (ROOT / "config.py").read_bytes()
+    command(tmp_path, "apply_optimized_params", *arguments, "--yes")
+    command(tmp_path, "main", *SHORT, "--no-plot", "--output", "run")
+    summary = json.loads((tmp_path / "run/BTC_summary.json").read_text())
+    assert {name: summary["parameters"][name] for name in chosen} == chosen
+    assert summary["changed_parameters"] == {}  # main.py has read the new config.py
+    shipped = StrategyParams.from_dict(STRATEGY_PARAMS).to_dict()
+    assert chosen != {name: shipped[name] for name in chosen}
+    unchanged = {*STRATEGY_PARAMS} - {*chosen}
+    assert all(summary["parameters"][name] == shipped[name] for name in unchanged)
+
+
+@pytest.mark.slow
+def test_own_candles_are_searched_from_a_folder(search: Run, tmp_path: Path) -> None:
+    market = demo_market("BTC", parse_time("2025-04-01", "s"), parse_time("2025-12-01", "e"))
+    (tmp_path / "mine").mkdir()
+    market.candles.to_csv(tmp_path / "mine" / "BTCUSDT-15m.csv", index=False)
+    code, out, _ = search(
+        "--coins", "BTC", "--data", "mine", "--start", "2025-05-01", "--windows", "1", "--trials",
+        "6", "--skip-mc", "--no-plot",
+    )  # fmt: skip
+    assert code == 0
+    assert "BTC: 2025-05-01 00:00 to 2025-12-01 00:00 UTC" in out
