@@ -69,7 +69,9 @@ def _fees(params: StrategyParams, facts: MarketFacts) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return " ".join(map(str, value)) if isinstance(value, list) else f"{value}"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def left_open(session: LiveSession, mode: str) -> str:

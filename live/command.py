@@ -8,13 +8,13 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Final
 
-from core.errors import GridError
+from core.errors import CredentialsError, GridError, NetworkError
 from core.jit import CODE_FINGERPRINT
 from core.params import StrategyParams
 from live.alerts import AlertSender
 from live.assembly import Assembled, Plan, allowed_capital, check_state
 from live.banner import changed_text, end_text, left_open, start_text
-from live.confirmation import confirm
+from live.confirmation import check_answerable, confirm
 from live.credentials import ENV_FILE, is_open_to_others
 from live.exchange_types import MarketFacts
 from live.instance_lock import InstanceLock
@@ -26,6 +26,7 @@ from live.stop_request import StopRequest
 from live.target import Target
 
 EXIT_INTERRUPTED: Final = 130
+QUESTION: Final = "Trade with REAL MONEY"
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -69,7 +70,9 @@ def trade(request: TradeRequest) -> int:
     Raises:
         GridError: the session could not begin; no order was sent.
     """
-    target = request.target
+    target, plan = request.target, request.plan
+    if target.mode == "live" and not (request.resume and target.state_path.exists()):
+        check_answerable(QUESTION, yes=request.yes)
     station = find_station(target)
     with ExitStack() as stack:
         alerts = stack.enter_context(closing(AlertSender(station.urls, target.title)))
@@ -77,14 +80,14 @@ def trade(request: TradeRequest) -> int:
             facts, wallet = _look(station)
             load_live_code()
             stack.enter_context(InstanceLock(target.lock_path))
-            goes_on = check_state(request.plan, station.clock)
+            goes_on = check_state(plan, station.clock)
             capital = _capital_text(request, wallet, goes_on=goes_on)
         print(  # noqa: T201
             start_text(target, request.params, facts, capital, len(station.urls), _notes()),
             flush=True,
         )
         if target.mode == "live" and not goes_on:
-            confirm(target.symbol, "Trade with REAL MONEY", yes=request.yes)
+            confirm(target.symbol, QUESTION, yes=request.yes)
         stop = StopRequest(station.clock.wake)
         stack.enter_context(stop.listening())
         return _run(request, station, stop, alerts)
@@ -94,10 +97,24 @@ def _look(station: Station) -> tuple[MarketFacts, float]:
     """Return the symbol's rules and, with keys, the wallet: whatever is wrong shows here first.
 
     Somebody waits for the answer, so it is not long tried again.
+
+    Raises:
+        NetworkError: the exchange cannot be reached.
+        CredentialsError: it does not accept the keys.
+        GridError: something else.
     """
     executor = station.executor(retries=1)
-    facts = executor.read_market()
-    return facts, 0.0 if station.target.mode == "dry" else executor.balance().wallet
+    try:
+        facts = executor.read_market()
+        wallet = 0.0 if station.target.mode == "dry" else executor.balance().wallet
+    except CredentialsError as error:
+        whose = "demo trading" if station.target.on_testnet else "the real exchange"
+        raise CredentialsError(f"{whose} does not accept these keys: {error}") from None
+    except NetworkError as error:
+        raise NetworkError(
+            f"the exchange cannot be asked: {error}; check the network, nothing was begun"
+        ) from None
+    return facts, wallet
 
 
 def _capital_text(request: TradeRequest, wallet: float, *, goes_on: bool) -> str:

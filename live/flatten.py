@@ -15,7 +15,7 @@ from live.alerts import AlertSender
 from live.assembly import Assembled, Plan
 from live.banner import left_open
 from live.candle_buffer import BAR_MS
-from live.confirmation import confirm
+from live.confirmation import check_answerable, confirm
 from live.exchange_broker import DISAGREEMENTS
 from live.instance_lock import InstanceLock
 from live.logger import money
@@ -54,6 +54,8 @@ def flatten(request: FlattenRequest) -> int:
         GridError: there is no state, another process trades, or not all is certainly closed.
     """
     target = request.target
+    question = f"Close all of this, {target.mode_name}"
+    check_answerable(question, yes=request.yes)
     station = find_station(target)
     with ExitStack() as stack:
         stack.enter_context(InstanceLock(target.lock_path))
@@ -64,7 +66,7 @@ def flatten(request: FlattenRequest) -> int:
                 "open at the exchange is not this bot's"
             )
         print(_to_be_closed(target, saved), flush=True)  # noqa: T201
-        confirm(target.symbol, f"Close all of this, {target.mode_name}", yes=request.yes)
+        confirm(target.symbol, question, yes=request.yes)
         alerts = stack.enter_context(closing(AlertSender(station.urls, target.title)))
         with silence():
             load_live_code()

@@ -41,7 +41,7 @@ from tests.test_cli import HEAVY
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., tuple[int, str, str]]
 
-SHORT = ["--demo", "--coins", "BTC", "--start", "2025-05-01", "--end", "2025-12-01"]
+SHORT = ["--demo", "--coins", "SOL", "--start", "2025-09-01", "--end", "2025-12-01"]
 QUICK = [*SHORT, "--windows", "1", "--trials", "6", "--skip-mc", "--no-plot"]
 DATA_FILES = {
     "data/optimizer_results_robust.json", "data/best_params_v4.json", "data/trial_ledger.jsonl",
@@ -116,7 +116,7 @@ def test_a_search_prints_the_report_and_writes_everything(search: Run, tmp_path:
     for line in document["evidence"]:
         assert " ".join(line["verdict"].split()) in " ".join(out.split())
     assert all(f"\n{name} " in out for name in OPTIMIZER_SPACE)
-    assert "BTC: 2025-05-01 00:00 to 2025-12-01 00:00 UTC, study grid_v4_wfo" in out
+    assert "SOL: 2025-09-01 00:00 to 2025-12-01 00:00 UTC, study grid_v4_wfo" in out
     assert "Best trial" in out
     assert f"oos_pass: {str(document['oos_pass']).lower()} (" in out
     assert (
@@ -144,7 +144,7 @@ def test_the_results_hold_what_the_rest_of_the_project_reads(search: Run, tmp_pa
     assert best["best_score"] == max(item["score"] for item in document["trials"])
     assert "reference only" in best["note"]
     window = document["windows"][0]
-    assert window["train_start"] == document["start"] == "2025-05-01 00:00"
+    assert window["train_start"] == document["start"] == "2025-09-01 00:00"
     assert window["train_end"] < window["test_start"] < window["test_end"]
     assert window["test_end"] == document["holdout_start"]
     assert document["deflated_sharpe"]["n_trials_ever"] == 6
@@ -181,7 +181,7 @@ def test_the_same_seed_gives_the_same_results_whatever_the_jobs(
     search: Run, tmp_path: Path
 ) -> None:
     found = []
-    arguments = [*SHORT[:1], "--coins", "BTC", "ETH", *SHORT[3:], "--windows", "1", "--no-plot"]
+    arguments = [*SHORT[:1], "--coins", "SOL", "ETH", *SHORT[3:], "--windows", "1", "--no-plot"]
     for jobs in ("1", "2"):
         folder = tmp_path / jobs
         storage = f"sqlite:///{tmp_path}/{jobs}.db"
@@ -343,7 +343,7 @@ def test_a_disk_that_fills_up_does_not_take_the_report_with_it(
 
 def request(**changes: Any) -> SearchRequest:
     fields: dict[str, Any] = {
-        "coins": ["BTC"], "start": "2025-05-01", "end": "2025-12-01", "params": {},
+        "coins": ["SOL"], "start": "2025-09-01", "end": "2025-12-01", "params": {},
         "source": "demo", "trials": 6, "windows": 1, "holdout": 0.15, "objective": "calmar_pf",
         "study": "s", "storage": None, "seed": 42, "jobs": 1, "timeout": None,
         "permutations": 20, "skip_permutations": True, "plot": False, "output": None,
@@ -397,7 +397,7 @@ def test_going_on_with_the_exchanges_candles_needs_their_end(session: Session) -
         (["--trials", "0"], "--trials 0 must be at least 1"),
         (["--trials", "4"], "--trials 4 makes 4 trials in all, must be at least 5"),
         (["--windows", "0"], "--windows 0 must be at least 1"),
-        (["--windows", "9"], "windows = 9 must be at most 3 for 20544 bars"),
+        (["--windows", "9"], "windows = 9 must be at most 1 for 8736 bars"),
         (["--holdout", "0"], "--holdout 0 must be a share of the bars above 0, at most 0.5"),
         (["--holdout", "0.6"], "--holdout 0.6 must be a share"),
         (["--holdout", "nan"], "--holdout nan must be a share"),
@@ -566,7 +566,7 @@ def test_what_the_search_finds_can_be_applied_and_run(tmp_path: Path) -> None:
     assert (tmp_path / "config.py").read_bytes() == (ROOT / "config.py").read_bytes()
     command(tmp_path, "apply_optimized_params", *arguments, "--yes")
     command(tmp_path, "main", *SHORT, "--no-plot", "--output", "run")
-    summary = json.loads((tmp_path / "run/BTC_summary.json").read_text())
+    summary = json.loads((tmp_path / "run/SOL_summary.json").read_text())
     assert {name: summary["parameters"][name] for name in chosen} == chosen
     assert summary["changed_parameters"] == {}  # main.py has read the new config.py
     shipped = StrategyParams.from_dict(STRATEGY_PARAMS).to_dict()
@@ -577,12 +577,12 @@ def test_what_the_search_finds_can_be_applied_and_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_own_candles_are_searched_from_a_folder(search: Run, tmp_path: Path) -> None:
-    market = demo_market("BTC", parse_time("2025-04-01", "s"), parse_time("2025-12-01", "e"))
+    market = demo_market("SOL", parse_time("2025-07-15", "s"), parse_time("2025-12-01", "e"))
     (tmp_path / "mine").mkdir()
-    market.candles.to_csv(tmp_path / "mine" / "BTCUSDT-15m.csv", index=False)
+    market.candles.to_csv(tmp_path / "mine" / "SOLUSDT-15m.csv", index=False)
     code, out, _ = search(
-        "--coins", "BTC", "--data", "mine", "--start", "2025-05-01", "--windows", "1", "--trials",
+        "--coins", "SOL", "--data", "mine", "--start", "2025-09-01", "--windows", "1", "--trials",
         "6", "--skip-mc", "--no-plot",
     )  # fmt: skip
     assert code == 0
-    assert "BTC: 2025-05-01 00:00 to 2025-12-01 00:00 UTC" in out
+    assert "SOL: 2025-09-01 00:00 to 2025-12-01 00:00 UTC" in out
