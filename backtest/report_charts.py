@@ -82,7 +82,7 @@ class TimeAxis:
         chart.toolbar.active_drag = drag
         chart.toolbar.logo = None
         chart.toolbar.autohide = True
-        _style(chart)
+        style_chart(chart)
         chart.xaxis.formatter = date_format()
         chart.yaxis.formatter = NumeralTickFormatter(format=number)
         return chart
@@ -99,13 +99,13 @@ class TimeAxis:
         window = RangeTool(x_range=self.range)
         window.overlay.fill_color, window.overlay.fill_alpha = INK, 0.10
         chart.add_tools(window)
-        _style(chart)
+        style_chart(chart)
         chart.xaxis.formatter = date_format()
         chart.yaxis.visible = False
         return chart
 
 
-def _style(chart: Any) -> None:
+def style_chart(chart: Any) -> None:
     """Give a chart the page's colours and sizes."""
     chart.outline_line_color = None
     chart.min_border_right = 18
@@ -247,7 +247,7 @@ def bars_chart(
     )  # fmt: skip
     chart.vbar("name", 0.84, "value", 0.0, source=source, color="colour", alpha=0.85)
     chart.add_tools(HoverTool(tooltips=[("", "@name"), ("", hint)], mode="vline"))
-    _style(chart)
+    style_chart(chart)
     chart.yaxis.formatter = NumeralTickFormatter(format=number)
     most_labels = 10
     if len(names) > most_labels:

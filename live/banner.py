@@ -51,7 +51,7 @@ def start_text(
         "files": f"{target.state_folder}/{target.symbol}_* and {target.log_path}",
         "to stop": "Ctrl+C or SIGTERM once: entries and take-profits are cancelled, positions "
         "keep their stops; twice: at once, everything stays as it is",
-        "to close": f"python3 live_trade.py --coin {target.coin}{target.flags} --flatten",
+        "to close": f"python3 live_trade.py {target.flags} --flatten",
     }
     lines = [f"{target.symbol}, {target.mode_name}"]
     lines += [f"  {name:<10}{text}" for name, text in rows.items()]

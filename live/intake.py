@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from core.funding import MINUTE_MS
+from core.market import lots_nearest
 from engine.book import set_stop
 from engine.booking import (
     begin_liquidation,
@@ -110,7 +111,7 @@ class Intake:
                 self._book_payments(group)
             changed = True
         if changed:
-            self._keep_stops()
+            self.keep_stops()
             self._session.save()
         return changed
 
@@ -190,7 +191,7 @@ class Intake:
         side, price, left = record.side, execution.price, execution.qty
         skip = record.booked_qty
         for fill_id, wanted in record.exits:
-            part = min(wanted, max(0.0, wanted - skip), left)
+            part = lots_nearest(market, min(max(0.0, wanted - skip), left))
             skip = max(0.0, skip - wanted)
             if part < 0.5 * market.step_size:
                 continue
@@ -199,7 +200,7 @@ class Intake:
                 state, params, market, side, fill_id, price, part, fee, record.label,
                 strategy.tape,
             )  # fmt: skip
-            left -= part - short
+            left = lots_nearest(market, left - part + short)
         if left < 0.5 * market.step_size:
             return 0.0
         fee = execution.fee * (left / execution.qty)
@@ -230,7 +231,7 @@ class Intake:
         )  # fmt: skip
         return client_id
 
-    def _keep_stops(self) -> None:
+    def keep_stops(self) -> None:
         """Give a side that still holds something after its stop fired its stop back."""
         strategy = self._session.strategy
         for side in (LONG, SHORT):

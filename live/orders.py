@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Final
 
@@ -81,8 +81,10 @@ class OrderRecord:
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready data."""
-        return asdict(self) | {"kind": self.kind.value, "state": self.state.value}
+        """Return JSON-ready data; asked for with every save, hence without ``asdict``."""
+        data = {name: getattr(self, name) for name in _FIELDS}
+        exits = [list(part) for part in self.exits]
+        return data | {"kind": self.kind.value, "state": self.state.value, "exits": exits}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> OrderRecord:
@@ -95,6 +97,9 @@ class OrderRecord:
                 "exits": [(int(fill), float(qty)) for fill, qty in data["exits"]],
             }
         )
+
+
+_FIELDS: Final = tuple(item.name for item in fields(OrderRecord))
 
 
 def in_base_36(number: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -44,10 +43,12 @@ class Difference:
         cancels: client ids to cancel.
         creates: orders to lay, stops first, then take-profits, then entries from the price
             outwards.
+        kept: (client id, desired order) of what stays as it is.
     """
 
     cancels: tuple[str, ...]
     creates: tuple[RestingOrder, ...]
+    kept: tuple[tuple[str, RestingOrder], ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -70,22 +71,19 @@ def reconcile(
         resting: what does, ours only.
         rules: tick and lot.
     """
-    wanted = list(desired)
-    missing = Counter(_desired_key(order, rules) for order in wanted)
+    missing: dict[_Key, list[RestingOrder]] = {}
+    for order in desired:
+        missing.setdefault(_desired_key(order, rules), []).append(order)
     cancels: list[str] = []
+    kept: list[tuple[str, RestingOrder]] = []
     for laid in resting:
-        key = _resting_key(laid, rules)
-        if missing[key] > 0:
-            missing[key] -= 1
+        wanted = missing.get(_resting_key(laid, rules))
+        if wanted:
+            kept.append((laid.client_id, wanted.pop(0)))
         else:
             cancels.append(laid.client_id)
-    creates: list[RestingOrder] = []
-    for order in sorted(wanted, key=_urgency):
-        key = _desired_key(order, rules)
-        if missing[key] > 0:
-            missing[key] -= 1
-            creates.append(order)
-    return Difference(tuple(cancels), tuple(creates))
+    creates = sorted((order for wanted in missing.values() for order in wanted), key=_urgency)
+    return Difference(tuple(cancels), tuple(creates), tuple(kept))
 
 
 _Key = tuple[OrderKind, str, int, int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,15 @@ class Target:
         coin: such as BTC.
         mode: live, testnet or dry.
         on_testnet: whether prices are those of demo trading; a dry run may take either.
-        settings: ``LIVE_CONFIG``, its folders those of this mode.
+        settings: ``LIVE_CONFIG``, with the folders asked for.
+        flags: of the command line that lead to it again.
     """
 
     coin: str
     mode: str
     on_testnet: bool
     settings: Mapping[str, Any]
+    flags: str
 
     @property
     def symbol(self) -> str:
@@ -44,12 +47,6 @@ class Target:
     def title(self) -> str:
         """Of alerts."""
         return f"Grid {self.symbol}, {self.mode_name}"
-
-    @property
-    def flags(self) -> str:
-        """The flags that choose this mode, each behind a blank."""
-        flags = {" --dry-run": self.mode == "dry", " --testnet": self.on_testnet}
-        return "".join(flag for flag, is_set in flags.items() if is_set)
 
     @property
     def state_folder(self) -> Path:
@@ -108,8 +105,13 @@ def find_target(
     folders = {key: Path(chosen[key] or settings[key]) for key in chosen}
     if dry_run and testnet:
         folders = {key: folder / "testnet" for key, folder in folders.items()}
-    mode = "dry" if dry_run else "testnet" if testnet else "live"
+    words = ["--dry-run"] * dry_run + ["--testnet"] * testnet
+    for key, folder in chosen.items():
+        words += [f"--{key.replace('_', '-')}", str(folder)] if folder else []
     return Target(
-        coin=coin, mode=mode, on_testnet=testnet,
+        coin=coin,
+        mode="dry" if dry_run else "testnet" if testnet else "live",
+        on_testnet=testnet,
         settings={**settings, **{key: str(folder) for key, folder in folders.items()}},
-    )  # fmt: skip
+        flags=shlex.join(["--coin", coin, *words]),
+    )

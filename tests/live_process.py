@@ -63,7 +63,7 @@ class Wish:
         settings: changes of ``LIVE_CONFIG``.
         capital: quote; None: the wallet, as far as allowed.
         keys: api_key and api_secret.
-        end_ms: when the step of the candle that opens then is done, leave as if cut off; 0: never.
+        until_ms: fall asleep for good then, without shutting down; 0: never.
         kill_at: (number of the file operation, 'before', 'torn' or 'after'); (0, ''): never.
         is_survey: write every file operation and the world around it to ``survey.jsonl``.
         is_measured: write memory and open files to ``vitals.jsonl`` at every step.
@@ -76,7 +76,7 @@ class Wish:
     settings: Mapping[str, Any] = field(default_factory=dict)
     capital: float | None = None
     keys: Mapping[str, str] = field(default_factory=lambda: KEYS)
-    end_ms: int = 0
+    until_ms: int = 0
     kill_at: tuple[int, str] = (0, "")
     is_survey: bool = False
     is_measured: bool = False
@@ -90,14 +90,11 @@ class CutOffError(BaseException):
 
 
 class StageClock(RemoteClock):
-    """The exchange's time, which goes on in our sleep only; the one after the last step is the end.
+    """The exchange's time; it goes on in our sleep only, so it is asked for once a sleep."""
 
-    So it is asked for once a sleep, not a thousand times an hour.
-    """
-
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, until_ms: int) -> None:
         super().__init__(port)
-        self.is_over: Callable[[], bool] = lambda: False
+        self._until_ms = until_ms or sys.maxsize
         self._known_ms = 0
 
     def now_ms(self) -> int:
@@ -106,11 +103,12 @@ class StageClock(RemoteClock):
         return self._known_ms
 
     def sleep(self, seconds: float) -> None:
-        """Let time go on, or cut the session off."""
-        if self.is_over():
-            raise CutOffError
-        super().sleep(seconds)
+        """Let time go on; at the end of the scene there is no waking up."""
+        left_s = (self._until_ms - self.now_ms()) / 1e3
+        super().sleep(min(seconds, left_s))
         self._known_ms = 0
+        if self.now_ms() >= self._until_ms:
+            raise CutOffError
 
 
 def trade(wish: Wish) -> int:
@@ -119,13 +117,12 @@ def trade(wish: Wish) -> int:
     settings = settings_in(folder, **wish.settings)
     with stop.listening(), InstanceLock(folder / "state" / f"{SYMBOL}.lock"):
         log = TradeLogger(SYMBOL, folder / "logs", secrets=wish.keys.values())
-        clock = StageClock(wish.port)
+        clock = StageClock(wish.port, wish.until_ms)
         FileOperations(wish, clock).install()
         monitor = HealthMonitor(SYMBOL, folder / "state", settings, clock, Ears())
         try:
             live = _assemble(wish, settings, Equipment(
                 clock=clock, stop=stop, monitor=monitor, log=log, alert=_tell))  # fmt: skip
-            clock.is_over = _end_of(live, wish.end_ms)
             if wish.is_measured:
                 _measure(live, folder / "vitals.jsonl")
             ending = live.runner.run()
@@ -156,13 +153,6 @@ def _assemble(wish: Wish, settings: Mapping[str, Any], equipment: Equipment) -> 
         resume=wish.resume, accept_code_change=False, settings=settings,
     )  # fmt: skip
     return assemble_live(plan, executor, equipment)
-
-
-def _end_of(live: Assembled, end_ms: int) -> Callable[[], bool]:
-    progress, step_ms = live.session, 900_000
-    return lambda: bool(
-        end_ms and progress.progress.done and progress.progress.bar >= end_ms // step_ms
-    )
 
 
 def _tell(text: str) -> None:
@@ -282,7 +272,12 @@ def run_nursery() -> NoReturn:
 
 
 def _be_child(wish: Wish) -> NoReturn:
+    """Run a session with a console of its own.
+
+    Nothing is forced to the disk: what a killed process has written the kernel still has.
+    """
     code = 70
+    os.fsync = lambda descriptor: None  # noqa: ARG005 - stands for os.fsync
     try:
         console = Path(wish.folder) / "console.txt"
         console.parent.mkdir(parents=True, exist_ok=True)

@@ -129,7 +129,9 @@ def outcome_of(exchange: Exchange, folder: Path) -> Outcome:
 
 
 def _comparable(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"client_id": stem(row["client_id"])}
+    """Return a row without the number of the attempt and the second the session began in."""
+    trade_id = row["trade_id"] if ":" in row["trade_id"] else row["trade_id"].rpartition("-")[2]
+    return row | {"client_id": stem(row["client_id"]), "trade_id": trade_id}
 
 
 def difference(found: Outcome, wanted: Outcome) -> str:

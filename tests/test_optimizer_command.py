@@ -25,12 +25,14 @@ from backtest.demo_market import demo_market
 from backtest.optimize.conclusion import _go_on
 from backtest.optimize.evidence import evidence_lines
 from backtest.optimize.findings import judge_trials
+from backtest.optimize.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from backtest.optimize.prepare import Coins, Holdout, Prepared
 from backtest.optimize.search_report import has_blocks, report
 from backtest.optimize.search_request import SearchRequest
 from backtest.optimize.search_session import Session, add_trials, open_session
 from backtest.optimize.space import read_space
 from backtest.optimize.trial import TrialOutcome
+from backtest.optimize.windows import DEFAULT_HOLDOUT, DEFAULT_WINDOWS
 from backtest.timeframes import parse_time
 from config import OPTIMIZER_SPACE, STRATEGY_PARAMS
 from core.errors import DataError
@@ -156,6 +158,7 @@ def test_all_files_but_the_study_go_to_the_folder_chosen(search: Run, tmp_path: 
     assert files_in(tmp_path) == names | STUDY_FILES
 
 
+@pytest.mark.slow
 def test_the_same_command_adds_trials_and_the_ledger_survives_a_deleted_study(
     search: Run, tmp_path: Path
 ) -> None:
@@ -198,6 +201,7 @@ def test_the_same_seed_gives_the_same_results_whatever_the_jobs(
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_another_seed_tries_other_parameters(search: Run, tmp_path: Path) -> None:
     search(*QUICK)
     first = results(tmp_path)
@@ -270,6 +274,7 @@ def stopped_at_four(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Prepared, "evaluate", counted)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stopped_at_four")
 def test_an_interruption_keeps_the_trials_and_leaves_the_holdout_alone(
     search: Run, tmp_path: Path
@@ -318,6 +323,7 @@ def test_a_second_interruption_ends_the_program_at_once() -> None:
     assert "Ctrl+C again quits at once" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_time_given_ends_a_search_that_has_enough_trials(search: Run, tmp_path: Path) -> None:
     search(*QUICK)
     code, _, _ = search(*QUICK, "--timeout", "0.000001")
@@ -443,6 +449,7 @@ def test_a_market_in_which_nothing_can_be_chosen_is_refused_and_its_trials_kept(
     assert n_trials(tmp_path / "grid_v4_wfo.db") == 6
 
 
+@pytest.mark.slow
 def test_a_study_of_something_else_is_refused(search: Run, tmp_path: Path) -> None:
     search(*QUICK)
     message = refusal(search(*QUICK, "--seed", "7", "--set", "leverage=2"))
@@ -482,6 +489,14 @@ def test_folders_that_cannot_be_written_are_refused_before_the_search(
     message = refusal(search(*SHORT, "--windows", "1", "--trials", "6"))
     assert f"cannot write {taken}" in message
     assert "--output DIR" in message
+    assert not (tmp_path / "grid_v4_wfo.db").exists()
+
+
+def test_a_ledger_that_cannot_be_written_is_refused_before_the_search(
+    search: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "data/trial_ledger.jsonl").mkdir(parents=True)
+    assert "cannot write data/trial_ledger.jsonl" in refusal(search(*QUICK))
     assert not (tmp_path / "grid_v4_wfo.db").exists()
 
 
@@ -526,6 +541,11 @@ def test_the_documented_command_means_what_it_says() -> None:
     assert (plain.trials, plain.windows, plain.study_name) == (100, 4, "grid_v4_wfo")
     assert (plain.mc_perms, plain.seed, plain.holdout, plain.storage) == (50, 42, 0.15, None)
     assert (plain.objective, plain.skip_mc) == ("calmar_pf", False)
+    # Written out there, because importing the modules that hold them takes too long for --help.
+    defaults = (DEFAULT_WINDOWS, DEFAULT_HOLDOUT, DEFAULT_OBJECTIVE)
+    assert defaults == (plain.windows, plain.holdout, plain.objective)
+    help_text = " ".join(optimizer.build_parser().format_help().split())
+    assert ", ".join([*OBJECTIVES][:-1]) + f" or {[*OBJECTIVES][-1]}" in help_text
 
 
 @pytest.mark.slow

@@ -64,7 +64,9 @@ browser = pages.browser
 
 @pytest.fixture(scope="module")
 def document() -> Document:
-    return full_document(120, ("spacing_floor", "gamma", "grid_levels", "trailing_enabled"))
+    return full_document(
+        120, ("spacing_floor", "gamma", "funding_harvest_threshold", "trailing_enabled")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,12 @@ def shown_text(page: str) -> str:
     """Return the words between the tags of the page's body, without scripts and styles."""
     body = re.sub(r"<(script|style).*?</\1>", " ", page, flags=re.DOTALL)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
+
+
+def words_of(document: Document) -> str:
+    """Return the text of the page of ``document``, made without most of its charts."""
+    drawn = ("trials", "sensitivity", "param_stability", "importance", "windows")
+    return shown_text(optimizer_page({**document, **dict.fromkeys(drawn)}).decode())
 
 
 def embedded(page: str) -> Any:
@@ -115,11 +123,9 @@ def changed(document: Document, path: str, value: Any) -> Document:
 
 
 def check_numbers(shown: list[tuple[str, str]], document: Document) -> None:
-    """Hold every number against the document; the layout's own headline stays empty and hidden."""
-    own = [(path, text) for path, text in shown if not path.startswith("metrics.")]
-    assert [text for path, text in shown if path.startswith("metrics.")] == ["-"] * 3
-    pages.check_numbers([item for item in own if item[1] != "-"], document)
-    for path, text in own:
+    """Hold every number against the document; what is absent shows as a dash."""
+    pages.check_numbers([item for item in shown if item[1] != "-"], document)
+    for path, text in shown:
         assert (text == "-") == (absent(document, path)), path
 
 
@@ -134,6 +140,7 @@ def absent(document: Any, path: str) -> bool:
 # --- charts as PNG ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_chart_is_written_and_small(document: Document, tmp_path: Path) -> None:
     paths = charts.write_charts(document, tmp_path / "data" / "charts")
     assert sorted(path.name for path in paths) == [f"optimizer_{name}.png" for name in NAMES]
@@ -163,6 +170,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_says_so(
         charts.write_charts({}, tmp_path / "file" / "charts")
 
 
+@pytest.mark.slow
 def test_the_same_document_gives_the_same_picture(document: Document) -> None:
     for draw in charts.CHARTS.values():
         one, other = draw(document), draw(document)
@@ -409,7 +417,7 @@ def test_of_very_many_trials_the_best_are_all_drawn() -> None:
 
 def test_every_number_on_the_page_is_the_documents(document: Document, page: str) -> None:
     shown = pages.NumberReader(page).found
-    assert len(shown) > 300
+    assert len(shown) > 250
     check_numbers(shown, document)
 
 
@@ -453,7 +461,7 @@ def test_the_headline_says_what_was_chosen_and_what_came_of_it(
 def test_out_of_sample_reads_as_passed_failed_or_not_known(
     document: Document, oos_pass: bool | None, word: str
 ) -> None:
-    text = shown_text(optimizer_page({**document, "oos_pass": oos_pass}).decode())
+    text = words_of({**document, "oos_pass": oos_pass})
     assert f"Out of sample {word}" in text
     assert ("failed out of sample" in text) == (oos_pass is False)
 
@@ -470,9 +478,9 @@ def test_evidence_is_coloured_by_whether_its_criterion_is_met(page: str) -> None
 
 def test_it_is_said_when_the_current_parameters_did_better(document: Document) -> None:
     better = changed(document, "holdout.baseline_return_pct", 99.0)
-    assert "the current parameters did better than the choice" in optimizer_page(better).decode()
+    assert "the current parameters did better than the choice" in words_of(better)
     worse = changed(document, "holdout.baseline_return_pct", -99.0)
-    assert "did better than the choice" not in optimizer_page(worse).decode()
+    assert "did better than the choice" not in words_of(worse)
 
 
 def test_parameters_go_from_old_to_new(document: Document, page: str) -> None:
@@ -482,9 +490,8 @@ def test_parameters_go_from_old_to_new(document: Document, page: str) -> None:
     assert text[1] == f"{STRATEGY_PARAMS['spacing_floor']:g}"
     assert float(text[2]) == pytest.approx(document["robust_params"]["spacing_floor"], rel=1e-5)
     assert 'class="changed"' in row[0]
-    same = {**document["robust_params"], "spacing_floor": STRATEGY_PARAMS["spacing_floor"]}
-    unchanged = optimizer_page({**document, "robust_params": same}).decode()
-    assert "<tr><td><code>spacing_floor</code>" in unchanged
+    same = {"robust_params": {"spacing_floor": STRATEGY_PARAMS["spacing_floor"]}}
+    assert "<tr><td><code>spacing_floor</code>" in optimizer_page(same).decode()
 
 
 def test_windows_say_why_they_are_penalised_and_which_lie_in_a_later_train(page: str) -> None:
@@ -497,14 +504,13 @@ def test_windows_say_why_they_are_penalised_and_which_lie_in_a_later_train(page:
 def test_whoever_looked_at_the_holdout_before_is_counted(document: Document, page: str) -> None:
     assert "Earlier searches looked at them 2 times" in shown_text(page)
     first = changed(document, "holdout.looks_before", 0)
-    assert "Earlier searches" not in optimizer_page(first).decode()
+    assert "Earlier searches" not in words_of(first)
 
 
 def test_a_test_that_was_left_out_is_said_to_be_left_out(document: Document) -> None:
-    text = shown_text(optimizer_page({**document, "monte_carlo": None}).decode())
-    assert "Permuted bars were not run." in text
+    assert "Permuted bars were not run." in words_of({**document, "monte_carlo": None})
     reason = changed(document, "overfitting.reason", "59 days are too few")
-    assert "None: 59 days are too few." in shown_text(optimizer_page(reason).decode())
+    assert "None: 59 days are too few." in words_of(reason)
 
 
 def test_seeds_fingerprints_and_space_are_on_the_page(page: str) -> None:
@@ -519,7 +525,7 @@ def test_seeds_fingerprints_and_space_are_on_the_page(page: str) -> None:
 def test_only_a_complete_set_of_parameters_is_listed(document: Document, page: str) -> None:
     assert "all parameters of the choice" in page
     partly = {**document, "params": {"gamma": 0.5}}
-    assert "all parameters of the choice" not in optimizer_page(partly).decode()
+    assert "all parameters of the choice" not in words_of(partly)
 
 
 @pytest.mark.parametrize("incomplete", INCOMPLETE)
@@ -533,7 +539,7 @@ def test_what_was_not_computed_is_a_dash(incomplete: Document) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.sets(st.sampled_from(sorted(full_document(120, ["gamma"]))), min_size=1))
 def test_the_page_does_without_any_of_its_parts(missing: set[str]) -> None:
     known = full_document(120, ["gamma"])
@@ -548,8 +554,8 @@ def test_nothing_on_the_page_promises_a_profit(page: str) -> None:
         assert promise not in text, promise
 
 
-def test_names_from_outside_cannot_become_markup(document: Document) -> None:
-    text = optimizer_page({**document, "study_name": "</script><b>x</b>"}).decode()
+def test_names_from_outside_cannot_become_markup() -> None:
+    text = optimizer_page({"study_name": "</script><b>x</b>"}).decode()
     assert "<b>x</b>" not in text
     assert "&lt;b&gt;x&lt;/b&gt;" in text
 
@@ -592,7 +598,6 @@ def test_a_browser_draws_the_page_without_complaint(
     check_numbers(pages.numbers_shown(browser), large)
     inside = "return JSON.parse(document.getElementById('report-data').textContent)"
     assert browser.execute_script(inside) == embedded(page.decode())
-    assert not browser.find_element("css selector", "header .headline").is_displayed()
 
 
 @pages.needs_browser
@@ -611,11 +616,9 @@ def test_a_browser_shows_results_of_which_nothing_could_be_computed(
 
 @pages.needs_browser
 @pytest.mark.slow
-def test_colours_of_verdicts_reach_the_screen(
-    browser: Any, document: Document, tmp_path: Path
-) -> None:
+def test_colours_of_verdicts_reach_the_screen(browser: Any, page: str, tmp_path: Path) -> None:
     path = tmp_path / "optimizer_report.html"
-    path.write_bytes(optimizer_page(document))
+    path.write_text(page, encoding="utf-8")
     pages.show(browser, path)
     colours = {
         tone: browser.find_element("css selector", f"#evidence b.{tone}").value_of_css_property(

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.optimize.robust import DISQUALIFIED
-from backtest.report_charts import GAIN, LOSS
+from backtest.report_charts import GAIN, LOSS, MUTED
 
 Document = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
+DARK: Final = "#0f172a"
 FAIR: Final = "#b45309"
 VERDICT_COLOURS: Final = {"STABLE": GAIN, "MODERATE": FAIR, "UNSTABLE": LOSS}
 BASELINE: Final = "current parameters"
@@ -145,6 +146,17 @@ def importance(document: Document) -> dict[str, float]:
     shares = look_up(document, "importance") or {}
     known = {name: float(share) for name, share in shares.items() if share is not None}
     return dict(sorted(known.items(), key=lambda item: -item[1]))
+
+
+def spreads(document: Document) -> dict[str, Document]:
+    """Return the stability of each parameter that has a coefficient of variation."""
+    found: Mapping[str, Document] = look_up(document, "param_stability") or {}
+    return {name: row for name, row in found.items() if row.get("cv") is not None}
+
+
+def verdict_colours(found: Mapping[str, Document]) -> list[str]:
+    """Return a colour for the verdict of each of ``spreads``."""
+    return [VERDICT_COLOURS.get(row.get("verdict", ""), MUTED) for row in found.values()]
 
 
 def windows(document: Document) -> Windows:

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from backtest.charts import equity_figure, png, thin
 from backtest.optimize.chart_data import (
     BASELINE,
+    DARK,
     VERDICT_COLOURS,
     Document,
     Windows,
@@ -28,6 +29,8 @@ from backtest.optimize.chart_data import (
     numbers,
     onto,
     picks,
+    spreads,
+    verdict_colours,
     windows,
 )
 from backtest.report_charts import COIN_COLOURS, INK, LOSS, MUTED
@@ -92,7 +95,7 @@ def progress_figure(document: Document) -> Figure | None:
             trials.number[out], onto(trials.score, limits)[out], s=18, marker="x", color=LOSS,
             linewidths=0.8, label=f"disqualified ({out.sum():,})",
         )  # fmt: skip
-    axes.step(trials.number, trials.best, where="post", color="#0f172a", label="best so far")
+    axes.step(trials.number, trials.best, where="post", color=DARK, label="best so far")
     axes.set_ylim(*limits)
     axes.set_xlabel("trial")
     axes.set_ylabel(_score_name(document))
@@ -117,16 +120,15 @@ def importance_figure(document: Document) -> Figure | None:
 
 def stability_figure(document: Document) -> Figure | None:
     """Draw each parameter's coefficient of variation, in the colour of its verdict."""
-    found: Mapping[str, Document] = look_up(document, "param_stability") or {}
-    spreads = {name: row for name, row in found.items() if row.get("cv") is not None}
-    if not spreads:
+    found = spreads(document)
+    if not found:
         return None
-    figure, axes = _lying_bars(len(spreads))
-    colours = [VERDICT_COLOURS.get(row.get("verdict", ""), MUTED) for row in spreads.values()]
-    axes.barh(list(spreads), [row["cv"] for row in spreads.values()], color=colours, height=0.7)
-    random = numbers(row.get("random_cv") for row in spreads.values())
+    figure, axes = _lying_bars(len(found))
+    values = [row["cv"] for row in found.values()]
+    axes.barh(list(found), values, color=verdict_colours(found), height=0.7)
+    random = numbers(row.get("random_cv") for row in found.values())
     drawn = axes.scatter(
-        random, np.arange(len(spreads)), marker="|", s=190, color="#0f172a", linewidths=2.0
+        random, np.arange(len(found)), marker="|", s=190, color=DARK, linewidths=2.0
     )
     keys = [Patch(color=colour, label=name) for name, colour in VERDICT_COLOURS.items()]
     axes.legend(

@@ -225,7 +225,7 @@ def _overfitting(found: Overfitting) -> EvidenceLine:
     passes = found.pbo < SIGNIFICANT
     if passes:
         words = "the best half the time is the best the other half too"
-    elif found.pbo < 0.5:  # noqa: PLR2004 - a toss
+    elif round(found.pbo, 2) < 0.5:  # noqa: PLR2004 - a toss, as printed
         words = f"choosing among these trials helps more often than not; {LUCK}"
     else:
         words = f"choosing among these trials is no better than drawing lots: {LUCK}"
@@ -236,7 +236,7 @@ def _superior(name: str, found: SuperiorAbility, benchmark: str) -> EvidenceLine
     if found.reason:
         return EvidenceLine(name, _NO_VALUE, f"none: {found.reason}", passes=None)
     passes = found.consistent < SIGNIFICANT
-    words = f"better than {benchmark}, beyond luck" if passes else LUCK
+    words = f"on the bars searched better than {benchmark}, beyond luck" if passes else LUCK
     value = f"{p_text(found.consistent)} of {found.n_models} trials (SPA)"
     return EvidenceLine(name, value, words, passes)
 

@@ -11,6 +11,7 @@ from bokeh.models import ColumnDataSource, FactorRange, NumeralTickFormatter
 from bokeh.models.annotations import Span
 
 from backtest.optimize.chart_data import (
+    DARK,
     FAIR,
     Document,
     Floats,
@@ -24,7 +25,7 @@ from backtest.optimize.chart_data import (
     rows,
     score_limits,
 )
-from backtest.optimize.report_figures import DARK, plain_chart
+from backtest.optimize.report_figures import plain_chart
 from backtest.parameter_table import value_text
 from backtest.report_charts import INK, LOSS, hover
 

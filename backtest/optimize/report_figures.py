@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from bokeh.layouts import column
@@ -14,7 +14,7 @@ from bokeh.plotting import figure
 
 from backtest.optimize.chart_data import (
     BASELINE,
-    VERDICT_COLOURS,
+    DARK,
     Document,
     Windows,
     bar_limits,
@@ -28,6 +28,8 @@ from backtest.optimize.chart_data import (
     look_up,
     numbers,
     onto,
+    spreads,
+    verdict_colours,
 )
 from backtest.report_charts import (
     COIN_COLOURS,
@@ -36,16 +38,14 @@ from backtest.report_charts import (
     LOSS,
     MUTED,
     TimeAxis,
-    _style,
     add_legend,
     bars_chart,
     drawdown_chart,
     hover,
     line_source,
+    style_chart,
 )
 from core.performance import drawdown_curve
-
-DARK: Final = "#0f172a"
 
 
 def progress_chart(document: Document) -> Any:
@@ -97,16 +97,15 @@ def importance_chart(document: Document) -> Any:
 
 def stability_chart(document: Document) -> Any:
     """Return the coefficients of variation in their verdicts' colours, and those of luck alone."""
-    found: Mapping[str, Document] = look_up(document, "param_stability") or {}
-    spreads = {name: row for name, row in found.items() if row.get("cv") is not None}
-    if not spreads:
+    found = spreads(document)
+    if not found:
         return None
-    names, values = list(spreads), [row["cv"] for row in spreads.values()]
-    random = numbers(row.get("random_cv") for row in spreads.values())
+    names, values = list(found), [row["cv"] for row in found.values()]
+    random = numbers(row.get("random_cv") for row in found.values())
     chart = bars_chart(
         "Stability: CV among the best trials (dash: at random)",
         names, values, "0.[00]", "CV @value{0.000}, at random @random{0.000}",
-        colours=[VERDICT_COLOURS.get(row.get("verdict", ""), MUTED) for row in spreads.values()],
+        colours=verdict_colours(found),
     )  # fmt: skip
     source = chart.renderers[0].data_source
     source.add(random, "random")
@@ -211,5 +210,5 @@ def plain_chart(height: int, title: str, limits: tuple[float, float], **options:
         y_range=Range1d(start=limits[0], end=limits[1]), tools="", toolbar_location=None,
         min_border_left=52, **options,
     )  # fmt: skip
-    _style(chart)
+    style_chart(chart)
     return chart

@@ -99,7 +99,8 @@ def search_trials(
                 on_message=say,
             )  # fmt: skip
         finally:
-            ledger.add(study, trials=counted.count)
+            if counted.count:
+                ledger.add(study, trials=counted.count)
     trials = search.trials()
     return Searched(
         trials=trials, added=len(trials) - before, interrupted=interruption.asked.is_set(),

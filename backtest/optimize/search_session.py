@@ -76,6 +76,7 @@ def open_session(request: SearchRequest) -> Session:
         identity=_identity(request, space, prepared),
         ledger=TrialLedger(folders.data, _data_set(prepared)), folders=folders, started=started,
     )  # fmt: skip
+    session.ledger.check_usable()
     say_all("warning", prepared.notices)
     say(header(session))
     say_all("note", _notes_on_given(request, space))

@@ -76,6 +76,19 @@ class TrialLedger:
     def __init__(self, folder: Path, data: DataSet) -> None:
         self.path, self._data = folder / LEDGER, data
 
+    def check_usable(self) -> None:
+        """Make sure the file can be read and written before time is spent on a search.
+
+        Raises:
+            DataError: it cannot.
+        """
+        try:
+            self.path.open("r+b").close()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise not_writable(self.path, error) from None
+
     def count_trials(self) -> int:
         """Return how many trials searches have entered for this data.
 

@@ -1,0 +1,283 @@
+"""A busy hour on the simulated exchange, traded by sessions that are killed in it.
+
+Four bars with entries on both sides, a take-profit, a stop that moves and one that fires, a market
+exit, a halt and a funding payment.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from config import PRESETS
+from tests.live_process import SYMBOL, Nursery, Wish, world_of
+from tests.oracle import BAR_MS
+from tests.sim_exchange import SimExchange, SimServer
+from tests.synthetic import RULES, synthetic_candles
+
+SEED: Final = 91
+FIRST: Final = 1_190
+"""The candle at whose open the hour begins; of 100 seeds the one with all of that in four bars."""
+N_BARS: Final = 4
+FUNDING_RATE: Final = 0.0007
+END_S: Final = 40
+"""So long after the open of the fifth bar the scene ends; the price still stands."""
+CONFIG: Final = {
+    **PRESETS["documented"], "kama_slow": 10, "grid_levels": 3, "kelly_enabled": False,
+    "atr_sl_mult": 1.0, "stop1_enabled": False, "max_position_age_hours": 0.25,
+    "prune_cooldown_bars": 0, "prune_enabled": ("OLDEST",), "funding_harvest_enabled": False,
+    "funding_bias_enabled": False,
+}  # fmt: skip
+GIVE_UP_S: Final = 60.0
+_LOOKED_UP: Final = {"/fapi/v1/order", "/fapi/v1/algoOrder"}
+Hook = Callable[[int, str, str], None]
+
+
+class Point(NamedTuple):
+    """A moment to be killed at.
+
+    Attributes:
+        source: request or file.
+        number: of the request or the operation on a file.
+        when: before, torn or after.
+    """
+
+    source: str
+    number: int
+    when: str
+
+
+class HourExchange(SimExchange):
+    """The exchange of the hour; notes how long positions lie without a stop."""
+
+    def __init__(self, **options: Any) -> None:
+        candles = synthetic_candles(FIRST + N_BARS + 4, SEED)
+        funding_ms = int(candles["timestamp"].iloc[FIRST + 2])
+        super().__init__(
+            candles, rules=RULES, start_bar=FIRST, funding=[(funding_ms, FUNDING_RATE)],
+            still_ms=60_000, **options,
+        )  # fmt: skip
+        self.start_ms = self.now_ms
+        self.bare_ms = 0
+        self.before_time: Callable[[], None] = lambda: None
+        """Called before time goes on: the session sleeps."""
+
+    def run_until(self, ts_ms: int) -> bool:
+        """Let time go on."""
+        self.before_time()
+        before_ms, is_bare = self.now_ms, self.is_bare
+        is_reached = super().run_until(ts_ms)
+        self.bare_ms += (self.now_ms - before_ms) * is_bare
+        return is_reached
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether a side holds something and has no stop."""
+        guarded = {stop.direction for stop in self.book.open_stops.values()}
+        held = {side for side, held in self.account.positions.items() if held.qty}
+        return bool(held - guarded)
+
+
+@dataclass
+class Outcome:
+    """What is left of a scene.
+
+    Attributes:
+        positions: by side.
+        orders: open ones: kind, side, direction, price, quantity.
+        intents: every order the exchange ever took, by identity, side, price and quantity.
+        csv_rows: of the trade log.
+        jsonl_rows: likewise.
+        engine: the ledger in the state file.
+        bare_ms: how long positions lay without a stop.
+    """
+
+    positions: Any
+    orders: list[tuple[str, ...]]
+    intents: Counter[tuple[str, ...]]
+    csv_rows: list[dict[str, Any]]
+    jsonl_rows: list[dict[str, Any]]
+    engine: Any
+    bare_ms: int = field(compare=False)
+
+    def difference(self, wanted: Outcome) -> str:
+        """Return in what it differs from ``wanted``, '' if in nothing."""
+        ours, theirs = asdict(self), asdict(wanted)
+        return "; ".join(
+            f"{name}: {ours[name]} instead of {theirs[name]}"
+            for name in ours
+            if name != "bare_ms" and ours[name] != theirs[name]
+        )
+
+
+def stem(client_id: str) -> str:
+    """Return an order's identity without the number of the attempt."""
+    return client_id.rpartition("-")[0]
+
+
+def outcome_of(exchange: HourExchange, folder: Path) -> Outcome:
+    """Read what is left at the exchange and on the disk."""
+    book, state = exchange.book, folder / "state"
+    limits = [
+        (o.kind, o.side, o.direction, str(o.price), str(o.rest)) for o in book.open_orders.values()
+    ]
+    stops = [("STOP", s.side, s.direction, str(s.trigger)) for s in book.open_stops.values()]
+    taken = [(stem(o.client_id), o.side, str(o.price), str(o.qty)) for o in book.orders.values()]
+    taken += [(stem(s.client_id), s.side, str(s.trigger)) for s in book.stops.values()]
+    with (state / f"{SYMBOL}_trades.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    lines = (state / f"{SYMBOL}_trades.jsonl").read_text(encoding="utf-8").splitlines()
+    return Outcome(
+        positions=exchange.dump()["positions"], orders=sorted([*limits, *stops]),
+        intents=Counter(taken), csv_rows=[_comparable(row) for row in rows],
+        jsonl_rows=[_comparable(json.loads(line)) for line in lines],
+        engine=state_of(folder)["engine"], bare_ms=exchange.bare_ms,
+    )  # fmt: skip
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    """Return the document in the state file of a session."""
+    path = folder / "state" / f"{SYMBOL}_state.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _comparable(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without the number of the attempt and the instant the session began at."""
+    trade_id = row["trade_id"] if ":" in row["trade_id"] else row["trade_id"].rpartition("-")[2]
+    return row | {"client_id": stem(row["client_id"]), "trade_id": trade_id}
+
+
+class Hour:
+    """One run of the hour in a folder of its own.
+
+    Args:
+        nursery: of the sessions.
+        folder: emptied first.
+        options: of the exchange.
+    """
+
+    def __init__(self, nursery: Nursery, folder: Path, **options: Any) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self.nursery, self.folder, self.exchange = nursery, folder, HourExchange(**options)
+        self._pid, self._started = 0, threading.Event()
+
+    def wish(self, port: int, **changes: Any) -> Wish:
+        """Return what a session of the hour is to do."""
+        until_ms = self.exchange.start_ms + N_BARS * BAR_MS + END_S * 1_000
+        usual = Wish(
+            port=port, folder=str(self.folder), config=CONFIG, settings={"poll_s": 900.0},
+            until_ms=until_ms,
+        )  # fmt: skip
+        return replace(usual, **changes)
+
+    @contextmanager
+    def served(self) -> Iterator[int]:
+        """Serve the exchange and yield its port."""
+        with SimServer(self.exchange) as server:
+            yield server.port
+
+    def session(self, wish: Wish) -> int:
+        """Run a session and return its exit code; hooks may end it by ``send``."""
+        self._started.clear()
+        self._pid = self.nursery.start(wish)
+        self._started.set()
+        return self.nursery.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send the running session a signal."""
+        self._started.wait(GIVE_UP_S)
+        os.kill(self._pid, number)
+
+    def outcome(self) -> Outcome:
+        """Read what is left."""
+        return outcome_of(self.exchange, self.folder)
+
+    def run(self) -> Outcome:
+        """Run without being disturbed."""
+        with self.served() as port:
+            assert self.session(self.wish(port)) == 0, self.console()
+        return self.outcome()
+
+    def run_killed(self, point: Point) -> Outcome:
+        """Run, be killed at ``point``, and go on."""
+        with self.served() as port:
+            wish = self.wish(port)
+            if point.source == "file":
+                wish = replace(wish, kill_at=(point.number, point.when))
+            else:
+                setattr(self.exchange, f"{point.when}_request", self.killer(point))
+            assert self.session(wish) == -signal.SIGKILL, f"nothing was killed at {point}"
+            assert self.session(self.wish(port, resume=True)) == 0, self.console()
+        return self.outcome()
+
+    def killer(self, point: Point) -> Hook:
+        """Return a hook that kills the session over a request, which is lost if not processed."""
+
+        def kill(number: int, method: str, path: str) -> None:  # noqa: ARG001 - a hook's
+            if number == point.number:
+                self.send(signal.SIGKILL)
+                if point.when == "before":
+                    raise ConnectionResetError
+
+        return kill
+
+    def run_late(self, number: int) -> Outcome:
+        """Be killed over request ``number``, which arrives when the next session has slept in."""
+        slept, done = threading.Event(), threading.Event()
+
+        def before(now: int, method: str, path: str) -> None:  # noqa: ARG001 - a hook's
+            if now == number:
+                self.send(signal.SIGKILL)
+                slept.wait(GIVE_UP_S)
+
+        def after(now: int, method: str, path: str) -> None:  # noqa: ARG001 - a hook's
+            if now == number:
+                done.set()
+
+        def asleep() -> None:
+            if not slept.is_set():
+                slept.set()
+                done.wait(GIVE_UP_S)
+
+        with self.served() as port:
+            self.exchange.before_request, self.exchange.after_request = before, after
+            assert self.session(self.wish(port)) == -signal.SIGKILL, "nothing was killed"
+            self.exchange.before_time = asleep
+            assert self.session(self.wish(port, resume=True)) == 0, self.console()
+        return self.outcome()
+
+    def console(self) -> str:
+        """Return the last words of the sessions."""
+        return (self.folder / "console.txt").read_text(encoding="utf-8")[-2_000:]
+
+    def survey(self) -> list[tuple[Point, str, str]]:
+        """Run undisturbed; return (point, world, what it is about) of every point, by time."""
+        found: list[tuple[int, Point, str, str]] = []
+        for when in ("before", "after"):
+            setattr(self.exchange, f"{when}_request", self._surveyor(found, when))
+        with self.served() as port:
+            assert self.session(self.wish(port, is_survey=True)) == 0, self.console()
+        lines = (self.folder / "survey.jsonl").read_text(encoding="utf-8").splitlines()
+        for row in map(json.loads, lines):
+            point = Point("file", row["n"], row["when"])
+            found.append((row["time"], point, row["world"], f"{row['call']} {row['file']}"))
+        return [(point, world, about) for _, point, world, about in sorted(found)]
+
+    def _surveyor(self, found: list[tuple[int, Point, str, str]], when: str) -> Hook:
+        def note(number: int, method: str, path: str) -> None:
+            world = world_of(self.exchange.dump(), self.folder)
+            point = Point("request", number, when)
+            found.append((time.monotonic_ns(), point, world, f"{method} {path}"))
+
+        return note

@@ -1,0 +1,866 @@
+"""``live_trade.py``: a session from its first start to its last order, and every refusal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import live.alerts
+import live_trade
+import main
+from backtest.simulator import BacktestSimulator
+from config import LIVE_CONFIG, STRATEGY_PARAMS
+from core.errors import ConfigError, CredentialsError
+from engine.types import CLOSE_END, LABEL_NAMES
+from live.clock import SystemClock
+from live.credentials import find_credentials, is_open_to_others, read_environment
+from live.instance_lock import InstanceLock
+from live.logger import LEVELS
+from live.replay import candle_table
+from live.replay_report import Recording, report_text, run_replay
+from live.runner import Ending, LiveRunner
+from live.settings import check_settings
+from live.status import status_text
+from live.stop_request import StopRequest
+from live.target import Target, find_target
+from tests.live_stage import BUSY, KEYS, START_BAR, Outcome, Stage, open_stage, stage_candles
+from tests.live_stage import terminate
+from tests.synthetic import BAR_MS, synthetic_candles, synthetic_settlements
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("numba", "pandas", "ccxt", "sklearn", "numpy", "requests", "apprise")
+TESTNET = ["--testnet", *BUSY]
+STATE = "data/live_state/testnet/BTCUSDT_state.json"
+HELD_AFTER = 25
+"""Candles after which the busy session holds a position."""
+OpenStage = Callable[..., Stage]
+
+
+@pytest.fixture
+def stage_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[OpenStage]:
+    """Return a function that opens a stage with another account than the usual."""
+    open_ones = []
+
+    def call(**sim: Any) -> Stage:
+        opened = open_stage(tmp_path, monkeypatch, capsys, **sim)
+        open_ones.append(opened)
+        return opened.__enter__()
+
+    yield call
+    for opened in open_ones:
+        opened.__exit__(None, None, None)
+
+
+@pytest.fixture
+def stage(stage_with: OpenStage) -> Stage:
+    """Return a stage with the usual account."""
+    return stage_with()
+
+
+@pytest.fixture
+def person(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """Return a function that puts a person with an answer before a terminal; it keeps what is asked."""
+
+    def call(answer: str) -> list[str]:
+        asked: list[str] = []
+
+        def ask(question: str) -> str:
+            asked.append(question)
+            return answer
+
+        monkeypatch.setattr("builtins.input", ask)
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+        return asked
+
+    return call
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the alerts sent to the one address there is."""
+    texts: list[str] = []
+
+    class Service:
+        def notify(self, *, body: str, title: str) -> bool:
+            texts.append(f"{title}: {body}")
+            return True
+
+    monkeypatch.setattr(live.alerts, "_service", lambda *_: ("json", Service()))
+    return texts
+
+
+def target_of(**changes: Any) -> Target:
+    wanted: dict[str, Any] = {"dry_run": False, "testnet": True, "settings": LIVE_CONFIG}
+    return find_target("BTC", **wanted | changes)
+
+
+def error_line(outcome: Outcome) -> str:
+    """Return the one line a refused command prints on standard error."""
+    code, _, err = outcome
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err.strip()
+
+
+def saved(stage: Stage, path: str = STATE) -> dict[str, Any]:
+    return dict(json.loads((stage.folder / path).read_text(encoding="utf-8")))
+
+
+def alive(stage: Stage) -> list[dict[str, Any]]:
+    return [order for order in saved(stage)["session"]["orders"] if order["state"] != "done"]
+
+
+# --- a dry run ----------------------------------------------------------------------------------
+
+
+def test_a_dry_run_trades_on_paper_and_needs_no_keys(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name)
+    code, out, err = stage.run_for(30, "--dry-run", *BUSY, "--capital", "5000")
+    assert (code, err) == (0, "")
+    assert "BTCUSDT, dry run" in out
+    assert "capital   $5,000.00, on paper" in out
+    assert "BUY_OPEN_LONG | BTC/USDT" in out
+    assert stage.paths() >= {
+        "data/live_state/dry/BTCUSDT_state.json", "data/live_state/dry/BTCUSDT_trades.csv",
+        "data/live_state/dry/BTCUSDT_trades.jsonl", "data/live_state/dry/BTCUSDT_health.json",
+        "data/live_logs/dry/BTCUSDT.log",
+    }  # fmt: skip
+    assert not stage.exchange.account.trades
+    signed = {"openOrders", "order", "balance", "positionRisk", "userTrades", "leverageBracket"}
+    assert not any(part in path for path in stage.exchange.faults.requests for part in signed)
+
+
+def test_a_dry_run_goes_on_where_it_was_stopped(stage: Stage) -> None:
+    stage.run_for(10, "--dry-run", *BUSY)
+    first = saved(stage, "data/live_state/dry/BTCUSDT_state.json")["session"]["progress"]
+    code, out, _ = stage.run_for(5, "--dry-run", *BUSY, "--resume")
+    second = saved(stage, "data/live_state/dry/BTCUSDT_state.json")["session"]["progress"]
+    assert code == 0
+    assert "the saved session's; --capital is for new ones" in out
+    assert second["start_ms"] == first["start_ms"]
+    assert second["bar"] == first["bar"] + 5
+
+
+def test_a_dry_run_can_be_closed(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, "--dry-run", *BUSY)
+    code, out, err = stage.run("--dry-run", "--flatten", "--yes")
+    assert (code, err) == (0, "")
+    assert "LONG       0.0" in out
+    assert "everything of this session is closed" in out
+    status = stage.run("--dry-run", "--status")[1]
+    assert "orders     none" in status
+    assert status.count("nothing") == 2
+
+
+def test_each_mode_has_files_of_its_own() -> None:
+    flags = [(False, False), (False, True), (True, False), (True, True)]
+    targets = [target_of(dry_run=dry, testnet=net) for dry, net in flags]
+    for paths in zip(*((t.state_path, t.log_path, t.lock_path) for t in targets), strict=True):
+        assert len(set(paths)) == len(flags)
+
+
+@pytest.mark.slow
+def test_the_mixture_regime_works(stage: Stage) -> None:
+    arguments = ["--dry-run", *BUSY, "--set", "use_ml_regime=true", "--once"]
+    code, out, _ = stage.run(*arguments)
+    assert code == 0
+    assert "use_ml_regime = true" in out
+    assert "EQUITY" in out
+
+
+# --- a session with orders ----------------------------------------------------------------------
+
+
+def test_the_start_says_what_must_be_known(stage: Stage) -> None:
+    out = stage.run_for(1, *TESTNET, "--capital", "5000", "--no-short", "--set", "gamma=0.7")[1]
+    banner = out.partition("[")[0]
+    for text in (
+        "BTCUSDT, testnet (demo money)", "$5,000.00 of a wallet of $10,000.00", "leverage  5",
+        "long only", "gamma = 0.7", "allow_short = false",
+        "maker 0.02 %, taker 0.05 %, of this account", "25.0 % closes everything",
+        "data/live_state/testnet/BTCUSDT_*", "data/live_logs/testnet/BTCUSDT.log", "Ctrl+C",
+        "python3 live_trade.py --coin BTC --testnet --flatten",
+    ):  # fmt: skip
+        assert text in banner
+
+
+def test_the_capital_is_never_more_than_the_wallet_allows(stage: Stage) -> None:
+    out = stage.run_for(1, *TESTNET, "--capital", "50000")[1]
+    assert "capital   $9,500.00 of a wallet of $10,000.00" in out
+    assert "capital 50000 is more than 95 % of the wallet" in out
+    assert saved(stage)["engine"]["wallet"] == 9_500.0
+
+
+def test_the_first_signal_cancels_entries_and_leaves_the_stop(stage: Stage) -> None:
+    code, out, err = stage.run_for(HELD_AFTER, *TESTNET)
+    assert (code, err) == (0, "")
+    assert stage.held()["LONG"] > 0.0
+    assert not stage.limits()
+    assert len(stage.stops()) == 1
+    assert re.search(r"stopped; left open: LONG 0\.\d+ with its stop at 1[\d,.]+;", out)
+    health = json.loads((stage.folder / "data/live_state/testnet/BTCUSDT_health.json").read_text())
+    assert health["status"] == "STOPPED"
+    assert stage.clock.woken == 1
+
+
+def test_a_stopped_session_goes_on_and_is_closed(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    trades = (stage.folder / "data/live_state/testnet/BTCUSDT_trades.csv").read_text()
+    assert stage.run_for(2, *TESTNET, "--resume")[0] == 0
+    later = (stage.folder / "data/live_state/testnet/BTCUSDT_trades.csv").read_text()
+    assert later.startswith(trades)
+    code, out, err = stage.run("--testnet", "--flatten", "--yes")
+    assert (code, err) == (0, "")
+    assert LABEL_NAMES[CLOSE_END] in out
+    assert stage.held() == {"LONG": 0.0, "SHORT": 0.0}
+    assert not stage.limits()
+    assert not stage.stops()
+    assert not alive(stage)
+
+
+def test_one_step_leaves_its_orders(stage: Stage) -> None:
+    code, out, _ = stage.run(*TESTNET, "--once")
+    assert code == 0
+    assert "the step is done; left open" in out
+    first = {order.client_id for order in stage.limits()}
+    assert first
+    assert {order["client_id"] for order in alive(stage)} == first
+    bar = saved(stage)["session"]["progress"]["bar"]
+    assert stage.run(*TESTNET, "--once", "--resume")[0] == 0
+    assert saved(stage)["session"]["progress"]["bar"] == bar + 1
+    assert first & {order.client_id for order in stage.limits()}
+
+
+def test_the_second_signal_ends_at_once_and_says_what_stays(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    withdraw = LiveRunner._withdraw  # noqa: SLF001 - a person presses again while this runs
+
+    def interrupted(runner: LiveRunner) -> bool:
+        terminate()
+        return withdraw(runner)
+
+    monkeypatch.setattr(LiveRunner, "_withdraw", interrupted)
+    code, _, err = stage.run_for(HELD_AFTER, *TESTNET)
+    assert code == 130
+    assert re.search(r"^ended at once; still open as far as is known: LONG 0\.\d+ with its", err)
+    assert stage.limits(), "nothing was cancelled"
+    assert stage.run_for(1, *TESTNET, "--resume")[0] == 0
+
+
+def test_signals_are_the_processs_own_again_afterwards(stage: Stage) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    stage.run_for(1, *TESTNET)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_session_that_hangs_is_watched_by_another_thread(stage: Stage) -> None:
+    names: list[str] = []
+    stage.after(1, lambda: names.extend(thread.name for thread in threading.enumerate()))
+    stage.run_for(2, *TESTNET)
+    assert "health" in names
+    assert "health" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("ending", Ending)
+def test_the_exit_code_says_how_it_ended(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, ending: Ending
+) -> None:
+    monkeypatch.setattr(LiveRunner, "run", lambda *_, **__: ending)
+    code, out, _ = stage.run(*TESTNET)
+    assert code == ending.value
+    words = {"ASKED": "stopped; ", "FAILED": "ended after errors; ", "RUINED": "nothing is left",
+             "EMERGENCY": "ended by the loss limit; "}  # fmt: skip
+    assert words[ending.name] in out
+    assert f" {ending.value} " in live_trade.EXAMPLES[live_trade.EXAMPLES.index("exit code") :]
+
+
+def test_the_loss_limit_closes_everything_and_stays_reached(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, heard: list[str]
+) -> None:
+    monkeypatch.setenv("GRID_ALERT_URLS", "json://hook")
+    stage.run_for(HELD_AFTER, *TESTNET)
+    assert stage.held()["LONG"] > 0.0
+    limits = {"equity_warn_pct": 1e-6, "equity_emergency_pct": 2e-6}
+    monkeypatch.setattr(live_trade, "LIVE_CONFIG", {**live_trade.LIVE_CONFIG, **limits})
+    code, out, _ = stage.run(*TESTNET, "--resume")
+    assert code == 3
+    assert "the loss limit is reached: everything is closed" in out
+    assert stage.held() == {"LONG": 0.0, "SHORT": 0.0}
+    assert any("EMERGENCY" in text for text in heard)
+    n_trades, n_orders = len(stage.exchange.account.trades), stage.exchange.book.changes
+    assert stage.run(*TESTNET, "--resume")[0] == 3
+    assert len(stage.exchange.account.trades) == n_trades
+    assert stage.exchange.book.changes == n_orders, "an order was laid after the loss limit"
+
+
+def test_start_and_end_are_told(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, heard: list[str]
+) -> None:
+    monkeypatch.setenv("GRID_ALERT_URLS", "json://token@hook")
+    out = stage.run_for(1, *TESTNET)[1]
+    assert "alerts    to 1 addresses" in out
+    title = "Grid BTCUSDT, testnet (demo money): BTCUSDT"
+    assert heard[0].startswith(f"{title} started: testnet (demo money), wallet $9,500.00")
+    assert heard[-1].startswith(f"{title} stopped; left open: nothing")
+    assert "token" not in stage.texts() + out
+
+
+# --- real money ---------------------------------------------------------------------------------
+
+
+def test_real_money_is_asked_for(stage: Stage, person: Any) -> None:
+    asked = person("btcusdt")
+    stage.after(1, terminate)
+    code, out, _ = stage.run(*BUSY)
+    assert code == 0
+    assert "BTCUSDT, REAL MONEY" in out
+    assert asked == ["Trade with REAL MONEY? Type BTCUSDT if so: "]
+    assert "data/live_state/BTCUSDT_state.json" in stage.paths()
+
+
+def test_another_answer_sends_nothing(stage: Stage, person: Any) -> None:
+    person("yes")
+    assert "not confirmed: nothing was done" in error_line(stage.run(*BUSY))
+    assert {method for method, _ in requests_of(stage)} == {"GET"}
+    assert stage.paths() == {"data/live_state/BTCUSDT.lock"}
+
+
+def requests_of(stage: Stage) -> list[tuple[str, str]]:
+    """Return method and path of every kind of request."""
+    found = [str(name).split(" ", 1) for name in stage.exchange.faults.requests]
+    return [(method, path) for method, path in found]
+
+
+def test_real_money_without_a_terminal_needs_a_word(stage: Stage) -> None:
+    assert "say so with --yes" in error_line(stage.run(*BUSY))
+    assert stage.exchange.faults.n_requests == 0
+    assert stage.run_for(1, *BUSY, "--yes")[0] == 0
+
+
+def test_going_on_with_real_money_does_not_ask(stage: Stage) -> None:
+    stage.run_for(2, *BUSY, "--yes")
+    assert stage.run_for(1, *BUSY, "--resume")[0] == 0
+
+
+def test_resuming_what_is_not_there_is_a_new_session_and_asks(stage: Stage) -> None:
+    assert "say so with --yes" in error_line(stage.run(*BUSY, "--resume"))
+    code, out, _ = stage.run_for(1, *BUSY, "--resume", "--yes")
+    assert code == 0
+    assert "there is no saved state: a new session begins" in out
+
+
+# --- status -------------------------------------------------------------------------------------
+
+
+def test_the_status_is_told_from_the_files_alone(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    asked = stage.exchange.faults.n_requests
+    code, out, err = stage.run("--testnet", "--status")
+    assert (code, err) == (0, "")
+    assert stage.exchange.faults.n_requests == asked
+    state = saved(stage)
+    position = state["engine"]["sides"][0]
+    assert f"LONG       {position['qty']:g} at" in out
+    assert f"stop at {position['stop_price']:,.2f}" in out
+    assert len(re.findall(r"fill \d+:", out)) == len(position["fills"])
+    assert f"${state['engine']['wallet']:,.2f}" in out
+    assert "orders     1\n" in out
+    assert "process    stopped at 2024-" in out
+    assert "complete; price" in out
+
+
+def test_the_status_works_while_the_session_runs(stage: Stage) -> None:
+    told: list[str] = []
+    target = target_of()
+    stage.after(3, lambda: told.append(status_text(target, stage.clock.now_ms() + 5_000)))
+    stage.after(4, lambda: told.append(status_text(target, stage.clock.now_ms() + 600_000)))
+    stage.run_for(5, *TESTNET)
+    assert f"process    running, number {os.getpid()}" in told[0]
+    assert re.search(r"LONG  ENTRY +0\.\d+ at [\d,.]+, open", told[0])
+    assert "process    SILENT for" in told[1]
+
+
+def test_the_status_of_nothing_says_where_there_is_something(stage: Stage) -> None:
+    assert "no saved state of BTCUSDT" in error_line(stage.run("--status"))
+    stage.run_for(1, *TESTNET)
+    line = error_line(stage.run("--status"))
+    assert f"there is {STATE}, shown with --testnet" in line
+
+
+def test_a_damaged_state_is_not_told_from(stage: Stage) -> None:
+    stage.run_for(1, *TESTNET)
+    path = stage.folder / STATE
+    path.write_bytes(path.read_bytes()[:-10])
+    assert "is damaged" in error_line(stage.run("--testnet", "--status"))
+    assert "the newest usable snapshot is" in error_line(stage.run(*TESTNET, "--resume"))
+
+
+def test_a_damaged_health_file_does_not_hide_the_rest(stage: Stage) -> None:
+    stage.run_for(1, *TESTNET)
+    (stage.folder / "data/live_state/testnet/BTCUSDT_health.json").write_text("[]")
+    out = stage.run("--testnet", "--status")[1]
+    assert "nothing known" in out
+    assert "equity" in out
+
+
+# --- closing ------------------------------------------------------------------------------------
+
+
+def test_closing_asks_for_the_symbol(stage: Stage, person: Any) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    held = stage.held()
+    asked = person("no")
+    assert "not confirmed" in error_line(stage.run("--testnet", "--flatten"))
+    assert asked == ["Close all of this, testnet (demo money)? Type BTCUSDT if so: "]
+    assert stage.held() == held
+    person("BTCUSDT")
+    assert stage.run("--testnet", "--flatten")[0] == 0
+    assert stage.held() == {"LONG": 0.0, "SHORT": 0.0}
+
+
+def test_closing_without_a_terminal_needs_a_word(stage: Stage) -> None:
+    stage.run_for(1, *TESTNET)
+    assert "say so with --yes" in error_line(stage.run("--testnet", "--flatten"))
+
+
+def test_closing_is_refused_while_the_session_runs(stage: Stage) -> None:
+    stage.run_for(1, *TESTNET)
+    with InstanceLock(target_of().lock_path):
+        line = error_line(stage.run("--testnet", "--flatten", "--yes"))
+    assert f"another process (pid {os.getpid()}) trades BTCUSDT" in line
+
+
+def test_there_must_be_something_to_close(stage: Stage) -> None:
+    line = error_line(stage.run("--testnet", "--flatten", "--yes"))
+    assert "nothing of BTCUSDT is known" in line
+    assert stage.exchange.faults.n_requests == 0
+
+
+def test_closing_leaves_what_is_not_ours(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    stage.exchange.hand_trade("SHORT", "SELL", 0.5)
+    code, out, _ = stage.run("--testnet", "--flatten", "--yes")
+    assert code == 0
+    assert stage.held() == {"LONG": 0.0, "SHORT": 0.5}
+    assert "the account holds SHORT 0.5 that is not this session's; it is left alone" in out
+
+
+def test_closing_what_somebody_closed_before_agrees_with_the_account(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    stage.exchange.hand_trade("LONG", "SELL", stage.held()["LONG"])
+    code, _, _ = stage.run("--testnet", "--flatten", "--yes")
+    assert code == 0
+    assert not saved(stage)["engine"]["sides"][0]["fills"]
+
+
+def test_closing_takes_a_state_of_other_code_and_parameters(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    for module in ("live.state", "live.command"):
+        monkeypatch.setattr(f"{module}.CODE_FINGERPRINT", "another")
+    assert "--accept-code-change" in error_line(stage.run(*TESTNET, "--resume"))
+    assert stage.run("--testnet", "--flatten", "--yes")[0] == 0
+    assert stage.held() == {"LONG": 0.0, "SHORT": 0.0}
+
+
+def test_other_code_may_go_on_if_it_is_accepted(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.run_for(1, *TESTNET)
+    for module in ("live.state", "live.command"):
+        monkeypatch.setattr(f"{module}.CODE_FINGERPRINT", "another")
+    assert stage.run_for(1, *TESTNET, "--resume", "--accept-code-change")[0] == 0
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "grid_level=5"], "unknown strategy parameter 'grid_level'; did you mean"),
+        (["--set", "halt_z_threshold=-1"], "halt_z_threshold = -1.0 must be < resume_z_threshold"),
+        (["--leverage", "500"], "leverage = '500' is outside [0.1, 125] x"),
+        (["--capital", "0"], "initial_capital = '0' is outside"),
+        (["--preset", "documentd"], "did you mean documented?"),
+        (["--params", "none.json"], "--params none.json: No such file"),
+        (["--coin", "BTC/EUR"], "symbol 'BTC/EUR' must be a coin like BTC"),
+        (["--accept-code-change"], "--accept-code-change needs --resume"),
+        (["--start", "2024-01-01"], "--start needs --replay DIR"),
+        (["--end", "2024-01-01"], "--end needs --replay DIR"),
+        (["--replay", "nowhere"], "--replay keeps nothing and asks nobody"),
+        (["--coin", "NOPE"], "the exchange has no market NOPEUSDT; nearest:"),
+        (["--state-dir", "/dev/null/x"], "cannot write /dev/null/x/testnet/BTCUSDT.lock"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_cannot_be_is_one_line_and_leaves_nothing(
+    stage: Stage, arguments: list[str], message: str
+) -> None:
+    assert message in error_line(stage.run("--testnet", *arguments))
+    assert stage.paths() == set()
+
+
+@pytest.mark.parametrize("missing", [["BINANCE_API_KEY"], ["BINANCE_API_SECRET"], [*KEYS]])
+def test_missing_keys_are_named(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, missing: list[str]
+) -> None:
+    for name in missing:
+        monkeypatch.delenv(name)
+    line = error_line(stage.run(*TESTNET))
+    assert f"{' and '.join(missing)} not set" in line
+    assert "--dry-run" in line
+    assert stage.exchange.faults.n_requests == 0
+
+
+@pytest.mark.parametrize(("name", "code"), [("BINANCE_API_KEY", -2015), ("BINANCE_API_SECRET", -1022)])
+def test_keys_that_are_not_accepted_are_not_shown(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    monkeypatch.setenv(name, "not-the-right-one")
+    line = error_line(stage.run(*TESTNET))
+    assert "demo trading does not accept these keys" in line
+    assert str(code) in line
+    assert "not-the-right-one" not in line
+    assert stage.paths() == set()
+
+
+def test_without_a_network_nothing_begins(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("live.station.http_session", unreachable)
+    line = error_line(stage.run("--dry-run"))
+    assert "the exchange cannot be asked" in line
+    assert "check the network" in line
+    assert stage.paths() == set()
+
+
+def unreachable() -> Any:
+    """Return an HTTP session of a machine without a network."""
+    import requests  # noqa: PLC0415
+
+    class Offline(requests.Session):
+        def request(self, *_: Any, **__: Any) -> Any:
+            raise requests.ConnectionError("name or service not known")
+
+    return Offline()
+
+
+def test_a_second_instance_is_refused(stage: Stage) -> None:
+    with InstanceLock(target_of().lock_path):
+        line = error_line(stage.run(*TESTNET))
+    assert f"another process (pid {os.getpid()}) trades BTCUSDT: stop it first" in line
+    assert stage.paths() == {"data/live_state/testnet/BTCUSDT.lock"}
+
+
+def test_an_account_that_cannot_leave_one_way_mode_is_refused(stage_with: OpenStage) -> None:
+    stage = stage_with(is_hedged=False)
+    stage.exchange.faults.next(live_fault("429"), ("setup",), times=0)
+    stage.exchange.account.positions["LONG"].qty += 1
+    line = error_line(stage.run(*TESTNET))
+    assert "hedge mode cannot be set for BTCUSDT" in line
+    assert stage.paths() == {"data/live_state/testnet/BTCUSDT.lock"}
+
+
+def live_fault(kind: str) -> Any:
+    from tests.sim_exchange import FaultKind  # noqa: PLC0415
+
+    return FaultKind(kind)
+
+
+def test_more_leverage_than_the_symbol_allows_is_refused(stage_with: OpenStage) -> None:
+    stage = stage_with(brackets=((0.0, 0.05, 0.0),))
+    line = error_line(stage.run("--testnet", "--leverage", "120"))
+    assert "leverage 120 is above the" in line
+    assert stage.paths() == {"data/live_state/testnet/BTCUSDT.lock"}
+
+
+def test_an_empty_wallet_is_refused(stage_with: OpenStage) -> None:
+    line = error_line(stage_with(wallet=0.0).run(*TESTNET))
+    assert "transfer some from the spot wallet first" in line
+
+
+def test_a_state_with_other_parameters_is_refused_before_the_account_is_touched(
+    stage: Stage,
+) -> None:
+    stage.run_for(1, *TESTNET)
+    stage.exchange.faults.requests.clear()
+    line = error_line(stage.run(*TESTNET, "--resume", "--leverage", "6"))
+    assert "leverage = 5.0 in the file, 6.0 now" in line
+    assert {method for method, _ in requests_of(stage)} == {"GET"}
+
+
+def test_a_session_with_positions_is_not_forgotten(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    assert "go on with --resume, or close them with --flatten" in error_line(stage.run(*TESTNET))
+
+
+def test_the_same_capital_need_not_be_said_again(stage: Stage) -> None:
+    stage.run_for(1, *TESTNET, "--capital", "5000")
+    assert stage.run_for(1, *TESTNET, "--resume")[0] == 0
+    assert stage.run_for(1, *TESTNET, "--resume", "--capital", "700")[0] == 0
+    assert saved(stage)["engine"]["wallet"] == 5_000.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_capital_pct", 1.5), ("poll_s", "5"), ("poll_s", 0), ("buffer_bars", 3_000.5),
+        ("retries", True), ("snapshots", 0), ("recv_window_ms", 10**6), ("instance", "a b"),
+        ("instance", ""), ("state_dir", ""), ("log_dir", 5), ("candle_grace_s", float("nan")),
+        ("equity_warn_pct", -1), ("request_timeout_s", None), ("max_weight_share", 1.0),
+    ],
+)  # fmt: skip
+def test_a_setting_no_session_could_run_with_is_named(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=name):
+        check_settings({**LIVE_CONFIG, name: value})
+
+
+def test_the_settings_as_shipped_are_fine() -> None:
+    check_settings(LIVE_CONFIG)
+
+
+# --- keys ---------------------------------------------------------------------------------------
+
+
+def test_no_secret_is_printed_logged_or_stored(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, secret = "sim-key-0123456789", "sim+secret/0123456789"
+    stage.exchange.api_key, stage.exchange.secret = key, secret
+    monkeypatch.setenv("BINANCE_API_KEY", key)
+    monkeypatch.setenv("BINANCE_API_SECRET", secret)
+    stage.after(2, lambda: setattr(stage.exchange, "secret", "changed"))
+    printed = stage.run_for(4, *TESTNET, "--log-level", "DEBUG")
+    stage.exchange.secret = secret
+    printed += stage.run_for(2, *TESTNET, "--resume", "--log-level", "DEBUG")
+    printed += stage.run("--testnet", "--flatten", "--yes", "--log-level", "DEBUG")
+    everything = "\n".join([stage.texts(), *map(str, printed)])
+    assert "Signature for this request is not valid" in everything
+    for text in (key, secret, "sim%2Bsecret", "signature="):
+        assert text not in everything
+
+
+def test_keys_come_from_a_file_and_stay_out_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ".env"
+    path.write_text("BINANCE_API_KEY=from-file\nBINANCE_API_SECRET='with $HOME in it'\nEMPTY=\n")
+    monkeypatch.delenv("BINANCE_API_KEY", raising=False)
+    found = read_environment({"BINANCE_API_SECRET": "from-environment"}, path)
+    assert found == {"BINANCE_API_KEY": "from-file", "BINANCE_API_SECRET": "from-environment"}
+    assert read_environment({}, path)["BINANCE_API_SECRET"] == "with $HOME in it"
+    assert "BINANCE_API_KEY" not in os.environ
+    assert "from-file" not in repr(find_credentials(found))
+
+
+def test_a_key_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"BINANCE_API_KEY=\xff\xfe\n")
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_environment({}, tmp_path / ".env")
+
+
+def test_a_key_with_blanks_in_it_is_refused_without_showing_it() -> None:
+    with pytest.raises(CredentialsError, match="BINANCE_API_SECRET holds characters") as caught:
+        find_credentials({"BINANCE_API_KEY": " key ", "BINANCE_API_SECRET": "two words"})
+    assert "words" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("mode", "is_open"), [(0o600, False), (0o640, True), (0o604, True)])
+def test_a_key_file_others_can_read_is_noted(stage: Stage, mode: int, *, is_open: bool) -> None:
+    path = stage.folder / ".env"
+    path.write_text("X=1\n")
+    path.chmod(mode)
+    assert is_open_to_others(path) is is_open
+    out = stage.run_for(1, "--dry-run")[1] if is_open else ""
+    assert ("chmod 600 .env" in out) is is_open
+
+
+# --- replay -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of candles and settlements."""
+    folder = tmp_path_factory.mktemp("recorded")
+    candles = synthetic_candles(3_700, 11)
+    candles.to_csv(folder / "BTCUSDT-15m.csv", index=False)
+    synthetic_settlements(candles, 3).to_csv(folder / "BTCUSDT-funding.csv", index=False)
+    return folder
+
+
+REPLAY = ["--start", "2024-02-02", "--end", "2024-02-08"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], BUSY, [*BUSY, "--no-short", "--capital", "700", "--set", "tp_concentration=1"]],
+    ids=["shipped", "documented", "changed"],
+)
+def test_a_replay_trades_as_the_backtest_does_to_the_last_cent(
+    recorded: Path, arguments: list[str]
+) -> None:
+    args = live_trade.build_parser().parse_args(["--coin", "BTC", *REPLAY, *arguments])
+    params = main.chosen_params(args)
+    simulator = BacktestSimulator(params, source=recorded)
+    expected = simulator.run_single("BTC", args.start, args.end)
+    loaded = simulator.load("BTC", args.start, args.end)
+    funding = loaded.market.funding
+    recording = Recording(
+        coin="BTC", candles=candle_table(loaded.market.candles), first=loaded.first_bar,
+        settlements=funding["timestamp"].to_numpy(copy=True),
+        rates=funding["rate"].to_numpy(copy=True), rules=loaded.rules,
+    )  # fmt: skip
+    session = run_replay(recording, simulator.params)
+    first = int(expected["candles"]["timestamp"].iloc[0]) // BAR_MS
+    assert [
+        (t.label, t.bar - first, t.timestamp, t.price, t.qty, t.pnl, t.fee, t.regime, t.fill_id)
+        for t in session.trades
+    ] == [
+        (t["label"], t["bar"], t["timestamp"], t["price"], t["qty"], t["pnl"], t["fee"],
+         t["regime"], t["fill_id"])
+        for t in expected["trades"]
+    ]  # fmt: skip
+    assert len(session.trades) > (40 if arguments else 2)
+    metrics, state = expected["metrics"], session.strategy.state
+    assert float(state.wallet) == pytest.approx(metrics["final_capital"], abs=1e-9)
+    assert float(state.funding) == pytest.approx(metrics["funding_pnl"], abs=1e-9)
+    report = report_text(recording, session)
+    for name, text in {
+        "Return": f"{metrics['total_return_pct']:+.2f} %",
+        "Final equity": f"{metrics['final_capital']:,.2f}",
+        "Round trips": f"{metrics['total_trades']:,}",
+        "Fees": f"{metrics['fees_paid']:,.2f}",
+        "Funding": f"{metrics['funding_pnl']:,.2f}",
+    }.items():
+        assert re.search(rf"^{name} +{re.escape(text)}$", report, re.MULTILINE), name
+
+
+def test_a_replay_prints_a_report_and_leaves_no_files(stage: Stage, recorded: Path) -> None:
+    code, out, err = stage.run("--replay", str(recorded), *REPLAY, *BUSY)
+    assert code == 0
+    assert out.startswith("BTC replayed: 2024-02-02 00:00 to 2024-02-08 00:00 UTC, 576 candles")
+    assert "Final equity" in out
+    assert "error" not in err
+    assert stage.paths() == set()
+    assert stage.exchange.faults.n_requests == 0
+
+
+def test_a_replay_over_a_hole_is_refused(stage: Stage, recorded: Path) -> None:
+    frame = pd.read_csv(recorded / "BTCUSDT-15m.csv").drop(index=range(3_300, 3_310))
+    frame.to_csv(stage.folder / "BTCUSDT-15m.csv", index=False)
+    line = error_line(stage.run("--replay", ".", *REPLAY))
+    assert "candles are missing after the one that opened at" in line
+
+
+def test_a_replay_of_nothing_is_refused(stage: Stage, recorded: Path) -> None:
+    line = error_line(stage.run("--replay", str(recorded), "--start", "2025-01-01"))
+    assert "BTCUSDT-15m.csv: nothing from" in line
+
+
+# --- time and signals ---------------------------------------------------------------------------
+
+
+def test_a_wake_ends_the_wait_that_follows() -> None:
+    clock = SystemClock()
+    clock.wake()
+    clock.sleep(3_600.0)
+
+
+def test_a_signal_ends_the_wait_that_is_under_way() -> None:
+    clock = SystemClock()
+    stop = StopRequest(clock.wake)
+    with stop.listening():
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.start()
+        clock.sleep(3_600.0)
+        timer.join()
+    assert stop.is_set
+
+
+def test_the_second_signal_is_an_interruption() -> None:
+    stop = StopRequest()
+    with stop.listening():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+
+# --- help ---------------------------------------------------------------------------------------
+
+
+def test_help_explains_every_flag_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        live_trade.main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for action in live_trade.build_parser()._actions:  # noqa: SLF001 - argparse shows them no other way
+        assert action.help
+        assert all(option in text for option in action.option_strings)
+    assert all(name in text for name in STRATEGY_PARAMS)
+    assert all(name in text for name in KEYS)
+
+
+def test_the_examples_in_help_can_be_parsed() -> None:
+    lines = [line for line in live_trade.EXAMPLES.splitlines() if line.startswith("  python3 ")]
+    assert len(lines) > 5
+    for line in lines:
+        command = shlex.split(line)
+        assert command[1] == "live_trade.py"
+        live_trade.build_parser().parse_args(command[2:])
+
+
+def test_the_command_of_the_description_can_be_parsed() -> None:
+    text = "--coin BTC --capital 5000 --leverage 10 --dry-run --resume --testnet --no-short " \
+        "--log-level INFO"
+    args = live_trade.build_parser().parse_args(text.split())
+    assert (args.coin, args.capital, args.leverage) == ("BTC", "5000", "10")
+    assert args.dry_run
+    assert args.resume
+    assert args.testnet
+    assert args.no_short
+
+
+def test_the_levels_are_the_logs() -> None:
+    assert live_trade.LOG_LEVELS == LEVELS
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--coin"], ["--coin", "BTC", "--status", "--flatten"], ["--coin", "BTC", "--log-level", "x"],
+     ["--coin", "BTC", "--once", "--replay", "x"]],
+)  # fmt: skip
+def test_arguments_that_cannot_be_parsed_exit_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        live_trade.main(arguments)
+    assert caught.value.code == 2
+
+
+@pytest.mark.slow
+def test_help_loads_none_of_the_heavy_libraries() -> None:
+    script = (
+        "import sys, live_trade; live_trade.build_parser().format_help(); "
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run(  # noqa: S603 - this project's own command
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
