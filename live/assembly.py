@@ -105,7 +105,7 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         exchange, session, facts, rates,
         lambda ts_ms: float(candles.candle(ts_ms // BAR_MS - 1).close), equipment.clock,
         equipment.monitor, equipment.alert,
-        equipment.clock.now_ms() + int(plan.settings["recv_window_ms"]) + LATE_MARGIN_MS,
+        int(plan.settings["recv_window_ms"]) + LATE_MARGIN_MS,
     )  # fmt: skip
     runner = _runner(plan, session, broker, candles, rates, equipment, exchange.usage)
     return Assembled(runner=runner, session=session, broker=broker, facts=facts)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from core.errors import UnknownOutcome
+from core.errors import ExchangeError, UnknownOutcome
+from core.market import lots_nearest
 from engine.book import clear_side
 from engine.booking import book_side
 from engine.types import DIRECTION_NAMES, LONG, POSITION_SYNC, SHORT, Exit
@@ -19,6 +20,8 @@ from live.order_desk import OrderDesk
 from live.resting_orders import LIMITS, RestingOrders
 from live.session import LiveSession
 
+LAG_S: Final = 2.0
+"""How old the exchange's answer to a look at the account may be."""
 DISAGREEMENTS: Final = 2
 """Looks at the account in a row that must disagree with the ledger before it is adjusted: a
 trade may be listed later than the position it made."""
@@ -36,19 +39,19 @@ class ExchangeBroker:
         clock: for waiting.
         monitor: judges whether ledger and account agree.
         alert: tells a person.
-        late_until_ms: until then a request of the process before this one may still arrive.
+        late_ms: how long after it was sent the exchange may still take a request.
     """
 
     def __init__(
         self, exchange: Exchange, session: LiveSession, facts: MarketFacts, rates: FundingRates,
         mark: Callable[[int], float], clock: Clock, monitor: HealthMonitor,
-        alert: Callable[[str], None], late_until_ms: int,
+        alert: Callable[[str], None], late_ms: int,
     ) -> None:  # fmt: skip
         self._exchange, self._session, self._facts = exchange, session, facts
         self._clock, self._monitor, self._alert = clock, monitor, alert
         self._desk = OrderDesk(
             exchange, session.orders, session.save, alert, session.progress.strange_orders,
-            clock, late_until_ms,
+            clock, late_ms,
         )  # fmt: skip
         self._intake = Intake(exchange, session, self._desk, rates, mark, alert)
         self._exits = MarketExits(session, self._desk, self._intake, facts.rules, clock)
@@ -75,7 +78,11 @@ class ExchangeBroker:
         self._intake.take_held()
 
     def finish_exits(self) -> None:
-        """See :meth:`live.market_exits.MarketExits.finish`."""
+        """See :meth:`live.market_exits.MarketExits.finish`.
+
+        What filled since the bar opened comes before that, where a step is taken up again.
+        """
+        self._intake.take_held()
         self._exits.finish()
 
     def close(self, exits: Sequence[Exit]) -> None:
@@ -104,22 +111,36 @@ class ExchangeBroker:
     def check_positions(self) -> None:
         """Compare ledger and account; adjust the ledger where it holds what is not there.
 
-        What the account holds beyond the ledger is not ours: it is reported and left alone.
+        What the account holds beyond the ledger is not ours: it is reported and left alone. An
+        answer may be some seconds old, so what would be adjusted is looked at once more.
+        """
+        self._disagreed = self._disagreed + 1 if any(self._surplus().values()) else 0
+        if self._disagreed < DISAGREEMENTS:
+            return
+        self._clock.sleep(LAG_S)
+        if self._intake.take():
+            return
+        for name, qty in self._surplus().items():
+            self._give_up(DIRECTION_NAMES.index(name), qty)
+
+    def _surplus(self) -> dict[str, float]:
+        """Return what the ledger holds and the account does not, by direction, base.
+
+        0 where it is the account that holds more.
         """
         state = self._session.strategy.state
         theirs = {name: side.qty for name, side in self._exchange.positions().items()}
         ours = {name: float(state.sides[side].qty) for side, name in enumerate(DIRECTION_NAMES)}
         wrong = self._monitor.check_positions(ours, theirs, self._facts.rules.step_size)
-        self._disagreed = self._disagreed + 1 if wrong else 0
-        if self._disagreed >= DISAGREEMENTS:
-            for name in wrong:
-                if theirs[name] < ours[name]:
-                    self._give_up(DIRECTION_NAMES.index(name), ours[name] - theirs[name])
+        return {name: max(0.0, ours[name] - theirs[name]) for name in wrong}
 
     def _give_up(self, side: int, qty: float) -> None:
         """Book that ``qty`` of ``side`` was closed by somebody else, at the last price."""
+        if qty <= 0.0:
+            return
         session, price = self._session, self._exchange.last_price()
         strategy = session.strategy
+        qty = lots_nearest(strategy.rules, qty)
         session.go_to(self._clock.now_ms())
         book_side(
             strategy.state, strategy.frozen_params, strategy.rules, side, price, qty, 0.0,
@@ -137,17 +158,21 @@ class ExchangeBroker:
 
         Raises:
             UnknownOutcome: some may still be open.
+            StateError: none is, but that could not be written down.
         """
         self._desk.resolve()
         self._desk.refresh()
-        is_clean = self._desk.cancel(self._session.orders.alive(*LIMITS))
+        if not self._desk.cancel(self._session.orders.alive(*LIMITS)):
+            raise UnknownOutcome("some entries or take-profits may still be open")
         self._intake.take()
         self._session.save()
-        if not is_clean:
-            raise UnknownOutcome("some entries or take-profits may still be open")
 
     def flatten(self, label: int) -> None:
-        """Cancel every order of ours and close what the ledger holds; the stops go last."""
+        """Cancel every order of ours and close what the ledger holds; the stops go last.
+
+        Raises:
+            ExchangeError: a side could not be closed; its stop stays.
+        """
         self.withdraw()
         for side in (LONG, SHORT):
             wanted = self._exits.all_of(side)
@@ -155,8 +180,22 @@ class ExchangeBroker:
             if wanted and not self._session.orders.alive(OrderKind.EXIT, direction=direction):
                 self._exits.intend(side, label, wanted)
         self._exits.finish()
-        strategy = self._session.strategy
-        for side in (LONG, SHORT):
-            clear_side(strategy.state, strategy.frozen_params, side)
-        self._desk.cancel(self._session.orders.alive(OrderKind.STOP))
+        self._drop_stops()
         self._session.save()
+
+    def _drop_stops(self) -> None:
+        """Cancel the stops of what is closed.
+
+        Raises:
+            ExchangeError: a side could not be closed; its stop stays.
+        """
+        strategy, left = self._session.strategy, []
+        account = self._exchange.positions()
+        for side, name in enumerate(DIRECTION_NAMES):
+            if strategy.state.sides[side].n_fills > 0 and account[name].qty > 0.0:
+                left.append(name)
+                continue
+            clear_side(strategy.state, strategy.frozen_params, side)
+            self._desk.cancel(self._session.orders.alive(OrderKind.STOP, direction=name))
+        if left:
+            raise ExchangeError(f"{' and '.join(left)} could not be closed; stops stay there")

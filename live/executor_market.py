@@ -47,18 +47,14 @@ class MarketCalls:
         Raises:
             DataError: the exchange has no such symbol.
         """
+        info = self._connection.read(_INFO, self._checked_info)  # first: is there such a symbol?
         brackets = commission = None
         if self._connection.has_keys:
             brackets = self._connection.read(self._brackets_request(), self._checked_brackets)
             query = {"symbol": self._symbol}
             request = Request("fapiPrivateGetCommissionRate", query, weight=20)
             commission = self._connection.read(request, self._checked_commission)
-        facts = self._connection.read(
-            _INFO,
-            lambda reply: market_facts(
-                reply, self._symbol, brackets=brackets, commission=commission
-            ),
-        )
+        facts = market_facts(info, self._symbol, brackets=brackets, commission=commission)
         self._rules = facts.rules
         return facts
 
@@ -149,6 +145,11 @@ class MarketCalls:
 
     def _brackets_request(self) -> Request:
         return Request("fapiPrivateGetLeverageBracket", {"symbol": self._symbol})
+
+    def _checked_info(self, reply: Any) -> Any:
+        """Return an answer with the symbol's rules as received, once it is sure to be one."""
+        market_facts(reply, self._symbol)
+        return reply
 
     def _checked_brackets(self, reply: Any) -> Any:
         """Return an answer with brackets as received, once it is sure to be one."""

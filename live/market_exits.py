@@ -133,3 +133,5 @@ class MarketExits:
         (reply,) = self._desk.send([record])
         if reply.answer in {Answer.UNKNOWN, Answer.NOT_SENT}:
             raise NetworkError(f"market exit {record.client_id}: {reply.answer.value}")
+        if reply.answer is not Answer.ACCEPTED:
+            self._intake.keep_stops()  # what is not closed after all stays protected

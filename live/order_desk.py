@@ -13,7 +13,6 @@ from live.orders import OrderRecord, OrderRegister, OrderState
 _LOG: Final = logging.getLogger(__name__)
 DENIALS: Final = 2
 SLACK: Final = 1e-9
-_MAY_BE_THERE: Final = frozenset({Answer.UNKNOWN, Answer.NOT_SENT})
 
 
 class OrderDesk:
@@ -26,24 +25,22 @@ class OrderDesk:
         alert: tells a person.
         strangers: client ids of others' orders that were reported; added to.
         clock: tells the time.
-        late_until_ms: ms UTC; until then the exchange may still take a request of the process
-            that left ``register`` behind.
+        late_ms: how long after it was sent the exchange may still take a request.
     """
 
     def __init__(
         self, exchange: Exchange, register: OrderRegister, save: Callable[[], None],
-        alert: Callable[[str], None], strangers: list[str], clock: Clock, late_until_ms: int,
+        alert: Callable[[str], None], strangers: list[str], clock: Clock, late_ms: int,
     ) -> None:  # fmt: skip
         self._exchange, self._register, self._save = exchange, register, save
         self._alert, self._strangers = alert, strangers
-        self._clock, self._late_until_ms = clock, late_until_ms
-        self._inherited = {
-            record.client_id
-            for record in register.alive()
-            if record.state is OrderState.INTENDED and record.kind is not OrderKind.STOP
-        }
-        """Orders the process before was killed over. (A side's second stop is refused anyway.)"""
-        self._told: set[str] = set()
+        self._clock, self._late_ms = clock, late_ms
+        self._late_until_ms: dict[str, int] = {}
+        """Until when, ms UTC, orders that the exchange does not know may still arrive there."""
+        for record in register.alive():  # the process before was killed over those
+            if record.state is OrderState.INTENDED:
+                self._may_be_late(record)
+        self._told: set[tuple[str, OrderKind]] = set()
 
     def send(self, records: Sequence[OrderRecord]) -> list[OrderReply]:
         """Write ``records`` down, then send them; return the answers in their order.
@@ -61,6 +58,7 @@ class OrderDesk:
         replies = self._exchange.create_orders([record.spec for record in records])
         for record, reply in zip(records, replies, strict=True):
             self._take_reply(record, reply)
+        self._tell_refusals(records, replies)
         return replies
 
     def _take_reply(self, record: OrderRecord, reply: OrderReply) -> None:
@@ -68,68 +66,90 @@ class OrderDesk:
             record.order_id = reply.order_id
             if record.state is OrderState.INTENDED:
                 record.state = OrderState.OPEN
-        elif reply.answer not in _MAY_BE_THERE:
-            record.state = OrderState.DONE
-        if reply.answer is Answer.ACCEPTED:
             return
-        text = (
-            f"{record.kind.name} {record.direction} {record.qty:g} at {record.price:g}: "
-            f"{reply.answer.value} ({reply.text})"
-        )
-        _LOG.info("order %s %s", record.client_id, text)
-        if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN} and text not in self._told:
-            self._told.add(text)  # it is tried again at every look; a person is told once
-            self._alert(f"order {text}")
+        if reply.answer is Answer.UNKNOWN:
+            self._may_be_late(record)
+        elif reply.answer is not Answer.NOT_SENT:
+            record.state = OrderState.DONE
+        _LOG.info("order %s %s", record.client_id, _refusal_text(record, reply))
+
+    def _may_be_late(self, record: OrderRecord) -> None:
+        if record.kind is not OrderKind.STOP:  # a side's second stop is refused anyway
+            self._late_until_ms[record.client_id] = self._clock.now_ms() + self._late_ms
+
+    def _tell_refusals(self, records: Sequence[OrderRecord], replies: Sequence[OrderReply]) -> None:
+        """Tell a person of refused orders, once until orders of that side and kind pass again."""
+        refused = {
+            (record.direction, record.kind): _refusal_text(record, reply)
+            for record, reply in zip(records, replies, strict=True)
+            if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN}
+        }
+        for kind, text in refused.items():
+            if kind not in self._told:
+                self._alert(f"order {text}; it is tried again")
+        self._told -= {(record.direction, record.kind) for record in records}
+        self._told |= refused.keys()
 
     def resolve(self) -> None:
         """Find out about every order whose outcome is not known.
 
-        What the exchange does not have by now was never taken, unless a process was killed over
-        it and its request may still arrive: it stays INTENDED until that is over. Market exits
-        stay INTENDED in any case: they are still to be done, and are sent again under the same
-        identity.
+        What the exchange does not have by now was never taken, unless its request may still
+        arrive: it stays INTENDED until that is over. Market exits stay INTENDED in any case: they
+        are still to be done, and are sent again under the same identity.
 
         Raises:
             GridError: the exchange could not be asked.
         """
-        if self._clock.now_ms() >= self._late_until_ms:
-            self._inherited.clear()
+        now_ms = self._clock.now_ms()
+        self._late_until_ms = {
+            client_id: until_ms
+            for client_id, until_ms in self._late_until_ms.items()
+            if until_ms > now_ms
+        }
         for record in self._register.alive():
             if record.state is not OrderState.INTENDED:
                 continue
             found = self._exchange.find_order(record.client_id, record.kind)
             if found is not None:
                 self.adopt(record, found)
-            elif record.kind is not OrderKind.EXIT and record.client_id not in self._inherited:
+            elif record.kind is not OrderKind.EXIT and record.client_id not in self._late_until_ms:
                 record.state = OrderState.DONE
 
     def wait_s(self, *kinds: OrderKind) -> float:
         """Return the seconds until ``resolve`` finds out about orders of ``kinds`` (none: all).
 
-        0 where nothing of a killed process may still arrive.
+        0 where nothing may still arrive.
         """
-        if not any(
-            record.state is OrderState.INTENDED and record.client_id in self._inherited
+        until_ms = [
+            self._late_until_ms[record.client_id]
             for record in self._register.alive(*kinds)
-        ):
-            return 0.0
-        return max(1e-3, (self._late_until_ms - self._clock.now_ms()) / 1e3)
+            if record.state is OrderState.INTENDED and record.client_id in self._late_until_ms
+        ]
+        return max(1e-3, (max(until_ms) - self._clock.now_ms()) / 1e3) if until_ms else 0.0
 
     def adopt(self, record: OrderRecord, found: ExchangeOrder) -> bool:
         """Take over what the exchange says of an order.
 
+        What has traded more than the ledger has booked counts as there until it is booked: laid
+        anew meanwhile, or its side decided on, it would be done twice.
+
         Returns:
-            Whether it has traded more of it than the ledger has booked.
+            Whether it has.
         """
         record.order_id, record.missed = found.order_id, 0
         record.fired_order_id = found.fired_order_id or record.fired_order_id
         is_behind = found.filled_qty > record.booked_qty * (1.0 + SLACK)
         if record.kind is OrderKind.STOP:
-            is_behind = bool(record.fired_order_id) and record.booked_qty == 0.0
-        # A market exit is done when it is booked: until then nothing else may be decided.
-        is_alive = found.is_open or (record.kind is OrderKind.EXIT and is_behind)
-        record.state = OrderState.OPEN if is_alive else OrderState.DONE
+            is_behind = self._has_fired(record)
+        record.state = OrderState.OPEN if found.is_open or is_behind else OrderState.DONE
         return is_behind
+
+    def _has_fired(self, stop: OrderRecord) -> bool:
+        """Return whether the market order that a stop became has trades that are not booked."""
+        if not stop.fired_order_id or stop.booked_qty > 0.0:
+            return False
+        order = self._exchange.order_by_id(stop.fired_order_id)
+        return order is not None and (order.is_open or order.filled_qty > 0.0)
 
     def cancel(self, records: Sequence[OrderRecord]) -> bool:
         """Cancel ``records``; return whether all are certainly gone.
@@ -203,6 +223,13 @@ def company_error(client_id: str) -> AccountError:
         f"order {client_id} bears this bot's name and is not in its state: another instance "
         "trades this coin, or the state was deleted; stop the other one, or go on with --resume, "
         "or cancel the order, or choose another letter for LIVE_CONFIG['instance']"
+    )
+
+
+def _refusal_text(record: OrderRecord, reply: OrderReply) -> str:
+    return (
+        f"{record.kind.name} {record.direction} {record.qty:g} at {record.price:g}: "
+        f"{reply.answer.value} ({reply.text})"
     )
 
 

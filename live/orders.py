@@ -137,6 +137,10 @@ class OrderRegister:
         """Return the order with ``client_id``, None if it is not ours."""
         return self._records.get(client_id)
 
+    def known(self, client_id: str) -> OrderRecord:
+        """Return our order with ``client_id``."""
+        return self._records[client_id]
+
     def with_order_id(self, order_id: str) -> OrderRecord | None:
         """Return the order the exchange calls ``order_id``, also as the order a stop became."""
         for record in self._records.values():

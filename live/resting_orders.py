@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from core.errors import UnknownOutcome
+from core.errors import ExchangeError, UnknownOutcome
 from engine.book import RestingOrder
 from engine.types import DIRECTION_NAMES
 from live.exchange_types import Answer, Exchange, MarketFacts, OrderKind
@@ -37,66 +37,114 @@ class RestingOrders:
     ) -> None:  # fmt: skip
         self._exchange, self._session, self._desk = exchange, session, desk
         self._intake, self._exits, self._facts = intake, exits, facts
+        self._refused: set[tuple[int, RestingOrder]] = set()
+        """Orders the symbol's rules or the margin forbade, by the bar they were sent in."""
 
     def lay_out(self) -> None:
         """Send the difference between open orders and book, stops first.
 
         Nothing is laid while the account has traded what the ledger does not know yet: an order
         that filled a moment ago would be laid a second time. What cannot be laid now (the price is
-        on its wrong side or too far away, margin is short, a cancel is not certain) is sent when
-        this is called again.
+        on its wrong side or too far away, a cancel is not certain) is sent when this is called
+        again, what was refused in the next bar. A side without its stop gets no entries.
 
         Raises:
             UnknownOutcome: the exchange lists trades later than the orders they filled.
             GridError: the exchange could not be asked, or the disk refused.
         """
         self._desk.resolve()
+        self._compare()  # before fills are booked: what stays belongs to the grid of now
         for _ in range(ROUNDS):
             if self._desk.refresh():
                 self._intake.take()
                 continue
-            difference, gone = self._difference()
-            self._lay_stops(
+            difference = self._compare()
+            gone = [self._session.orders.known(client_id) for client_id in difference.cancels]
+            bare = self._lay_stops(
                 [record for record in gone if record.kind is OrderKind.STOP],
                 [order for order in difference.creates if order.kind == "STOP"],
             )
+            if bare is None:
+                continue  # a side was closed: the book is another
             limits = [record for record in gone if record.kind is not OrderKind.STOP]
             if not self._desk.cancel(limits):
                 return
             if limits and self._intake.take():
                 continue  # something filled before it could be cancelled
-            self._lay_limits([order for order in difference.creates if order.kind != "STOP"])
+            self._lay_limits([
+                order
+                for order in difference.creates
+                if order.kind == "TAKE_PROFIT"
+                or (order.kind == "ENTRY" and order.direction not in bare)
+            ])  # fmt: skip
             return
         raise UnknownOutcome("orders have filled whose trades the exchange does not list yet")
 
-    def _difference(self) -> tuple[Difference, list[OrderRecord]]:
-        """Return what to send, and the records of what to cancel."""
+    def _compare(self) -> Difference:
+        """Return what to send.
+
+        An entry that stays may have been laid for another level of an older grid: from now on it
+        fills the level it stands at.
+        """
         orders = self._session.orders
         resting = [
             Resting(r.client_id, r.kind, r.direction, r.price, r.rest)
             for r in orders.alive(*LIMITS, OrderKind.STOP)
         ]
         difference = reconcile(self._session.strategy.book, resting, self._facts.rules)
-        gone = [record for record in map(orders.get, difference.cancels) if record is not None]
-        return difference, gone
+        for client_id, order in difference.kept:
+            if order.kind == "ENTRY":
+                record = orders.known(client_id)
+                record.level, record.generation = order.level, self._generation(order)
+        return difference
 
-    def _lay_stops(self, old: list[OrderRecord], new: list[RestingOrder]) -> None:
+    def _lay_stops(
+        self, old: list[OrderRecord], new: list[RestingOrder]
+    ) -> set[str] | None:
         """Move the wick stops; a stop that is passed already is done at market.
 
         The exchange holds one closing stop a side: the old one goes first, the new one follows at
         once.
+
+        Returns:
+            The directions that should have a stop and have none; None if a side was closed.
         """
-        if not self._desk.cancel(old):
-            return
-        records = [self._intend(order) for order in new]
-        replies = self._desk.send(records)
-        for record, reply in zip(records, replies, strict=True):
-            if reply.answer is Answer.PASSED:
-                self._exits.stop_at_market(record.side)
+        bare: set[str] = set()
+        passed: list[OrderRecord] = []
+        for direction in DIRECTION_NAMES:
+            wanted = [order for order in new if order.direction == direction]
+            if not self._desk.cancel([record for record in old if record.direction == direction]):
+                bare |= {order.direction for order in wanted}
+                continue
+            records = [self._intend(order) for order in wanted]
+            for record, reply in zip(records, self._desk.send(records), strict=True):
+                if reply.answer is Answer.PASSED:
+                    passed.append(record)
+                elif reply.answer is not Answer.ACCEPTED:
+                    bare.add(direction)
+        for record in passed:
+            self._close_passed(record)
+        return None if passed else bare
+
+    def _close_passed(self, stop: OrderRecord) -> None:
+        """Close a side whose stop came too late.
+
+        Raises:
+            ExchangeError: the exchange lets it neither be stopped nor closed.
+        """
+        self._exits.stop_at_market(stop.side)
         self._exits.finish()
+        if self._session.strategy.state.sides[stop.side].n_fills > 0:
+            raise ExchangeError(
+                f"the stop of {stop.direction} at {stop.price:g} is passed, and the position could "
+                "not be closed at market; it is tried again: look at the exchange"
+            )
 
     def _lay_limits(self, wanted: list[RestingOrder]) -> None:
         """Lay the limits that are passive and near enough for the exchange to take."""
+        bar = self._session.progress.bar
+        self._refused = {item for item in self._refused if item[0] == bar}
+        wanted = [order for order in wanted if (bar, order) not in self._refused]
         if not wanted:
             return
         price, reach = self._exchange.last_price(), self._facts.price_band
@@ -106,18 +154,26 @@ class RestingOrders:
             if (order.price < price) == self._is_buy(order)
             and abs(order.price / price - 1.0) < reach
         ]
-        self._desk.send([self._intend(order) for order in possible])
+        replies = self._desk.send([self._intend(order) for order in possible])
+        self._refused |= {
+            (bar, order)
+            for order, reply in zip(possible, replies, strict=True)
+            if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN}
+        }
 
     @staticmethod
     def _is_buy(order: RestingOrder) -> bool:
         return (order.kind == "ENTRY") == (order.direction == "LONG")
 
+    def _generation(self, order: RestingOrder) -> int:
+        """Return the grid that an entry belongs to, 0 for another order."""
+        if order.kind != "ENTRY":
+            return 0
+        side = DIRECTION_NAMES.index(order.direction)
+        return int(self._session.strategy.state.sides[side].generation)
+
     def _intend(self, order: RestingOrder) -> OrderRecord:
-        generation = 0
-        if order.kind == "ENTRY":
-            side = DIRECTION_NAMES.index(order.direction)
-            generation = int(self._session.strategy.state.sides[side].generation)
         return self._session.orders.new(
             KINDS[order.kind], order.direction, order.price, order.qty,
-            self._session.progress.bar, level=order.level, generation=generation,
+            self._session.progress.bar, level=order.level, generation=self._generation(order),
         )  # fmt: skip

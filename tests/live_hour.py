@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from config import PRESETS
-from tests.live_process import SYMBOL, Nursery, Wish, world_of
+from tests.live_nursery import Nursery
+from tests.live_process import STATE, SYMBOL, Wish, world_of
 from tests.oracle import BAR_MS
 from tests.sim_exchange import SimExchange, SimServer
 from tests.synthetic import RULES, synthetic_candles
@@ -33,14 +33,17 @@ N_BARS: Final = 4
 FUNDING_RATE: Final = 0.0007
 END_S: Final = 40
 """So long after the open of the fifth bar the scene ends; the price still stands."""
-CONFIG: Final = {
-    **PRESETS["documented"], "kama_slow": 10, "grid_levels": 3, "kelly_enabled": False,
-    "atr_sl_mult": 1.0, "stop1_enabled": False, "max_position_age_hours": 0.25,
-    "prune_cooldown_bars": 0, "prune_enabled": ("OLDEST",), "funding_harvest_enabled": False,
-    "funding_bias_enabled": False,
+CHANGES: Final = {
+    "kama_slow": "10", "grid_levels": "3", "kelly_enabled": "false", "atr_sl_mult": "1.0",
+    "stop1_enabled": "false", "max_position_age_hours": "0.25", "prune_cooldown_bars": "0",
+    "prune_enabled": "OLDEST", "funding_harvest_enabled": "false",
+    "funding_bias_enabled": "false",
 }  # fmt: skip
+ARGUMENTS: Final = (
+    "--preset", "documented", *(f"--set={name}={value}" for name, value in CHANGES.items())
+)  # fmt: skip
+SETTINGS: Final = {"poll_s": 900.0, "buffer_bars": 100}
 GIVE_UP_S: Final = 60.0
-_LOOKED_UP: Final = {"/fapi/v1/order", "/fapi/v1/algoOrder"}
 Hook = Callable[[int, str, str], None]
 
 
@@ -62,7 +65,7 @@ class HourExchange(SimExchange):
     """The exchange of the hour; notes how long positions lie without a stop."""
 
     def __init__(self, **options: Any) -> None:
-        candles = synthetic_candles(FIRST + N_BARS + 4, SEED)
+        candles = synthetic_candles(1_300, SEED).iloc[: FIRST + N_BARS + 4]
         funding_ms = int(candles["timestamp"].iloc[FIRST + 2])
         super().__init__(
             candles, rules=RULES, start_bar=FIRST, funding=[(funding_ms, FUNDING_RATE)],
@@ -128,7 +131,7 @@ def stem(client_id: str) -> str:
 
 def outcome_of(exchange: HourExchange, folder: Path) -> Outcome:
     """Read what is left at the exchange and on the disk."""
-    book, state = exchange.book, folder / "state"
+    book, state = exchange.book, folder / STATE
     limits = [
         (o.kind, o.side, o.direction, str(o.price), str(o.rest)) for o in book.open_orders.values()
     ]
@@ -148,7 +151,7 @@ def outcome_of(exchange: HourExchange, folder: Path) -> Outcome:
 
 def state_of(folder: Path) -> dict[str, Any]:
     """Return the document in the state file of a session."""
-    path = folder / "state" / f"{SYMBOL}_state.json"
+    path = folder / STATE / f"{SYMBOL}_state.json"
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -172,12 +175,12 @@ class Hour:
         self.nursery, self.folder, self.exchange = nursery, folder, HourExchange(**options)
         self._pid, self._started = 0, threading.Event()
 
-    def wish(self, port: int, **changes: Any) -> Wish:
+    def wish(self, port: int, *arguments: str, **changes: Any) -> Wish:
         """Return what a session of the hour is to do."""
         until_ms = self.exchange.start_ms + N_BARS * BAR_MS + END_S * 1_000
         usual = Wish(
-            port=port, folder=str(self.folder), config=CONFIG, settings={"poll_s": 900.0},
-            until_ms=until_ms,
+            port=port, folder=str(self.folder), arguments=(*ARGUMENTS, *arguments),
+            settings=SETTINGS, until_ms=until_ms,
         )  # fmt: skip
         return replace(usual, **changes)
 
@@ -218,7 +221,7 @@ class Hour:
             else:
                 setattr(self.exchange, f"{point.when}_request", self.killer(point))
             assert self.session(wish) == -signal.SIGKILL, f"nothing was killed at {point}"
-            assert self.session(self.wish(port, resume=True)) == 0, self.console()
+            assert self.session(self.wish(port, "--resume")) == 0, self.console()
         return self.outcome()
 
     def killer(self, point: Point) -> Hook:
@@ -254,7 +257,7 @@ class Hour:
             self.exchange.before_request, self.exchange.after_request = before, after
             assert self.session(self.wish(port)) == -signal.SIGKILL, "nothing was killed"
             self.exchange.before_time = asleep
-            assert self.session(self.wish(port, resume=True)) == 0, self.console()
+            assert self.session(self.wish(port, "--resume")) == 0, self.console()
         return self.outcome()
 
     def console(self) -> str:

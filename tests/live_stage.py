@@ -19,10 +19,11 @@ from config import LIVE_CONFIG
 from tests.sim_exchange import LoopbackAdapter, SimClock, SimExchange, SimServer
 from tests.synthetic import BAR_MS, RULES, synthetic_candles
 
-N_BARS = 3_900
-START_BAR = 3_700
+N_BARS = 3_500
+START_BAR = 3_406
 """More than any test's indicators need before it."""
 KEYS = {"BINANCE_API_KEY": "sim-key", "BINANCE_API_SECRET": "sim-secret"}
+SETTINGS = {**LIVE_CONFIG, "buffer_bars": 100, "poll_s": 900.0}
 BUSY = ["--preset", "documented", "--leverage", "5"]
 """Parameters that trade within a few candles."""
 Outcome = tuple[int, str, str]
@@ -128,9 +129,7 @@ def open_stage(
     for name, text in KEYS.items():
         patch.setenv(name, text)
     patch.delenv("GRID_ALERT_URLS", raising=False)
-    patch.setattr(
-        live_trade, "LIVE_CONFIG", {**LIVE_CONFIG, "buffer_bars": 100, "poll_s": 900.0}
-    )
+    patch.setattr(live_trade, "LIVE_CONFIG", SETTINGS)
     patch.setattr(live.station, "system_clock", lambda: clock)
     with SimServer(exchange) as server:
 

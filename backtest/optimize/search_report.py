@@ -34,13 +34,11 @@ def report(
         current: all parameters in use now.
         encoding: of where it is printed; curves are digits where it lacks block characters.
     """
-    parts = [
-        _scores(known),
-        _parameters(known, current, blocks=has_blocks(encoding)),
-        "Evidence, and whether its criterion is met:",
-        "\n".join(_evidence(line) for line in lines),
+    parameters = _parameters(known, current, blocks=has_blocks(encoding))
+    evidence = [
+        "Evidence, and whether its criterion is met:", *(_evidence(line) for line in lines)
     ]
-    return "\n".join([parts[0], "", parts[1], "", *parts[2:]])
+    return "\n\n".join([_scores(known), parameters, "\n".join(evidence)])
 
 
 def has_blocks(encoding: str) -> bool:
