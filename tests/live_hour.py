@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -116,12 +116,12 @@ class Outcome:
 
     def difference(self, wanted: Outcome) -> str:
         """Return in what it differs from ``wanted``, '' if in nothing."""
-        ours, theirs = asdict(self), asdict(wanted)
-        return "; ".join(
-            f"{name}: {ours[name]} instead of {theirs[name]}"
-            for name in ours
-            if name != "bare_ms" and ours[name] != theirs[name]
+        pairs = (
+            (item.name, getattr(self, item.name), getattr(wanted, item.name))
+            for item in fields(self)
+            if item.compare
         )
+        return "; ".join(f"{name}: {a} instead of {b}" for name, a, b in pairs if a != b)
 
 
 def stem(client_id: str) -> str:
@@ -132,12 +132,14 @@ def stem(client_id: str) -> str:
 def outcome_of(exchange: HourExchange, folder: Path) -> Outcome:
     """Read what is left at the exchange and on the disk."""
     book, state = exchange.book, folder / STATE
-    limits = [
+    limits: list[tuple[str, ...]] = [
         (o.kind, o.side, o.direction, str(o.price), str(o.rest)) for o in book.open_orders.values()
     ]
     stops = [("STOP", s.side, s.direction, str(s.trigger)) for s in book.open_stops.values()]
-    taken = [(stem(o.client_id), o.side, str(o.price), str(o.qty)) for o in book.orders.values()]
-    taken += [(stem(s.client_id), s.side, str(s.trigger)) for s in book.stops.values()]
+    taken = [
+        *((stem(o.client_id), o.side, str(o.price), str(o.qty)) for o in book.orders.values()),
+        *((stem(s.client_id), s.side, str(s.trigger)) for s in book.stops.values()),
+    ]
     with (state / f"{SYMBOL}_trades.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     lines = (state / f"{SYMBOL}_trades.jsonl").read_text(encoding="utf-8").splitlines()

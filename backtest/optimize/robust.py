@@ -32,8 +32,7 @@ GOOD_BELOW: Final = 0.40
 _NEAR_ZERO: Final = 0.10
 """Share of the range below which a mean is no yardstick any more: the range is then."""
 _DRAWS: Final = 1000
-_BAR_WIDTH: Final = 20
-_NAME_WIDTH: Final = 28
+_BAR_WIDTH: Final = 10
 
 
 class ScoredTrial(NamedTuple):
@@ -210,20 +209,12 @@ def robustness_word(score: float) -> str:
     return "ACCEPTABLE" if score <= MODERATE_BELOW else "WARNING (likely overfit)"
 
 
-def stability_table(stability: Stability) -> str:
-    """Return the stability as a text table; a full bar is a coefficient of variation of 1."""
-    head = f"{'parameter':<{_NAME_WIDTH}}{'centre':>12}{'CV':>7}{'random':>8}  "
-    lines = [head.rstrip(), "-" * (len(head) + _BAR_WIDTH + 10)]
-    lines += [
-        f"{item.name:<{_NAME_WIDTH}}{_short(item.centre):>12}{_number(item.cv):>7}"
-        f"{_number(item.random_cv):>8}  {_bar(item.cv)}  {item.word}"
-        for item in stability.spreads
-    ]
-    lines.append(
-        f"robustness score (mean CV) {_number(stability.score)}: {stability.word}; "
-        f"random draws from these ranges: {_number(stability.random_score)}"
-    )
-    return "\n".join(lines)
+def stability_bar(cv: float) -> str:
+    """Return a coefficient of variation as a bar; a full one is 1 or more, ``?`` none known."""
+    if math.isnan(cv):
+        return "?" * _BAR_WIDTH
+    filled = min(_BAR_WIDTH, round(cv * _BAR_WIDTH))
+    return "#" * filled + "." * (_BAR_WIDTH - filled)
 
 
 def _searched(trial: ScoredTrial, entries: Mapping[str, Entry]) -> dict[str, Any]:
@@ -269,18 +260,3 @@ def _random_variation(entry: Entry) -> float:
     drawn = low * (high / low) ** shares if entry.log else low + shares * (high - low)
     values = np.rint(drawn) if entry.kind == "int" else drawn
     return _variation(values.tolist(), entry)
-
-
-def _bar(value: float) -> str:
-    if math.isnan(value):
-        return "?" * _BAR_WIDTH
-    filled = min(_BAR_WIDTH, round(value * _BAR_WIDTH))
-    return "#" * filled + "." * (_BAR_WIDTH - filled)
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

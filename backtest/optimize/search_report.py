@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from backtest.optimize.evidence import OOS_RULE, EvidenceLine
 from backtest.optimize.findings import Known
+from backtest.optimize.robust import stability_bar
 from backtest.optimize.search_session import WIDTH, short
 from backtest.optimize.sensitivity import Curve, Sensitivity, sparkline
 
@@ -73,14 +74,15 @@ def _parameters(known: Known, current: Mapping[str, Any], *, blocks: bool) -> st
     choice, stability = known.choice, known.choice.stability
     head = (
         f"{'parameter':<{_NAME_WIDTH}}{'config':>10} -> {'chosen':<10}{'CV':>6}{'random':>8}"
-        f"  {'':<10}{'-20..+20 %':<11}"
+        f"  {'':<20}{'-20..+20 %':<11}"
     )
     rows = [head.rstrip(), "-" * len(head)]
     for spread, curve in zip(stability.spreads, known.sensitivity.curves, strict=True):
         name = spread.name
         rows.append(
             f"{name:<{_NAME_WIDTH}}{short(current[name]):>10} -> {short(choice.params[name]):<10}"
-            f"{_number(spread.cv):>6}{_number(spread.random_cv):>8}  {spread.word:<10}"
+            f"{_number(spread.cv):>6}{_number(spread.random_cv):>8}  "
+            f"{stability_bar(spread.cv)} {spread.word:<9}"
             f"{_curve(curve, known.sensitivity, blocks=blocks)}".rstrip()
         )
     rows.append(

@@ -29,7 +29,6 @@ CLIFF_FLOOR: Final = 0.05
 score is a return it is the 5 points that one differing tie can move; of a ratio it is little."""
 _TICKS: Final = "▁▂▃▄▅▆▇█"
 _CROSS: Final = "x"
-_NAME_WIDTH: Final = 28
 
 
 class Point(NamedTuple):
@@ -121,30 +120,6 @@ def measure_sensitivity(
     return Sensitivity(centre, disqualified, tuple(curves))
 
 
-def sensitivity_table(sensitivity: Sensitivity) -> str:
-    """Return a line per parameter: its value, the curve, the lowest and highest score, cliffs.
-
-    The curves share one scale, from the lowest to the highest qualified score of them all, so that
-    a flat one looks flat. ``x`` is a disqualified point.
-    """
-    head = f"{'parameter':<{_NAME_WIDTH}}{'value':>12}  {'curve':<10}{'lowest':>9}{'highest':>9}"
-    lines = [f"score of the choice: {_score_text(sensitivity.centre)}", head, "-" * len(head)]
-    scale = _scale(sensitivity)
-    for curve in sensitivity.curves:
-        chosen = next(point.value for point in curve.points if point.step == 0.0)
-        scores = [point.score for point in curve.points]
-        known = [found for found in scores if not math.isnan(found)]
-        lowest = math.nan if len(known) < len(scores) else min(known)
-        falls = ", ".join(_value_text(value) for value in curve.cliffs)
-        lines.append(
-            f"{curve.name:<{_NAME_WIDTH}}{_value_text(chosen):>12}  "
-            f"{sparkline(scores, sensitivity.disqualified, scale):<10}{_score_text(lowest):>9}"
-            f"{_score_text(max(known, default=math.nan)):>9}"
-            + (f"  CLIFF at {falls}" if falls else "")
-        )
-    return "\n".join(lines)
-
-
 def sparkline(scores: Iterable[float], disqualified: float, scale: tuple[float, float]) -> str:
     """Return one character per score, its height between the two ends of ``scale``."""
     low, high = scale
@@ -190,17 +165,3 @@ def _ordered(points: list[Point], entry: Entry) -> tuple[Point, ...]:
     if entry.kind == "cat":
         return tuple(sorted(points, key=lambda point: entry.choices.index(point.value)))
     return tuple(sorted(points, key=lambda point: point.value))
-
-
-def _scale(sensitivity: Sensitivity) -> tuple[float, float]:
-    scores = [point.score for curve in sensitivity.curves for point in curve.points]
-    known = [found for found in scores if _qualified(found, sensitivity.disqualified)]
-    return (min(known), max(known)) if known else (0.0, 0.0)
-
-
-def _value_text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _score_text(score: float) -> str:
-    return "-" if math.isnan(score) else f"{score:.2f}"
