@@ -20,7 +20,6 @@ from live.target import MODE_NAMES, Target, mode_folder
 
 SILENT_MS: Final = 120_000
 """The health file of a process that lives is at most half a minute old."""
-_GONE: Final = "no saved state"
 
 
 def status_text(target: Target, now_ms: int) -> str:
@@ -31,8 +30,10 @@ def status_text(target: Target, now_ms: int) -> str:
     """
     saved = saved_state(target.state_path)
     if saved is None:
-        raise StateError(f"{_GONE} of {target.symbol}: {target.state_path} does not exist"
-                         f"{_elsewhere(target)}")  # fmt: skip
+        raise StateError(
+            f"no saved state of {target.symbol}: {target.state_path} does not exist"
+            f"{_elsewhere(target)}"
+        )
     lines = [f"{target.symbol}, {target.mode_name}", *_health(target, now_ms)]
     lines += _step(target, saved)
     for side in range(len(DIRECTION_NAMES)):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import configparser
 import functools
+import importlib.util
 import json
+import os
 import re
 import shlex
 import sys
@@ -24,7 +26,6 @@ from live.credentials import KEY, SECRET
 from live.exchange_errors import _ADVICE
 from live.monitor import HealthMonitor
 from live.status import SILENT_MS
-from tests.sim_exchange import SimClock
 
 TEXT = (ROOT / "RUNBOOK.md").read_text(encoding="utf-8")
 DEPLOY = ROOT / "deploy"
@@ -82,3 +83,279 @@ def quoted() -> list[str]:
     section = TEXT[TEXT.index("## What to do when it says") :]
     section = section[: section.index("\n## ", 5)]
     return re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the calls of ``live_trade.py`` in the code blocks of a document."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    found = [line[line.index("live_trade.py") :] for line in lines if "python3 live_trade.py" in line]
+    return [shlex.split(line.rstrip('"'))[1:] for line in found]
+
+
+def cells(heading: str, column: int = 0) -> list[str]:
+    """Return what stands in backticks in a column of the table under the header ``heading``."""
+    table = TEXT[TEXT.index(f"| {heading} |") :].partition("\n\n")[0]
+    rows = [line.split(" | ")[column] for line in table.splitlines()[2:]]
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+
+
+# --- messages -----------------------------------------------------------------------------------
+
+
+def test_every_message_quoted_is_one_of_the_program() -> None:
+    whole = {text for path in (ROOT / "live").glob("*.py") for text in all_texts(path)} | messages()
+    assert len(quoted()) > 100
+    for row in quoted():
+        assert any(row in text for text in whole), row
+
+
+def all_texts(path: Path) -> set[str]:
+    """Return every text of a source, with gaps."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    kinds = (ast.Constant, ast.JoinedStr, ast.BinOp)
+    return {text_of(node) for node in nodes if isinstance(node, kinds)}
+
+
+def test_every_message_of_the_program_has_a_row() -> None:
+    rows = quoted()
+    for text in messages():
+        if sum(letter.isalpha() for letter in text) >= FEWEST_LETTERS:
+            assert any(row in text for row in rows), text
+
+
+def test_a_message_is_found_however_it_is_told() -> None:
+    source = """
+raise StateError(f"the disk {name} is full" + rest)
+_LOG.warning("%d of %.1f %% are used", a, b)
+self._alert(f"{qty:g} are gone")
+text = "told later"
+_LOG.info("not looked at")
+"""
+    assert set(messages_in(source)) == {
+        f"the disk {GAP} is full{GAP}", f"{GAP} of {GAP} % are used", f"{GAP} are gone",
+        "told later",
+    }  # fmt: skip
+
+
+# --- commands, files, fields, settings ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [TEXT, README.read_text(encoding="utf-8")], ids=["runbook", "readme"])
+def test_the_commands_shown_can_be_parsed(text: str) -> None:
+    assert len(commands(text)) > 4
+    for command in commands(text):
+        live_trade.build_parser().parse_args(command)
+
+
+def test_every_flag_is_explained() -> None:
+    for action in live_trade.build_parser()._actions:  # noqa: SLF001 - argparse shows them no other way
+        if "--help" not in action.option_strings:
+            assert any(option in TEXT for option in action.option_strings), action.option_strings
+
+
+def test_every_setting_is_explained() -> None:
+    assert sorted(cells("setting")) == sorted(LIVE_CONFIG)
+
+
+def test_every_field_of_the_health_file_is_explained(tmp_path: Path) -> None:
+    class Clock:
+        def now_ms(self) -> int:
+            return 1_700_000_000_000
+
+        def sleep(self, seconds: float) -> None:
+            raise AssertionError(seconds)
+
+    monitor = HealthMonitor("BTCUSDT", tmp_path, LIVE_CONFIG, Clock(), AlertSender((), ""))
+    monitor.check()
+    written = json.loads(monitor.path.read_text(encoding="utf-8"))
+    assert sorted(cells("field")) == sorted(written)
+
+
+def test_every_exit_code_is_explained() -> None:
+    for code in (0, 2, 3, 4, 130):
+        assert f"**{code}**" in TEXT
+
+
+def test_what_the_help_promises_to_explain_is_there() -> None:
+    for text in (KEY, SECRET, "GRID_ALERT_URLS", "compute_portfolio_var", "--accept-code-change"):
+        assert text in TEXT
+
+
+def test_every_link_leads_somewhere() -> None:
+    pages = {"": TEXT, "README.md": README.read_text(encoding="utf-8")}
+    links = re.findall(r"\]\(([^)]+)\)", TEXT)
+    assert links
+    for link in links:
+        page, _, anchor = link.partition("#")
+        headings = {
+            re.sub(r"[^a-z0-9 -]", "", line.lower().lstrip("# ")).replace(" ", "-")
+            for line in pages[page].splitlines()
+            if line.startswith("#")
+        }
+        assert anchor in headings, link
+
+
+def test_the_files_named_exist() -> None:
+    for name in re.findall(r"(deploy/[\w@.-]+\w|\.env\.example|CHANGELOG\.md)", TEXT):
+        assert (ROOT / name).exists(), name
+
+
+# --- service and image --------------------------------------------------------------------------
+
+
+def unit() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[method-assign,assignment] - the way to keep capitals
+    parser.read(DEPLOY / "grid-strategy@.service", encoding="utf-8")
+    return parser
+
+
+def test_the_unit_starts_what_there_is() -> None:
+    service = unit()["Service"]
+    python, script, *arguments = shlex.split(service["ExecStart"])
+    assert python == f"{service['WorkingDirectory']}/.venv/bin/python"
+    assert (ROOT / script).exists()
+    options = shlex.split("--testnet --capital 500 --leverage 2")
+    place = arguments.index("$GRID_OPTIONS")
+    args = live_trade.build_parser().parse_args(
+        ["BTC" if word == "%i" else word for word in arguments[:place]] + options
+    )
+    assert (args.coin, args.resume, args.yes) == ("BTC", True, True)
+
+
+def test_the_unit_stops_in_order_and_leaves_bad_ends_alone() -> None:
+    service = unit()["Service"]
+    assert service["KillSignal"] == "SIGTERM"
+    assert service["RestartPreventExitStatus"].split() == ["3", "4"]
+    assert int(service["TimeoutStopSec"]) >= 60
+    assert "MemoryDenyWriteExecute" not in service
+    for folder in ("data", ".numba_cache"):
+        assert f"{service['WorkingDirectory']}/{folder}" in service["ReadWritePaths"].split()
+
+
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+COMPOSE = (DEPLOY / "docker-compose.yml").read_text(encoding="utf-8")
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "dotenv": "python-dotenv"}
+
+
+def test_the_image_is_slim_has_a_user_of_its_own_and_a_volume() -> None:
+    lines = DOCKERFILE.splitlines()
+    assert "FROM python:3.11-slim" in lines
+    assert lines.index("USER grid") < next(i for i, x in enumerate(lines) if x.startswith("ENTRY"))
+    assert "VOLUME /app/data" in lines
+    assert "STOPSIGNAL SIGTERM" in lines
+    assert 'CMD ["python", "deploy/healthcheck.py"]' in DOCKERFILE
+    assert 'ENTRYPOINT ["python", "live_trade.py"]' in lines
+
+
+def test_the_image_holds_what_it_copies() -> None:
+    copied = re.findall(r"^COPY (?:--chown=\S+ )?(.+) \S+$", DOCKERFILE, re.MULTILINE)
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    names = [name for line in copied for name in line.split()]
+    assert {"live_trade.py", "main.py", "config.py", "live", "core", "engine"} <= set(names)
+    for name in names:
+        assert (ROOT / name).exists(), name
+        assert name.partition("/")[0] not in ignored, name
+
+
+def test_the_image_installs_what_live_trading_imports() -> None:
+    match = re.search(r"'\^\(([^)]+)\)", DOCKERFILE)
+    assert match is not None
+    installed = set(match[1].split("|"))
+    required = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    for name in installed:
+        assert re.search(rf"^{name}[><=]", required, re.MULTILINE), name
+    sources = [ROOT / "live_trade.py", ROOT / "main.py", ROOT / "config.py"]
+    for folder in ("core", "engine", "live"):
+        sources += (ROOT / folder).glob("*.py")
+    for path in sources:
+        for module in imports_of(path):
+            assert DISTRIBUTIONS.get(module, module) in installed, (path, module)
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the libraries a source imports, wherever the import stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    ours = {item.stem for item in ROOT.iterdir()}
+    return found - ours - set(sys.stdlib_module_names)
+
+
+def test_the_composition_starts_what_there_is() -> None:
+    match = re.search(r"command: (\[.*\])", COMPOSE)
+    assert match is not None
+    args = live_trade.build_parser().parse_args(json.loads(match[1]))
+    assert args.testnet, "an example must not trade real money"
+    assert args.resume
+    assert args.yes
+    for text in ("dockerfile: deploy/Dockerfile", "btc:/app/data", "init: true", "stop_grace_period"):
+        assert text in COMPOSE
+
+
+def test_secrets_stay_out_of_image_and_history() -> None:
+    for name in (".dockerignore", ".gitignore"):
+        lines = (ROOT / name).read_text(encoding="utf-8").split()
+        assert {".env", "data"} & set(lines) >= {".env"}
+        assert "data" in lines or "data/" in lines
+
+
+def test_the_example_of_a_key_file_holds_names_and_no_values() -> None:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    variables = [line for line in lines if line and not line.startswith("#")]
+    assert variables == [f"{KEY}=", f"{SECRET}=", "GRID_ALERT_URLS="]
+
+
+# --- the health check ---------------------------------------------------------------------------
+
+
+def load(name: str, path: Path) -> Any:
+    """Return the module in ``path``, which is in no package."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+healthcheck: Any = load("healthcheck", DEPLOY / "healthcheck.py")
+NOW = 1_700_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ({"status": "OK", "updated_at": NOW - 30_000}, ""),
+        ({"status": "WARN", "updated_at": NOW}, ""),
+        ({"status": "OK", "updated_at": NOW - SILENT_MS - 1_000}, "no sign of life for 121 s"),
+        ({"status": "STOPPED", "updated_at": NOW}, "the session has stopped"),
+        ({"status": "OK"}, "cannot be read"),
+        ([], "cannot be read"),
+    ],
+)
+def test_the_health_check_knows_who_lives(body: Any, found: str) -> None:
+    problem = healthcheck.problem(json.dumps(body), NOW)
+    assert problem == found if not found else found in problem
+    assert healthcheck.SILENT_MS == SILENT_MS
+
+
+def test_the_health_check_takes_the_newest_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert healthcheck.main([]) == 1
+    assert "there is no health file" in capsys.readouterr().out
+    old, new = (tmp_path / "data/live_state" / name for name in ("testnet", "dry"))
+    for folder, status in ((old, "STOPPED"), (new, "OK")):
+        folder.mkdir(parents=True)
+        body = {"status": status, "updated_at": 10**15}
+        (folder / "BTCUSDT_health.json").write_text(json.dumps(body))
+    os.utime(old / "BTCUSDT_health.json", (1, 1))
+    assert healthcheck.main([]) == 0
+    assert healthcheck.main([str(old / "BTCUSDT_health.json")]) == 1
+    assert healthcheck.main(["nowhere"]) == 1
