@@ -74,15 +74,18 @@ class ExchangeBroker:
         return self._exchange.last_price()
 
     def open_bar(self, bar: int, price: float) -> None:  # noqa: ARG002 - asked of the account
-        """Take in what filled since the bar opened."""
+        """Take in what filled since the bar opened, and move the stops after it."""
         self._intake.take_held()
+        self._resting.protect()
 
     def finish_exits(self) -> None:
         """See :meth:`live.market_exits.MarketExits.finish`.
 
-        What filled since the bar opened comes before that, where a step is taken up again.
+        Where a step is taken up again, what filled since the bar opened comes before that; and a
+        position has its stop whatever becomes of the exits.
         """
         self._intake.take_held()
+        self._resting.protect()
         self._exits.finish()
 
     def close(self, exits: Sequence[Exit]) -> None:
@@ -101,12 +104,18 @@ class ExchangeBroker:
         self._desk.resolve()
         if self._intake.take_present():
             return
+        self._resting.protect()
         self._exits.finish()
         self._resting.lay_out()
 
     def patience_s(self) -> float:
-        """Return how long orders of unknown outcome need before they can be found out about."""
-        return self._desk.wait_s() or math.inf
+        """Return how long the next look may wait.
+
+        Until orders of unknown outcome can be found out about; where a side lacks its stop 1, 2,
+        4, ... s.
+        """
+        looks = self._resting.bare_looks
+        return min(self._desk.wait_s() or math.inf, 2.0 ** (looks - 1) if looks else math.inf)
 
     def check_positions(self) -> None:
         """Compare ledger and account; adjust the ledger where it holds what is not there.

@@ -39,6 +39,17 @@ class RestingOrders:
         self._intake, self._exits, self._facts = intake, exits, facts
         self._refused: set[tuple[int, RestingOrder]] = set()
         """Orders the symbol's rules or the margin forbade, by the bar they were sent in."""
+        self.bare_looks = 0
+        """Times in a row that some side did not get the stop it should have."""
+
+    def protect(self) -> None:
+        """Give every side the stop it should have, and send nothing else.
+
+        Raises:
+            GridError: the exchange could not be asked, or the disk refused.
+        """
+        difference = self._compare()
+        self._lay_stops(self._gone(difference), difference)
 
     def lay_out(self) -> None:
         """Send the difference between open orders and book, stops first.
@@ -59,11 +70,8 @@ class RestingOrders:
                 self._intake.take()
                 continue
             difference = self._compare()
-            gone = [self._session.orders.known(client_id) for client_id in difference.cancels]
-            bare = self._lay_stops(
-                [record for record in gone if record.kind is OrderKind.STOP],
-                [order for order in difference.creates if order.kind == "STOP"],
-            )
+            gone = self._gone(difference)
+            bare = self._lay_stops(gone, difference)
             if bare is None:
                 continue  # a side was closed: the book is another
             limits = [record for record in gone if record.kind is not OrderKind.STOP]
@@ -98,9 +106,10 @@ class RestingOrders:
                 record.level, record.generation = order.level, self._generation(order)
         return difference
 
-    def _lay_stops(
-        self, old: list[OrderRecord], new: list[RestingOrder]
-    ) -> set[str] | None:
+    def _gone(self, difference: Difference) -> list[OrderRecord]:
+        return [self._session.orders.known(client_id) for client_id in difference.cancels]
+
+    def _lay_stops(self, gone: list[OrderRecord], difference: Difference) -> set[str] | None:
         """Move the wick stops; a stop that is passed already is done at market.
 
         The exchange holds one closing stop a side: the old one goes first, the new one follows at
@@ -111,6 +120,8 @@ class RestingOrders:
         """
         bare: set[str] = set()
         passed: list[OrderRecord] = []
+        old = [record for record in gone if record.kind is OrderKind.STOP]
+        new = [order for order in difference.creates if order.kind == "STOP"]
         for direction in DIRECTION_NAMES:
             wanted = [order for order in new if order.direction == direction]
             if not self._desk.cancel([record for record in old if record.direction == direction]):
@@ -122,6 +133,7 @@ class RestingOrders:
                     passed.append(record)
                 elif reply.answer is not Answer.ACCEPTED:
                     bare.add(direction)
+        self.bare_looks = self.bare_looks + 1 if bare else 0
         for record in passed:
             self._close_passed(record)
         return None if passed else bare
