@@ -220,7 +220,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print("interrupted before anything was begun", file=sys.stderr)  # noqa: T201
+        print(  # noqa: T201
+            "interrupted while starting or ending; --status says what is open", file=sys.stderr
+        )
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever reads the status, such as head, has seen enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from config import STRATEGY_PARAMS
 from core.params import StrategyParams
@@ -14,6 +15,8 @@ from live.runner import Ending
 from live.session import LiveSession
 from live.status import price_text, qty_text
 from live.target import Target
+
+_WIDTH: Final = 100
 
 
 def changed_text(params: StrategyParams) -> str:
@@ -53,9 +56,16 @@ def start_text(
         "keep their stops; twice: at once, everything stays as it is",
         "to close": f"python3 live_trade.py {target.flags} --flatten",
     }
-    lines = [f"{target.symbol}, {target.mode_name}"]
-    lines += [f"  {name:<10}{text}" for name, text in rows.items()]
-    return "\n".join([*lines, *(f"  {'note':<10}{text}" for text in notes)])
+    lines = [_row(name, text) for name, text in rows.items()]
+    lines += [_row("note", text) for text in notes]
+    return "\n".join([f"{target.symbol}, {target.mode_name}", *lines])
+
+
+def _row(name: str, text: str) -> str:
+    return textwrap.fill(
+        text, _WIDTH, initial_indent=f"  {name:<10}", subsequent_indent=" " * 12,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _fees(params: StrategyParams, facts: MarketFacts) -> str:

@@ -27,6 +27,8 @@ from live.target import Target
 
 EXIT_INTERRUPTED: Final = 130
 QUESTION: Final = "Trade with REAL MONEY"
+_TALKATIVE: Final = ("DEBUG", "INFO")
+"""Levels of the console that show how a session ends."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -172,6 +174,8 @@ def _tell_end(
     text = end_text(ending, assembled.session, request.target.mode, once=request.once)
     went_well = ending is Ending.ASKED
     _LOG.log(logging.INFO if went_well else logging.ERROR, "%s", text)
+    if not went_well or request.log_level not in _TALKATIVE:
+        print(text, file=sys.stdout if went_well else sys.stderr)
     if not (request.once and went_well):
         alerts.send(f"{request.target.symbol} {text}")
 

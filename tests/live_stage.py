@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,6 +131,7 @@ def open_stage(
         patch.setenv(name, text)
     patch.delenv("GRID_ALERT_URLS", raising=False)
     patch.setattr(live_trade, "LIVE_CONFIG", SETTINGS)
+    patch.setattr(sys.stdin, "isatty", lambda: False)
     patch.setattr(live.station, "system_clock", lambda: clock)
     with SimServer(exchange) as server:
 

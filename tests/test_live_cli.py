@@ -287,11 +287,12 @@ def test_the_exit_code_says_how_it_ended(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, ending: Ending
 ) -> None:
     monkeypatch.setattr(LiveRunner, "run", lambda *_, **__: ending)
-    code, out, _ = stage.run(*TESTNET)
+    code, out, err = stage.run(*TESTNET)
     assert code == ending.value
     words = {"ASKED": "stopped; ", "FAILED": "ended after errors; ", "RUINED": "nothing is left",
              "EMERGENCY": "ended by the loss limit; "}  # fmt: skip
     assert words[ending.name] in out
+    assert (words[ending.name] in err) is (ending is not Ending.ASKED)
     assert f" {ending.value} " in live_trade.EXAMPLES[live_trade.EXAMPLES.index("exit code") :]
 
 
@@ -338,6 +339,21 @@ def test_real_money_is_asked_for(stage: Stage, person: Any) -> None:
     assert "BTCUSDT, REAL MONEY" in out
     assert asked == ["Trade with REAL MONEY? Type BTCUSDT if so: "]
     assert "data/live_state/BTCUSDT_state.json" in stage.paths()
+
+
+def test_a_person_may_leave_at_the_question(
+    stage: Stage, person: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person("")
+
+    def press(_: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", press)
+    code, _, err = stage.run(*BUSY)
+    assert code == 130
+    assert "interrupted" in err
+    assert {method for method, _ in requests_of(stage)} == {"GET"}
 
 
 def test_another_answer_sends_nothing(stage: Stage, person: Any) -> None:

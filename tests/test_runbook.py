@@ -89,8 +89,8 @@ def commands(text: str) -> list[list[str]]:
     """Return the calls of ``live_trade.py`` in the code blocks of a document."""
     blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
-    found = [line[line.index("live_trade.py") :] for line in lines if "python3 live_trade.py" in line]
-    return [shlex.split(line.rstrip('"'))[1:] for line in found]
+    found = [line.partition("python3 live_trade.py")[2] for line in lines]
+    return [shlex.split(rest.rstrip('"')) for rest in found if rest]
 
 
 def cells(heading: str, column: int = 0) -> list[str]:
@@ -141,8 +141,9 @@ _LOG.info("not looked at")
 # --- commands, files, fields, settings ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", [TEXT, README.read_text(encoding="utf-8")], ids=["runbook", "readme"])
-def test_the_commands_shown_can_be_parsed(text: str) -> None:
+@pytest.mark.parametrize("path", [ROOT / "RUNBOOK.md", README], ids=lambda path: path.name)
+def test_the_commands_shown_can_be_parsed(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
     assert len(commands(text)) > 4
     for command in commands(text):
         live_trade.build_parser().parse_args(command)
@@ -206,7 +207,6 @@ def test_the_files_named_exist() -> None:
 
 def unit() -> configparser.ConfigParser:
     parser = configparser.ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str  # type: ignore[method-assign,assignment] - the way to keep capitals
     parser.read(DEPLOY / "grid-strategy@.service", encoding="utf-8")
     return parser
 
@@ -228,6 +228,7 @@ def test_the_unit_stops_in_order_and_leaves_bad_ends_alone() -> None:
     service = unit()["Service"]
     assert service["KillSignal"] == "SIGTERM"
     assert service["RestartPreventExitStatus"].split() == ["3", "4"]
+    assert (service["Restart"], unit()["Unit"]["StartLimitIntervalSec"]) == ("on-failure", "0")
     assert int(service["TimeoutStopSec"]) >= 60
     assert "MemoryDenyWriteExecute" not in service
     for folder in ("data", ".numba_cache"):
@@ -293,7 +294,7 @@ def test_the_composition_starts_what_there_is() -> None:
     assert args.testnet, "an example must not trade real money"
     assert args.resume
     assert args.yes
-    for text in ("dockerfile: deploy/Dockerfile", "btc:/app/data", "init: true", "stop_grace_period"):
+    for text in ("dockerfile: deploy/Dockerfile", "btc:/app/data", "init: true", "../.env"):
         assert text in COMPOSE
 
 
