@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from core.records import zeros
-from engine.book import clear_side
+from engine.book import clear_side, set_stop
 from engine.execution import execute_exits, trigger_passed_stops
 from engine.ledger import close_side, settle_funding
 from engine.matching import walk_bar, walk_gap
@@ -116,8 +116,13 @@ class PaperBroker:
         """Nothing: the ledger is all there is."""
 
     def withdraw(self) -> None:
-        """Nothing: nobody but the next step looks at the orders."""
-
+        """Take entries and take-profits off, as of the candle that is forming; stops stay."""
+        strategy = self._session.strategy
+        state, params, market = strategy.state, strategy.frozen_params, strategy.rules
+        for side in (LONG, SHORT):
+            clear_side(state, params, side)
+            set_stop(state, params, market, side)
+        self._session.save()
     def flatten(self, label: int) -> None:
         """Close everything at the last price; no order rests for a later candle to meet."""
         strategy = self._session.strategy
