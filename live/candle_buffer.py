@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -128,6 +129,8 @@ class CandleBuffer:
                 self._clock.sleep(REFETCH_WAIT_S * attempt)
             first = self._last_bar() + 1
             fresh = self._reader.closed_candles(first * BAR_MS, (bar + 1) * BAR_MS)
+            if len(fresh) and not len(self._candles):
+                self._refuse_late_start(fresh)
             self._candles = np.concatenate([self._candles, _unbroken(fresh, first)])
             if self._last_bar() >= bar:
                 return
@@ -135,6 +138,17 @@ class CandleBuffer:
             f"the candle that opened at {(self._last_bar() + 1) * BAR_MS} ms cannot be read; it "
             f"was asked for {REFETCHES + 1} times"
         )
+
+    def _refuse_late_start(self, candles: Candles) -> None:
+        """Refuse a coin whose candles begin after the buffer does."""
+        first = int(candles["ts_ms"][0])
+        if first > self._first_bar * BAR_MS:
+            days = math.ceil(self._needed / DAY_BARS)
+            raise DataError(
+                f"the coin's candles begin {datetime.fromtimestamp(first / 1e3, UTC):%Y-%m-%d}, "
+                f"and these parameters need {self._needed:,} of them ({days} days): wait, or lower "
+                "regime_timeframe_mult or kama_slow"
+            )
 
     def signal(self, bar: int) -> Any:
         """Return the signal of ``bar``, computed from the candles from ``first_bar`` to it."""

@@ -142,6 +142,7 @@ def _run(
         equipment = equip(station, stop, log, alerts)
         try:
             assembled = assemble(request.plan, station, equipment)
+            assembled.runner.read_history()
         except GridError as error:
             alerts.send(f"{symbol} did not start: {error}")
             raise

@@ -21,6 +21,7 @@ from engine.booking import (
     book_side,
     book_take_profit,
 )
+from engine.protection import has_position
 from engine.types import DIRECTION_NAMES, LIQUIDATION, LONG, SHORT, STOP
 from live.candle_buffer import BAR_MS
 from live.exchange_types import Exchange, Execution, FundingPayment, OrderKind
@@ -30,6 +31,7 @@ from live.orders import OrderRecord, OrderState
 from live.session import LiveSession
 
 _LOG: Final = logging.getLogger(__name__)
+CENT: Final = 0.01
 LIQUIDATION_IDS: Final = ("autoclose-", "adl_autoclose")
 """How the exchange names the orders with which it closes what we may no longer hold."""
 
@@ -229,6 +231,8 @@ class Intake:
             DIRECTION_NAMES.index(execution.direction), execution.price, execution.qty,
             execution.fee, LIQUIDATION, strategy.tape,
         )  # fmt: skip
+        if not has_position(strategy.state) and strategy.state.wallet < CENT:
+            strategy.state.ended = True  # what is left is what the exchange rounded
         return client_id
 
     def keep_stops(self) -> None:

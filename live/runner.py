@@ -100,6 +100,15 @@ class LiveRunner:
             self._wait()
         return self._shut_down()
 
+    def read_history(self) -> None:
+        """Have the candles that the next step needs, so that what lacks shows before the start.
+
+        Raises:
+            DataError: there are not enough.
+            GridError: the exchange could not be asked.
+        """
+        self._candles.update(self._clock.now_ms() // BAR_MS - 1)
+
     def _turn(self) -> bool:
         """Do the step that is due, else look at the fills; return whether it was a step."""
         progress, now_ms = self._session.progress, self._clock.now_ms()

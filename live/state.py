@@ -275,17 +275,19 @@ def _marked(data: Any) -> Any:
     Raises:
         StateError: a text looks like such a number, or a key would not come back as it was.
     """
+    if isinstance(data, str) and data.startswith(_MARK):
+        raise StateError(f"the state holds the text {data!r}; {_MARK} marks numbers: reword it")
+    if isinstance(data, float) and not math.isfinite(data):
+        return f"{_MARK}{float(data)}"
+    if isinstance(data, str | int | float):  # most are; this is done with every save
+        return data
+    if isinstance(data, list | tuple):
+        return [_marked(item) for item in data]
     if isinstance(data, Mapping):
         for key in data:
             if not isinstance(key, str):
                 raise StateError(f"the state holds the key {key!r}; keys must be text")
         return {key: _marked(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_marked(item) for item in data]
-    if isinstance(data, str) and data.startswith(_MARK):
-        raise StateError(f"the state holds the text {data!r}; {_MARK} marks numbers: reword it")
-    if isinstance(data, float) and not math.isfinite(data):
-        return f"{_MARK}{float(data)}"
     return data
 
 

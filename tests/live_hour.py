@@ -31,8 +31,8 @@ FIRST: Final = 1_190
 """The candle at whose open the hour begins; of 100 seeds the one with all of that in four bars."""
 N_BARS: Final = 4
 FUNDING_RATE: Final = 0.0007
-END_S: Final = 40
-"""So long after the open of the fifth bar the scene ends; the price still stands."""
+END_MS: Final = 40_000
+"""So long after the open of the bar behind it the scene ends; the price still stands."""
 CHANGES: Final = {
     "kama_slow": "10", "grid_levels": "3", "kelly_enabled": "false", "atr_sl_mult": "1.0",
     "stop1_enabled": "false", "max_position_age_hours": "0.25", "prune_cooldown_bars": "0",
@@ -45,6 +45,8 @@ ARGUMENTS: Final = (
 SETTINGS: Final = {"poll_s": 900.0, "buffer_bars": 100}
 GIVE_UP_S: Final = 60.0
 Hook = Callable[[int, str, str], None]
+OrderRow = tuple[str, str, float, float]
+"""Kind, direction, price, quantity of an open order; of a stop the position's."""
 
 
 class Point(NamedTuple):
@@ -73,6 +75,8 @@ class HourExchange(SimExchange):
         )  # fmt: skip
         self.start_ms = self.now_ms
         self.bare_ms = 0
+        self.orders: dict[int, list[OrderRow]] = {}
+        """What rested through the last sleep of every bar."""
         self.before_time: Callable[[], None] = lambda: None
         """Called before time goes on: the session sleeps."""
 
@@ -80,9 +84,22 @@ class HourExchange(SimExchange):
         """Let time go on."""
         self.before_time()
         before_ms, is_bare = self.now_ms, self.is_bare
+        self.orders[(self.now_ms - self.start_ms) // BAR_MS] = self.resting()
         is_reached = super().run_until(ts_ms)
         self.bare_ms += (self.now_ms - before_ms) * is_bare
         return is_reached
+
+    def resting(self) -> list[OrderRow]:
+        """Return the open orders."""
+        limits = [
+            ("TAKE_PROFIT" if o.closes else "ENTRY", o.direction, float(o.price), float(o.rest))
+            for o in self.book.open_orders.values()
+        ]
+        stops = [
+            ("STOP", s.direction, float(s.trigger), float(self.account.positions[s.direction].qty))
+            for s in self.book.open_stops.values()
+        ]
+        return sorted(limits + stops)
 
     @property
     def is_bare(self) -> bool:
@@ -98,8 +115,9 @@ class Outcome:
 
     Attributes:
         positions: by side.
-        orders: open ones: kind, side, direction, price, quantity.
-        intents: every order the exchange ever took, by identity, side, price and quantity.
+        orders: what rested through the last sleep of every bar.
+        intents: every limit and market order the exchange ever took, by identity, side, price and
+            quantity. (It takes no second stop for a side; one that was cancelled may come again.)
         csv_rows: of the trade log.
         jsonl_rows: likewise.
         engine: the ledger in the state file.
@@ -107,7 +125,7 @@ class Outcome:
     """
 
     positions: Any
-    orders: list[tuple[str, ...]]
+    orders: dict[int, list[OrderRow]]
     intents: Counter[tuple[str, ...]]
     csv_rows: list[dict[str, Any]]
     jsonl_rows: list[dict[str, Any]]
@@ -131,21 +149,17 @@ def stem(client_id: str) -> str:
 
 def outcome_of(exchange: HourExchange, folder: Path) -> Outcome:
     """Read what is left at the exchange and on the disk."""
-    book, state = exchange.book, folder / STATE
-    limits: list[tuple[str, ...]] = [
-        (o.kind, o.side, o.direction, str(o.price), str(o.rest)) for o in book.open_orders.values()
-    ]
-    stops = [("STOP", s.side, s.direction, str(s.trigger)) for s in book.open_stops.values()]
-    taken = [
-        *((stem(o.client_id), o.side, str(o.price), str(o.qty)) for o in book.orders.values()),
-        *((stem(s.client_id), s.side, str(s.trigger)) for s in book.stops.values()),
-    ]
+    state = folder / STATE
+    taken: Counter[tuple[str, ...]] = Counter(
+        (stem(o.client_id), o.side, str(o.price), str(o.qty))
+        for o in exchange.book.orders.values()
+    )
     with (state / f"{SYMBOL}_trades.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     lines = (state / f"{SYMBOL}_trades.jsonl").read_text(encoding="utf-8").splitlines()
     return Outcome(
-        positions=exchange.dump()["positions"], orders=sorted([*limits, *stops]),
-        intents=Counter(taken), csv_rows=[_comparable(row) for row in rows],
+        positions={side: str(p.qty) for side, p in exchange.account.positions.items()},
+        orders=exchange.orders, intents=taken, csv_rows=[_comparable(row) for row in rows],
         jsonl_rows=[_comparable(json.loads(line)) for line in lines],
         engine=state_of(folder)["engine"], bare_ms=exchange.bare_ms,
     )  # fmt: skip
@@ -161,6 +175,16 @@ def _comparable(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row without the number of the attempt and the instant the session began at."""
     trade_id = row["trade_id"] if ":" in row["trade_id"] else row["trade_id"].rpartition("-")[2]
     return row | {"client_id": stem(row["client_id"]), "trade_id": trade_id}
+
+
+def hour_wish(
+    exchange: HourExchange, port: int, folder: Path, *arguments: str, n_bars: int = N_BARS
+) -> Wish:
+    """Return what a session is to do that trades ``n_bars`` and the step after them."""
+    return Wish(
+        port=port, folder=str(folder), arguments=(*ARGUMENTS, *arguments), settings=SETTINGS,
+        until_ms=exchange.start_ms + n_bars * BAR_MS + END_MS,
+    )  # fmt: skip
 
 
 class Hour:
@@ -179,12 +203,7 @@ class Hour:
 
     def wish(self, port: int, *arguments: str, **changes: Any) -> Wish:
         """Return what a session of the hour is to do."""
-        until_ms = self.exchange.start_ms + N_BARS * BAR_MS + END_S * 1_000
-        usual = Wish(
-            port=port, folder=str(self.folder), arguments=(*ARGUMENTS, *arguments),
-            settings=SETTINGS, until_ms=until_ms,
-        )  # fmt: skip
-        return replace(usual, **changes)
+        return replace(hour_wish(self.exchange, port, self.folder, *arguments), **changes)
 
     @contextmanager
     def served(self) -> Iterator[int]:
@@ -193,7 +212,7 @@ class Hour:
             yield server.port
 
     def session(self, wish: Wish) -> int:
-        """Run a session and return its exit code; hooks may end it by ``send``."""
+        """Run a session and return its exit code; hooks may ``send`` it signals."""
         self._started.clear()
         self._pid = self.nursery.start(wish)
         self._started.set()

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -80,6 +81,7 @@ class StageClock(RemoteClock):
         super().__init__(port)
         self._until_ms = until_ms or sys.maxsize
         self._known_ms = 0
+        self._is_woken = False
         self._lock = threading.Lock()
 
     def now_ms(self) -> int:
@@ -90,6 +92,9 @@ class StageClock(RemoteClock):
 
     def sleep(self, seconds: float) -> None:
         """Let time go on; at the end of the scene there is no waking up."""
+        if self._is_woken:
+            self._is_woken = False
+            return
         target_ms = min(self.now_ms() + max(1, round(seconds * 1e3)), self._until_ms)
         with self._lock:
             self._known_ms = int(self.ask(f"advance?to={target_ms}")["now"])
@@ -97,7 +102,8 @@ class StageClock(RemoteClock):
             raise CutOffError
 
     def wake(self) -> None:
-        """Do nothing: nobody waits in virtual time."""
+        """Let the next sleep end at once: the one under way takes no time."""
+        self._is_woken = True
 
 
 def trade(wish: Wish) -> int:
@@ -105,13 +111,14 @@ def trade(wish: Wish) -> int:
     folder = Path(wish.folder)
     folder.mkdir(parents=True, exist_ok=True)
     clock = StageClock(wish.port, wish.until_ms)
+    stack = ExitStack()
 
     def http_session() -> requests.Session:
-        http = requests.Session()
+        http = stack.enter_context(requests.Session())
         http.mount("https://", LoopbackAdapter(wish.port))
         return http
 
-    with pytest.MonkeyPatch.context() as patch:
+    with stack, closing(clock), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("BINANCE_API_KEY", wish.key)
         patch.setenv("BINANCE_API_SECRET", wish.secret)

@@ -1,30 +1,72 @@
-"""A live session against the simulated exchange, over HTTP, in virtual time."""
+"""A live session against the simulated exchange, in this process and in virtual time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from http.client import RemoteDisconnected
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
 import requests
+import urllib3
+from requests.adapters import HTTPAdapter
 
 from config import LIVE_CONFIG
 from core.market import MarketRules
 from engine.strategy import GridStrategyV4, read_config
 from live.assembly import Assembled, Equipment, Plan, assemble_live
+from live.candle_buffer import bars_needed
 from live.executor import BinanceExecutor
 from live.monitor import HealthMonitor
+from live.runner import Ending
+from live.session import LiveSession
 from live.stop_request import StopRequest
 from tests.oracle import BAR_MS
 from tests.sim_exchange import LoopbackAdapter, SimClock, SimExchange, SimServer
+from tests.sim_exchange.http_api import HttpApi, Request
 
 Row = tuple[str, float, float, int]
 """Label, price, quantity, bar since the first candle."""
-KEYS = {"api_key": "sim-key", "api_secret": "sim-secret"}
+
+
+class InProcessAdapter(HTTPAdapter):
+    """Puts the simulated exchange below the requests library without a socket: six times faster."""
+
+    def __init__(self, exchange: SimExchange) -> None:
+        super().__init__()
+        self._api = HttpApi(exchange)
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        """Return the exchange's reply.
+
+        Raises:
+            requests.ConnectionError: it closes the connection instead.
+            requests.ReadTimeout: none comes in time.
+        """
+        parts, body = urlsplit(request.url or ""), request.body or ""
+        reply = self._api.answer(
+            Request(
+                request.method or "", parts.path, parts.query,
+                body.decode() if isinstance(body, bytes) else str(body),
+                {name.lower(): str(value) for name, value in request.headers.items()},
+            )
+        )  # fmt: skip
+        if not reply.status:
+            cut = urllib3.exceptions.ProtocolError("Connection aborted.", RemoteDisconnected(""))
+            raise requests.ConnectionError(cut, request=request)
+        if "X-Sim-Timeout" in reply.headers:
+            raise requests.ReadTimeout("Read timed out.", request=request)
+        raw = urllib3.HTTPResponse(
+            body=BytesIO(reply.body), status=reply.status, preload_content=False,
+            headers={"Content-Type": reply.content_type, **reply.headers},
+        )  # fmt: skip
+        return self.build_response(request, raw)
 
 
 class Ears:
@@ -37,48 +79,118 @@ class Ears:
         """Keep ``text``."""
         self.heard.append(text)
 
+    def count(self, words: str) -> int:
+        """Return how many alerts hold ``words``."""
+        return sum(words in text for text in self.heard)
+
+
+class SceneClock(SimClock):
+    """Virtual time; a wait ends early where ``wake`` was called, as on a real clock."""
+
+    def __init__(self, exchange: SimExchange) -> None:
+        super().__init__(exchange)
+        self.stop = StopRequest(self.wake)
+        self.stop_ms: int | None = None
+        """When the session is asked to stop, ms UTC."""
+        self._is_woken = False
+
+    def sleep(self, seconds: float) -> None:
+        """Let time go on."""
+        if self._is_woken:
+            self._is_woken = False
+            return
+        if self.stop_ms is None:
+            super().sleep(seconds)
+            return
+        super().sleep(min(seconds, max(1e-3, (self.stop_ms - self.now_ms()) / 1e3)))
+        if self.now_ms() >= self.stop_ms:
+            self.stop_ms = None
+            self.stop.set()
+            self._is_woken = False
+
+    def wake(self) -> None:
+        """End the next wait at once."""
+        self._is_woken = True
+
 
 @dataclass
 class Scene:
     """A session, the exchange it trades on, and the way it tells the time."""
 
     exchange: SimExchange
-    clock: SimClock
-    stop: StopRequest
+    clock: SceneClock
     monitor: HealthMonitor
     ears: Ears
     live: Assembled
     plan: Plan
+    http: requests.Session
+    capital: float
+    """What the ledger began with, quote."""
+    last_bar: int = -1
+    """Step, counted from the first candle, after which the session is asked to stop; -1: none."""
+
+    @property
+    def session(self) -> LiveSession:
+        """Ledger and orders."""
+        return self.live.session
+
+    @property
+    def first_bar(self) -> int:
+        """Index of the first candle."""
+        return self.exchange.walk.candles[0].ts_ms // BAR_MS
 
     def rows(self) -> list[Row]:
         """Return the trades of the session as the backtest's are compared."""
-        first = self.exchange.walk.candles[0].ts_ms // BAR_MS
-        return [(t.label, t.price, t.qty, t.bar - first) for t in self.live.session.trades]
+        return [(t.label, t.price, t.qty, t.bar - self.first_bar) for t in self.session.trades]
 
-    def run_to(self, bar: int) -> Any:
+    def run(self) -> Ending:
+        """Let the session run until it ends."""
+        return self.live.runner.run()
+
+    def run_to(self, bar: int) -> Ending:
         """Let the session run until the step of candle ``bar`` is done."""
-        end_ms = self.exchange.walk.candles[0].ts_ms + bar * BAR_MS
-        return run_until(self.live, self.clock, self.stop, end_ms)
+        self.last_bar = bar
+        return self.run()
 
+    def run_until(self, ts_ms: int) -> Ending:
+        """Let the session run until ``ts_ms``, as if a signal came then."""
+        self.clock.stop_ms = ts_ms
+        return self.run()
 
-def run_until(live: Assembled, clock: Any, stop: StopRequest, end_ms: int) -> Any:
-    """Run a session and ask it to stop when its step at ``end_ms`` is done."""
-    session = live.session
-    save = session.save
+    def reopened(self) -> Scene:
+        """Return the session that goes on from the state file."""
+        scene = open_scene(self.exchange, self.http, self.plan, resume=True)
+        scene.capital = self.capital
+        return scene
 
-    def saved(*, snapshot: bool = False) -> None:
-        save(snapshot=snapshot)
-        if snapshot and session.progress.bar >= end_ms // BAR_MS:
-            stop.set()
+    def equity_gap(self) -> float:
+        """Return the ledger's equity minus the account's, counted from their starts, quote."""
+        state, account = self.session.strategy.state, self.exchange.account
+        price = float(self.exchange.price)
+        long, short = state.sides[0], state.sides[1]
+        ours = state.wallet + price * (long.qty - short.qty) - long.cost + short.cost
+        booked = sum(float(item.amount) for item in account.incomes if item.kind != "TRANSFER")
+        earned = booked + float(account.unrealized(self.exchange.price))
+        return float(ours) - self.capital - earned
 
-    session.save = saved  # type: ignore[method-assign] - a test's ear at the seam
-    return live.runner.run()
+    def position_gaps(self) -> list[float]:
+        """Return the ledger's quantity minus the account's, LONG and SHORT, base."""
+        sides, held = self.session.strategy.state.sides, self.exchange.account.positions
+        return [
+            round(float(sides[side].qty) - float(held[name].qty), 9)
+            for side, name in enumerate(("LONG", "SHORT"))
+        ]
 
 
 def settings_in(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Return ``LIVE_CONFIG`` with its folders under ``folder``."""
+    """Return ``LIVE_CONFIG`` with its folders under ``folder``, looking once a candle."""
     folders = {"state_dir": str(folder / "state"), "log_dir": str(folder / "logs")}
-    return {**LIVE_CONFIG, **folders, "buffer_bars": 100, **changes}
+    return {**LIVE_CONFIG, **folders, "buffer_bars": 1, "poll_s": 900.0, **changes}
+
+
+def warm_bars(config: Mapping[str, Any]) -> int:
+    """Return how many candles a session reads before its first step."""
+    return bars_needed(read_config(config), 1)
 
 
 @contextmanager
@@ -86,54 +198,75 @@ def on_stage(
     candles: pd.DataFrame, config: Mapping[str, Any], rules: MarketRules, folder: Path, *,
     coin: str = "BTC", start_bar: int, funding: list[tuple[int, float]] | None = None,
     wallet: float = 10_000.0, capital: float | None = None, resume: bool = False,
-    settings: Mapping[str, Any] | None = None, **sim: Any,
+    settings: Mapping[str, Any] | None = None, over_socket: bool = False, **sim: Any,
 ) -> Iterator[Scene]:  # fmt: skip
     """Yield a session that stands before the step of candle ``start_bar``."""
     params = read_config(config)
     exchange = SimExchange(
         candles, coin=coin, rules=rules, funding=funding or [], wallet=wallet,
         start_bar=start_bar, fee_maker=params.fee_maker, fee_taker=params.fee_taker,
-        slippage=params.slippage, **sim,
+        slippage=params.slippage, **{"liquidation_fee": params.liquidation_fee, **sim},
     )  # fmt: skip
-    with SimServer(exchange) as server:
-        yield open_scene(
-            exchange, server.port, read_config(config), folder, capital=capital, resume=resume,
-            settings=settings or settings_in(folder),
-        )  # fmt: skip
+    plan = Plan(
+        symbol=exchange.symbol, params=params, mode="live", capital=capital, resume=resume,
+        accept_code_change=False, settings=settings or settings_in(folder),
+    )  # fmt: skip
+    with ExitStack() as stack:
+        http = stack.enter_context(requests.Session())
+        http.trust_env = False
+        adapter: HTTPAdapter = InProcessAdapter(exchange)
+        if over_socket:
+            adapter = LoopbackAdapter(stack.enter_context(SimServer(exchange)).port)
+        http.mount("https://", adapter)
+        yield open_scene(exchange, http, plan, resume=resume)
 
 
 def open_scene(
-    exchange: SimExchange, port: int, params: Any, folder: Path, *, capital: float | None,
-    resume: bool, settings: Mapping[str, Any],
+    exchange: SimExchange, http: requests.Session, plan: Plan, *, resume: bool
 ) -> Scene:  # fmt: skip
-    """Return a session that talks to the exchange at ``port``."""
-    clock, stop, ears = SimClock(exchange), StopRequest(), Ears()
-    http = requests.Session()
-    http.mount("https://", LoopbackAdapter(port))
+    """Return a session that talks to the exchange through ``http``."""
+    plan = replace(plan, resume=resume)
+    clock, ears = SceneClock(exchange), Ears()
     executor = BinanceExecutor(
-        exchange.coin, **KEYS, clock=clock, session=http, settings=settings
-    )
-    plan = Plan(
-        symbol=exchange.symbol, params=params, mode="live", capital=capital, resume=resume,
-        accept_code_change=False, settings=settings,
+        exchange.coin, api_key=exchange.api_key, api_secret=exchange.secret, clock=clock,
+        session=http, settings=plan.settings,
     )  # fmt: skip
-    monitor = HealthMonitor(exchange.symbol, Path(settings["state_dir"]), settings, clock, ears)
-    equipment = Equipment(clock=clock, stop=stop, monitor=monitor, log=None, alert=ears.send)
+    folder = Path(plan.settings["state_dir"])
+    monitor = HealthMonitor(exchange.symbol, folder, plan.settings, clock, ears)
+    equipment = Equipment(clock=clock, stop=clock.stop, monitor=monitor, log=None, alert=ears.send)
     live = assemble_live(plan, executor, equipment)
-    return Scene(exchange, clock, stop, monitor, ears, live, plan)
+    capital = live.session.strategy.params.initial_capital
+    scene = Scene(exchange, clock, monitor, ears, live, plan, http, capital)
+    _stop_after_last_bar(scene)
+    return scene
 
 
-def backtest_rows(
+def _stop_after_last_bar(scene: Scene) -> None:
+    session = scene.session
+    save = session.save
+
+    def saved(*, snapshot: bool = False) -> None:
+        save(snapshot=snapshot)  # with a snapshot: the step is done
+        is_last = session.progress.bar - scene.first_bar >= scene.last_bar >= 0
+        if snapshot and is_last:
+            scene.clock.stop.set()
+
+    session.save = saved  # type: ignore[method-assign]  # a test's ear at the seam
+
+
+def backtest(
     candles: pd.DataFrame, config: Mapping[str, Any], rules: MarketRules, start_bar: int,
     funding: pd.DataFrame | None = None, capital: float | None = None,
-) -> list[Row]:  # fmt: skip
-    """Return the trades of a backtest over the same candles, without the close at the end."""
+) -> dict[str, Any]:  # fmt: skip
+    """Return a backtest over the same candles."""
     chosen = dict(config) if capital is None else {**config, "initial_capital": capital}
-    result = GridStrategyV4(chosen, rules).run(candles, funding=funding, first_bar=start_bar)
+    return GridStrategyV4(chosen, rules).run(candles, funding=funding, first_bar=start_bar)
+
+
+def rows_of(trades: list[dict[str, Any]]) -> list[Row]:
+    """Return a backtest's trades without the close at its end."""
     return [
-        (t["label"], t["price"], t["qty"], t["bar"])
-        for t in result["trades"]
-        if t["label"] != "CLOSE_END"
+        (t["label"], t["price"], t["qty"], t["bar"]) for t in trades if t["label"] != "CLOSE_END"
     ]
 
 
@@ -143,3 +276,14 @@ def settlements(funding: pd.DataFrame, candles: pd.DataFrame) -> list[tuple[int,
     inside = funding["timestamp"].between(first - 86_400_000, last)
     times = np.array(funding["timestamp"][inside], np.int64) // 60_000 * 60_000
     return list(zip(times.tolist(), np.array(funding["rate"][inside]).tolist(), strict=True))
+
+
+def on_tick(candles: pd.DataFrame, rules: MarketRules) -> pd.DataFrame:
+    """Return ``candles`` with prices on the tick of ``rules``; ticks were finer once."""
+    per_unit = round(1.0 / rules.tick_size)
+    prices = {
+        name: np.round(np.array(candles[name]) * per_unit) / per_unit
+        for name in ("open", "high", "low", "close")
+    }
+    return candles.assign(**prices)
+

@@ -234,6 +234,7 @@ def check(run: Run) -> None:
 
 @pytest.mark.parametrize("preset", ["documented", "shipped"])
 @pytest.mark.parametrize("coin", COINS)
+@pytest.mark.slow
 def test_a_month_of_real_candles_adds_up(coin: str, preset: str) -> None:
     candles, funding = real_candles(coin, "2024-07-20", 3_000)
     check(run(candles, funding, dict(PRESETS[preset]), coin_rules(coin)))

@@ -326,6 +326,7 @@ def test_every_other_byte_of_any_layout_stays(source: bytes) -> None:
         ({"grid_levels": "6"}, {"grid_levels": 6}),
     ],
 )
+@pytest.mark.slow
 def test_a_value_is_written_as_its_parameters_type(
     apply: Apply, tmp_path: Path, params: dict[str, Any], written: dict[str, Any]
 ) -> None:
@@ -610,6 +611,7 @@ LINE = CONFIG.decode().split(GAMMA)[0].count("\n") + 1
         ("BACKTEST_CONFIG = {", "return\nBACKTEST_CONFIG = {", "'return' outside function"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_config_that_cannot_be_rewritten_safely_stays(
     apply: Apply, tmp_path: Path, old: str, new: str, message: str
 ) -> None:
@@ -679,6 +681,7 @@ def test_what_is_read_only_is_refused_before_anybody_is_asked(
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "utime"])
+@pytest.mark.slow
 def test_a_disk_that_refuses_leaves_the_old_file_and_no_other(
     apply: Apply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

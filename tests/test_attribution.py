@@ -39,6 +39,9 @@ BY_BAR = ("by_regime", "by_hour", "by_weekday", "by_month")
 Trade = dict[str, Any]
 
 
+LOGGED = ("equity", "wallet", "funding", "long_qty", "short_qty")
+
+
 def record(
     bar: int, label: str, price: float, qty: float, fill_id: int, pnl: float = 0.0, fee: float = 0.0
 ) -> Trade:
@@ -78,7 +81,8 @@ def account(
         wallet += paid[bar]
         (long, long_cost), (short, short_cost) = held["LONG"], held["SHORT"]
         open_profit = long * closes[bar] - long_cost - short * closes[bar] + short_cost
-        log[bar] = (wallet + open_profit, wallet, paid[bar], long, short)
+        account = (wallet + open_profit, wallet, paid[bar], long, short)
+        log[list(LOGGED)][bar] = account
     candles = pd.DataFrame({"timestamp": times, "open": closes, "close": closes})
     return {
         "trades": list(trades), "equity_curve": np.array(log["equity"]), "log": log,
@@ -149,6 +153,7 @@ def test_every_table_adds_up_to_the_change_of_equity(by_hand: dict[str, Any]) ->
     ),
     st.lists(st.floats(-2.0, 2.0), min_size=300, max_size=300),
 )  # fmt: skip
+@pytest.mark.slow
 def test_any_account_adds_up_in_every_table(
     trips: list[tuple[bool, int, int, float, float]], funding: list[float]
 ) -> None:

@@ -134,6 +134,7 @@ def test_nothing_is_wrong_with_any_run_whatever_the_parameters(
 
 
 @pytest.mark.parametrize("tamper", TAMPERED, ids=lambda tamper: tamper.__name__)
+@pytest.mark.slow
 def test_a_tampered_row_is_named(tamper: Tamper, run: Run, tmp_path: Path) -> None:
     rows = run.rows()
     i = tamper(rows)
@@ -603,6 +604,7 @@ def test_flags_that_agree_with_the_run_are_accepted(command: Command) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
+@pytest.mark.slow
 def test_flags_that_contradict_the_run_are_refused(
     command: Command, arguments: list[str], message: str
 ) -> None:
@@ -622,6 +624,7 @@ def test_flags_that_contradict_the_run_are_refused(
         (lambda text: text.replace('"brackets"', '"braces"', 1), "lacks market.brackets"),
     ],
 )
+@pytest.mark.slow
 def test_a_damaged_summary_is_refused(
     command: Command, tmp_path: Path, spoil: Callable[[str], str], message: str
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_chart_is_drawn_as_png(labels: list[str]) -> None:
     assert len(body) < 200_000
 
 
+@pytest.mark.slow
 def test_the_same_result_gives_the_same_picture() -> None:
     result = result_with(["BUY_OPEN_LONG", "SELL_CLOSE_LONG"])
     assert png(trades_figure(result)) == png(trades_figure(result))

@@ -373,6 +373,7 @@ def test_a_difference_is_relative_to_the_whole_history(
 
 @pytest.mark.parametrize("fine", [False, True])
 @pytest.mark.parametrize("preset", ["documented", "shipped"])
+@pytest.mark.slow
 def test_the_strategy_passes_the_parity_check(preset: str, *, fine: bool) -> None:
     data = coin_data(700, 5, first=150, fine=fine)
     outcome = check_parity(data, read_config(PRESETS[preset]), Budget(50))

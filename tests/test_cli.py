@@ -94,6 +94,7 @@ def test_one_coin_makes_no_portfolio(run: Run, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_folder_of_all_files_can_be_chosen(run: Run, tmp_path: Path) -> None:
     assert run(*demo("--coins", "BTC", "--output", "there", plot=True))[0] == 0
     assert files_in(tmp_path) == {

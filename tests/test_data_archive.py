@@ -24,6 +24,7 @@ HEADER = "open_time,open,high,low,close,volume,close_time,quote_volume,count,a,b
 
 
 @pytest.mark.parametrize("header", ["", HEADER])
+@pytest.mark.slow
 def test_past_months_come_from_the_archive_and_the_tail_from_rest(
     binance: FakeBinance, tmp_path: Path, header: str
 ) -> None:

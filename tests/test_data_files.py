@@ -102,6 +102,7 @@ TIME_COLUMNS: dict[str, Callable[[pd.DataFrame], Any]] = {
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "feather"])
 @pytest.mark.parametrize("kind", TIME_COLUMNS)
 @pytest.mark.parametrize("column", ["timestamp", "time"])
+@pytest.mark.slow
 def test_times_are_understood_in_every_form(
     kind: str, suffix: str, column: str, tmp_path: Path
 ) -> None:

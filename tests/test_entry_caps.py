@@ -199,6 +199,7 @@ def test_entries_stay_within_every_cap_whatever_the_parameters(
     [("max_inventory_per_side", 2), ("max_position_pct", 0.11), ("max_capital_pct", 0.12),
      ("low_volume_factor", 0.1), ("trailing_reserve_pct", 0.99)],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_cap_that_is_not_kept_is_noticed(name: str, value: float) -> None:
     candles = synthetic_candles(400, 12)
     config = {**PRESETS["documented"], "low_volume_threshold": 1.0}

@@ -179,6 +179,7 @@ def test_the_methods_of_the_strategy_are_those_steps() -> None:
 
 @pytest.mark.parametrize("preset", ["documented", "shipped"])
 @pytest.mark.parametrize("coin", COINS)
+@pytest.mark.slow
 def test_a_run_in_pieces_equals_the_whole_on_real_candles(coin: str, preset: str) -> None:
     inputs = real_inputs(coin, preset, "2024-02-20", 8_000)
     stops = some_bars(preset + coin, 8_000, 25)

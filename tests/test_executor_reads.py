@@ -264,6 +264,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("endpoint", "ask", "answer"), CASES)
+@pytest.mark.slow
 def test_an_unreadable_answer_is_asked_for_again_and_then_refused(
     exchange: CannedExchange, endpoint: str, ask: Ask, answer: Any
 ) -> None:

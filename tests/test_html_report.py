@@ -137,6 +137,7 @@ def check_numbers(shown: list[tuple[str, str]], document: Any) -> None:
 # --- the page without a browser -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_number_on_the_page_is_the_documents(results: dict[str, Result], page: str) -> None:
     shown = NumberReader(page).found
     assert len(shown) > 500
@@ -181,6 +182,7 @@ def test_shipped_parameters_are_said_to_be_shipped(quiet: Result) -> None:
     assert "All parameters have their shipped values" in coin_report(shipped).decode()
 
 
+@pytest.mark.slow
 def test_bands_have_a_section_only_where_there_are_any(quiet: Result, page: str) -> None:
     assert 'id="bands"' not in page
     with_bands = coin_report({**quiet, "bands": BANDS, "bands_summary": BANDS_SUMMARY}).decode()
@@ -217,6 +219,7 @@ def test_embedded_json_cannot_end_its_element() -> None:
     assert json.loads(text) == {"a": "</script><!--"}
 
 
+@pytest.mark.slow
 def test_the_run_is_named_where_it_is_on_record(quiet: Result) -> None:
     assert "not on record" in coin_report(quiet).decode()
     assert "<dd>0123abcd</dd>" in coin_report({**quiet, "run_id": "0123abcd"}).decode()
@@ -243,6 +246,7 @@ def test_two_years_with_all_their_trades_stay_under_eight_megabytes() -> None:
     assert len(coin_report(result)) < 8_000_000
 
 
+@pytest.mark.slow
 def test_very_many_trades_leave_out_what_is_said_to_be_left_out(
     results: dict[str, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -296,6 +296,7 @@ def test_the_exit_code_says_how_it_ended(
     assert f" {ending.value} " in live_trade.EXAMPLES[live_trade.EXAMPLES.index("exit code") :]
 
 
+@pytest.mark.slow
 def test_the_loss_limit_closes_everything_and_stays_reached(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, heard: list[str]
 ) -> None:
@@ -448,6 +449,7 @@ def test_a_damaged_health_file_does_not_hide_the_rest(stage: Stage) -> None:
 # --- closing ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_closing_asks_for_the_symbol(stage: Stage, person: Any) -> None:
     stage.run_for(HELD_AFTER, *TESTNET)
     held = stage.held()
@@ -733,6 +735,7 @@ REPLAY = ["--start", "2024-02-02", "--end", "2024-02-08"]
     [[], BUSY, [*BUSY, "--no-short", "--capital", "700", "--set", "tp_concentration=1"]],
     ids=["shipped", "documented", "changed"],
 )
+@pytest.mark.slow
 def test_a_replay_trades_as_the_backtest_does_to_the_last_cent(
     recorded: Path, arguments: list[str]
 ) -> None:

@@ -99,6 +99,7 @@ def lookahead(
 
 @pytest.mark.parametrize("preset", ["documented", "shipped"])
 @pytest.mark.parametrize("coin", COINS)
+@pytest.mark.slow
 def test_another_future_changes_no_decision_on_real_candles(coin: str, preset: str) -> None:
     candles, funding = real_candles(coin, STARTS[coin], 3_000)
     rng, config = np.random.default_rng(len(coin + preset)), dict(PRESETS[preset])
@@ -249,6 +250,7 @@ def knows_the_mean(candles: pd.DataFrame, *args: Any) -> Inputs:
 @pytest.mark.parametrize(
     "leak", [knows_the_next_bar, knows_the_close, knows_the_next_rate, knows_the_mean]
 )
+@pytest.mark.slow
 def test_a_leak_is_caught(leak: Build) -> None:
     candles = synthetic_candles(600, 21)
     funding = synthetic_settlements(candles, 21)

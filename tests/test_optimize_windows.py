@@ -46,6 +46,7 @@ def try_plan(**sizes: float) -> Plan | None:
 
 
 @given(**SIZES)
+@pytest.mark.slow
 def test_train_purge_test_and_holdout_never_overlap(
     n_bars: int, first_bar: int, windows: int, holdout: float, purge_bars: int
 ) -> None:

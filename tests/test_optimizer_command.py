@@ -130,6 +130,7 @@ def test_a_search_prints_the_report_and_writes_everything(search: Run, tmp_path:
     assert "the same command adds 8 more" in err
 
 
+@pytest.mark.slow
 def test_the_results_hold_what_the_rest_of_the_project_reads(search: Run, tmp_path: Path) -> None:
     assert search(*QUICK)[0] == 0
     assert files_in(tmp_path) == DATA_FILES | STUDY_FILES

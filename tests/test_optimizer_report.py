@@ -415,6 +415,7 @@ def test_of_very_many_trials_the_best_are_all_drawn() -> None:
 # --- the page without a browser -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_number_on_the_page_is_the_documents(document: Document, page: str) -> None:
     shown = pages.NumberReader(page).found
     assert len(shown) > 250
@@ -458,6 +459,7 @@ def test_the_headline_says_what_was_chosen_and_what_came_of_it(
 @pytest.mark.parametrize(
     ("oos_pass", "word"), [(True, "passed"), (False, "failed"), (None, "not known")]
 )
+@pytest.mark.slow
 def test_out_of_sample_reads_as_passed_failed_or_not_known(
     document: Document, oos_pass: bool | None, word: str
 ) -> None:
@@ -476,6 +478,7 @@ def test_evidence_is_coloured_by_whether_its_criterion_is_met(page: str) -> None
     assert rows[2][1] == "the best trial is better than the &lt;static&gt; grid"
 
 
+@pytest.mark.slow
 def test_it_is_said_when_the_current_parameters_did_better(document: Document) -> None:
     better = changed(document, "holdout.baseline_return_pct", 99.0)
     assert "the current parameters did better than the choice" in words_of(better)

@@ -73,6 +73,7 @@ def disagreement(
 @pytest.mark.parametrize(
     ("coin", "preset"), [("BTC", "documented"), ("ETH", "documented"), ("SOL", "shipped")]
 )
+@pytest.mark.slow
 def test_fifteen_hundred_real_bars_trade_alike(coin: str, preset: str) -> None:
     candles, funding = real_candles(coin, QUICK[coin], 1_500)
     assert disagreement(candles, funding, dict(PRESETS[preset]), coin_rules(coin)) == ""

@@ -103,6 +103,7 @@ def cells(heading: str, column: int = 0) -> list[str]:
 # --- messages -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_message_quoted_is_one_of_the_program() -> None:
     whole = {text for path in (ROOT / "live").glob("*.py") for text in all_texts(path)} | messages()
     assert len(quoted()) > 100
