@@ -115,6 +115,7 @@ class CandleBuffer:
         self._first_bar = first_bar
         kept = self._candles["ts_ms"] >= first_bar * BAR_MS
         self._candles = self._candles[kept]
+        self._signals = None
         self._raw_regime = self._raw_regime[:0]
 
     def _last_bar(self) -> int:

@@ -104,8 +104,9 @@ class ExchangeBroker:
         self._desk.resolve()
         if self._intake.take_present():
             return
-        self._resting.protect()
-        self._exits.finish()
+        if self._session.orders.alive(OrderKind.EXIT):
+            self._resting.protect()
+            self._exits.finish()
         self._resting.lay_out()
 
     def patience_s(self) -> float:

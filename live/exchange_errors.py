@@ -187,7 +187,7 @@ def order_answer(error: GridError, code: int, kind: OrderKind) -> Answer:
         return Answer.UNKNOWN
     if isinstance(error, NetworkError | RateLimitError):
         return Answer.NOT_SENT
-    return Answer.REFUSED
+    return Answer.FORBIDDEN if isinstance(error, CredentialsError) else Answer.REFUSED
 
 
 def _class_of(problem: Exception, reply: HttpReply) -> type[GridError]:

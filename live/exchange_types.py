@@ -55,6 +55,8 @@ class Answer(Enum):
     NO_MARGIN = "no margin"
     REFUSED = "refused"
     """A filter or rule of the symbol: the same order would be refused again."""
+    FORBIDDEN = "forbidden"
+    """The keys may not trade: every order would be refused, a person must act."""
     NOT_SENT = "not sent"
     """The exchange said it did not take it (overload, rate limit): it may be sent again."""
     UNKNOWN = "unknown"

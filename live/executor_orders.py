@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from core.errors import CredentialsError, ExchangeError, GridError, ReplyError
+from core.errors import ExchangeError, GridError, ReplyError
 from live.exchange_errors import GONE_CODES, order_answer
 from live.exchange_types import Answer, ExchangeOrder, OrderKind, OrderReply, OrderSpec
 from live.executor_account import AccountCalls
@@ -80,8 +80,7 @@ class OrderCalls(AccountCalls):
         up the exchange is out of reach, and the rest is not sent.
 
         Raises:
-            CredentialsError: there are no keys, or they may not trade; then none of the orders
-                from some place on was sent.
+            CredentialsError: there are no keys.
             ExchangeError: two orders have the same client id; nothing was sent.
         """
         self._connection.require_keys()
@@ -138,13 +137,7 @@ class OrderCalls(AccountCalls):
         return replies | answered
 
     def _answers(self, specs: Sequence[OrderSpec], outcome: Outcome) -> Replies:
-        """Return what a reply tells of the orders; those it tells nothing of are left out.
-
-        Raises:
-            CredentialsError: the keys may not trade: a person must act, for all orders.
-        """
-        if isinstance(outcome.error, CredentialsError):
-            raise outcome.error
+        """Return what a reply tells of the orders; those it tells nothing of are left out."""
         if outcome.error is not None:
             return {
                 spec.client_id: self._refused(spec, outcome.error, outcome.code) for spec in specs

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from core.errors import AccountError
+from core.errors import AccountError, CredentialsError
 from live.exchange_types import Answer, Clock, Exchange, ExchangeOrder, OrderKind, OrderReply
 from live.orders import OrderRecord, OrderRegister, OrderState
 
@@ -50,6 +50,7 @@ class OrderDesk:
 
         Raises:
             StateError: they could not be written down; nothing was sent.
+            CredentialsError: the keys may not trade.
             GridError: the exchange refused the request as a whole; the orders stay INTENDED.
         """
         if not records:
@@ -59,6 +60,9 @@ class OrderDesk:
         for record, reply in zip(records, replies, strict=True):
             self._take_reply(record, reply)
         self._tell_refusals(records, replies)
+        for reply in replies:
+            if reply.answer is Answer.FORBIDDEN:
+                raise CredentialsError(reply.text)
         return replies
 
     def _take_reply(self, record: OrderRecord, reply: OrderReply) -> None:

@@ -177,12 +177,17 @@ class OrderRegister:
         self._records[record.client_id] = record
         return record
 
-    def forget_before(self, bar: int) -> None:
-        """Drop orders that are gone and were wanted before ``bar``."""
+    def forget_before(self, bar: int, untaken: int = 0) -> None:
+        """Drop orders that are gone and were wanted before ``bar``.
+
+        Those the exchange never took, which may be many, where they were wanted before
+        ``untaken``.
+        """
         self._records = {
             client_id: record
             for client_id, record in self._records.items()
-            if record.state is not OrderState.DONE or record.bar >= bar
+            if record.state is not OrderState.DONE
+            or record.bar >= (bar if record.order_id else max(bar, untaken))
         }
 
     def to_list(self) -> list[dict[str, Any]]:

@@ -264,6 +264,9 @@ class LiveRunner:
         for _ in range(LAST_ATTEMPTS):
             try:
                 self._broker.withdraw()
+            except StateError as error:
+                _LOG.error("they are cancelled, which cannot be written down: %s", error)
+                return True
             except GridError as error:
                 _LOG.error("cancelling: %s", error)
                 self._clock.sleep(1.0)

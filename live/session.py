@@ -144,7 +144,7 @@ class LiveSession:
         """Note that step ``bar`` has begun."""
         self.progress.bar, self.progress.phase = bar, 0
         self.progress.arranged, self.progress.done = False, False
-        self.orders.forget_before(bar - KEEP_ORDERS_BARS)
+        self.orders.forget_before(bar - KEEP_ORDERS_BARS, untaken=bar - 1)
 
     # --- trade records ----------------------------------------------------------------------------
 

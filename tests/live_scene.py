@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from http.client import RemoteDisconnected
@@ -33,6 +33,7 @@ from tests.sim_exchange.http_api import HttpApi, Request
 
 Row = tuple[str, float, float, int]
 """Label, price, quantity, bar since the first candle."""
+Action = Callable[[], object]
 
 
 class InProcessAdapter(HTTPAdapter):
@@ -90,23 +91,27 @@ class SceneClock(SimClock):
     def __init__(self, exchange: SimExchange) -> None:
         super().__init__(exchange)
         self.stop = StopRequest(self.wake)
-        self.stop_ms: int | None = None
-        """When the session is asked to stop, ms UTC."""
         self._is_woken = False
+        self._planned: list[tuple[int, Action]] = []
+
+    def at(self, ts_ms: int, action: Action) -> None:
+        """Let ``action`` happen at ``ts_ms``, or when the client first waits after it."""
+        self._planned.append((ts_ms, action))
 
     def sleep(self, seconds: float) -> None:
         """Let time go on."""
         if self._is_woken:
             self._is_woken = False
             return
-        if self.stop_ms is None:
-            super().sleep(seconds)
-            return
-        super().sleep(min(seconds, max(1e-3, (self.stop_ms - self.now_ms()) / 1e3)))
-        if self.now_ms() >= self.stop_ms:
-            self.stop_ms = None
-            self.stop.set()
-            self._is_woken = False
+        until_ms = min((ts_ms for ts_ms, _ in self._planned), default=None)
+        if until_ms is not None:
+            seconds = min(seconds, max(1e-3, (until_ms - self.now_ms()) / 1e3))
+        super().sleep(seconds)
+        due = [item for item in self._planned if item[0] <= self.now_ms()]
+        self._planned = [item for item in self._planned if item not in due]
+        for _, action in due:
+            action()
+        self._is_woken = False  # the wait has ended already
 
     def wake(self) -> None:
         """End the next wait at once."""
@@ -139,6 +144,10 @@ class Scene:
         """Index of the first candle."""
         return self.exchange.walk.candles[0].ts_ms // BAR_MS
 
+    def opens_ms(self, bar: int) -> int:
+        """Return when candle ``bar``, counted from the first, opens, ms UTC."""
+        return (self.first_bar + bar) * BAR_MS
+
     def rows(self) -> list[Row]:
         """Return the trades of the session as the backtest's are compared."""
         return [(t.label, t.price, t.qty, t.bar - self.first_bar) for t in self.session.trades]
@@ -154,7 +163,7 @@ class Scene:
 
     def run_until(self, ts_ms: int) -> Ending:
         """Let the session run until ``ts_ms``, as if a signal came then."""
-        self.clock.stop_ms = ts_ms
+        self.clock.at(ts_ms, self.clock.stop.set)
         return self.run()
 
     def reopened(self) -> Scene:

@@ -99,11 +99,11 @@ OUTCOMES: list[tuple[Any, type[GridError], Answer]] = [
     (refusal(-4118), ExchangeError, Answer.NOTHING_TO_CLOSE),
     (refusal(-4130), ExchangeError, Answer.NOTHING_TO_CLOSE),
     (refusal(-4509), ExchangeError, Answer.NOTHING_TO_CLOSE),
-    (refusal(-1022), CredentialsError, Answer.REFUSED),
-    (refusal(-2014), CredentialsError, Answer.REFUSED),
-    (refusal(-2015), CredentialsError, Answer.REFUSED),
-    ((401, ""), CredentialsError, Answer.REFUSED),
-    ((451, {"code": 0, "msg": "restricted location"}), CredentialsError, Answer.REFUSED),
+    (refusal(-1022), CredentialsError, Answer.FORBIDDEN),
+    (refusal(-2014), CredentialsError, Answer.FORBIDDEN),
+    (refusal(-2015), CredentialsError, Answer.FORBIDDEN),
+    ((401, ""), CredentialsError, Answer.FORBIDDEN),
+    ((451, {"code": 0, "msg": "restricted location"}), CredentialsError, Answer.FORBIDDEN),
 ]
 NAMES = [str(answer if isinstance(answer, Exception) else answer[:2]) for answer, _, _ in OUTCOMES]
 

@@ -363,10 +363,19 @@ def test_a_post_only_order_that_expired_at_once_is_still_owed(exchange: CannedEx
 
 
 def test_a_refused_batch_refuses_all_its_orders(exchange: CannedExchange) -> None:
-    exchange.then(BATCH, refusal(-2015))
+    exchange.then(BATCH, refusal(-1111))
     exchange.then(BATCH, accept_batch)
     replies = exchange.executor().create_orders(entries(6))
     assert answers(replies) == [Answer.REFUSED] * 5 + [Answer.ACCEPTED]
+
+
+def test_keys_that_may_not_trade_are_told_from_orders_that_are_refused(
+    exchange: CannedExchange,
+) -> None:
+    exchange.always(BATCH, refusal(-2015))
+    (reply,) = exchange.executor().create_orders(entries(1))
+    assert reply.answer is Answer.FORBIDDEN
+    assert "futures permission" in reply.text
 
 
 # --- unknown outcomes -----------------------------------------------------------------------------

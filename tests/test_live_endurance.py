@@ -1,0 +1,45 @@
+"""Three days of a live session: it does not grow, and it asks the exchange for little."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from tests.live_nursery import Nursery
+from tests.live_process import Wish
+from tests.oracle import BAR_MS
+from tests.sim_exchange import SimExchange, SimServer
+from tests.synthetic import RULES, synthetic_candles
+
+N_BARS = 288
+FIRST = 1_100
+WEIGHT_LIMIT = 2_400
+
+
+@pytest.mark.slow
+def test_three_days_leave_memory_files_and_request_weight_where_they_were(tmp_path: Path) -> None:
+    candles = synthetic_candles(FIRST + N_BARS + 2, 5)
+    start_ms = int(candles["timestamp"].iloc[FIRST])
+    funding = [(start_ms + hours * 3_600_000, 0.0002) for hours in range(0, 80, 8)]
+    exchange = SimExchange(candles, rules=RULES, start_bar=FIRST, funding=funding)
+    with Nursery() as nursery, SimServer(exchange) as server:
+        nursery.start(
+            Wish(
+                port=server.port, folder=str(tmp_path), until_ms=start_ms + N_BARS * BAR_MS + 1_000,
+                arguments=("--preset", "documented", "--set=kama_slow=10"), is_measured=True,
+                settings={"poll_s": 60.0, "buffer_bars": 100},
+            )
+        )  # fmt: skip
+        assert nursery.wait() == 0, (tmp_path / "console.txt").read_text(encoding="utf-8")[-2_000:]
+    lines = (tmp_path / "vitals.jsonl").read_text(encoding="utf-8").splitlines()
+    vitals = [json.loads(line) for line in lines]
+    assert len(vitals) == N_BARS + 1
+    assert len(exchange.account.trades) > 100
+    settled = vitals[N_BARS // 4 :]
+    growth_mb = max(row["rss_mb"] for row in settled) - settled[0]["rss_mb"]
+    assert growth_mb < 10.0
+    assert max(row["files"] for row in settled) <= median(row["files"] for row in vitals)
+    assert exchange.limits.max_weight < WEIGHT_LIMIT / 2

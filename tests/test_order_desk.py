@@ -1,0 +1,636 @@
+"""The order desk: written down before it is sent, and never believed gone too early."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.errors import AccountError, CredentialsError, NetworkError, StateError
+from live.exchange_types import (
+    Answer,
+    Exchange,
+    ExchangeOrder,
+    OrderKind,
+    OrderReply,
+    OrderSpec,
+)
+from live.order_desk import DENIALS, OrderDesk
+from live.orders import OrderRecord, OrderRegister, OrderState, in_base_36
+
+LATE_MS = 10_000
+BAR = 1_900_000
+ID_RULE = re.compile(r"^[\.A-Z\:/a-z0-9_-]{1,36}$")
+"""What Binance takes as newClientOrderId."""
+
+
+class FakeExchange:
+    """The orders of an exchange, and answers laid out beforehand.
+
+    Attributes:
+        calls: what was asked, shared with who else writes it.
+        answers: of orders by client id; else ACCEPTED.
+        orders: what there is, by client id.
+        normal: orders by the exchange's identity, such as what a stop became.
+        hidden: client ids missing from ``open_orders``.
+        stuck: client ids that cannot be cancelled.
+        error: raised instead of any answer.
+    """
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+        self.answers: dict[str, Answer] = {}
+        self.orders: dict[str, ExchangeOrder] = {}
+        self.normal: dict[str, ExchangeOrder] = {}
+        self.hidden: set[str] = set()
+        self.stuck: set[str] = set()
+        self.error: NetworkError | None = None
+
+    def _ask(self, call: str) -> None:
+        self.calls.append(call)
+        if self.error:
+            raise self.error
+
+    def create_orders(self, orders: list[OrderSpec]) -> list[OrderReply]:
+        """Answer as laid out."""
+        self._ask("create")
+        return [self._reply(order.client_id) for order in orders]
+
+    def _reply(self, client_id: str) -> OrderReply:
+        answer = self.answers.get(client_id, Answer.ACCEPTED)
+        order_id = f"#{client_id}" if answer is Answer.ACCEPTED else ""
+        return OrderReply(client_id=client_id, answer=answer, order_id=order_id, text="its words")
+
+    def find_order(self, client_id: str, _kind: OrderKind) -> ExchangeOrder | None:
+        """Return the order, open or not."""
+        self._ask("find")
+        return self.orders.get(client_id)
+
+    def order_by_id(self, order_id: str) -> ExchangeOrder | None:
+        """Return a normal order."""
+        self._ask("by id")
+        return self.normal.get(order_id)
+
+    def open_orders(self) -> list[ExchangeOrder]:
+        """Return what rests and is not hidden."""
+        self._ask("open")
+        return [
+            order
+            for order in self.orders.values()
+            if order.is_open and order.client_id not in self.hidden
+        ]
+
+    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[bool]:
+        """Cancel what is not stuck."""
+        self._ask("cancel")
+        return [order.client_id not in self.stuck for order in orders]
+
+
+class HandClock:
+    """A clock set by hand."""
+
+    def __init__(self) -> None:
+        self.ms = 1_000_000
+
+    def now_ms(self) -> int:
+        """Return the time, ms."""
+        return self.ms
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.ms += round(1e3 * seconds)
+
+
+class Scene:
+    """A desk with everything around it.
+
+    Args:
+        saved: rows of the register the desk begins with.
+        strangers: client ids that were reported by an earlier process.
+    """
+
+    def __init__(
+        self, saved: list[dict[str, Any]] | None = None, strangers: Sequence[str] = ()
+    ) -> None:
+        self.calls: list[str] = []
+        self.written: list[list[dict[str, Any]]] = []
+        self.alerts: list[str] = []
+        self.strangers = list(strangers)
+        self.save_error: StateError | None = None
+        self.clock = HandClock()
+        self.exchange = FakeExchange(self.calls)
+        self.register = OrderRegister("a")
+        self.register.load(saved or [])
+        # The desk asks for orders only, nothing else of what an Exchange can do.
+        self.desk = OrderDesk(
+            cast("Exchange", self.exchange), self.register, self._save, self.alerts.append,
+            self.strangers, self.clock, LATE_MS,
+        )  # fmt: skip
+
+    def _save(self) -> None:
+        self.calls.append("save")
+        if self.save_error:
+            raise self.save_error
+        self.written.append(self.register.to_list())
+
+    def new(
+        self, kind: OrderKind = OrderKind.ENTRY, direction: str = "LONG", level: int = 0
+    ) -> OrderRecord:
+        """Return an order that is meant to be sent."""
+        return self.register.new(kind, direction, 100.0, 0.5, BAR, level=level)
+
+    def send(
+        self, answer: Answer = Answer.ACCEPTED, kind: OrderKind = OrderKind.ENTRY,
+        direction: str = "LONG",
+    ) -> OrderRecord:  # fmt: skip
+        """Return an order that was sent and answered so."""
+        record = self.new(kind, direction)
+        self.exchange.answers[record.client_id] = answer
+        self.desk.send([record])
+        return record
+
+
+def told(
+    record: OrderRecord, *, filled: float = 0.0, is_open: bool = True, fired: str = ""
+) -> ExchangeOrder:
+    """Return ``record`` as the exchange tells it."""
+    return ExchangeOrder(
+        client_id=record.client_id, order_id="77", kind=record.kind, direction=record.direction,
+        price=record.price, qty=record.qty, filled_qty=filled, is_open=is_open,
+        status="as it says", fired_order_id=fired,
+    )  # fmt: skip
+
+
+def strange(client_id: str) -> ExchangeOrder:
+    return ExchangeOrder(
+        client_id=client_id, order_id="5", kind=OrderKind.ENTRY, direction="LONG", price=90.0,
+        qty=1.0, filled_qty=0.0, is_open=True, status="NEW",
+    )  # fmt: skip
+
+
+def test_orders_are_written_down_before_they_are_sent() -> None:
+    scene = Scene()
+    records = [scene.new(), scene.new(level=1)]
+
+    replies = scene.desk.send(records)
+
+    assert scene.calls == ["save", "create"]
+    assert [row["client_id"] for row in scene.written[0]] == [r.client_id for r in records]
+    assert {row["state"] for row in scene.written[0]} == {"intended"}
+    assert [reply.client_id for reply in replies] == [r.client_id for r in records]
+
+
+def test_nothing_is_sent_that_could_not_be_written_down() -> None:
+    scene = Scene()
+    scene.save_error = StateError("the disk is full")
+    record = scene.new()
+
+    with pytest.raises(StateError, match="the disk is full"):
+        scene.desk.send([record])
+
+    assert scene.calls == ["save"]
+    assert record.state is OrderState.INTENDED
+
+
+def test_without_orders_nothing_is_written_and_nothing_asked() -> None:
+    scene = Scene()
+
+    assert scene.desk.send([]) == []
+    assert scene.desk.cancel([])
+    assert scene.calls == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (Answer.ACCEPTED, OrderState.OPEN),
+        (Answer.WOULD_CROSS, OrderState.DONE),
+        (Answer.PASSED, OrderState.DONE),
+        (Answer.NOTHING_TO_CLOSE, OrderState.DONE),
+        (Answer.NO_MARGIN, OrderState.DONE),
+        (Answer.REFUSED, OrderState.DONE),
+        (Answer.NOT_SENT, OrderState.INTENDED),
+        (Answer.UNKNOWN, OrderState.INTENDED),
+    ],
+)
+def test_each_answer_leads_to_its_state(answer: Answer, state: OrderState) -> None:
+    record = Scene().send(answer)
+
+    assert record.state is state
+    assert bool(record.order_id) == (answer is Answer.ACCEPTED)
+
+
+def test_forbidden_keys_are_an_error_after_every_answer_was_taken() -> None:
+    scene = Scene()
+    refused, taken = scene.new(), scene.new(level=1)
+    scene.exchange.answers[refused.client_id] = Answer.FORBIDDEN
+
+    with pytest.raises(CredentialsError, match="its words"):
+        scene.desk.send([refused, taken])
+
+    assert (refused.state, taken.state) == (OrderState.DONE, OrderState.OPEN)
+
+
+def test_orders_stay_intended_when_the_request_fails_as_a_whole() -> None:
+    scene = Scene()
+    record = scene.new()
+    scene.exchange.error = NetworkError("no way there")
+
+    with pytest.raises(NetworkError):
+        scene.desk.send([record])
+
+    assert record.state is OrderState.INTENDED
+    assert scene.register.alive() == [record]
+
+
+def test_an_unknown_order_counts_as_there_until_it_can_no_longer_arrive() -> None:
+    scene = Scene()
+    record = scene.send(Answer.UNKNOWN)
+    assert scene.desk.wait_s() == pytest.approx(LATE_MS / 1e3)
+
+    scene.clock.ms += LATE_MS - 1
+    scene.desk.resolve()
+    assert scene.register.alive() == [record]
+    assert 0.0 < scene.desk.wait_s(OrderKind.ENTRY) <= 1e-3
+    assert scene.desk.wait_s(OrderKind.TAKE_PROFIT) == 0.0
+
+    scene.clock.ms += 1
+    scene.desk.resolve()
+    assert record.state is OrderState.DONE
+    assert scene.desk.wait_s() == 0.0
+
+
+def test_an_unknown_order_that_is_found_is_open() -> None:
+    scene = Scene()
+    record = scene.send(Answer.UNKNOWN)
+    scene.exchange.orders[record.client_id] = told(record)
+    scene.clock.ms += LATE_MS
+
+    scene.desk.resolve()
+
+    assert (record.state, record.order_id) == (OrderState.OPEN, "77")
+
+
+def test_an_exchange_that_cannot_be_asked_decides_nothing() -> None:
+    scene = Scene()
+    record = scene.send(Answer.UNKNOWN)
+    scene.clock.ms += LATE_MS
+    scene.exchange.error = NetworkError("no way there")
+
+    with pytest.raises(NetworkError):
+        scene.desk.resolve()
+
+    assert record.state is OrderState.INTENDED
+
+
+def test_what_a_killed_process_left_intended_may_still_arrive() -> None:
+    before = Scene()
+    for kind in (OrderKind.ENTRY, OrderKind.EXIT):
+        before.new(kind)
+    scene = Scene(before.register.to_list())
+
+    scene.desk.resolve()
+    assert len(scene.register.alive()) == 2
+
+    scene.clock.ms += LATE_MS
+    scene.desk.resolve()
+    assert [record.kind for record in scene.register.alive()] == [OrderKind.EXIT]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [(Answer.NOT_SENT, OrderKind.ENTRY), (Answer.UNKNOWN, OrderKind.STOP)],
+)
+def test_what_cannot_arrive_late_is_gone_when_denied(answer: Answer, kind: OrderKind) -> None:
+    scene = Scene()
+    record = scene.send(answer, kind)
+
+    scene.desk.resolve()
+
+    assert record.state is OrderState.DONE
+
+
+@pytest.mark.parametrize("answer", [Answer.UNKNOWN, Answer.NOT_SENT])
+def test_a_market_exit_stays_to_be_done_however_often_it_is_denied(answer: Answer) -> None:
+    scene = Scene()
+    record = scene.send(answer, OrderKind.EXIT)
+
+    for _ in range(3):
+        scene.clock.ms += LATE_MS
+        scene.desk.resolve()
+
+    assert record.state is OrderState.INTENDED
+
+
+def test_an_order_that_was_taken_is_gone_when_denied_twice() -> None:
+    scene = Scene()
+    record = scene.send()
+
+    assert not scene.desk.refresh()
+    assert record.state is OrderState.OPEN
+    assert not scene.desk.refresh()
+
+    assert (record.state, record.missed) == (OrderState.DONE, DENIALS)
+
+
+def test_a_sighting_between_two_denials_makes_them_count_anew() -> None:
+    scene = Scene()
+    record = scene.send()
+    scene.desk.refresh()
+
+    scene.exchange.orders[record.client_id] = told(record)
+    scene.desk.refresh()
+    del scene.exchange.orders[record.client_id]
+    scene.desk.refresh()
+
+    assert (record.state, record.missed) == (OrderState.OPEN, 1)
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_an_order_filled_further_than_booked_reports_the_ledger_behind(is_open: bool) -> None:
+    scene = Scene()
+    record = scene.send()
+    record.booked_qty = 0.2
+
+    assert scene.desk.adopt(record, told(record, filled=0.3, is_open=is_open))
+
+    assert record.state is OrderState.OPEN
+
+
+@pytest.mark.parametrize(("is_open", "state"), [(True, OrderState.OPEN), (False, OrderState.DONE)])
+def test_an_order_booked_as_far_as_filled_is_what_the_exchange_says(
+    is_open: bool, state: OrderState
+) -> None:
+    scene = Scene()
+    record = scene.send()
+    record.booked_qty = 0.1 + 0.1 + 0.1
+
+    behind = scene.desk.adopt(
+        record, told(record, filled=record.booked_qty + 1e-16, is_open=is_open)
+    )
+
+    assert not behind
+    assert record.state is state
+
+
+@pytest.mark.parametrize(("filled", "is_open"), [(0.5, False), (0.0, True)])
+def test_a_fired_stop_whose_trades_are_not_booked_reports_the_ledger_behind(
+    filled: float, is_open: bool
+) -> None:
+    scene = Scene()
+    stop = scene.send(kind=OrderKind.STOP)
+    became = told(scene.new(OrderKind.EXIT), filled=filled, is_open=is_open)
+    scene.exchange.normal["99"] = became
+
+    assert scene.desk.adopt(stop, told(stop, is_open=False, fired="99"))
+    assert stop.state is OrderState.OPEN
+    assert scene.register.with_order_id("99") is stop
+
+    stop.booked_qty = 0.5
+    assert not scene.desk.adopt(stop, told(stop, is_open=False))
+    assert scene.register.alive(OrderKind.STOP) == []
+    assert stop.fired_order_id == "99"
+
+
+def test_a_fired_stop_that_traded_nothing_is_gone() -> None:
+    scene = Scene()
+    stop = scene.send(kind=OrderKind.STOP)
+    scene.exchange.normal["99"] = told(scene.new(OrderKind.EXIT), is_open=False)
+
+    assert not scene.desk.adopt(stop, told(stop, is_open=False, fired="99"))
+    assert stop.state is OrderState.DONE
+
+
+def test_refreshing_reports_what_traded_whether_the_order_still_rests_or_not() -> None:
+    for is_open in (True, False):
+        scene = Scene()
+        record = scene.send()
+        scene.exchange.orders[record.client_id] = told(record, filled=0.1, is_open=is_open)
+
+        assert scene.desk.refresh()
+        record.booked_qty = 0.1
+        assert not scene.desk.refresh()
+
+        assert record.state is (OrderState.OPEN if is_open else OrderState.DONE)
+
+
+def test_an_order_that_a_lagging_list_leaves_out_is_still_there() -> None:
+    scene = Scene()
+    record = scene.send()
+    scene.exchange.orders[record.client_id] = told(record)
+    scene.exchange.hidden.add(record.client_id)
+
+    for _ in range(3):
+        scene.desk.refresh()
+
+    assert (record.state, record.missed) == (OrderState.OPEN, 0)
+
+
+def test_an_order_believed_gone_that_rests_is_taken_up_again() -> None:
+    scene = Scene()
+    record = scene.send(Answer.REFUSED)
+    scene.exchange.orders[record.client_id] = told(record)
+
+    scene.desk.refresh()
+
+    assert record.state is OrderState.OPEN
+
+
+def test_an_unknown_order_with_our_name_stops_everything() -> None:
+    scene = Scene()
+    foreign = f"{scene.register.prefix}zz-LE00-0"
+    scene.exchange.orders[foreign] = strange(foreign)
+
+    with pytest.raises(AccountError, match=foreign):
+        scene.desk.refresh()
+
+
+@pytest.mark.parametrize("client_id", ["g4b-zz-LE00-0", "web_123"])
+def test_strangers_are_reported_once_and_left_alone(client_id: str) -> None:
+    scene = Scene()
+    scene.exchange.orders[client_id] = strange(client_id)
+
+    scene.desk.refresh()
+    scene.desk.refresh()
+
+    assert len(scene.alerts) == 1
+    assert client_id in scene.alerts[0]
+    assert scene.strangers == [client_id]
+    assert "cancel" not in scene.calls
+
+
+def test_strangers_that_an_earlier_process_reported_are_not_told_again() -> None:
+    scene = Scene(strangers=["web_123"])
+    scene.exchange.orders["web_123"] = strange("web_123")
+
+    scene.desk.refresh()
+
+    assert scene.alerts == []
+
+
+@pytest.mark.parametrize("answer", [Answer.REFUSED, Answer.NO_MARGIN])
+def test_refusals_are_told_once_until_such_orders_pass_again(answer: Answer) -> None:
+    scene = Scene()
+
+    scene.send(answer)
+    scene.send(answer)
+    assert len(scene.alerts) == 1
+    assert answer.value in scene.alerts[0]
+    scene.send(Answer.ACCEPTED)
+    scene.send(answer)
+
+    assert len(scene.alerts) == 2
+
+
+def test_refusals_of_another_side_or_kind_are_told_on_their_own() -> None:
+    scene = Scene()
+
+    scene.send(Answer.REFUSED)
+    scene.send(Answer.REFUSED, direction="SHORT")
+    scene.send(Answer.REFUSED, kind=OrderKind.TAKE_PROFIT)
+    scene.send(Answer.ACCEPTED, direction="SHORT")
+    scene.send(Answer.REFUSED)
+
+    assert len(scene.alerts) == 3
+
+
+@pytest.mark.parametrize("answer", [Answer.WOULD_CROSS, Answer.NOT_SENT, Answer.UNKNOWN])
+def test_what_is_everyday_is_not_told(answer: Answer) -> None:
+    scene = Scene()
+
+    scene.send(answer)
+
+    assert scene.alerts == []
+
+
+def test_cancelling_marks_only_what_is_certainly_gone() -> None:
+    scene = Scene()
+    gone, stuck, unsure = scene.send(), scene.send(), scene.send(Answer.UNKNOWN)
+    scene.exchange.stuck = {stuck.client_id, unsure.client_id}
+
+    assert not scene.desk.cancel([stuck, gone, unsure])
+
+    assert [record.state for record in (gone, stuck, unsure)] == [
+        OrderState.DONE, OrderState.OPEN, OrderState.INTENDED,
+    ]  # fmt: skip
+    assert not scene.desk.cancel([stuck])
+    scene.exchange.stuck.clear()
+    assert scene.desk.cancel([stuck])
+    assert stuck.state is OrderState.DONE
+
+
+WANTED = st.lists(
+    st.tuples(
+        st.sampled_from(OrderKind), st.sampled_from(["LONG", "SHORT"]), st.integers(-1, 40),
+        st.integers(BAR, BAR + 2),
+    ),
+    max_size=60,
+)  # fmt: skip
+
+
+def ids_of(register: OrderRegister, wanted: list[tuple[OrderKind, str, int, int]]) -> list[str]:
+    return [
+        register.new(kind, direction, 1.0, 1.0, bar, level=level).client_id
+        for kind, direction, level, bar in wanted
+    ]
+
+
+@given(WANTED)
+def test_client_ids_are_unique_repeatable_and_ours(
+    wanted: list[tuple[OrderKind, str, int, int]],
+) -> None:
+    register = OrderRegister("a")
+
+    ids = ids_of(register, wanted)
+
+    assert len(set(ids)) == len(ids) == len(register)
+    assert ids == ids_of(OrderRegister("a"), wanted)
+    assert all(client_id.startswith(register.prefix) for client_id in ids)
+    assert set(ids).isdisjoint(ids_of(OrderRegister("b"), wanted))
+
+
+@given(
+    bar=st.integers(0, 10**9), level=st.integers(-1, 999), kind=st.sampled_from(OrderKind),
+    instance=st.sampled_from("abyz019"),
+)  # fmt: skip
+def test_client_ids_are_what_the_exchange_takes(
+    bar: int, level: int, kind: OrderKind, instance: str
+) -> None:
+    register = OrderRegister(instance)
+
+    for _ in range(40):
+        record = register.new(kind, "SHORT", 1.0, 1.0, bar, level=level)
+
+        assert ID_RULE.match(record.client_id)
+
+
+@given(WANTED, WANTED)
+def test_a_register_read_back_goes_on_with_the_same_identities(
+    wanted: list[tuple[OrderKind, str, int, int]], later: list[tuple[OrderKind, str, int, int]]
+) -> None:
+    register, again = OrderRegister("a"), OrderRegister("a")
+    ids_of(register, wanted)
+
+    again.load(json.loads(json.dumps(register.to_list())))
+
+    assert list(again) == list(register)
+    assert ids_of(again, later) == ids_of(register, later)
+
+
+def test_everything_known_of_an_order_survives_writing_and_reading() -> None:
+    register, again = OrderRegister("a"), OrderRegister("a")
+    record = register.new(
+        OrderKind.EXIT, "SHORT", 0.1 + 0.2, 1 / 3, BAR, level=4, generation=7, label=2,
+        exits=[(3, 0.1), (5, 0.2)],
+    )  # fmt: skip
+    record.state, record.order_id, record.fired_order_id = OrderState.OPEN, "12", "13"
+    record.booked_qty, record.missed = 0.25, 1
+
+    again.load(json.loads(json.dumps(register.to_list())))
+
+    read = again.known(record.client_id)
+    assert read == record
+    assert (read.rest, read.side, read.spec) == (record.rest, record.side, record.spec)
+
+
+@given(st.integers(0, 10**12))
+def test_base_36_reads_back(number: int) -> None:
+    assert int(in_base_36(number), 36) == number
+
+
+def test_forgetting_keeps_what_lives_and_what_is_recent() -> None:
+    register = OrderRegister("a")
+    records = {
+        (bar, state): register.new(OrderKind.ENTRY, "LONG", 1.0, 1.0, bar)
+        for bar in (BAR - 1, BAR)
+        for state in OrderState
+    }
+    for (_, state), record in records.items():
+        record.state = state
+
+    register.forget_before(BAR)
+
+    forgotten = records.pop((BAR - 1, OrderState.DONE))
+    assert list(register) == list(records.values())
+    assert register.get(forgotten.client_id) is None
+
+
+def test_orders_never_taken_may_be_forgotten_earlier_than_those_that_were() -> None:
+    register = OrderRegister("a")
+    taken, untaken, alive, recent = (
+        register.new(OrderKind.ENTRY, "LONG", 1.0, 1.0, bar) for bar in (BAR, BAR, BAR, BAR + 5)
+    )
+    taken.order_id = "12"
+    for record in (taken, untaken, recent):
+        record.state = OrderState.DONE
+
+    register.forget_before(BAR - 100, untaken=BAR + 5)
+    assert list(register) == [taken, alive, recent]
+
+    register.forget_before(BAR + 1, untaken=BAR - 100)  # never later than those that were
+    assert list(register) == [alive, recent]
