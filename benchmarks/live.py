@@ -49,7 +49,7 @@ FORTY: Final = {
 
 
 class TimedAdapter(LoopbackAdapter):
-    """Lets every reply take a while and adds up the time spent waiting for replies."""
+    """Lets every reply take a while, and counts."""
 
     def __init__(self, port: int) -> None:
         super().__init__(port)
@@ -58,18 +58,16 @@ class TimedAdapter(LoopbackAdapter):
 
     def begin(self, reply_s: float) -> None:
         """Count anew; replies take ``reply_s`` from now on."""
-        self.reply_s, self.n_requests, self.waited_s = reply_s, 0, 0.0
+        self.reply_s, self.n_requests = reply_s, 0
 
     def send(self, request: requests.PreparedRequest, *rest: Any, **options: Any) -> Any:
         """Send ``request``."""
         sent_at = time.perf_counter()
         response = super().send(request, *rest, **options)
         time.sleep(max(0.0, sent_at + self.reply_s - time.perf_counter()))
-        answered_at = time.perf_counter()
         self.n_requests += 1
-        self.waited_s += answered_at - sent_at
         if request.method == "POST":
-            self.ordered_at = answered_at
+            self.ordered_at = time.perf_counter()
         return response
 
 
@@ -80,7 +78,7 @@ class StepClock(SimClock):
         super().__init__(exchange)
         self._adapter, self._reply_s = adapter, reply_s
         self._next_ms = 0
-        self.closed_at = 0.0
+        self.closed_at = self.closed_own = 0.0
 
     def sleep(self, seconds: float) -> None:
         """Let time go on."""
@@ -88,7 +86,7 @@ class StepClock(SimClock):
         super().sleep(seconds)
         if self.now_ms() % BAR_MS == GRACE_MS:
             self._adapter.begin(self._reply_s)
-            self.closed_at = time.perf_counter()
+            self.closed_at, self.closed_own = time.perf_counter(), time.thread_time()
 
 
 class Silence:
@@ -106,8 +104,8 @@ class Step:
         n_orders: limits laid.
         n_requests: sent.
         ordered_s: from the candle's close to the reply to the last order.
-        own_s: of the whole step, but the waiting for replies.
-        saving_s: of that, writing the state down.
+        own_s: processor time of the step, whatever it waits for.
+        saving_s: writing the state down, the disk's time included.
     """
 
     n_orders: int
@@ -131,12 +129,11 @@ class Stage:
         placed_before, adapter = len(self.exchange.book.orders), self.adapter
         with timed(StateManager, "save") as saving:
             self.live.runner.run(once=True)
-        done_at = time.perf_counter()
         return Step(
             n_orders=len(self.exchange.book.orders) - placed_before,
             n_requests=adapter.n_requests,
             ordered_s=adapter.ordered_at - self.clock.closed_at + GRACE_MS / 1e3,
-            own_s=done_at - self.clock.closed_at - adapter.waited_s,
+            own_s=time.thread_time() - self.clock.closed_own,
             saving_s=sum(took for began, took in saving if began >= self.clock.closed_at),
         )
 
@@ -211,8 +208,8 @@ def print_orders(name: str, steps: Sequence[Step]) -> None:
 
 def report_own_time(candles: pd.DataFrame, n_steps: int) -> None:
     """Print a step's own time for both presets, without and with the mixture."""
-    print(f"\nA step's own computing, ms, over {n_steps} steps; replies at once")
-    print(f"{'':22} {'candles':>8} {'median':>7} {'saving':>7} {'slowest':>8}")
+    print(f"\nA step's own processor time, ms, over {n_steps} steps, and what saving takes")
+    print(f"{'':22} {'candles':>8} {'median':>7} {'slowest':>8} {'saving':>7}")
     for preset, changes in PRESETS.items():
         for mixture in (False, True):
             config = {**changes, "use_ml_regime": mixture}
@@ -223,8 +220,8 @@ def report_own_time(candles: pd.DataFrame, n_steps: int) -> None:
             name = f"{preset}{', mixture' * mixture}"
             n_candles = bars_needed(read_config(config), int(str(LIVE_CONFIG["buffer_bars"])))
             print(
-                f"{name:22} {n_candles:8,} {statistics.median(own):7.1f} {saving:7.1f} "
-                f"{max(own):8.1f}"
+                f"{name:22} {n_candles:8,} {statistics.median(own):7.1f} {max(own):8.1f} "
+                f"{saving:7.1f}"
             )
 
 

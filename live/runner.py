@@ -101,13 +101,15 @@ class LiveRunner:
         return self._shut_down()
 
     def read_history(self) -> None:
-        """Have the candles that the next step needs, so that what lacks shows before the start.
+        """Have candles and signals before the start: what lacks shows, what takes long is done.
 
         Raises:
             DataError: there are not enough.
             GridError: the exchange could not be asked.
         """
-        self._candles.update(self._clock.now_ms() // BAR_MS - 1)
+        bar = self._clock.now_ms() // BAR_MS - 1
+        self._candles.update(bar)
+        self._candles.signal(bar)
 
     def _turn(self) -> bool:
         """Do the step that is due, else look at the fills; return whether it was a step."""

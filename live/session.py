@@ -9,13 +9,14 @@ from engine.decision import move_clock
 from engine.results import trade_dicts
 from engine.strategy import GridStrategyV4
 from engine.types import DIRECTION_NAMES, LONG, SHORT
-from live.candle_buffer import BAR_MS, DAY_BARS
+from live.candle_buffer import BAR_MS
 from live.orders import OrderRegister, in_base_36
 from live.state import LoadedState, StateManager
 from live.trade_files import Close, LiveTrade, TradeFiles, close_figures
 
-KEEP_ORDERS_BARS: Final = 2 * DAY_BARS
-"""Orders that are gone are remembered this long: a late trade of theirs is still theirs."""
+KEEP_ORDERS_BARS: Final = 16
+"""Orders that are gone are remembered for four hours: a late trade of theirs is still theirs.
+They are written down with every save, so not for longer."""
 
 
 @dataclass(slots=True, kw_only=True)

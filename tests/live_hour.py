@@ -30,7 +30,6 @@ SEED: Final = 91
 FIRST: Final = 1_190
 """The candle at whose open the hour begins; of 100 seeds the one with all of that in four bars."""
 N_BARS: Final = 4
-FUNDING_RATE: Final = 0.0007
 END_MS: Final = 40_000
 """So long after the open of the bar behind it the scene ends; the price still stands."""
 CHANGES: Final = {
@@ -50,17 +49,11 @@ OrderRow = tuple[str, str, float, float]
 
 
 class Point(NamedTuple):
-    """A moment to be killed at.
+    """A moment to be killed at."""
 
-    Attributes:
-        source: request or file.
-        number: of the request or the operation on a file.
-        when: before, torn or after.
-    """
-
-    source: str
-    number: int
-    when: str
+    source: str  # request or file
+    number: int  # of the request, or of the operation on a file
+    when: str  # before, torn or after
 
 
 class HourExchange(SimExchange):
@@ -70,7 +63,7 @@ class HourExchange(SimExchange):
         candles = synthetic_candles(1_300, SEED).iloc[: FIRST + N_BARS + 4]
         funding_ms = int(candles["timestamp"].iloc[FIRST + 2])
         super().__init__(
-            candles, rules=RULES, start_bar=FIRST, funding=[(funding_ms, FUNDING_RATE)],
+            candles, rules=RULES, start_bar=FIRST, funding=[(funding_ms, 0.0007)],
             still_ms=60_000, **options,
         )  # fmt: skip
         self.start_ms = self.now_ms

@@ -52,7 +52,7 @@ class Wish:
         until_ms: fall asleep for good then, as if cut off; 0: never.
         kill_at: (number of the file operation, 'before', 'torn' or 'after'); (0, ''): never.
         is_survey: write every file operation and the world around it to ``survey.jsonl``.
-        is_measured: write memory and open files to ``vitals.jsonl`` at every step.
+        is_measured: write memory, open files and more to ``vitals.jsonl`` at every step.
     """
 
     port: int
@@ -139,7 +139,7 @@ def trade(wish: Wish) -> int:
 
 
 def measure(patch: pytest.MonkeyPatch, path: Path) -> None:
-    """Write resident memory (MB) and the number of open files down after every step."""
+    """Write memory, the number of open files and the size of the state down at every step."""
     save = LiveSession.save
 
     def saved(session: LiveSession, *, snapshot: bool = False) -> None:
@@ -150,6 +150,7 @@ def measure(patch: pytest.MonkeyPatch, path: Path) -> None:
                 "bar": session.progress.bar,
                 "rss_mb": pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
                 "files": len(list(Path("/proc/self/fd").iterdir())),
+                "state_kb": (path.parent / STATE / f"{SYMBOL}_state.json").stat().st_size / 1e3,
             }
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(vitals) + "\n")

@@ -1,10 +1,11 @@
-"""Three days of a live session: it does not grow, and it asks the exchange for little."""
+"""Three days of a live session: nothing grows, and the exchange is asked for little."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from statistics import median
+from typing import Final
 
 import pytest
 
@@ -14,9 +15,13 @@ from tests.oracle import BAR_MS
 from tests.sim_exchange import SimExchange, SimServer
 from tests.synthetic import RULES, synthetic_candles
 
-N_BARS = 288
-FIRST = 1_100
-WEIGHT_LIMIT = 2_400
+N_BARS: Final = 288
+FIRST: Final = 1_100
+"""The first candle traded; those before it are what the indicators need."""
+WEIGHT_LIMIT: Final = 2_400
+MOST_GROWTH_MB: Final = 10.0
+MOST_STATE_KB: Final = 100.0
+"""Every save writes all of it, several times a step."""
 
 
 @pytest.mark.slow
@@ -40,6 +45,7 @@ def test_three_days_leave_memory_files_and_request_weight_where_they_were(tmp_pa
     assert len(exchange.account.trades) > 100
     settled = vitals[N_BARS // 4 :]
     growth_mb = max(row["rss_mb"] for row in settled) - settled[0]["rss_mb"]
-    assert growth_mb < 10.0
+    assert growth_mb < MOST_GROWTH_MB
     assert max(row["files"] for row in settled) <= median(row["files"] for row in vitals)
+    assert max(row["state_kb"] for row in settled) < MOST_STATE_KB
     assert exchange.limits.max_weight < WEIGHT_LIMIT / 2

@@ -30,7 +30,7 @@ from tests.synthetic import RULES, synthetic_candles, synthetic_settlements
 DOCUMENTED: Final = PRESETS["documented"]
 WARM: Final = warm_bars(DOCUMENTED)
 DAY_BARS: Final = 96
-POLL_S: Final = 60.0
+POLL_S: Final = 240.0
 PATIENCE_MS: Final = 30_000
 """What finding out about a request that went wrong takes: its window, tries and pauses."""
 MUCH_AT_A_TIME: Final = {"max_errors_in_row": 1_000}
@@ -171,7 +171,7 @@ def test_a_day_in_which_every_tenth_request_goes_wrong(kind: FaultKind, tmp_path
         scene.exchange.faults.rate(kind, 0.1, delay_ms=DELAYS_MS.get(kind, 0))
         assert scene.run_to(WARM + DAY_BARS) is Ending.ASKED
         end, trades = finish(scene)
-    assert scene.exchange.faults.injected[kind] > 300
+    assert scene.exchange.faults.injected[kind] > 100
     assert len(trades) > 50
     assert_books_agree(end, trades)
     assert_nothing_twice(end)

@@ -68,7 +68,7 @@ def test_a_command_is_one_line_that_starts_from_nothing(name: str) -> None:
 
 def test_the_two_commands_run_the_demo_and_the_tests() -> None:
     assert unfenced(block(TEXT, "run-command")).endswith(".venv/bin/python main.py --demo")
-    assert unfenced(block(TEXT, "test-command")).endswith(".venv/bin/python -m pytest")
+    assert ".venv/bin/python -m pytest" in unfenced(block(TEXT, "test-command"))
 
 
 def test_continuous_integration_takes_its_command_from_the_readme() -> None:
