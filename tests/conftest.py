@@ -7,11 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import backtest.command
 import main
 
 Run = Callable[..., tuple[int, str, str]]
+
+# The suite says the same of the same code each time; looking for new examples is a run of its own:
+# ``--hypothesis-profile explore``.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile("repeatable")
 
 # A shell that starts the tests in the background has them ignore Ctrl+C, and so would every program
 # they start.

@@ -168,7 +168,12 @@ def check_prices(run: Run) -> None:
             top = max(highs[i - back : i + 1] + before) * (1.0 + through) + beyond
             assert bottom <= price <= top, trade
         elif label in STOPPING:
-            assert max(market_prices[0], 0.0) <= price <= market_prices[1], trade
+            # A refused entry may fill at the close before its bar, already beyond its stop.
+            worst, best = market_prices[:2]
+            if back:
+                at_close = run.market.market_exit_price(closes[i - 1], side, run.config["slippage"])
+                worst, best = min(worst, at_close), max(best, at_close)
+            assert max(worst, 0.0) <= price <= best, trade
         elif label == "LIQUIDATION":
             assert lows[i] <= price <= highs[i], trade
         else:
