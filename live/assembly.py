@@ -92,9 +92,7 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         StateError: the state file does not fit.
         GridError: the exchange could not be asked.
     """
-    facts = exchange.read_market()
-    if not facts.is_trading:
-        raise AccountError(f"{facts.symbol} is not open for trading at the exchange")
+    facts = _open_market(exchange)
     exchange.prepare_account(plan.params.leverage)
     capital = allowed_capital(plan, exchange.balance().wallet)
     params = with_account(plan.params, facts, capital)
@@ -106,6 +104,7 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         lambda ts_ms: float(candles.candle(ts_ms // BAR_MS - 1).close), equipment.clock,
         equipment.monitor, equipment.alert,
         int(plan.settings["recv_window_ms"]) + LATE_MARGIN_MS,
+        int(1_000 * float(plan.settings["poll_s"])),
     )  # fmt: skip
     runner = _runner(plan, session, broker, candles, rates, equipment, exchange.usage)
     return Assembled(runner=runner, session=session, broker=broker, facts=facts)
@@ -118,13 +117,25 @@ def assemble_dry(plan: Plan, reader: MarketReader, equipment: Equipment) -> Asse
         StateError: the state file does not fit.
         GridError: the exchange could not be asked.
     """
-    facts = reader.read_market()
+    facts = _open_market(reader)
     params = with_account(plan.params, facts, plan.capital or plan.params.initial_capital)
     session = _session(plan, params, facts, equipment)
     candles, rates = _market(plan, session, reader, equipment)
     broker = PaperBroker(session, candles, reader, rates)
     runner = _runner(plan, session, broker, candles, rates, equipment, None)
     return Assembled(runner=runner, session=session, broker=broker, facts=facts)
+
+
+def _open_market(reader: MarketReader) -> MarketFacts:
+    """Return the symbol's rules.
+
+    Raises:
+        AccountError: it does not trade at present.
+    """
+    facts = reader.read_market()
+    if not facts.is_trading:
+        raise AccountError(f"{facts.symbol} is not open for trading at the exchange")
+    return facts
 
 
 def allowed_capital(plan: Plan, wallet: float) -> float:

@@ -11,7 +11,7 @@ from core.market import lots_nearest
 from engine.book import clear_side
 from engine.booking import book_side
 from engine.types import DIRECTION_NAMES, LONG, POSITION_SYNC, SHORT, Exit
-from live.exchange_types import Clock, Exchange, MarketFacts, OrderKind
+from live.exchange_types import Clock, Exchange, Fate, MarketFacts, OrderKind
 from live.funding_rates import FundingRates
 from live.intake import Intake
 from live.market_exits import MarketExits
@@ -22,6 +22,8 @@ from live.session import LiveSession
 
 LAG_S: Final = 2.0
 """How old the exchange's answer to a look at the account may be."""
+PRICE_KEPT_MS: Final = 2_000
+"""How old the price may be by which limits are judged passive; the exchange refuses the others."""
 DISAGREEMENTS: Final = 2
 """Looks at the account in a row that must disagree with the ledger before it is adjusted: a
 trade may be listed later than the position it made."""
@@ -40,12 +42,13 @@ class ExchangeBroker:
         monitor: judges whether ledger and account agree.
         alert: tells a person.
         late_ms: how long after it was sent the exchange may still take a request.
+        poll_ms: between two looks at the account.
     """
 
     def __init__(
         self, exchange: Exchange, session: LiveSession, facts: MarketFacts, rates: FundingRates,
         mark: Callable[[int], float], clock: Clock, monitor: HealthMonitor,
-        alert: Callable[[str], None], late_ms: int,
+        alert: Callable[[str], None], late_ms: int, poll_ms: int,
     ) -> None:  # fmt: skip
         self._exchange, self._session, self._facts = exchange, session, facts
         self._clock, self._monitor, self._alert = clock, monitor, alert
@@ -56,9 +59,11 @@ class ExchangeBroker:
         self._intake = Intake(exchange, session, self._desk, rates, mark, alert)
         self._exits = MarketExits(session, self._desk, self._intake, facts.rules, clock)
         self._resting = RestingOrders(
-            exchange, session, self._desk, self._intake, self._exits, facts
+            self._recent_price, session, self._desk, self._intake, self._exits, facts
         )
         self._disagreed = 0
+        self._price_ms, self._price = clock.now_ms(), 0.0
+        self._poll_ms = poll_ms
 
     def settle(self, until_ms: int) -> None:
         """Take in fills before ``until_ms`` and funding up to it."""
@@ -67,11 +72,18 @@ class ExchangeBroker:
 
     def price(self, bar: int) -> float:  # noqa: ARG002 - the last price is that of the step
         """Return the last traded price."""
-        return self._exchange.last_price()
+        return self.mark()
 
     def mark(self) -> float:
         """Return the last traded price."""
-        return self._exchange.last_price()
+        self._price = self._exchange.last_price()
+        self._price_ms = self._clock.now_ms()
+        return self._price
+
+    def _recent_price(self) -> float:
+        """Return the last traded price, which may be ``PRICE_KEPT_MS`` old."""
+        is_recent = 0 <= self._clock.now_ms() - self._price_ms <= PRICE_KEPT_MS
+        return self._price if self._price > 0.0 and is_recent else self.mark()
 
     def open_bar(self, bar: int, price: float) -> None:  # noqa: ARG002 - asked of the account
         """Take in what filled since the bar opened, and move the stops after it."""
@@ -93,8 +105,11 @@ class ExchangeBroker:
         self._exits.close(exits)
 
     def lay_out(self) -> None:
-        """See :meth:`live.resting_orders.RestingOrders.lay_out`."""
-        self._resting.lay_out()
+        """See :meth:`live.resting_orders.RestingOrders.lay_out`.
+
+        The open orders as the poll before the step has seen them will do.
+        """
+        self._resting.lay_out(2 * self._poll_ms)
 
     def watch(self) -> None:
         """Take fills in and let the orders follow; what is missing is laid again.
@@ -172,7 +187,7 @@ class ExchangeBroker:
         """
         self._desk.resolve()
         self._desk.refresh()
-        if not self._desk.cancel(self._session.orders.alive(*LIMITS)):
+        if self._desk.cancel(self._session.orders.alive(*LIMITS)) is Fate.STUCK:
             raise UnknownOutcome("some entries or take-profits may still be open")
         self._intake.take()
         self._session.save()

@@ -6,8 +6,8 @@ Nothing here knows ccxt; ``live.executor`` translates.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Protocol
+from enum import Enum, IntEnum
+from typing import Any, Final, Protocol
 
 import numpy.typing as npt
 
@@ -15,6 +15,10 @@ from core.market import MarketRules
 
 Candles = npt.NDArray[Any]
 """Table of ``live.exchange_types.Candle``, shape (n_bars,), by rising open time."""
+
+
+QTY_SLACK: Final = 1e-9
+"""Relative difference of two quantities that rounding may make."""
 
 
 class Candle:
@@ -61,6 +65,17 @@ class Answer(Enum):
     """The exchange said it did not take it (overload, rate limit): it may be sent again."""
     UNKNOWN = "unknown"
     """Neither the reply nor a look-up told: it must be looked up before anything is sent."""
+
+
+class Fate(IntEnum):
+    """What became of an order that was cancelled; of several the smallest counts."""
+
+    STUCK = 0
+    """It may still be open."""
+    GONE = 1
+    """It is no longer open, and may have traded what is not known yet."""
+    UNTRADED = 2
+    """It is no longer open, and has traded nothing beyond what is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +148,10 @@ class ExchangeOrder:
     is_open: bool
     status: str
     fired_order_id: str = ""
+
+    def has_traded_beyond(self, qty: float) -> bool:
+        """Return whether it has traded more than ``qty``, base, rounding aside."""
+        return self.filled_qty > qty * (1.0 + QTY_SLACK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +360,6 @@ class Exchange(MarketReader, Protocol):
         """
         ...
 
-    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[bool]:
-        """Cancel; True where the order is certainly no longer open (cancelled, filled or gone)."""
+    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[Fate]:
+        """Cancel; return what became of each, judged by the ``filled_qty`` known of it."""
         ...

@@ -102,6 +102,8 @@ class AccountCalls(MarketCalls):
             from_id = trades[-1].trade_id + 1
         while page := self._execution_page({"fromId": from_id}, from_id):
             trades += page
+            if len(page) < PAGE_ROWS:
+                break
             from_id = page[-1].trade_id + 1
         return trades
 

@@ -7,12 +7,12 @@ order that is gone, filled included: what it traded is taken from the account's 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from core.errors import GridError, ReplyError
 from live.exchange_errors import GONE_CODES
-from live.exchange_types import ExchangeOrder, OrderKind
+from live.exchange_types import ExchangeOrder, Fate, OrderKind
 from live.executor_orders import OrderCalls
 from live.executor_transport import Request
 from live.order_replies import batch_elements, normal_order, refusal_code
@@ -29,8 +29,8 @@ _DONE: Final = "200"
 class CancelCalls(OrderCalls):
     """Taking orders off the book."""
 
-    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[bool]:
-        """Cancel; True where the order is certainly no longer open (cancelled, filled or gone).
+    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[Fate]:
+        """Cancel; return what became of each, judged by the ``filled_qty`` known of it.
 
         Normal orders go ten to a request, conditional ones have no batch. Once an order can
         neither be cancelled nor looked up the exchange is out of reach: the rest is left open.
@@ -39,16 +39,16 @@ class CancelCalls(OrderCalls):
             CredentialsError: there are no keys.
         """
         self._connection.require_keys()
-        gone = [False] * len(orders)
+        fates = [Fate.STUCK] * len(orders)
         try:
-            for place, is_gone in self._cancel_all(orders):
-                gone[place] = is_gone
+            for place, fate in self._cancel_all(orders):
+                fates[place] = fate
         except GridError as error:
-            _log.warning("%d orders may still be open: %s", gone.count(False), error)
-        return gone
+            _log.warning("%d orders may still be open: %s", fates.count(Fate.STUCK), error)
+        return fates
 
-    def _cancel_all(self, orders: Sequence[ExchangeOrder]) -> Iterator[tuple[int, bool]]:
-        """Yield (place in ``orders``, whether it is gone), each as it becomes known.
+    def _cancel_all(self, orders: Sequence[ExchangeOrder]) -> Iterator[tuple[int, Fate]]:
+        """Yield (place in ``orders``, what became of it), each as it becomes known.
 
         Raises:
             GridError: the exchange is out of reach.
@@ -67,46 +67,47 @@ class CancelCalls(OrderCalls):
             if order.kind is OrderKind.STOP:
                 yield place, self._cancel_stop(order)
 
-    def _cancel_batch(self, orders: Sequence[ExchangeOrder], *, by_id: bool) -> Iterator[bool]:
+    def _cancel_batch(self, orders: Sequence[ExchangeOrder], *, by_id: bool) -> Iterator[Fate]:
         """Cancel normal orders, by the exchange's identities or by ours; one kind a request."""
-        names = [order.order_id if by_id else order.client_id for order in orders]
+        known = {order.order_id if by_id else order.client_id: order for order in orders}
         # The exchange takes these parameters in small letters only; ccxt spells the second so.
-        query = {"symbol": self._symbol, "orderidlist" if by_id else "origClientOrderIdList": names}
+        list_name = "orderidlist" if by_id else "origClientOrderIdList"
+        query = {"symbol": self._symbol, list_name: list(known)}
         request = Request("fapiPrivateDeleteBatchOrders", query, urgent=True)
         try:
-            done = self._connection.read(
-                request, lambda reply: self._cancelled(reply, names, by_id=by_id)
+            fates = self._connection.read(
+                request, lambda reply: self._cancelled(reply, known, by_id=by_id)
             )
         except GridError as error:
             _log.warning("cancelling %s: %s", [order.client_id for order in orders], error)
-            done = set()
-        for name, order in zip(names, orders, strict=True):
-            yield name in done or self._is_gone(order)
+            fates = {}
+        for name, order in known.items():
+            yield fates.get(name, Fate.STUCK) or self._looked_up_fate(order)
 
-    def _cancelled(self, reply: Any, names: Sequence[str], *, by_id: bool) -> set[str]:
-        """Return which of ``names`` a batch's answer says are gone.
+    def _cancelled(
+        self, reply: Any, known: Mapping[str, ExchangeOrder], *, by_id: bool
+    ) -> dict[str, Fate]:
+        """Return what a batch's answer says became of ``known``, by name.
 
         Refusals do not say whose they are. If all of them are «unknown order», all orders the
         answer does not name are gone; else those are left to be looked up.
         """
-        told: set[str] = set()
-        gone: set[str] = set()
+        fates: dict[str, Fate] = {}
         codes: set[int] = set()
-        for element in batch_elements(reply, len(names)):
+        for element in batch_elements(reply, len(known)):
             code = refusal_code(element)
             if code is not None:
                 codes.add(code)
                 continue
             order = normal_order(element.fields, self._symbol)
             name = order.order_id if by_id else order.client_id
-            if name not in names:
-                raise ReplyError(f"cancelled {names}, told of {name}")
-            told.add(name)
-            if not order.is_open:
-                gone.add(name)
-        return gone | (set(names) - told if codes == {_UNKNOWN_ORDER} else set())
+            if name not in known:
+                raise ReplyError(f"cancelled {list(known)}, told of {name}")
+            fates[name] = _fate(known[name], order)
+        rest = Fate.GONE if codes == {_UNKNOWN_ORDER} else Fate.STUCK
+        return dict.fromkeys(known, rest) | fates
 
-    def _cancel_stop(self, order: ExchangeOrder) -> bool:
+    def _cancel_stop(self, order: ExchangeOrder) -> Fate:
         identity = {"algoId": order.order_id}
         if not order.order_id:
             identity = {"clientAlgoId": order.client_id}
@@ -117,16 +118,27 @@ class CancelCalls(OrderCalls):
             told = self._connection.find(request, _stop_reply, GONE_CODES)
         except GridError as error:
             _log.warning("cancelling %s: %s", order.client_id, error)
-            return self._is_gone(order)
-        return told is None or order.client_id == told or self._is_gone(order)
+            return self._looked_up_fate(order)
+        if told is None:
+            return Fate.GONE
+        return Fate.UNTRADED if told == order.client_id else self._looked_up_fate(order)
 
-    def _is_gone(self, order: ExchangeOrder) -> bool:
+    def _looked_up_fate(self, order: ExchangeOrder) -> Fate:
         """Look an order up whose cancel was refused, or not answered."""
         if order.kind is OrderKind.STOP or not order.order_id:
             now = self.find_order(order.client_id, order.kind)
         else:
             now = self.order_by_id(order.order_id)
-        return now is None or not now.is_open
+        return Fate.GONE if now is None else _fate(order, now)
+
+
+def _fate(known: ExchangeOrder, now: ExchangeOrder) -> Fate:
+    """Return what became of an order, known as ``known`` before and told as ``now``."""
+    if now.is_open:
+        return Fate.STUCK
+    has_fired = now.kind is OrderKind.STOP and now.status != "CANCELED"
+    has_traded = now.has_traded_beyond(known.filled_qty)
+    return Fate.GONE if has_fired or has_traded else Fate.UNTRADED
 
 
 def _stop_reply(reply: Any) -> str:

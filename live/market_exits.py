@@ -10,7 +10,7 @@ from core.market import MarketRules
 from engine.booking import begin_liquidation, begin_stop
 from engine.ledger import find_fill
 from engine.types import DIRECTION_NAMES, LIQUIDATION, LONG, SHORT, STOP, Exit
-from live.exchange_types import Answer, Clock, OrderKind
+from live.exchange_types import Answer, Clock, Fate, OrderKind
 from live.intake import Intake
 from live.order_desk import OrderDesk
 from live.orders import OrderRecord, OrderState
@@ -98,9 +98,8 @@ class MarketExits:
 
     def _send_and_wait(self) -> None:
         self._session.save()
-        for record in self._session.orders.alive(OrderKind.EXIT):
-            if record.state is OrderState.INTENDED:
-                self._send(record)
+        exits = self._session.orders.alive(OrderKind.EXIT)
+        self._send([record for record in exits if record.state is OrderState.INTENDED])
         for attempt in range(CONFIRMATIONS):
             if attempt:
                 self._clock.sleep(CONFIRM_WAIT_S)
@@ -112,15 +111,34 @@ class MarketExits:
         names = ", ".join(r.client_id for r in self._session.orders.alive(OrderKind.EXIT))
         raise UnknownOutcome(f"market exits {names}: their trades are not listed yet")
 
-    def _send(self, record: OrderRecord) -> None:
-        """Send one exit, for what its fills still hold when the side's limits are gone."""
-        limits = self._session.orders.alive(OrderKind.TAKE_PROFIT, direction=record.direction)
-        if limits:
-            if not self._desk.cancel(limits):
-                raise UnknownOutcome(
-                    f"take-profits of {record.direction} may still be open; its exit waits"
-                )
+    def _send(self, exits: Sequence[OrderRecord]) -> None:
+        """Send exits, for what their fills still hold when their sides' take-profits are gone.
+
+        Raises:
+            UnknownOutcome: a side's take-profits may still be open; the other side's exit is sent.
+            NetworkError: an exit is not known to have arrived.
+            GridError: the exchange or the disk refused.
+        """
+        waiting = self._cancel_take_profits({record.direction for record in exits})
+        ready = [record for record in exits if record.direction not in waiting]
+        self._send_ready([record for record in ready if self._is_still_due(record)])
+        if waiting:
+            names = " and ".join(sorted(waiting))
+            raise UnknownOutcome(f"take-profits of {names} may still be open; the exit waits")
+
+    def _cancel_take_profits(self, directions: set[str]) -> set[str]:
+        """Cancel the take-profits of ``directions``; return those where some may still be open."""
+        orders = self._session.orders
+        wanted = [r for r in orders.alive(OrderKind.TAKE_PROFIT) if r.direction in directions]
+        if self._desk.cancel(wanted) is not Fate.UNTRADED:
             self._intake.take()
+            for record in wanted:
+                if record.state is not OrderState.DONE:
+                    self._desk.look_for(record)
+        return {record.direction for record in wanted if record.state is not OrderState.DONE}
+
+    def _is_still_due(self, record: OrderRecord) -> bool:
+        """Cut an exit down to what its fills still hold; return whether anything is left."""
         position = self._session.strategy.state.sides[record.side]
         rows = [(fill, qty, find_fill(position, fill)) for fill, qty in record.exits]
         record.exits = [
@@ -129,9 +147,14 @@ class MarketExits:
         record.qty = self._total(record.exits)
         if record.qty < self._rules.step_size / 2:
             record.state = OrderState.DONE
-            return
-        (reply,) = self._desk.send([record])
-        if reply.answer in {Answer.UNKNOWN, Answer.NOT_SENT}:
-            raise NetworkError(f"market exit {record.client_id}: {reply.answer.value}")
-        if reply.answer is not Answer.ACCEPTED:
-            self._intake.keep_stops()  # what is not closed after all stays protected
+        return record.state is not OrderState.DONE
+
+    def _send_ready(self, exits: Sequence[OrderRecord]) -> None:
+        unclear = []
+        for reply in self._desk.send(exits):
+            if reply.answer in {Answer.UNKNOWN, Answer.NOT_SENT}:
+                unclear.append(f"{reply.client_id}: {reply.answer.value}")
+            elif reply.answer is not Answer.ACCEPTED:
+                self._intake.keep_stops()  # what is not closed after all stays protected
+        if unclear:
+            raise NetworkError(f"market exit {', '.join(unclear)}")

@@ -7,12 +7,19 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.errors import AccountError, CredentialsError
-from live.exchange_types import Answer, Clock, Exchange, ExchangeOrder, OrderKind, OrderReply
+from live.exchange_types import (
+    Answer,
+    Clock,
+    Exchange,
+    ExchangeOrder,
+    Fate,
+    OrderKind,
+    OrderReply,
+)
 from live.orders import OrderRecord, OrderRegister, OrderState
 
 _LOG: Final = logging.getLogger(__name__)
 DENIALS: Final = 2
-SLACK: Final = 1e-9
 
 
 class OrderDesk:
@@ -41,6 +48,7 @@ class OrderDesk:
             if record.state is OrderState.INTENDED:
                 self._may_be_late(record)
         self._told: set[tuple[str, OrderKind]] = set()
+        self._seen_ms: int | None = None
 
     def send(self, records: Sequence[OrderRecord]) -> list[OrderReply]:
         """Write ``records`` down, then send them; return the answers in their order.
@@ -142,7 +150,7 @@ class OrderDesk:
         """
         record.order_id, record.missed = found.order_id, 0
         record.fired_order_id = found.fired_order_id or record.fired_order_id
-        is_behind = found.filled_qty > record.booked_qty * (1.0 + SLACK)
+        is_behind = found.has_traded_beyond(record.booked_qty)
         if record.kind is OrderKind.STOP:
             is_behind = self._has_fired(record)
         record.state = OrderState.OPEN if found.is_open or is_behind else OrderState.DONE
@@ -155,20 +163,30 @@ class OrderDesk:
         order = self._exchange.order_by_id(stop.fired_order_id)
         return order is not None and (order.is_open or order.filled_qty > 0.0)
 
-    def cancel(self, records: Sequence[OrderRecord]) -> bool:
-        """Cancel ``records``; return whether all are certainly gone.
+    def cancel(self, records: Sequence[OrderRecord]) -> Fate:
+        """Cancel ``records``; return what became of them.
+
+        What is gone, but has traded what is not booked, counts as there until it is booked.
+
+        Returns:
+            STUCK: some may still be open; GONE: none is, and trades are to be booked; else
+            UNTRADED.
 
         Raises:
             GridError: the exchange could not be asked.
         """
         if not records:
-            return True
-        orders = [_as_open(record) for record in records]
-        gone = self._exchange.cancel_orders(orders)
-        for record, is_gone in zip(records, gone, strict=True):
-            if is_gone:
-                record.state = OrderState.DONE
-        return all(gone)
+            return Fate.UNTRADED
+        fates = self._exchange.cancel_orders([_as_open(record) for record in records])
+        return min(self._settle(*cancelled) for cancelled in zip(records, fates, strict=True))
+
+    def _settle(self, record: OrderRecord, fate: Fate) -> Fate:
+        """Take over what became of a cancelled order; where that is not clear it is looked up."""
+        if fate is Fate.UNTRADED:
+            record.state = OrderState.DONE
+        elif fate is Fate.GONE:
+            self.look_for(record)
+        return Fate.UNTRADED if record.state is OrderState.DONE else fate
 
     def refresh(self) -> bool:
         """Bring the register in line with the exchange's open orders.
@@ -182,6 +200,7 @@ class OrderDesk:
         """
         is_behind = False
         seen = {order.client_id: order for order in self._exchange.open_orders()}
+        self._seen_ms = self._clock.now_ms()
         for order in seen.values():
             record = self._register.get(order.client_id)
             if record is None:
@@ -192,6 +211,10 @@ class OrderDesk:
             if record.state is OrderState.OPEN and record.client_id not in seen:
                 is_behind |= self.look_for(record)
         return is_behind
+
+    def has_seen_within(self, ms: int) -> bool:
+        """Return whether the open orders were looked at less than ``ms`` ago."""
+        return self._seen_ms is not None and 0 <= self._clock.now_ms() - self._seen_ms < ms
 
     def look_for(self, record: OrderRecord) -> bool:
         """Find out about an order that was taken and is not among the open ones; as ``adopt``.

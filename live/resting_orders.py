@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from core.errors import ExchangeError, UnknownOutcome
 from engine.book import RestingOrder
 from engine.types import DIRECTION_NAMES
-from live.exchange_types import Answer, Exchange, MarketFacts, OrderKind
+from live.exchange_types import Answer, Fate, MarketFacts, OrderKind
 from live.intake import Intake
 from live.market_exits import MarketExits
 from live.order_desk import OrderDesk
@@ -23,7 +24,7 @@ class RestingOrders:
     """The orders that rest at the exchange.
 
     Args:
-        exchange: where they rest.
+        last_price: tells the last traded price, quote; may be some seconds old.
         session: the book and what was sent for it.
         desk: sends and cancels.
         intake: books what was traded.
@@ -32,10 +33,10 @@ class RestingOrders:
     """
 
     def __init__(
-        self, exchange: Exchange, session: LiveSession, desk: OrderDesk, intake: Intake,
-        exits: MarketExits, facts: MarketFacts,
+        self, last_price: Callable[[], float], session: LiveSession, desk: OrderDesk,
+        intake: Intake, exits: MarketExits, facts: MarketFacts,
     ) -> None:  # fmt: skip
-        self._exchange, self._session, self._desk = exchange, session, desk
+        self._last_price, self._session, self._desk = last_price, session, desk
         self._intake, self._exits, self._facts = intake, exits, facts
         self._refused: set[tuple[int, RestingOrder]] = set()
         """Orders the symbol's rules or the margin forbade, by the bar they were sent in."""
@@ -51,7 +52,7 @@ class RestingOrders:
         difference = self._compare()
         self._lay_stops(self._gone(difference), difference)
 
-    def lay_out(self) -> None:
+    def lay_out(self, look_kept_ms: int = 0) -> None:
         """Send the difference between open orders and book, stops first.
 
         Nothing is laid while the account has traded what the ledger does not know yet: an order
@@ -59,14 +60,19 @@ class RestingOrders:
         on its wrong side or too far away, a cancel is not certain) is sent when this is called
         again, what was refused in the next bar. A side without its stop gets no entries.
 
+        Args:
+            look_kept_ms: how long ago the open orders may have been looked at; 0: they are looked
+                at now. Every cancel tells what its order traded, look or not.
+
         Raises:
             UnknownOutcome: the exchange lists trades later than the orders they filled.
             GridError: the exchange could not be asked, or the disk refused.
         """
         self._desk.resolve()
         self._compare()  # before fills are booked: what stays belongs to the grid of now
-        for _ in range(ROUNDS):
-            if self._desk.refresh():
+        for again in range(ROUNDS):
+            is_known = not again and self._desk.has_seen_within(look_kept_ms)
+            if not is_known and self._desk.refresh():
                 self._intake.take()
                 continue
             difference = self._compare()
@@ -74,10 +80,11 @@ class RestingOrders:
             bare = self._lay_stops(gone, difference)
             if bare is None:
                 continue  # a side was closed: the book is another
-            limits = [record for record in gone if record.kind is not OrderKind.STOP]
-            if not self._desk.cancel(limits):
+            fate = self._desk.cancel([r for r in gone if r.kind is not OrderKind.STOP])
+            if fate is Fate.STUCK:
                 return
-            if limits and self._intake.take():
+            if fate is Fate.GONE:
+                self._intake.take()
                 continue  # something filled before it could be cancelled
             self._lay_limits([
                 order
@@ -113,18 +120,21 @@ class RestingOrders:
         """Move the wick stops; a stop that is passed already is done at market.
 
         The exchange holds one closing stop a side: the old one goes first, the new one follows at
-        once.
+        once, unless the old one has fired.
 
         Returns:
             The directions that should have a stop and have none; None if a side was closed.
         """
         bare: set[str] = set()
+        fired = False
         passed: list[OrderRecord] = []
         old = [record for record in gone if record.kind is OrderKind.STOP]
         new = [order for order in difference.creates if order.kind == "STOP"]
         for direction in DIRECTION_NAMES:
             wanted = [order for order in new if order.direction == direction]
-            if not self._desk.cancel([record for record in old if record.direction == direction]):
+            fate = self._desk.cancel([r for r in old if r.direction == direction])
+            if fate is not Fate.UNTRADED:
+                fired |= fate is Fate.GONE
                 bare |= {order.direction for order in wanted}
                 continue
             records = [self._intend(order) for order in wanted]
@@ -134,9 +144,11 @@ class RestingOrders:
                 elif reply.answer is not Answer.ACCEPTED:
                     bare.add(direction)
         self.bare_looks = self.bare_looks + 1 if bare else 0
+        if fired:
+            self._intake.take()
         for record in passed:
             self._close_passed(record)
-        return None if passed else bare
+        return None if passed or fired else bare
 
     def _close_passed(self, stop: OrderRecord) -> None:
         """Close a side whose stop came too late.
@@ -159,7 +171,7 @@ class RestingOrders:
         wanted = [order for order in wanted if (bar, order) not in self._refused]
         if not wanted:
             return
-        price, reach = self._exchange.last_price(), self._facts.price_band
+        price, reach = self._last_price(), self._facts.price_band
         possible = [
             order
             for order in wanted

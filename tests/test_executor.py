@@ -21,7 +21,15 @@ from core.errors import (
     NetworkError,
     RateLimitError,
 )
-from live.exchange_types import Answer, Exchange, ExchangeOrder, OrderKind, OrderReply, OrderSpec
+from live.exchange_types import (
+    Answer,
+    Exchange,
+    ExchangeOrder,
+    Fate,
+    OrderKind,
+    OrderReply,
+    OrderSpec,
+)
 from live.executor import BinanceExecutor
 from live.order_requests import on_step
 from tests.canned_exchange import (
@@ -613,7 +621,7 @@ def test_during_a_ban_nothing_at_all_is_sent(exchange: CannedExchange) -> None:
     with pytest.raises(RateLimitError) as barred:
         executor.open_orders()
     assert barred.value.retry_after == pytest.approx(100.0)
-    assert executor.cancel_orders([resting("a")]) == [False]
+    assert gone(executor.cancel_orders([resting("a")])) == [False]
     assert (len(exchange.sent), exchange.time_requests) == (requests_made, measured)
     exchange.clock.now += 100_000
     exchange.always(FIND, (200, order_row("x1")))
@@ -722,6 +730,10 @@ def test_open_orders_hold_normal_and_conditional_ones_and_strangers(
 # --- cancels --------------------------------------------------------------------------------------
 
 
+def gone(fates: list[Fate]) -> list[bool]:
+    return [fate is not Fate.STUCK for fate in fates]
+
+
 def cancel_all(sent: Sent) -> Any:
     ids = json.loads(sent.params["orderidlist"])
     return 200, [order_row(f"of {i}", orderId=i, status="CANCELED") for i in ids]
@@ -733,7 +745,7 @@ def test_cancels_go_ten_to_a_request_and_stops_alone(exchange: CannedExchange) -
         CANCEL_STOP, (200, {"algoId": 7000, "clientAlgoId": "s1", "code": "200", "msg": "success"})
     )
     orders = [resting_stop(), *(resting(f"o{i}", order_id=str(100 + i)) for i in range(12))]
-    assert exchange.executor().cancel_orders(orders) == [True] * 13
+    assert gone(exchange.executor().cancel_orders(orders)) == [True] * 13
     lists = [json.loads(sent.params["orderidlist"]) for sent in exchange.asked(CANCEL)]
     assert lists == [list(range(100, 110)), [110, 111]]
     assert exchange.asked(CANCEL_STOP)[0].params["algoId"] == "7000"
@@ -745,18 +757,18 @@ def test_an_order_without_the_exchanges_identity_is_cancelled_by_ours(
     exchange.always(CANCEL, (200, [order_row("a", status="CANCELED")]))
     exchange.always(CANCEL_STOP, refusal(-2011))
     orders = [resting("a", order_id=""), resting_stop(order_id="")]
-    assert exchange.executor().cancel_orders(orders) == [True, True]
+    assert gone(exchange.executor().cancel_orders(orders)) == [True, True]
     assert json.loads(exchange.asked(CANCEL)[0].params["origclientorderidlist"]) == ["a"]
     assert exchange.asked(CANCEL_STOP)[0].params["clientAlgoId"] == "s1"
 
 
 def test_an_unknown_order_is_a_gone_order(exchange: CannedExchange) -> None:
-    gone = {"code": -2011, "msg": "Unknown order sent."}
+    unknown = {"code": -2011, "msg": "Unknown order sent."}
     cancelled = order_row("b", status="CANCELED")
-    exchange.always(CANCEL, (200, [gone, cancelled, gone]))
+    exchange.always(CANCEL, (200, [unknown, cancelled, unknown]))
     exchange.always(CANCEL_STOP, refusal(-2011))
     orders = [resting("a"), resting("b"), resting("c"), resting_stop()]
-    assert exchange.executor().cancel_orders(orders) == [True] * 4
+    assert gone(exchange.executor().cancel_orders(orders)) == [True] * 4
     assert exchange.asked(FIND) == []
 
 
@@ -768,25 +780,52 @@ def test_a_cancel_refused_otherwise_is_looked_up(exchange: CannedExchange) -> No
         return 200, order_row(name, status="FILLED" if name == "a" else "NEW")
 
     exchange.always(FIND, tell)
-    assert exchange.executor().cancel_orders([resting("a"), resting("b")]) == [True, False]
+    assert gone(exchange.executor().cancel_orders([resting("a"), resting("b")])) == [True, False]
 
 
 def test_a_cancelled_order_that_is_told_as_open_is_looked_up(exchange: CannedExchange) -> None:
     exchange.always(CANCEL, (200, [order_row("a", status="PARTIALLY_FILLED")]))
     exchange.then(FIND, (200, order_row("a")), (200, order_row("a", status="CANCELED")))
     executor = exchange.executor()
-    assert executor.cancel_orders([resting("a")]) == [False]
-    assert executor.cancel_orders([resting("a")]) == [True]
+    assert gone(executor.cancel_orders([resting("a")])) == [False]
+    assert gone(executor.cancel_orders([resting("a")])) == [True]
+
+
+@pytest.mark.parametrize(
+    ("traded", "known", "fate"),
+    [("0", 0.0, Fate.UNTRADED), ("0.004", 0.004, Fate.UNTRADED), ("0.004", 0.003, Fate.GONE)],
+)
+def test_a_cancel_tells_whether_its_order_traded_meanwhile(
+    exchange: CannedExchange, traded: str, known: float, fate: Fate
+) -> None:
+    row = order_row("a", status="CANCELED", executedQty=traded)
+    exchange.then(CANCEL, (200, [row]), (200, [{"code": -2011, "msg": "x"}]))
+    order = resting("a", filled_qty=known)
+    executor = exchange.executor()
+    assert executor.cancel_orders([order]) == [fate]
+    assert executor.cancel_orders([order]) == [Fate.GONE]  # an unknown order tells nothing
+
+
+@pytest.mark.parametrize(
+    ("status", "fate"),
+    [("CANCELED", Fate.UNTRADED), ("TRIGGERED", Fate.GONE), ("FINISHED", Fate.GONE)],
+)
+def test_a_stop_that_fired_instead_of_being_cancelled_is_told_apart(
+    exchange: CannedExchange, status: str, fate: Fate
+) -> None:
+    exchange.always(CANCEL_STOP, (200, {"clientAlgoId": "s1"}))
+    exchange.always(FIND_STOP, (200, algo_row("s1", algoStatus=status)))
+    assert exchange.executor().cancel_orders([resting_stop()]) == [fate]
 
 
 def test_a_lost_cancel_is_repeated(exchange: CannedExchange) -> None:
     exchange.then(CANCEL, TIMEOUT, (200, [{"code": -2011, "msg": "x"}]))
     exchange.then(CANCEL_STOP, (200, "<html>"), refusal(-2011))
-    assert exchange.executor().cancel_orders([resting("a"), resting_stop()]) == [True, True]
+    assert gone(exchange.executor().cancel_orders([resting("a"), resting_stop()])) == [True, True]
 
 
 @pytest.mark.parametrize(
-    ("found", "gone"),
+    ("found", "is_gone"),
     [
         ((200, order_row("a", status="NEW")), False),
         ((200, order_row("a", status="FILLED")), True),
@@ -796,11 +835,11 @@ def test_a_lost_cancel_is_repeated(exchange: CannedExchange) -> None:
     ],
 )
 def test_a_cancel_that_is_never_answered_is_looked_up(
-    exchange: CannedExchange, found: Any, gone: bool
+    exchange: CannedExchange, found: Any, is_gone: bool
 ) -> None:
     exchange.always(CANCEL, TIMEOUT)
     exchange.always(FIND, found)
-    assert exchange.executor().cancel_orders([resting("a")]) == [gone]
+    assert gone(exchange.executor().cancel_orders([resting("a")])) == [is_gone]
 
 
 def test_out_of_reach_cancels_are_given_up_after_one_look(exchange: CannedExchange) -> None:
@@ -808,14 +847,14 @@ def test_out_of_reach_cancels_are_given_up_after_one_look(exchange: CannedExchan
     exchange.always(CANCEL, OUT_OF_REACH)
     exchange.always(FIND, OUT_OF_REACH)
     orders = [resting(f"o{i}", order_id=str(100 + i)) for i in range(25)]
-    gone = exchange.executor().cancel_orders([*orders, resting_stop()])
-    assert gone == [True] * 10 + [False] * 16
+    fates = exchange.executor().cancel_orders([*orders, resting_stop()])
+    assert gone(fates) == [True] * 10 + [False] * 16
     assert len(exchange.asked(CANCEL)) == 6  # one, then one with four repetitions
     assert len({sent.params["orderId"] for sent in exchange.asked(FIND)}) == 1
 
 
 @pytest.mark.parametrize(
-    ("told", "now", "gone"),
+    ("told", "now", "is_gone"),
     [
         ({"algoId": 7000, "clientAlgoId": "s1", "code": "200"}, None, True),
         ({"algoId": 9, "clientAlgoId": "other", "code": "200"}, algo_row("s1"), False),
@@ -824,11 +863,11 @@ def test_out_of_reach_cancels_are_given_up_after_one_look(exchange: CannedExchan
     ],
 )
 def test_a_stops_cancel_must_say_that_it_was_done(
-    exchange: CannedExchange, told: Any, now: Any, gone: bool
+    exchange: CannedExchange, told: Any, now: Any, is_gone: bool
 ) -> None:
     exchange.always(CANCEL_STOP, (200, told))
     exchange.always(FIND_STOP, (200, now))
-    assert exchange.executor().cancel_orders([resting_stop()]) == [gone]
+    assert gone(exchange.executor().cancel_orders([resting_stop()])) == [is_gone]
 
 
 @pytest.mark.parametrize(
@@ -838,7 +877,7 @@ def test_a_stops_cancel_must_say_that_it_was_done(
 def test_an_unreadable_cancel_proves_nothing(exchange: CannedExchange, rubbish: Any) -> None:
     exchange.always(CANCEL, (200, rubbish))
     exchange.always(FIND, (200, order_row("a")))
-    assert exchange.executor().cancel_orders([resting("a")]) == [False]
+    assert gone(exchange.executor().cancel_orders([resting("a")])) == [False]
 
 
 # --- secrets and addresses ------------------------------------------------------------------------

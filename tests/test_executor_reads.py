@@ -381,8 +381,13 @@ def test_trades_are_paged_by_identity(exchange: CannedExchange) -> None:
         "5",
         "1005",
         "2005",
-        "2346",
     ]
+
+
+def test_a_full_last_page_of_trades_is_followed_by_an_empty_one(exchange: CannedExchange) -> None:
+    exchange.always(TRADES, trade_book(2_000))
+    assert len(exchange.executor().executions(1, 0)) == 2_000
+    assert [sent.params["fromId"] for sent in exchange.asked(TRADES)] == ["1", "1001", "2001"]
 
 
 def test_the_first_trades_are_looked_for_week_by_week(exchange: CannedExchange) -> None:
@@ -403,7 +408,7 @@ def test_no_trades_at_all_are_an_empty_list(exchange: CannedExchange) -> None:
 
 def test_a_trade_is_told_as_it_was(exchange: CannedExchange) -> None:
     sold = trade(9, side="SELL", positionSide="SHORT", maker="false", commission="-0.01")
-    exchange.then(TRADES, (200, [sold]), (200, []))
+    exchange.then(TRADES, (200, [sold]))
     (item,) = exchange.executor().executions(9, 0)
     assert (item.order_id, item.side, item.direction, item.is_maker) == (
         "49",
@@ -419,12 +424,12 @@ def test_a_fee_in_another_asset_is_valued_at_its_last_price_and_said_once(
 ) -> None:
     paid = {"commissionAsset": "BNB", "commission": "0.0001"}
     exchange.always(TICKER, (200, {"symbol": "BNBUSDT", "price": "600"}))
-    exchange.then(TRADES, (200, [trade(1, **paid), trade(2, **paid), trade(3)]), (200, []))
+    exchange.then(TRADES, (200, [trade(1, **paid), trade(2, **paid), trade(3)]))
     executor = exchange.executor()
     with caplog.at_level(logging.WARNING):
         trades = executor.executions(1, 0)
         exchange.clock.now += 61_000
-        exchange.then(TRADES, (200, [trade(4, **paid)]), (200, []))
+        exchange.then(TRADES, (200, [trade(4, **paid)]))
         executor.executions(4, 0)
     assert [item.fee for item in trades] == [pytest.approx(0.06), pytest.approx(0.06), 0.04]
     assert len(exchange.asked(TICKER)) == 2  # once a minute

@@ -16,6 +16,7 @@ from live.exchange_types import (
     Answer,
     Exchange,
     ExchangeOrder,
+    Fate,
     OrderKind,
     OrderReply,
     OrderSpec,
@@ -38,7 +39,7 @@ class FakeExchange:
         orders: what there is, by client id.
         normal: orders by the exchange's identity, such as what a stop became.
         hidden: client ids missing from ``open_orders``.
-        stuck: client ids that cannot be cancelled.
+        fates: of cancelled orders by client id; else UNTRADED.
         error: raised instead of any answer.
     """
 
@@ -48,7 +49,7 @@ class FakeExchange:
         self.orders: dict[str, ExchangeOrder] = {}
         self.normal: dict[str, ExchangeOrder] = {}
         self.hidden: set[str] = set()
-        self.stuck: set[str] = set()
+        self.fates: dict[str, Fate] = {}
         self.error: NetworkError | None = None
 
     def _ask(self, call: str) -> None:
@@ -85,10 +86,10 @@ class FakeExchange:
             if order.is_open and order.client_id not in self.hidden
         ]
 
-    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[bool]:
-        """Cancel what is not stuck."""
+    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[Fate]:
+        """Answer as laid out."""
         self._ask("cancel")
-        return [order.client_id not in self.stuck for order in orders]
+        return [self.fates.get(order.client_id, Fate.UNTRADED) for order in orders]
 
 
 class HandClock:
@@ -201,7 +202,7 @@ def test_without_orders_nothing_is_written_and_nothing_asked() -> None:
     scene = Scene()
 
     assert scene.desk.send([]) == []
-    assert scene.desk.cancel([])
+    assert scene.desk.cancel([]) is Fate.UNTRADED
     assert scene.calls == []
 
 
@@ -511,17 +512,56 @@ def test_what_is_everyday_is_not_told(answer: Answer) -> None:
 def test_cancelling_marks_only_what_is_certainly_gone() -> None:
     scene = Scene()
     gone, stuck, unsure = scene.send(), scene.send(), scene.send(Answer.UNKNOWN)
-    scene.exchange.stuck = {stuck.client_id, unsure.client_id}
+    scene.exchange.fates = dict.fromkeys([stuck.client_id, unsure.client_id], Fate.STUCK)
 
-    assert not scene.desk.cancel([stuck, gone, unsure])
+    assert scene.desk.cancel([stuck, gone, unsure]) is Fate.STUCK
 
     assert [record.state for record in (gone, stuck, unsure)] == [
         OrderState.DONE, OrderState.OPEN, OrderState.INTENDED,
     ]  # fmt: skip
-    assert not scene.desk.cancel([stuck])
-    scene.exchange.stuck.clear()
-    assert scene.desk.cancel([stuck])
+    assert scene.desk.cancel([stuck]) is Fate.STUCK
+    scene.exchange.fates.clear()
+    assert scene.desk.cancel([stuck]) is Fate.UNTRADED
     assert stuck.state is OrderState.DONE
+
+
+@pytest.mark.parametrize(
+    ("traded", "fate", "state"),
+    [(0.0, Fate.UNTRADED, OrderState.DONE), (0.5, Fate.GONE, OrderState.OPEN)],
+)
+def test_what_a_cancel_leaves_open_is_looked_up(
+    traded: float, fate: Fate, state: OrderState
+) -> None:
+    scene = Scene()
+    record = scene.send()
+    scene.exchange.fates = {record.client_id: Fate.GONE}
+    scene.exchange.orders[record.client_id] = told(record, filled=traded, is_open=False)
+
+    assert scene.desk.cancel([record, scene.send()]) is fate
+    assert record.state is state
+
+    record.booked_qty = traded
+    assert scene.desk.cancel([record]) is Fate.UNTRADED
+
+
+def test_an_order_that_cancel_and_look_up_deny_is_there_until_it_is_denied_twice() -> None:
+    scene = Scene()
+    record = scene.send()
+    scene.exchange.fates = {record.client_id: Fate.GONE}
+
+    assert scene.desk.cancel([record]) is Fate.GONE
+    assert record.state is OrderState.OPEN
+    assert scene.desk.cancel([record]) is Fate.UNTRADED
+
+
+def test_a_look_at_the_open_orders_counts_for_a_while() -> None:
+    scene = Scene()
+    assert not scene.desk.has_seen_within(10_000)
+    scene.desk.refresh()
+    assert scene.desk.has_seen_within(10_000)
+    assert not scene.desk.has_seen_within(0)
+    scene.clock.sleep(10.0)
+    assert not scene.desk.has_seen_within(10_000)
 
 
 WANTED = st.lists(
