@@ -39,7 +39,8 @@ examples, in the order in which to try them (RUNBOOK.md says more):
   python3 live_trade.py --coin BTC --flatten
       cancel and close everything of this bot at market; asks first
   python3 live_trade.py --coin BTC --dry-run --resume --once
-      one step, for a scheduler; orders stay
+      one step, for a scheduler; the orders stay on paper. At an exchange nothing watches between
+      steps, so entries and take-profits are cancelled: to look, not to trade
   python3 live_trade.py --coin BTC --testnet --preset documented --set grid_levels=8 --no-short \
 --log-level WARNING
       other parameters; main.py --list-params explains them all
@@ -54,13 +55,17 @@ at the exchange and saves; a second time ends at once and leaves everything as i
 Real money is asked for on a terminal before a new session; without one --yes must say so. Going
 on with a saved session (--resume) does not ask.
 
-exit code: 0 stopped as asked, or done; 2 something was wrong (standard error says what to do; a
-session that had begun has cancelled its entries and left its stops); 3 the loss limit closed
-everything; 4 nothing is left of the capital; 130 interrupted twice: everything stays as it was.
+exit code: 0 stopped as asked, or done; 1 a defect of the program (a traceback; entries and
+take-profits are cancelled if that is possible); 2 something was wrong (standard error says what to
+do; a session that had begun has cancelled entries and take-profits and left its stops); 3 the loss
+limit closed everything; 4 nothing is left of the capital; 130 interrupted twice: everything stays
+as it was. For 2 and 3 it tries until it is certain, after a signal five more times: then 2, and a
+line that says what may be open.
 
 files, in data/live_state (testnet and dry run in folders of that name in it) and data/live_logs:
 {SYMBOL}_state.json what --resume goes on from, snapshots/ copies of it, {SYMBOL}_trades.csv and
-.jsonl every trade, {SYMBOL}_health.json for a watchdog, {SYMBOL}.log, {SYMBOL}.lock.
+.jsonl every trade, {SYMBOL}_health.json for a watchdog, {SYMBOL}.log, {SYMBOL}.lock. A replay
+leaves {SYMBOL}_replay_trades.csv in data/live_replay.
 """
 
 
@@ -126,8 +131,10 @@ def _add_other_actions(group: Any) -> None:
         help="cancel every order and close every position of this bot at market, and save",
     )  # fmt: skip
     one_of.add_argument(
-        "--once", action="store_true", help="do the step that is due next, leave orders, end"
-    )
+        "--once", action="store_true",
+        help="do the step that is due next and end, at an exchange as at a stop: entries and "
+        "take-profits are cancelled, stops stay",
+    )  # fmt: skip
     one_of.add_argument(
         "--replay", type=Path, metavar="DIR",
         help="trade recorded candles (as main.py --data) on paper at full speed",
@@ -136,6 +143,10 @@ def _add_other_actions(group: Any) -> None:
         group.add_argument(
             f"--{name}", metavar="DATE", help=f"of a replay: {what}, UTC, ISO (as in main.py)"
         )
+    group.add_argument(
+        "--replay-dir", type=Path, metavar="DIR",
+        help="of a replay: folder of the list of its trades (default: data/live_replay)",
+    )  # fmt: skip
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -182,18 +193,34 @@ def _check_flags(args: argparse.Namespace) -> None:
     """
     if args.accept_code_change and not args.resume:
         raise ConfigError("--accept-code-change needs --resume, the state it is about")
-    for name in ("start", "end"):
-        if getattr(args, name) is not None and args.replay is None:
-            raise ConfigError(f"--{name} needs --replay DIR, the candles it is about")
-    if args.replay is not None and (args.resume or args.testnet):
-        raise ConfigError("--replay keeps nothing and asks nobody: leave --resume, --testnet out")
+    if args.replay is None:
+        for name in ("start", "end", "replay_dir"):
+            if getattr(args, name) is not None:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} needs --replay DIR, the candles it is about")
+        return
+    for name in ("resume", "testnet", "yes", "state_dir", "log_dir"):
+        if getattr(args, name):
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--replay has no session and asks nobody: leave --{flag} out")
 
 
 def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
     from backtest.simulator import BacktestSimulator  # noqa: PLC0415 - pandas and numba, 0.7 s
     from live.machine_code import load_live_code  # noqa: PLC0415
     from live.replay import candle_table  # noqa: PLC0415
-    from live.replay_report import Recording, report_text, run_replay  # noqa: PLC0415
+    from live.replay_report import (  # noqa: PLC0415
+        REPLAY_DIR,
+        Recording,
+        report_text,
+        run_replay,
+        write_trades,
+    )
+
+    folder = (args.replay_dir or REPLAY_DIR).resolve()
+    kept = Path(str(LIVE_CONFIG["state_dir"])).resolve()
+    if folder.is_relative_to(kept):
+        raise ConfigError(f"--replay-dir {folder} lies where live sessions are kept: name another")
 
     simulator = BacktestSimulator(params, source=args.replay)
     loaded = simulator.load(args.coin, args.start, args.end)
@@ -204,7 +231,9 @@ def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
         settlements=loaded.market.funding["timestamp"].to_numpy(copy=True),
         rates=loaded.market.funding["rate"].to_numpy(copy=True),
     )  # fmt: skip
-    print(report_text(recording, run_replay(recording, simulator.params)))  # noqa: T201
+    session = run_replay(recording, simulator.params)
+    path = write_trades(recording, session, args.replay_dir or REPLAY_DIR)
+    print(f"{report_text(recording, session)}\nTrades in {path}")  # noqa: T201
     if loaded.notice:
         print(f"warning: {loaded.notice}", file=sys.stderr)  # noqa: T201
     return 0

@@ -147,8 +147,9 @@ def read_summary(path: Path) -> Summary:
     Raises:
         DataError: it is missing, not JSON, or lacks what an audit needs.
     """
+    text = _text(path)
     try:
-        content = json.loads(_text(path))
+        content = json.loads(text)
     except ValueError as error:
         raise DataError(f"{path}: is not JSON: {error}; run the backtest again") from None
     if not isinstance(content, dict):

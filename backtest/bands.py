@@ -20,6 +20,7 @@ import pandas as pd
 from backtest.market_data import MarketData
 from backtest.timeframes import MINUTE_MS
 from backtest.variants import Variants, run_side_by_side
+from config import STRATEGY_PARAMS
 from core.errors import GridError
 from core.params import IntrabarPath, StrategyParams
 
@@ -29,6 +30,11 @@ Band = dict[str, Any]
 THROUGH_BPS: Final = 2.0
 """How far the path must go through a limit order to have filled it for sure."""
 SLIPPAGE_FACTORS: Final = (0.0, 1.0, 3.0)
+LEAST_SLIPPAGE: Final = float(STRATEGY_PARAMS["slippage"])
+"""The factors' basis where the run assumes less: a run without slippage has not shown that there is
+none."""
+MOST_SLIPPAGE: Final = 0.5
+"""The parameter's bound."""
 DETAIL: Final = "1m"
 METRICS: Final = ("total_return_pct", "max_drawdown_pct", "calmar_ratio")
 CENTRAL: Final = "as run"
@@ -95,7 +101,7 @@ def _single_changes(params: StrategyParams) -> Iterator[tuple[str, str, dict[str
     for refused, word in ((False, "fills"), (True, "does not fill")):
         yield TOUCH, f"the first touch {word}", {"refuse_first_touch": refused}
     for factor in SLIPPAGE_FACTORS:
-        yield SLIPPAGE, f"slippage x {factor:g}", _slippage(params, factor)
+        yield SLIPPAGE, _slippage_text(params, factor), _slippage(params, factor)
 
 
 _PATH_TEXTS: Final = {
@@ -138,7 +144,15 @@ def _through(bps: float, ticks: int) -> dict[str, Any]:
 
 
 def _slippage(params: StrategyParams, factor: float) -> dict[str, Any]:
-    return {"slippage": min(0.5, factor * params.slippage)}
+    return {"slippage": min(MOST_SLIPPAGE, factor * max(params.slippage, LEAST_SLIPPAGE))}
+
+
+def _slippage_text(params: StrategyParams, factor: float) -> str:
+    """Return what is varied: the run's own slippage, or absolute ones where that is too small."""
+    changed = float(_slippage(params, factor)["slippage"])
+    if params.slippage < LEAST_SLIPPAGE:
+        return f"slippage {1e4 * changed:g} bps" if changed else "no slippage"
+    return f"slippage x {changed / params.slippage:.3g}"
 
 
 def run_bands(
@@ -182,7 +196,8 @@ def summarize(bands: Sequence[Band]) -> dict[str, Any]:
         ``moves_most``: ``about``, ``assumption`` and ``points`` (percentage points of return away
         from the central run) of the single assumption that matters most, None if none does;
         ``sign_depends_on``: the single assumptions under which the return has another sign, or, if
-        there are none, the combinations; and ``runs``, their number.
+        there are none, the combinations; ``runs``, their number, and ``distinct``, how many results
+        they came to: an assumption that decides nothing repeats another's.
     """
     central = bands[0]["total_return_pct"]
     singles = [band for band in bands[1:] if band["about"] != TOGETHER]
@@ -200,7 +215,13 @@ def summarize(bands: Sequence[Band]) -> dict[str, Any]:
         ),
         "sign_depends_on": [band["assumption"] for band in turning],
         "runs": len(bands),
+        "distinct": len({tuple(_rounded(band[name]) for name in METRICS) for band in bands}),
     }
+
+
+def _rounded(value: float) -> float | None:
+    """Return ``value`` such that what differs by rounding errors only is equal."""
+    return None if math.isnan(value) else round(value / _SAME) * _SAME
 
 
 def _sign(band: Band) -> int:

@@ -44,7 +44,10 @@ def sign_sentence(result: Result) -> str:
     turning = summary["sign_depends_on"]
     if not turning:
         word = "positive" if central > 0.0 else "negative" if central < 0.0 else "zero"
-        return f"{result['coin']}: the return is {word} under all {count} assumptions tried"
+        return (
+            f"{result['coin']}: the return is {word} under all {count} assumptions tried, which "
+            f"came to {summary['distinct']} distinct result{'s' * (summary['distinct'] > 1)}"
+        )
     other = next(band for band in bands if band["assumption"] == turning[0])
     more = f", and {len(turning) - 1} more change it" if len(turning) > 1 else ""
     which = "several assumptions together" if other["about"] == TOGETHER else "an assumption"
@@ -52,6 +55,20 @@ def sign_sentence(result: Result) -> str:
         f"{result['coin']}: the sign of the return depends on {which}: "
         f"{_signed_percent(central)} as run, {_signed_percent(other['total_return_pct'])} with "
         f"\"{other['assumption']}\"{more}"
+    )
+
+
+def sign_warning(result: Result) -> str | None:
+    """Return one line for under the table: what the sign of the return depends on, or None.
+
+    None too where the result has no bands.
+    """
+    turning = result.get("bands_summary", {}).get("sign_depends_on")
+    if not turning:
+        return None
+    more = f" and {len(turning) - 1} more" if len(turning) > 1 else ""
+    return (
+        f"{result['coin']}: the sign of the return depends on '{turning[0]}'{more} (see --bands)"
     )
 
 

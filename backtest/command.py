@@ -47,7 +47,7 @@ class BacktestRequest:
         plot: draw the charts and write the HTML reports.
         output: folder of all files; None: the settings' folders.
         as_json: print one JSON document instead of the table.
-        bands: print the bands above it, and try 1m candles for them where files hold some.
+        bands: print the bands above it.
     """
 
     coins: list[str] | None
@@ -188,7 +188,7 @@ def _simulator(request: BacktestRequest) -> BacktestSimulator:
         request.params, source=request.source, detail=request.detail,
         also=add_bands if wanted else None,
     )  # fmt: skip
-    if request.bands and request.source != EXCHANGE:  # from there it would be a long download
+    if wanted and request.source != EXCHANGE:  # from there it would be a long download
         load = partial(
             simulator.source.load, timeframe=simulator.settings["timeframe"], detail=DETAIL
         )

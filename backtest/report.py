@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from backtest.bands_text import sign_warning
 from backtest.metrics import PORTFOLIO
 
 Result = Mapping[str, Any]
@@ -186,6 +187,10 @@ def print_report(results: Mapping[str, Result], write: Callable[[str], object] =
     coins = [result for name, result in results.items() if name != PORTFOLIO]
     write(f"{heading(results)}\n")
     write(f"{summary_table(results)}\n")
+    warnings = [text for result in coins if (text := sign_warning(result)) is not None]
+    if warnings:
+        lines = [line for text in warnings for line in textwrap.wrap(text, _WIDTH)]
+        write("\n".join(lines) + "\n")
     if PORTFOLIO in results:
         write("\n".join(var_lines(results[PORTFOLIO])))
     for result in coins:

@@ -42,14 +42,14 @@ def diff_runs(folder: Path, first: str, second: str) -> dict[str, Any]:
     runs = [find_run(entries, text, folder) for text in (first, second)]
     (a, trades_a), (b, trades_b) = (read_copy(folder, run["id"]) for run in runs)
     codes = [a.get("code_fingerprint"), b.get("code_fingerprint")]
-    results = _differing(a.get("metrics", {}), b.get("metrics", {}))
+    results = _differing(a["metrics"], b["metrics"])
     return {
         "runs": runs,
         "results": {name: results[name] for name in _RESULTS if name in results},
-        "parameters": _differing(a.get("parameters", {}), b.get("parameters", {})),
-        "market": _differing(a.get("market", {}), b.get("market", {})),
-        "data": _differing({"coin": a.get("coin"), **a.get("data", {})},
-                           {"coin": b.get("coin"), **b.get("data", {})}),
+        "parameters": _differing(a["parameters"], b["parameters"]),
+        "market": _differing(a["market"], b["market"]),
+        "data": _differing({"coin": a.get("coin"), **a["data"]},
+                           {"coin": b.get("coin"), **b["data"]}),
         "code_fingerprint": codes if codes[0] != codes[1] else None,
         "trades": diff_trades(_rows(trades_a), _rows(trades_b)),
     }  # fmt: skip

@@ -29,6 +29,8 @@ REGISTER: Final = "runs.jsonl"
 COPIES: Final = "runs"
 SUMMARY: Final = "summary.json"
 TRADES: Final = "trades.csv.gz"
+COMPARED: Final = ("metrics", "parameters", "market", "data")
+"""Sections of a summary that a comparison reads, each an object."""
 
 _log: Final = logging.getLogger(__name__)
 _TEXTS: Final = ("id", "at", "coin", "start", "end", "timeframe", "parameters_hash", "data_hash",
@@ -119,7 +121,7 @@ def find_run(entries: Sequence[Entry], text: str, folder: Path) -> Entry:
 
 
 def read_copy(folder: Path, run_id: str) -> tuple[dict[str, Any], str]:
-    """Return the summary and the trades (CSV) of a run.
+    """Return the summary, its sections ``COMPARED`` there and objects, and the trades (CSV) of a run.
 
     Raises:
         DataError: the copy is gone or damaged.
@@ -134,6 +136,14 @@ def read_copy(folder: Path, run_id: str) -> tuple[dict[str, Any], str]:
         ) from None
     if not isinstance(summary, dict):
         raise DataError(f"{copy / SUMMARY} must hold an object; run it again to compare")
+    for name in COMPARED:
+        if name not in summary:
+            raise DataError(f"{copy / SUMMARY} lacks {name}; run it again to compare")
+        if not isinstance(summary[name], dict):
+            raise DataError(
+                f"{copy / SUMMARY}: {name} = {str(summary[name])[:40]} must be an object; run it "
+                "again to compare"
+            )
     return summary, trades
 
 

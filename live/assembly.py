@@ -8,10 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from core.errors import AccountError, CapitalError, StateError
+from core.errors import StateError
 from core.params import StrategyParams
 from engine.ledger import equity_at
 from engine.strategy import GridStrategyV4
+from live.admission import (
+    allowed_capital,
+    refuse_closed_market,
+    refuse_company,
+    refuse_wrong_clock,
+)
 from live.broker import Broker
 from live.candle_buffer import BAR_MS, CandleBuffer
 from live.exchange_broker import ExchangeBroker
@@ -19,12 +25,11 @@ from live.exchange_types import Clock, Exchange, MarketFacts, MarketReader
 from live.funding_rates import FundingRates
 from live.logger import TradeLogger
 from live.monitor import HealthMonitor
-from live.order_desk import company_error
 from live.orders import OrderRegister
 from live.paper_broker import PaperBroker
 from live.runner import LiveRunner
 from live.session import LiveSession
-from live.state import StateManager
+from live.state import LoadedState, StateManager
 from live.stop_request import StopRequest
 from live.target import mode_folder
 from live.trade_files import LiveTrade, TradeFiles
@@ -46,6 +51,7 @@ class Plan:
         resume: go on from the state file.
         accept_code_change: also where another version of the decision code wrote it.
         settings: ``LIVE_CONFIG``.
+        only_closes: nothing is entered: neither wallet nor account need allow that.
     """
 
     symbol: str
@@ -55,6 +61,7 @@ class Plan:
     resume: bool
     accept_code_change: bool
     settings: Mapping[str, Any]
+    only_closes: bool = False
 
     @property
     def state_folder(self) -> Path:
@@ -86,18 +93,28 @@ class Assembled:
 def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assembled:
     """Prepare the account and return a session that trades on it.
 
+    Where it ``only_closes`` the account stays as it is and is not judged.
+
     Raises:
-        AccountError: the account or the symbol does not allow trading.
+        AccountError: the account or the symbol does not allow trading, or somebody else trades
+            the symbol on it.
         CapitalError: there is no capital.
         StateError: the state file does not fit.
         GridError: the exchange could not be asked.
     """
-    facts = _open_market(exchange)
-    exchange.prepare_account(plan.params.leverage)
-    capital = allowed_capital(plan, exchange.balance().wallet)
-    params = with_account(plan.params, facts, capital)
-    session = _session(plan, params, facts, equipment)
-    _refuse_company(exchange, session.orders)
+    facts, params = exchange.read_market(), plan.params
+    states = _states(plan, equipment.clock)
+    loaded = _loaded(states, plan)
+    capital = params.initial_capital
+    if not plan.only_closes:
+        refuse_closed_market(facts)
+        refuse_wrong_clock(plan.settings, exchange.usage())
+        capital = allowed_capital(plan.settings, plan.capital, exchange.balance().wallet)
+        refuse_company(exchange, loaded)
+        exchange.prepare_account(params.leverage)
+    started_ms = equipment.clock.now_ms() - exchange.usage().clock_offset_ms
+    params = with_account(params, facts, capital)
+    session = _session(plan, params, facts, equipment, states, loaded, started_ms)
     candles, rates = _market(plan, session, exchange, equipment)
     broker = ExchangeBroker(
         exchange, session, facts, rates,
@@ -117,44 +134,16 @@ def assemble_dry(plan: Plan, reader: MarketReader, equipment: Equipment) -> Asse
         StateError: the state file does not fit.
         GridError: the exchange could not be asked.
     """
-    facts = _open_market(reader)
+    facts = reader.read_market()
+    if not plan.only_closes:
+        refuse_closed_market(facts)
     params = with_account(plan.params, facts, plan.capital or plan.params.initial_capital)
-    session = _session(plan, params, facts, equipment)
+    states, started_ms = _states(plan, equipment.clock), equipment.clock.now_ms()
+    session = _session(plan, params, facts, equipment, states, _loaded(states, plan), started_ms)
     candles, rates = _market(plan, session, reader, equipment)
     broker = PaperBroker(session, candles, reader, rates)
     runner = _runner(plan, session, broker, candles, rates, equipment, None)
     return Assembled(runner=runner, session=session, broker=broker, facts=facts)
-
-
-def _open_market(reader: MarketReader) -> MarketFacts:
-    """Return the symbol's rules.
-
-    Raises:
-        AccountError: it does not trade at present.
-    """
-    facts = reader.read_market()
-    if not facts.is_trading:
-        raise AccountError(f"{facts.symbol} is not open for trading at the exchange")
-    return facts
-
-
-def allowed_capital(plan: Plan, wallet: float) -> float:
-    """Return the capital a session starts with, quote.
-
-    Raises:
-        CapitalError: the wallet is empty.
-    """
-    most = float(plan.settings["max_capital_pct"]) * wallet
-    if most <= 0.0:
-        raise CapitalError(
-            f"the futures wallet holds {wallet:g} USDT: transfer some from the spot wallet first"
-        )
-    if plan.capital is not None and plan.capital > most:
-        _LOG.warning(
-            "capital %g is more than %g %% of the wallet of %g USDT; %g are used", plan.capital,
-            100.0 * float(plan.settings["max_capital_pct"]), wallet, most,
-        )  # fmt: skip
-    return most if plan.capital is None else min(plan.capital, most)
 
 
 def with_account(params: StrategyParams, facts: MarketFacts, capital: float) -> StrategyParams:
@@ -189,25 +178,36 @@ def _states(plan: Plan, clock: Clock) -> StateManager:
     )  # fmt: skip
 
 
+def _loaded(states: StateManager, plan: Plan) -> LoadedState | None:
+    """Return what the session goes on from, None where it is a new one.
+
+    Raises:
+        StateError: it does not fit, or still has positions and is not to be gone on from.
+    """
+    if not plan.resume:
+        _refuse_to_forget(states, plan)
+        return None
+    loaded = states.load(accept_code_change=plan.accept_code_change)
+    if loaded is None:
+        _LOG.warning("there is no saved state: a new session begins")
+    return loaded
+
+
 def _session(
-    plan: Plan, params: StrategyParams, facts: MarketFacts, equipment: Equipment
-) -> LiveSession:
-    """Return a session, a new one or the saved one."""
-    strategy = GridStrategyV4(params, facts.rules)
-    states = _states(plan, equipment.clock)
-    files = TradeFiles(plan.symbol, plan.state_folder)
+    plan: Plan, params: StrategyParams, facts: MarketFacts, equipment: Equipment,
+    states: StateManager, loaded: LoadedState | None, started_ms: int,
+) -> LiveSession:  # fmt: skip
+    """Return a session, a new one or the saved one.
+
+    ``started_ms`` is by the clock that dates its trades: nothing traded before is its own.
+    """
     session = LiveSession(
-        strategy, OrderRegister(str(plan.settings["instance"])), states, files,
-        _teller(equipment), equipment.clock.now_ms(),
+        GridStrategyV4(params, facts.rules), OrderRegister(str(plan.settings["instance"])), states,
+        TradeFiles(plan.symbol, plan.state_folder), _teller(equipment), started_ms,
     )  # fmt: skip
-    loaded = states.load(accept_code_change=plan.accept_code_change) if plan.resume else None
     if loaded is not None:
         session.resume(loaded)
         _restore_equity(session, equipment)
-    elif plan.resume:
-        _LOG.warning("there is no saved state: a new session begins")
-    else:
-        _refuse_to_forget(states, plan)
     return session
 
 
@@ -238,17 +238,6 @@ def _refuse_to_forget(states: StateManager, plan: Plan) -> None:
             "or close them with --flatten"
             + (", or delete the file" if plan.mode == "dry" else "")
         )
-
-
-def _refuse_company(exchange: Exchange, orders: OrderRegister) -> None:
-    """Refuse to trade beside another instance.
-
-    Raises:
-        AccountError: orders that bear our name are not in our state.
-    """
-    for order in exchange.open_orders():
-        if order.client_id.startswith(orders.prefix) and orders.get(order.client_id) is None:
-            raise company_error(order.client_id)
 
 
 def _teller(equipment: Equipment) -> Callable[[LiveTrade], None]:

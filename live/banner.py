@@ -9,11 +9,11 @@ from typing import Any, Final
 from config import STRATEGY_PARAMS
 from core.params import StrategyParams
 from engine.types import DIRECTION_NAMES
+from live.departure import Ending
 from live.exchange_types import MarketFacts, OrderKind
 from live.logger import money, number
-from live.runner import Ending
 from live.session import LiveSession
-from live.status import price_text, qty_text
+from live.status import qty_text, stop_text
 from live.target import Target
 
 _WIDTH: Final = 100
@@ -90,9 +90,8 @@ def left_open(session: LiveSession, mode: str) -> str:
     for side, name in enumerate(DIRECTION_NAMES):
         position = state.sides[side]
         if int(position.n_fills):
-            stop = float(position.stop_price)
-            told = f"its stop at {price_text(stop)}" if stop > 0.0 else "no stop"
-            parts.append(f"{name} {qty_text(float(position.qty))} with {told}")
+            told = stop_text(session.orders, name, float(position.stop_price), mode)
+            parts.append(f"{name} {qty_text(float(position.qty))} {told}")
     limits = session.orders.alive(OrderKind.ENTRY, OrderKind.TAKE_PROFIT, OrderKind.EXIT)
     if mode == "dry":
         limits = []
@@ -105,7 +104,9 @@ def end_text(ending: Ending, session: LiveSession, mode: str, *, once: bool) -> 
     """Return how a session ended and what to do next."""
     left = left_open(session, mode)
     if ending is Ending.ASKED and once:
-        return f"the step is done; left open: {left}; go on with --resume"
+        # On paper nothing can happen unwatched: the candles since are gone through later.
+        done = "" if mode == "dry" else ", its entries and take-profits are cancelled"
+        return f"the step is done{done}; left open: {left}; go on with --resume"
     if ending is Ending.ASKED:
         return f"stopped; left open: {left}; go on with --resume, or close with --flatten"
     if ending is Ending.EMERGENCY:

@@ -43,6 +43,10 @@ class Broker(Protocol):
         """Between two steps: take fills in and move what must follow them."""
         ...
 
+    def secure(self) -> None:
+        """Have every position its stop, whatever the rest of a step waits for."""
+        ...
+
     def patience_s(self) -> float:
         """Return after how many seconds ``watch`` must look again at the latest."""
         ...

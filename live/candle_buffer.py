@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -27,6 +28,10 @@ REFETCHES: Final = 5
 REFETCH_WAIT_S: Final = 1.0
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 class CandleSource(Protocol):
     """What a step reads of the past."""
 
@@ -35,8 +40,11 @@ class CandleSource(Protocol):
         """The oldest bar there is; -1 before the first update."""
         ...
 
-    def update(self, bar: int) -> None:
-        """Have every candle up to and including ``bar``, which has closed."""
+    def update(self, bar: int, meanwhile: Callable[[], None] = nothing) -> None:
+        """Have every candle up to and including ``bar``, which has closed.
+
+        ``meanwhile`` is called between tries, where a candle is late.
+        """
         ...
 
     def signal(self, bar: int) -> Any:
@@ -98,8 +106,12 @@ class CandleBuffer:
         """Where the buffer begins; -1 before the first update."""
         return self._first_bar
 
-    def update(self, bar: int) -> None:
+    def update(self, bar: int, meanwhile: Callable[[], None] = nothing) -> None:
         """Have every candle up to and including ``bar``.
+
+        Args:
+            bar: a bar that has closed.
+            meanwhile: called between tries, where a candle is late.
 
         Raises:
             DataError: candles are missing and stay so.
@@ -108,7 +120,7 @@ class CandleBuffer:
         if self._first_bar < 0 or bar - self._first_bar >= 2 * self._needed:
             self._restart(bar - self._needed + 1)
         if self._last_bar() < bar:
-            self._extend(bar)
+            self._extend(bar, meanwhile)
             self._signals = None
 
     def _restart(self, first_bar: int) -> None:
@@ -123,16 +135,18 @@ class CandleBuffer:
             return int(self._candles["ts_ms"][-1]) // BAR_MS
         return self._first_bar - 1
 
-    def _extend(self, bar: int) -> None:
+    def _extend(self, bar: int, meanwhile: Callable[[], None]) -> None:
         """Read what is missing up to ``bar``, again while it is not there."""
         for attempt in range(REFETCHES + 1):
             if attempt:
                 self._clock.sleep(REFETCH_WAIT_S * attempt)
+                meanwhile()
             first = self._last_bar() + 1
             fresh = self._reader.closed_candles(first * BAR_MS, (bar + 1) * BAR_MS)
             if len(fresh) and not len(self._candles):
                 self._refuse_late_start(fresh)
-            self._candles = np.concatenate([self._candles, _unbroken(fresh, first)])
+            grown = np.concatenate([self._candles, _unbroken(fresh, first)])
+            self._candles = grown.view(dtype_of(Candle))  # an empty part makes it a bare table
             if self._last_bar() >= bar:
                 return
         raise DataError(

@@ -11,16 +11,17 @@ from typing import Final
 from core.errors import CredentialsError, GridError, NetworkError
 from core.jit import CODE_FINGERPRINT
 from core.params import StrategyParams
+from live.admission import allowed_capital
 from live.alerts import AlertSender
-from live.assembly import Assembled, Plan, allowed_capital, check_state
+from live.assembly import Assembled, Plan, check_state
 from live.banner import changed_text, end_text, left_open, start_text
 from live.confirmation import check_answerable, confirm
 from live.credentials import ENV_FILE, is_open_to_others
+from live.departure import Ending
 from live.exchange_types import MarketFacts
 from live.instance_lock import InstanceLock
 from live.logger import money
 from live.machine_code import load_live_code
-from live.runner import Ending
 from live.station import Station, assemble, equip, find_station, open_log, silence
 from live.stop_request import StopRequest
 from live.target import Target
@@ -42,7 +43,7 @@ class TradeRequest:
         capital: quote; None: the whole wallet, in a dry run ``initial_capital`` of ``params``.
         resume: go on from the state file where there is one.
         accept_code_change: also where other decision code wrote it.
-        once: end after one step.
+        once: end after one step; at an exchange as a stop does, without entries.
         yes: real money is meant.
         log_level: of the console.
     """
@@ -55,6 +56,11 @@ class TradeRequest:
     once: bool = False
     yes: bool = False
     log_level: str = "INFO"
+
+    @property
+    def leaves_unwatched(self) -> bool:
+        """Whether what rests at the exchange after the step would have nobody to follow it."""
+        return self.once and self.target.mode != "dry"
 
     @property
     def plan(self) -> Plan:
@@ -124,7 +130,8 @@ def _capital_text(request: TradeRequest, wallet: float, *, goes_on: bool) -> str
         return "the saved session's; --capital is for new ones"
     if request.target.mode == "dry":
         return f"{money(request.capital or request.params.initial_capital)}, on paper"
-    return f"{money(allowed_capital(request.plan, wallet))} of a wallet of {money(wallet)}"
+    capital = allowed_capital(request.target.settings, request.capital, wallet)
+    return f"{money(capital)} of a wallet of {money(wallet)}"
 
 
 def _notes() -> list[str]:
@@ -151,6 +158,8 @@ def _run(
             _tell_start(request, assembled, alerts)
             try:
                 ending = assembled.runner.run(once=request.once)
+                if request.leaves_unwatched and ending is Ending.ASKED:
+                    ending = Ending.ASKED if assembled.runner.withdraw() else Ending.FAILED
             except KeyboardInterrupt:
                 return _interrupted(request, assembled, alerts)
         _tell_end(request, assembled, ending, alerts)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from core.errors import ExchangeError, UnknownOutcome
+from core.errors import ExchangeError, GridError, UnknownOutcome
 from core.market import lots_nearest
 from engine.book import clear_side
 from engine.booking import book_side
@@ -19,6 +19,7 @@ from live.monitor import HealthMonitor
 from live.order_desk import OrderDesk
 from live.resting_orders import LIMITS, RestingOrders
 from live.session import LiveSession
+from live.stop_orders import StopOrders
 
 LAG_S: Final = 2.0
 """How old the exchange's answer to a look at the account may be."""
@@ -58,8 +59,12 @@ class ExchangeBroker:
         )  # fmt: skip
         self._intake = Intake(exchange, session, self._desk, rates, mark, alert)
         self._exits = MarketExits(session, self._desk, self._intake, facts.rules, clock)
+        self._stops = StopOrders(
+            exchange, session, self._desk, self._intake, self._exits, facts, clock,
+            monitor.note_bare,
+        )  # fmt: skip
         self._resting = RestingOrders(
-            self._recent_price, session, self._desk, self._intake, self._exits, facts
+            self._recent_price, session, self._desk, self._intake, self._stops, facts
         )
         self._disagreed = 0
         self._price_ms, self._price = clock.now_ms(), 0.0
@@ -88,7 +93,7 @@ class ExchangeBroker:
     def open_bar(self, bar: int, price: float) -> None:  # noqa: ARG002 - asked of the account
         """Take in what filled since the bar opened, and move the stops after it."""
         self._intake.take_held()
-        self._resting.protect()
+        self._stops.keep()
 
     def finish_exits(self) -> None:
         """See :meth:`live.market_exits.MarketExits.finish`.
@@ -97,7 +102,7 @@ class ExchangeBroker:
         position has its stop whatever becomes of the exits.
         """
         self._intake.take_held()
-        self._resting.protect()
+        self._stops.keep()
         self._exits.finish()
 
     def close(self, exits: Sequence[Exit]) -> None:
@@ -120,7 +125,7 @@ class ExchangeBroker:
         if self._intake.take_present():
             return
         if self._session.orders.alive(OrderKind.EXIT):
-            self._resting.protect()
+            self._stops.keep()
             self._exits.finish()
         self._resting.lay_out()
 
@@ -130,7 +135,7 @@ class ExchangeBroker:
         Until orders of unknown outcome can be found out about; where a side lacks its stop 1, 2,
         4, ... s.
         """
-        looks = self._resting.bare_looks
+        looks = self._stops.looks
         return min(self._desk.wait_s() or math.inf, 2.0 ** (looks - 1) if looks else math.inf)
 
     def check_positions(self) -> None:
@@ -178,27 +183,52 @@ class ExchangeBroker:
             f"adjusted at {price:g}"
         )
 
-    def withdraw(self) -> None:
-        """Cancel entries and take-profits; stops stay.
+    def secure(self) -> None:
+        """Have every position its stop, whatever the rest of a step waits for.
 
-        Raises:
-            UnknownOutcome: some may still be open.
-            StateError: none is, but that could not be written down.
+        Fills are booked as far as they are listed, those of a bar whose step is owed included.
         """
         self._desk.resolve()
         self._desk.refresh()
-        if self._desk.cancel(self._session.orders.alive(*LIMITS)) is Fate.STUCK:
-            raise UnknownOutcome("some entries or take-profits may still be open")
-        self._intake.take()
+        self._take_and_protect()
+
+    def _take_and_protect(self) -> set[str] | None:
+        """Book what was traded, and have stops even where that fails; see ``StopOrders.keep``."""
+        try:
+            self._intake.take()
+        except GridError:
+            self._stops.keep()
+            raise
+        return self._stops.keep()
+
+    def withdraw(self) -> None:
+        """Cancel entries and take-profits; positions have their stops.
+
+        Raises:
+            UnknownOutcome: some may still be open, or a position may have no stop.
+            StateError: none is, but that could not be written down.
+        """
+        fate = self._cancel_limits()
+        bare = self._take_and_protect()
         self._session.save()
+        _refuse_stuck(fate)
+        if bare:
+            raise UnknownOutcome(f"{' and '.join(sorted(bare))} may be without a stop")
+
+    def _cancel_limits(self) -> Fate:
+        self._desk.resolve()
+        self._desk.refresh(is_leaving=True)
+        return self._desk.cancel(self._session.orders.alive(*LIMITS))
 
     def flatten(self, label: int) -> None:
         """Cancel every order of ours and close what the ledger holds; the stops go last.
 
         Raises:
+            UnknownOutcome: entries or take-profits may still be open.
             ExchangeError: a side could not be closed; its stop stays.
         """
-        self.withdraw()
+        fate = self._cancel_limits()
+        self._intake.take()
         for side in (LONG, SHORT):
             wanted = self._exits.all_of(side)
             direction = DIRECTION_NAMES[side]
@@ -207,6 +237,7 @@ class ExchangeBroker:
         self._exits.finish()
         self._drop_stops()
         self._session.save()
+        _refuse_stuck(fate)
 
     def _drop_stops(self) -> None:
         """Cancel the stops of what is closed.
@@ -224,3 +255,8 @@ class ExchangeBroker:
             self._desk.cancel(self._session.orders.alive(OrderKind.STOP, direction=name))
         if left:
             raise ExchangeError(f"{' and '.join(left)} could not be closed; stops stay there")
+
+
+def _refuse_stuck(fate: Fate) -> None:
+    if fate is Fate.STUCK:
+        raise UnknownOutcome("some entries or take-profits may still be open")

@@ -16,11 +16,11 @@ from live.assembly import Assembled, Plan
 from live.banner import left_open
 from live.candle_buffer import BAR_MS
 from live.confirmation import check_answerable, confirm
+from live.departure import LAST_ATTEMPTS
 from live.exchange_broker import DISAGREEMENTS
 from live.instance_lock import InstanceLock
 from live.logger import money
 from live.machine_code import load_live_code
-from live.runner import LAST_ATTEMPTS
 from live.saved_state import SavedState, saved_state
 from live.station import Station, assemble, equip, find_station, open_log, silence
 from live.status import order_lines, position_lines, qty_text
@@ -90,7 +90,7 @@ def flatten(request: FlattenRequest) -> int:
 def _to_be_closed(target: Target, saved: SavedState) -> str:
     lines = [f"{target.symbol}, {target.mode_name}, saved in {target.state_path}"]
     for side in range(len(DIRECTION_NAMES)):
-        lines += position_lines(saved, side)
+        lines += position_lines(target, saved, side)
     return "\n".join([*lines, *order_lines(target, saved)])
 
 
@@ -98,6 +98,7 @@ def _plan(target: Target, saved: SavedState) -> Plan:
     return Plan(
         symbol=target.symbol, params=StrategyParams.from_dict(saved.parameters), mode=target.mode,
         capital=None, resume=True, accept_code_change=True, settings=target.settings,
+        only_closes=True,
     )  # fmt: skip
 
 

@@ -44,6 +44,8 @@ class Readings:
     weight_1m: int = 0
     clock_offset_ms: int = 0
     out_of_sync: dict[str, str] = field(default_factory=dict)  # by side
+    bare: dict[str, str] = field(default_factory=dict)  # by side that should have a stop
+    defect: str = ""
     is_file_stale: bool = False
 
     def note_equity(self, equity: float) -> None:
@@ -132,6 +134,11 @@ def judge(
         Condition(f"{side} position", Verdict.WARN, text)
         for side, text in readings.out_of_sync.items()
     ]
+    conditions += [
+        Condition(f"{side} stop", Verdict.WARN, text) for side, text in readings.bare.items()
+    ]
+    if readings.defect:
+        conditions.append(Condition("defect", Verdict.SHUTDOWN, readings.defect))
     if readings.is_file_stale:
         conditions.append(Condition("health file", Verdict.WARN, "it cannot be written"))
     if readings.errors_in_row > limits.max_errors_in_row:
@@ -222,6 +229,19 @@ class HealthMonitor:
                 side: f"ledger {ledger[side]:g}, exchange {exchange[side]:g}" for side in found
             }
         return found
+
+    def note_bare(self, sides: Mapping[str, str]) -> None:
+        """Take in which sides should have a stop at the exchange and have none, with a text."""
+        with self._lock:
+            self._readings.bare = dict(sides)
+
+    def note_defect(self, error: Exception) -> None:
+        """Take in that the program itself is wrong: a person is told at once."""
+        text = f"{type(error).__name__}: {error}; a defect of the program: the session ends"
+        with self._lock:
+            self._readings.defect = text
+        _LOG.critical("%s", text, exc_info=error)
+        self.check()
 
     def error(self, error: BaseException) -> None:
         """Take in that something went wrong; too many in a row end the session."""

@@ -50,11 +50,25 @@ class OrderDesk:
         self._told: set[tuple[str, OrderKind]] = set()
         self._seen_ms: int | None = None
 
-    def send(self, records: Sequence[OrderRecord]) -> list[OrderReply]:
+    def write_down(self) -> None:
+        """Write down what is meant to be sent.
+
+        Raises:
+            StateError: it cannot be; nothing may be sent then.
+        """
+        self._save()
+
+    def send(
+        self, records: Sequence[OrderRecord], *, is_written: bool = False
+    ) -> list[OrderReply]:
         """Write ``records`` down, then send them; return the answers in their order.
 
         An order whose outcome stays unknown remains INTENDED and counts as there until
         ``resolve`` has found out.
+
+        Args:
+            records: new ones.
+            is_written: ``write_down`` was called since they were made.
 
         Raises:
             StateError: they could not be written down; nothing was sent.
@@ -63,7 +77,8 @@ class OrderDesk:
         """
         if not records:
             return []
-        self._save()
+        if not is_written:
+            self._save()
         replies = self._exchange.create_orders([record.spec for record in records])
         for record, reply in zip(records, replies, strict=True):
             self._take_reply(record, reply)
@@ -149,6 +164,7 @@ class OrderDesk:
             Whether it has.
         """
         record.order_id, record.missed = found.order_id, 0
+        record.told_qty = found.filled_qty
         record.fired_order_id = found.fired_order_id or record.fired_order_id
         is_behind = found.has_traded_beyond(record.booked_qty)
         if record.kind is OrderKind.STOP:
@@ -188,8 +204,11 @@ class OrderDesk:
             self.look_for(record)
         return Fate.UNTRADED if record.state is OrderState.DONE else fate
 
-    def refresh(self) -> bool:
+    def refresh(self, *, is_leaving: bool = False) -> bool:
         """Bring the register in line with the exchange's open orders.
+
+        Args:
+            is_leaving: orders that bear our name and are not ours are told, and change nothing.
 
         Returns:
             Whether some order has traded more than the ledger has booked.
@@ -204,7 +223,7 @@ class OrderDesk:
         for order in seen.values():
             record = self._register.get(order.client_id)
             if record is None:
-                self._report_stranger(order)
+                self._report_stranger(order, is_leaving=is_leaving)
             else:
                 is_behind |= self.adopt(record, order)
         for record in self._register.alive():
@@ -233,8 +252,8 @@ class OrderDesk:
             record.state = OrderState.DONE
         return False
 
-    def _report_stranger(self, order: ExchangeOrder) -> None:
-        if order.client_id.startswith(self._register.prefix):
+    def _report_stranger(self, order: ExchangeOrder, *, is_leaving: bool) -> None:
+        if order.client_id.startswith(self._register.prefix) and not is_leaving:
             raise company_error(order.client_id)
         if order.client_id not in self._strangers:
             self._strangers.append(order.client_id)
@@ -245,11 +264,11 @@ class OrderDesk:
 
 
 def company_error(client_id: str) -> AccountError:
-    """Return the error that ``client_id``, which bears our name, is not ours."""
+    """Return the error that ``client_id``, which bears this program's name, is not ours."""
     return AccountError(
-        f"order {client_id} bears this bot's name and is not in its state: another instance "
-        "trades this coin, or the state was deleted; stop the other one, or go on with --resume, "
-        "or cancel the order, or choose another letter for LIVE_CONFIG['instance']"
+        f"order {client_id} bears this bot's name and is not in its state: another session trades "
+        "this coin on this account, or the state is not its newest; one account takes one session "
+        "a coin: stop the other one, or go on with its state (--resume), or cancel the order"
     )
 
 

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Final
 
 from engine.types import DIRECTION_NAMES
-from live.exchange_types import OrderKind, OrderSpec
+from live.exchange_types import QTY_SLACK, OrderKind, OrderSpec
 
 DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -43,6 +43,7 @@ class OrderRecord:
         order_id: the exchange's identity, '' until it told.
         fired_order_id: of a stop that fired: the market order it became.
         booked_qty: base that the ledger has of it.
+        told_qty: base that the exchange says it has traded; its trades may be listed later.
         missed: times in a row that the exchange denied to know an order it had taken.
     """
 
@@ -60,12 +61,19 @@ class OrderRecord:
     order_id: str = ""
     fired_order_id: str = ""
     booked_qty: float = 0.0
+    told_qty: float = 0.0
     missed: int = 0
 
     @property
     def side(self) -> int:
         """The index of the position side."""
         return DIRECTION_NAMES.index(self.direction)
+
+    @property
+    def unlisted(self) -> float:
+        """Base that has traded and is not booked, as its trades are not listed yet."""
+        missing = self.told_qty - self.booked_qty
+        return missing if missing > QTY_SLACK * self.told_qty else 0.0
 
     @property
     def rest(self) -> float:

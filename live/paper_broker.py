@@ -108,6 +108,9 @@ class PaperBroker:
     def watch(self) -> None:
         """Nothing: what happens inside a candle is known when it has closed."""
 
+    def secure(self) -> None:
+        """Nothing: stops are watched by the candles."""
+
     def patience_s(self) -> float:
         """Return infinity: nothing is waited for."""
         return math.inf
@@ -123,6 +126,7 @@ class PaperBroker:
             clear_side(state, params, side)
             set_stop(state, params, market, side)
         self._session.save()
+
     def flatten(self, label: int) -> None:
         """Close everything at the last price; no order rests for a later candle to meet."""
         strategy = self._session.strategy

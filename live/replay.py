@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from core.records import dtype_of
 from core.signals import compute_signals
 from engine.ledger import close_side
 from engine.types import CLOSE_END, LONG, SHORT
-from live.candle_buffer import BAR_MS
+from live.candle_buffer import BAR_MS, nothing
 from live.exchange_types import Candle, Candles, MarketFacts
 from live.paper_broker import PaperBroker
 from live.runner import LiveRunner
@@ -81,7 +81,7 @@ class RecordedMarket:
         """Indices of the candles."""
         return range(self._first, self._first + len(self._candles))
 
-    def update(self, bar: int) -> None:
+    def update(self, bar: int, meanwhile: Callable[[], None] = nothing) -> None:
         """Nothing: every candle is there."""
 
     def signal(self, bar: int) -> Any:

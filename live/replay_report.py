@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,7 @@ from live.alerts import AlertSender
 from live.candle_buffer import BAR_MS
 from live.exchange_types import Candles, MarketFacts
 from live.funding_rates import FundingRates
+from live.instance_lock import write_atomically
 from live.logger import number, utc_text
 from live.monitor import HealthMonitor
 from live.orders import OrderRegister
@@ -29,7 +32,9 @@ from live.replay import RecordedMarket, ReplayClock, replay
 from live.runner import LiveRunner
 from live.session import LiveSession
 from live.stop_request import StopRequest
+from live.trade_files import TRADE_COLUMNS
 
+REPLAY_DIR: Final = Path("data/live_replay")
 _MAX_ORDERS: Final = 200
 _WIDTH: Final = 20
 
@@ -55,18 +60,23 @@ class Recording:
     rules: MarketRules
 
     @property
+    def symbol(self) -> str:
+        """Such as BTCUSDT."""
+        return f"{self.coin}{QUOTE}"
+
+    @property
     def n_traded(self) -> int:
         """How many candles may be traded."""
         return len(self.candles) - self.first
 
 
 def run_replay(recording: Recording, params: StrategyParams) -> LiveSession:
-    """Return the session after it has traded ``recording``; it leaves no files.
+    """Return the session after it has traded ``recording``; nothing is written.
 
     Raises:
         DataError: there is a hole in the candles, or nothing to trade.
     """
-    symbol = f"{recording.coin}{QUOTE}"
+    symbol = recording.symbol
     facts = MarketFacts(
         symbol=symbol, rules=recording.rules, fee_maker=None, fee_taker=None, is_trading=True,
         max_orders=_MAX_ORDERS,
@@ -92,6 +102,21 @@ def run_replay(recording: Recording, params: StrategyParams) -> LiveSession:
     with tqdm(bars, desc=symbol, unit=" candles", leave=False, disable=None) as progress:
         replay(runner, broker, session, clock, progress)
     return session
+
+
+def write_trades(recording: Recording, session: LiveSession, folder: Path) -> Path:
+    """Write every trade of a replay, as a live session's trade file has them; return the file.
+
+    Raises:
+        StateError: it cannot be written.
+    """
+    path = folder / f"{recording.symbol}_replay_trades.csv"
+    body = io.StringIO()
+    rows = csv.DictWriter(body, TRADE_COLUMNS, lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(trade.row() for trade in session.trades)
+    write_atomically(path, body.getvalue().encode())
+    return path
 
 
 def report_text(recording: Recording, session: LiveSession) -> str:

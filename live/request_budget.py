@@ -22,6 +22,7 @@ URGENT_SHARE: Final = 0.95
 """Share of the weight that orders and cancels may use: a stop does not wait for candles."""
 
 _log: Final = logging.getLogger("live.executor")
+_LONGEST_WAIT_MS: Final = round(1_000 * LONGEST_WAIT_S)
 _MARGIN_MS: Final = 250  # our clock may be that much ahead of the exchange's
 _BANNED: Final = 418
 _BAN_S: Final = 120.0  # the shortest ban
@@ -61,7 +62,8 @@ class RequestBudget:
         self._weight = _Window("x-mbx-used-weight-1m", 60_000, 2_400)
         self._orders_10s = _Window("x-mbx-order-count-10s", 10_000, 300)
         self._orders_1m = _Window("x-mbx-order-count-1m", 60_000, 1_200)
-        self._barred_until_ms = 0
+        self._barred_ms, self._barred_at_ms = 0, 0
+        """How long nothing may be sent, and when that was so; our clock may be set back."""
 
     @property
     def weight_1m(self) -> int:
@@ -107,20 +109,27 @@ class RequestBudget:
 
     def bar(self, seconds: float) -> None:
         """Send nothing for ``seconds``."""
-        until_ms = self._clock.now_ms() + int(seconds * 1_000)
-        self._barred_until_ms = max(self._barred_until_ms, until_ms)
+        self._barred_ms = max(self._bar_left_ms(), int(seconds * 1_000))
+
+    def _bar_left_ms(self) -> int:
+        """Return how long nothing may be sent, ms; a clock set back does not make it longer."""
+        now_ms = self._clock.now_ms()
+        self._barred_ms = max(0, self._barred_ms - max(0, now_ms - self._barred_at_ms))
+        self._barred_at_ms = now_ms
+        return self._barred_ms
 
     def _wait_for_bar(self) -> None:
-        left_s = (self._barred_until_ms - self._clock.now_ms()) / 1_000
+        left_ms = self._bar_left_ms()
+        left_s = left_ms / 1_000
         if left_s > LONGEST_WAIT_S:
             raise RateLimitError(
                 f"the exchange bars this address for another {left_s:.0f} s after too many "
                 "requests; nothing is sent until then",
                 left_s,
             )
-        if left_s > 0:
+        if left_ms > 0:
             _log.warning("waiting %.0f s as the exchange demands", left_s)
-            wait_until(self._clock, self._barred_until_ms)
+            wait_until(self._clock, self._barred_at_ms + left_ms)
 
     def _reserve(self, window: _Window, cost: int, share: float) -> None:
         """Wait for the window's end if ``cost`` does not fit; an empty window takes anything."""
@@ -137,9 +146,18 @@ class RequestBudget:
 
 
 def wait_until(clock: Clock, until_ms: int) -> None:
-    """Wait until our clock shows ``until_ms``; a clock may wake its sleepers early."""
-    while (left_ms := until_ms - clock.now_ms()) > 0:
+    """Wait until our clock shows ``until_ms``, at most ``LONGEST_WAIT_S``.
+
+    A clock may wake its sleepers early, as at a signal: the rest is waited all the same, as what
+    is waited for here would be wrong if it were done sooner. A clock may also be set, before the
+    wait or in it; one that has gone back by what it shows has slept as long as it was told to.
+    """
+    left_ms = min(until_ms - clock.now_ms(), _LONGEST_WAIT_MS)
+    while left_ms > 0:
+        before_ms = clock.now_ms()
         clock.sleep(left_ms / 1_000)
+        slept_ms = clock.now_ms() - before_ms
+        left_ms -= slept_ms if slept_ms >= 0 else left_ms
 
 
 def demanded_wait(reply: HttpReply, server_ms: int) -> float:

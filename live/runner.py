@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from enum import IntEnum
 from typing import Any, Final
 
-from core.errors import AccountError, CredentialsError, GridError, StateError
+from core.errors import (
+    AccountError,
+    CredentialsError,
+    GridError,
+    RateLimitError,
+    StateError,
+)
 from core.kama import REGIME_NAMES
 from engine.decision import PROTECT_PHASES
 from engine.ledger import equity_at, unrealized_at
 from engine.protection import has_position
-from engine.types import CLOSE_END, LONG, SHORT, sign_of
+from engine.types import LONG, SHORT, sign_of
 from live.alerts import Verdict
 from live.broker import Broker
 from live.candle_buffer import BAR_MS, CandleSource
+from live.departure import Departure, Ending
 from live.exchange_types import Clock, Usage
 from live.funding_rates import FundingRates
 from live.logger import TradeLogger
@@ -24,21 +30,6 @@ from live.session import LiveSession
 from live.stop_request import StopRequest
 
 _LOG: Final = logging.getLogger(__name__)
-LAST_ATTEMPTS: Final = 5
-"""Times a shutdown tries to cancel orders, or to close everything, before it gives up."""
-
-
-class Ending(IntEnum):
-    """Why the loop ended; the value is the exit code."""
-
-    ASKED = 0
-    """A signal, one step only, or the candles of a replay are used up."""
-    FAILED = 2
-    """Errors in a row, or disk, keys or account refuse: entries are off, stops stay."""
-    EMERGENCY = 3
-    """The loss limit: everything is closed."""
-    RUINED = 4
-    """Nothing is left."""
 
 
 class LiveRunner:
@@ -65,10 +56,12 @@ class LiveRunner:
         self._session, self._broker = session, broker
         self._candles, self._rates = candles, rates
         self._monitor, self._log, self._clock, self._stop = monitor, log, clock, stop
+        self._departure = Departure(broker, monitor, clock, stop)
         self._poll_s = float(settings["poll_s"])
         self._grace_ms = int(1_000 * float(settings["candle_grace_s"]))
         self._usage = usage
         self._told_too_small = False
+        self._barred_s = 0.0
         self._is_behind = True
         """Whether the account has not been looked at since the process started."""
 
@@ -77,9 +70,19 @@ class LiveRunner:
     def run(self, *, once: bool = False) -> Ending:
         """Run until asked to stop, or for one step; errors are counted and lived with.
 
+        A defect of the program ends it too: it is told, entries go, stops stay, and it is raised.
+
         Args:
             once: end after the step of the present candle.
         """
+        try:
+            return self._run(once=once)
+        except Exception as defect:
+            self._monitor.note_defect(defect)
+            self.withdraw()
+            raise
+
+    def _run(self, *, once: bool) -> Ending:
         ending = self._judge()  # what was saved may forbid another step
         if ending is not None:
             return ending
@@ -88,7 +91,10 @@ class LiveRunner:
                 stepped = self._turn()
                 self._monitor.ok()
             except (StateError, AccountError, CredentialsError) as error:
-                return self._give_up(error)
+                return self._departure.give_up(error)
+            except RateLimitError as error:
+                stepped = False
+                self._sit_out(error)
             except GridError as error:
                 stepped = False
                 self._monitor.error(error)
@@ -98,7 +104,11 @@ class LiveRunner:
             if once and stepped:
                 return Ending.ASKED
             self._wait()
-        return self._shut_down()
+        return self._departure.as_asked()
+
+    def withdraw(self) -> bool:
+        """See :meth:`live.departure.Departure.withdraw`."""
+        return self._departure.withdraw()
 
     def read_history(self) -> None:
         """Have candles and signals before the start: what lacks shows, what takes long is done.
@@ -117,7 +127,7 @@ class LiveRunner:
         bar = now_ms // BAR_MS
         is_owed = bar > progress.bar or not progress.done
         if is_owed and now_ms - bar * BAR_MS >= self._grace_ms:
-            self.step(bar)
+            self._try_step(bar)
             self._is_behind = False
             return True
         if self._is_behind:
@@ -126,6 +136,33 @@ class LiveRunner:
             self._broker.watch()
         self._note_equity()
         return False
+
+    def _try_step(self, bar: int) -> None:
+        """Do step ``bar``; where it fails positions have their stops all the same."""
+        try:
+            self.step(bar)
+        except (StateError, AccountError, CredentialsError, RateLimitError):
+            raise
+        except GridError:
+            self._secure()
+            raise
+
+    def _secure(self) -> None:
+        """Have every position its stop, as far as the exchange can be reached."""
+        try:
+            self._broker.secure()
+        except (StateError, AccountError, CredentialsError, RateLimitError):
+            raise
+        except GridError as error:
+            _LOG.warning("looking after the stops: %s", error)
+
+    def _sit_out(self, barred: RateLimitError) -> None:
+        """Wait until the exchange listens again; what is known and passes is no error in a row."""
+        if barred.retry_after <= 0.0:
+            self._monitor.error(barred)
+            return
+        _LOG.warning("%s", barred)
+        self._barred_s = barred.retry_after
 
     def _note_equity(self) -> None:
         """Let the monitor know what is left, at the price of now, where anything is held."""
@@ -147,13 +184,13 @@ class LiveRunner:
             self._monitor.note_usage(usage)
         verdict = self._monitor.check()
         if verdict is Verdict.EMERGENCY:
-            return self._close_everything()
+            return self._departure.close_everything()
         if verdict is Verdict.SHUTDOWN:
-            self._withdraw()
+            self.withdraw()
             return Ending.FAILED
         if self._session.strategy.state.ended:
             _LOG.critical("nothing is left of the capital; the session ends")
-            self._withdraw()
+            self.withdraw()
             return Ending.RUINED
         return None
 
@@ -162,6 +199,7 @@ class LiveRunner:
         now_ms = self._clock.now_ms()
         next_step = ((now_ms - self._grace_ms) // BAR_MS + 1) * BAR_MS + self._grace_ms
         pause_s = min(self._poll_s, self._broker.patience_s(), (next_step - now_ms) / 1e3)
+        pause_s, self._barred_s = max(pause_s, self._barred_s), 0.0
         self._clock.sleep(pause_s)
 
     # --- a step -----------------------------------------------------------------------------------
@@ -187,7 +225,7 @@ class LiveRunner:
         Raises:
             GridError: the exchange could not be asked, or the disk refused.
         """
-        self._candles.update(bar - 1)
+        self._candles.update(bar - 1, self._secure)
         self._session.progress.first_bar = self._candles.first_bar
         self._rates.update(bar * BAR_MS)
         self._broker.settle(bar * BAR_MS)
@@ -252,48 +290,3 @@ class LiveRunner:
                 "every order of a grid is under the exchange's minimum: %.0f USDT of capital "
                 "would do", float(state.capital_needed),
             )  # fmt: skip
-
-    # --- the end ----------------------------------------------------------------------------------
-
-    def _shut_down(self) -> Ending:
-        """End as asked: entries and take-profits go, positions keep their stops."""
-        _LOG.info("asked to stop: entries and take-profits are cancelled, stops stay")
-        self._withdraw()
-        return Ending.ASKED
-
-    def _withdraw(self) -> bool:
-        """Cancel entries and take-profits, trying again; return whether it is certain."""
-        for _ in range(LAST_ATTEMPTS):
-            try:
-                self._broker.withdraw()
-            except StateError as error:
-                _LOG.error("they are cancelled, which cannot be written down: %s", error)
-                return True
-            except GridError as error:
-                _LOG.error("cancelling: %s", error)
-                self._clock.sleep(1.0)
-            else:
-                return True
-        _LOG.critical("some entries or take-profits may still be open at the exchange")
-        return False
-
-    def _give_up(self, error: GridError) -> Ending:
-        """End because trying again is of no use: the disk, the keys or the account refuse."""
-        _LOG.critical("trading stops, positions keep their stops: %s", error)
-        self._monitor.error(error)
-        self._withdraw()
-        return Ending.FAILED
-
-    def _close_everything(self) -> Ending:
-        """End because the loss limit is reached: close what is ours, trying again."""
-        _LOG.critical("the loss limit is reached: everything is closed")
-        for _ in range(LAST_ATTEMPTS):
-            try:
-                self._broker.flatten(CLOSE_END)
-            except GridError as error:
-                _LOG.error("closing: %s", error)
-                self._clock.sleep(1.0)
-            else:
-                return Ending.EMERGENCY
-        _LOG.critical("positions may still be open at the exchange: close them by hand")
-        return Ending.EMERGENCY

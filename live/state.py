@@ -179,8 +179,8 @@ class StateManager:
     def _refuse_damage(self, accept_code_change: bool) -> NoReturn:
         """Say that the state file is damaged, and what to go on with."""
         remedy = (
-            "there is no usable snapshot: look at the positions on the exchange, move the file "
-            "away and start anew"
+            "there is no usable snapshot: cancel this bot's orders and close its positions at the "
+            "exchange, move the file away and start anew"
         )
         for path in self._snapshots_by_age():
             try:
@@ -190,7 +190,8 @@ class StateManager:
                     saved = datetime.fromtimestamp(state.saved_at / 1000, UTC)
                     remedy = (
                         f"the newest usable snapshot is {path}, saved {saved:%Y-%m-%d %H:%M:%S} "
-                        f"UTC: copy it over {self.path.name} and resume; fills since are taken in"
+                        f"UTC: copy it over {self.path.name} and resume, but only if no order was "
+                        "sent since (RUNBOOK.md, «Copies, and restoring one»)"
                     )
                     break
             except StateError:  # of no use either; the next older one may be

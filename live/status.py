@@ -12,6 +12,7 @@ from engine.book import OrderBook
 from engine.ledger import equity_at
 from engine.types import DIRECTION_NAMES, PositionTracker
 from live.candle_buffer import BAR_MS
+from live.exchange_types import OrderKind
 from live.instance_lock import read_file
 from live.logger import decimals_of, money, number, utc_text
 from live.orders import OrderRecord, OrderState
@@ -37,7 +38,7 @@ def status_text(target: Target, now_ms: int) -> str:
     lines = [f"{target.symbol}, {target.mode_name}", *_health(target, now_ms)]
     lines += _step(target, saved)
     for side in range(len(DIRECTION_NAMES)):
-        lines += position_lines(saved, side)
+        lines += position_lines(target, saved, side)
     lines += order_lines(target, saved)
     return "\n".join(lines)
 
@@ -130,14 +131,36 @@ def qty_text(qty: float) -> str:
     return number(qty, decimals_of(qty))
 
 
-def position_lines(saved: SavedState, side: int) -> list[str]:
+def stop_text(orders: Iterable[OrderRecord], direction: str, wanted: float, mode: str) -> str:
+    """Return what protects a position: the order at the exchange, not the ledger's wish for one.
+
+    Args:
+        orders: of the session.
+        direction: LONG or SHORT.
+        wanted: the ledger's stop price, quote, 0 = none; in a dry run that is all there is.
+        mode: live, testnet or dry.
+    """
+    prices = [
+        order.price
+        for order in orders
+        if (order.kind, order.direction) == (OrderKind.STOP, direction)
+        and order.state is OrderState.OPEN
+    ]
+    if mode == "dry":
+        prices = [wanted] if wanted > 0.0 else []
+    if prices:
+        return f"with its stop at {' and '.join(map(price_text, prices))}"
+    return "without a stop" if mode == "dry" else "WITHOUT a stop at the exchange"
+
+
+def position_lines(target: Target, saved: SavedState, side: int) -> list[str]:
     """Return what one side holds."""
     position, name = PositionTracker(saved.ledger, side), DIRECTION_NAMES[side]
     if not position.fills:
         return [_row(name, "nothing")]
     profit = position.unrealized_pnl(float(saved.ledger.now.price))
-    stop = float(saved.ledger.sides[side].stop_price)
-    told = f"stop at {price_text(stop)}" if stop > 0.0 else "no stop"
+    wanted = float(saved.ledger.sides[side].stop_price)
+    told = stop_text(saved.orders, name, wanted, target.mode)
     head = (
         f"{qty_text(position.qty)} at {price_text(round(position.avg_entry, 8))} on average, "
         f"unrealised {money(profit, signed=True)}, {told}"

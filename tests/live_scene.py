@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from http.client import RemoteDisconnected
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
 
 from config import LIVE_CONFIG
@@ -22,52 +18,24 @@ from core.market import MarketRules
 from engine.strategy import GridStrategyV4, read_config
 from live.assembly import Assembled, Equipment, Plan, assemble_live
 from live.candle_buffer import bars_needed
+from live.departure import Ending
 from live.executor import BinanceExecutor
 from live.monitor import HealthMonitor
-from live.runner import Ending
 from live.session import LiveSession
 from live.stop_request import StopRequest
 from tests.oracle import BAR_MS
-from tests.sim_exchange import LoopbackAdapter, SimClock, SimExchange, SimServer
-from tests.sim_exchange.http_api import HttpApi, Request
+from tests.sim_exchange import (
+    InProcessAdapter,
+    LoopbackAdapter,
+    SimClock,
+    SimExchange,
+    SimServer,
+)
+from tests.sim_exchange.clocks import wait_ms
 
 Row = tuple[str, float, float, int]
 """Label, price, quantity, bar since the first candle."""
 Action = Callable[[], object]
-
-
-class InProcessAdapter(HTTPAdapter):
-    """Puts the simulated exchange below the requests library without a socket: six times faster."""
-
-    def __init__(self, exchange: SimExchange) -> None:
-        super().__init__()
-        self._api = HttpApi(exchange)
-
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
-        """Return the exchange's reply.
-
-        Raises:
-            requests.ConnectionError: it closes the connection instead.
-            requests.ReadTimeout: none comes in time.
-        """
-        parts, body = urlsplit(request.url or ""), request.body or ""
-        reply = self._api.answer(
-            Request(
-                request.method or "", parts.path, parts.query,
-                body.decode() if isinstance(body, bytes) else str(body),
-                {name.lower(): str(value) for name, value in request.headers.items()},
-            )
-        )  # fmt: skip
-        if not reply.status:
-            cut = urllib3.exceptions.ProtocolError("Connection aborted.", RemoteDisconnected(""))
-            raise requests.ConnectionError(cut, request=request)
-        if "X-Sim-Timeout" in reply.headers:
-            raise requests.ReadTimeout("Read timed out.", request=request)
-        raw = urllib3.HTTPResponse(
-            body=BytesIO(reply.body), status=reply.status, preload_content=False,
-            headers={"Content-Type": reply.content_type, **reply.headers},
-        )  # fmt: skip
-        return self.build_response(request, raw)
 
 
 class Ears:
@@ -86,35 +54,47 @@ class Ears:
 
 
 class SceneClock(SimClock):
-    """Virtual time; a wait ends early where ``wake`` was called, as on a real clock."""
+    """Virtual time; a wait ends early where ``wake`` was called, as on a real clock.
 
-    def __init__(self, exchange: SimExchange) -> None:
+    Attributes:
+        stop: asks the session to end.
+        ahead_ms: what it shows beyond the exchange's clock; may jump.
+    """
+
+    def __init__(self, exchange: SimExchange, ahead_ms: int = 0) -> None:
         super().__init__(exchange)
         self.stop = StopRequest(self.wake)
+        self.ahead_ms = ahead_ms
         self._is_woken = False
         self._planned: list[tuple[int, Action]] = []
 
+    def now_ms(self) -> int:
+        """Return what our clock shows, ms UTC."""
+        return self._exchange.now_ms + self.ahead_ms
+
     def at(self, ts_ms: int, action: Action) -> None:
-        """Let ``action`` happen at ``ts_ms``, or when the client first waits after it."""
+        """Let ``action`` happen at ``ts_ms`` of the exchange, or when the client next waits."""
         self._planned.append((ts_ms, action))
 
     def sleep(self, seconds: float) -> None:
-        """Let time go on."""
-        if self._is_woken:
-            self._is_woken = False
-            return
-        until_ms = min((ts_ms for ts_ms, _ in self._planned), default=None)
-        if until_ms is not None:
-            seconds = min(seconds, max(1e-3, (until_ms - self.now_ms()) / 1e3))
-        super().sleep(seconds)
-        due = [item for item in self._planned if item[0] <= self.now_ms()]
+        """Let time go on, and what is planned happen."""
+        end_ms = self._exchange.now_ms + (wait_ms(seconds) if seconds > 0 else 0)
+        while not self._is_woken and self._exchange.now_ms < end_ms:
+            due_ms = min([end_ms, *(ts_ms for ts_ms, _ in self._planned)])
+            self._exchange.pass_sleep(max(due_ms, self._exchange.now_ms + 1))
+            self._act()
+            if self._exchange.wakes_clients:
+                break
+        self._is_woken = False  # the wait has ended
+
+    def _act(self) -> None:
+        due = [item for item in self._planned if item[0] <= self._exchange.now_ms]
         self._planned = [item for item in self._planned if item not in due]
         for _, action in due:
             action()
-        self._is_woken = False  # the wait has ended already
 
     def wake(self) -> None:
-        """End the next wait at once."""
+        """End the wait that is under way, or else the next one."""
         self._is_woken = True
 
 
@@ -168,7 +148,9 @@ class Scene:
 
     def reopened(self) -> Scene:
         """Return the session that goes on from the state file."""
-        scene = open_scene(self.exchange, self.http, self.plan, resume=True)
+        scene = open_scene(
+            self.exchange, self.http, self.plan, resume=True, ahead_ms=self.clock.ahead_ms
+        )
         scene.capital = self.capital
         return scene
 
@@ -207,7 +189,8 @@ def on_stage(
     candles: pd.DataFrame, config: Mapping[str, Any], rules: MarketRules, folder: Path, *,
     coin: str = "BTC", start_bar: int, funding: list[tuple[int, float]] | None = None,
     wallet: float = 10_000.0, capital: float | None = None, resume: bool = False,
-    settings: Mapping[str, Any] | None = None, over_socket: bool = False, **sim: Any,
+    settings: Mapping[str, Any] | None = None, over_socket: bool = False, ahead_ms: int = 0,
+    **sim: Any,
 ) -> Iterator[Scene]:  # fmt: skip
     """Yield a session that stands before the step of candle ``start_bar``."""
     params = read_config(config)
@@ -227,15 +210,15 @@ def on_stage(
         if over_socket:
             adapter = LoopbackAdapter(stack.enter_context(SimServer(exchange)).port)
         http.mount("https://", adapter)
-        yield open_scene(exchange, http, plan, resume=resume)
+        yield open_scene(exchange, http, plan, resume=resume, ahead_ms=ahead_ms)
 
 
 def open_scene(
-    exchange: SimExchange, http: requests.Session, plan: Plan, *, resume: bool
-) -> Scene:  # fmt: skip
+    exchange: SimExchange, http: requests.Session, plan: Plan, *, resume: bool, ahead_ms: int = 0
+) -> Scene:
     """Return a session that talks to the exchange through ``http``."""
     plan = replace(plan, resume=resume)
-    clock, ears = SceneClock(exchange), Ears()
+    clock, ears = SceneClock(exchange, ahead_ms), Ears()
     executor = BinanceExecutor(
         exchange.coin, api_key=exchange.api_key, api_secret=exchange.secret, clock=clock,
         session=http, settings=plan.settings,

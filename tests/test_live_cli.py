@@ -26,11 +26,12 @@ from core.errors import ConfigError, CredentialsError
 from engine.types import CLOSE_END, LABEL_NAMES
 from live.clock import SystemClock
 from live.credentials import find_credentials, is_open_to_others, read_environment
+from live.departure import Departure, Ending
 from live.instance_lock import InstanceLock
 from live.logger import LEVELS
 from live.replay import candle_table
 from live.replay_report import Recording, report_text, run_replay
-from live.runner import Ending, LiveRunner
+from live.runner import LiveRunner
 from live.settings import check_settings
 from live.status import status_text
 from live.stop_request import StopRequest
@@ -253,14 +254,14 @@ def test_one_step_leaves_its_orders(stage: Stage) -> None:
 def test_the_second_signal_ends_at_once_and_says_what_stays(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    withdraw = LiveRunner._withdraw  # noqa: SLF001 - a person presses again while this runs
+    withdraw = Departure.withdraw
 
-    def interrupted(runner: LiveRunner) -> bool:
-        terminate()
-        return withdraw(runner)
+    def interrupted(departure: Departure) -> bool:
+        terminate()  # a person presses again while this runs
+        return withdraw(departure)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LiveRunner, "_withdraw", interrupted)
+        patch.setattr(Departure, "withdraw", interrupted)
         code, _, err = stage.run_for(HELD_AFTER, *TESTNET)
     assert code == 130
     assert re.search(r"^ended at once; still open as far as is known: LONG 0\.\d+ with its", err)

@@ -3,164 +3,100 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from decimal import Decimal
-from functools import cache
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
-import numpy as np
-import pandas as pd
 import pytest
+import requests
 
-from config import PRESETS
-from core.market import MarketRules
-from live.runner import Ending
-from live.trade_files import LiveTrade
-from tests.live_scene import Scene, on_stage, settings_in, settlements, warm_bars
+from config import LIVE_CONFIG
+from core.errors import GridError, NetworkError, RateLimitError, ReplyError, UnknownOutcome
+from live.departure import Ending
+from live.executor import BinanceExecutor
+from tests.live_scene import Scene
+from tests.live_watch import (
+    DAY_BARS,
+    MUCH_AT_A_TIME,
+    NO_LOSS_LIMIT,
+    POLL_S,
+    WARM,
+    Watchman,
+    assert_books_agree,
+    assert_nothing_twice,
+    assert_one_order_a_fill,
+    assert_stopped_in_order,
+    busy_day,
+    crash,
+    errors_of,
+    finish,
+    no_waiting_for_the_disk,  # noqa: F401 - pytest uses it
+)
 from tests.oracle import BAR_MS
-from tests.sim_exchange import ORDER, READ, FaultKind, SimExchange
-from tests.synthetic import RULES, synthetic_candles, synthetic_settlements
+from tests.sim_exchange import (
+    ORDER,
+    READ,
+    FaultKind,
+    InProcessAdapter,
+    LoopbackAdapter,
+    SimClock,
+    SimServer,
+)
+from tests.sim_exchange.bench import exchange_of
+from tests.sim_exchange.faults import ONLY_AT
+from tests.synthetic import RULES
 
-DOCUMENTED: Final = PRESETS["documented"]
-WARM: Final = warm_bars(DOCUMENTED)
-DAY_BARS: Final = 96
-POLL_S: Final = 240.0
 PATIENCE_MS: Final = 30_000
 """What finding out about a request that went wrong takes: its window, tries and pauses."""
-MUCH_AT_A_TIME: Final = {"max_errors_in_row": 1_000}
 SIDES: Final = ("LONG", "SHORT")
 KINDS: Final = ("ENTRY", "TAKE_PROFIT", "STOP", "EXIT")
-NO_LOSS_LIMIT: Final = {"equity_warn_pct": 1e5, "equity_emergency_pct": 1e6}
 DELAYS_MS: Final = {FaultKind.DELAY: 3_000, FaultKind.CLOCK_JUMP: 50}
 
 
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What these tests write need not survive a power cut."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-@cache
-def busy_market(seed: int, n_bars: int) -> tuple[pd.DataFrame, list[tuple[int, float]]]:
-    candles = synthetic_candles(WARM + n_bars, seed)
-    return candles, settlements(synthetic_settlements(candles, seed), candles)
-
-
-@contextmanager
-def busy_day(
-    folder: Path, *, seed: int = 112, n_bars: int = DAY_BARS + 1, rules: MarketRules = RULES,
-    config: dict[str, Any] | None = None, settings: dict[str, Any] | None = None, **stage: Any,
-) -> Iterator[Scene]:  # fmt: skip
-    """Yield a session that stands before the first step of a day with much trading."""
-    candles, funding = busy_market(seed, n_bars)
-    with on_stage(
-        candles, {**DOCUMENTED, **(config or {})}, rules, folder, start_bar=WARM, funding=funding,
-        settings=settings_in(folder, **{"poll_s": POLL_S, **(settings or {})}), **stage,
-    ) as scene:  # fmt: skip
-        yield scene
-
-
-class Watchman:
-    """Looks at the account before and after every request.
-
-    Attributes:
-        longest_bare_ms: longest time a position was without a stop, ms.
-        doubled: open entries at the price of another one.
-    """
-
-    def __init__(self, exchange: SimExchange) -> None:
-        self._exchange = exchange
-        self._bare_since: dict[str, int] = {}
-        self.longest_bare_ms = 0
-        self.doubled: list[str] = []
-        exchange.before_request = exchange.after_request = self._look
-
-    def _look(self, *_: object) -> None:
-        book, now_ms = self._exchange.book, self._exchange.now_ms
-        for direction, position in self._exchange.account.positions.items():
-            covered = any(stop.direction == direction for stop in book.open_stops.values())
-            if covered or not position.qty:
-                self._bare_since.pop(direction, None)
-                continue
-            since_ms = self._bare_since.setdefault(direction, self._begin_ms(direction))
-            self.longest_bare_ms = max(self.longest_bare_ms, now_ms - since_ms)
-        entries = Counter(
-            (o.direction, o.price) for o in book.open_orders.values() if not o.closes
-        )
-        self.doubled += [f"{place} at {now_ms}" for place, n in entries.items() if n > 1]
-
-    def _begin_ms(self, direction: str) -> int:
-        """Return since when a side that has no stop now has been bare."""
-        held, opened_ms = Decimal(0), 0
-        for trade in self._exchange.account.trades:
-            if trade.direction == direction:
-                opens = (trade.side == "BUY") == (direction == "LONG")
-                opened_ms = trade.ts_ms if opens and not held else opened_ms
-                held += trade.qty if opens else -trade.qty
-        stops = self._exchange.book.stops.values()
-        ended = [s.updated_ms for s in stops if s.direction == direction and not s.is_open]
-        return max([opened_ms, *(ms for ms in ended if ms >= opened_ms)])
-
-
-def assert_books_agree(scene: Scene, trades: list[LiveTrade]) -> None:
-    """Compare the ledger and its ``trades`` with the account: each of its trades booked once."""
-    account, state = scene.exchange.account, scene.session.strategy.state
-    booked: dict[str, float] = defaultdict(float)
-    for trade in trades:
-        if trade.qty > 0.0:
-            booked[trade.trade_id.partition(":")[0]] += trade.qty
-    real = {str(trade.trade_id): float(trade.qty) for trade in account.trades}
-    assert booked == pytest.approx(real, abs=1e-9)
-    assert len({trade.trade_id for trade in trades}) == len(trades)
-    assert scene.position_gaps() == [0.0, 0.0]
-    assert scene.equity_gap() == pytest.approx(0.0, abs=1e-6)
-    earned = sum(trade.pnl - trade.fee for trade in trades) + float(state.funding)
-    assert float(state.wallet) == pytest.approx(scene.capital + earned, abs=1e-6)
-
-
-def assert_nothing_twice(scene: Scene) -> None:
-    """No identity was used for two orders."""
-    book = scene.exchange.book
-    ids = Counter(order.client_id for order in book.orders.values())
-    ids.update(stop.client_id for stop in book.stops.values())
-    assert [name for name, n in ids.items() if n > 1] == []
-
-
-def assert_one_order_a_fill(trades: list[LiveTrade]) -> None:
-    """Where orders fill whole, an entry is one order's, and an order makes one entry."""
-    entries = {(t.fill_id, t.client_id) for t in trades if "OPEN" in t.label}
-    assert len(entries) == len({fill for fill, _ in entries}) == len({name for _, name in entries})
-
-
-def errors_of(scene: Scene) -> int:
-    """Return how many errors the session has counted."""
-    return int(json.loads(scene.monitor.path.read_text())["errors"])
-
-
-def finish(scene: Scene) -> tuple[Scene, list[LiveTrade]]:
-    """Return the session after a last undisturbed look, and the trades of both."""
-    scene.exchange.faults.clear()
-    scene.exchange.clock_skew_ms = 0
-    again = scene.reopened()
-    assert again.run_until(scene.exchange.now_ms + 1_000) is Ending.ASKED
-    return again, scene.session.trades + again.session.trades
-
-
-def assert_stopped_in_order(exchange: SimExchange) -> None:
-    """No limit order is open, and every position has its stop."""
-    held = {name for name, side in exchange.account.positions.items() if side.qty}
-    assert held
-    assert not exchange.book.open_orders
-    assert {stop.direction for stop in exchange.book.open_stops.values()} == held
-
-
 # --- on the way to the exchange -----------------------------------------------------------------
+
+ERRORS: Final[dict[FaultKind, type[GridError]]] = {
+    FaultKind.DROP: UnknownOutcome,
+    FaultKind.LOST_REPLY: UnknownOutcome,
+    FaultKind.TIMEOUT: UnknownOutcome,
+    FaultKind.UNKNOWN_503: UnknownOutcome,
+    FaultKind.UNKNOWN_503_BARE: UnknownOutcome,
+    FaultKind.BUSY_503: NetworkError,
+    FaultKind.OVERLOAD_503: NetworkError,
+    FaultKind.BAD_GATEWAY: UnknownOutcome,
+    FaultKind.CODE_1007: UnknownOutcome,
+    FaultKind.CODE_1000: UnknownOutcome,
+    FaultKind.CODE_1001: NetworkError,
+    FaultKind.RATE_LIMIT: RateLimitError,
+    FaultKind.BANNED: RateLimitError,
+    FaultKind.HTML: ReplyError,
+    FaultKind.CUT_JSON: ReplyError,
+}
+"""What a question that goes wrong raises, when it is asked once."""
+
+
+@pytest.mark.parametrize("over_socket", [False, True], ids=["in process", "over a socket"])
+def test_every_fault_becomes_the_error_that_says_what_it_means(over_socket: bool) -> None:
+    exchange = exchange_of((100.0, 100.0, 100.0, 100.0))
+    with SimServer(exchange) as server, requests.Session() as http:
+        http.mount(
+            "https://", LoopbackAdapter(server.port) if over_socket else InProcessAdapter(exchange)
+        )
+        executor = BinanceExecutor(
+            exchange.coin, api_key=exchange.api_key, api_secret=exchange.secret,
+            clock=SimClock(exchange), session=http, settings={**LIVE_CONFIG, "retries": 0},
+        )  # fmt: skip
+        for kind, error in ERRORS.items():
+            exchange.faults.next(kind, path="openOrders")
+            with pytest.raises(GridError) as caught:
+                executor.open_orders()
+            assert (kind, caught.type) == (kind, error)
+            exchange.advance(30_000)  # what is to be waited after too many requests
+            assert executor.open_orders() == []
 
 
 @pytest.mark.slow
@@ -171,7 +107,7 @@ def test_a_day_in_which_every_tenth_request_goes_wrong(kind: FaultKind, tmp_path
         scene.exchange.faults.rate(kind, 0.1, delay_ms=DELAYS_MS.get(kind, 0))
         assert scene.run_to(WARM + DAY_BARS) is Ending.ASKED
         end, trades = finish(scene)
-    assert scene.exchange.faults.injected[kind] > 100
+    assert scene.exchange.faults.injected[kind] > (5 if kind in ONLY_AT else 100)
     assert len(trades) > 50
     assert_books_agree(end, trades)
     assert_nothing_twice(end)
@@ -192,9 +128,8 @@ def test_a_day_in_which_everything_goes_wrong(
     ) as scene:
         watchman = Watchman(scene.exchange)
         for kind in FaultKind:
-            scene.exchange.faults.rate(
-                kind, 0.1 / len(FaultKind), delay_ms=DELAYS_MS.get(kind, 0)
-            )
+            chance = 0.1 if kind in ONLY_AT else 0.1 / len(FaultKind)
+            scene.exchange.faults.rate(kind, chance, delay_ms=DELAYS_MS.get(kind, 0))
         assert scene.run_to(WARM + DAY_BARS) is Ending.ASKED
         end, trades = finish(scene)
     assert set(scene.exchange.faults.injected) == set(FaultKind)
@@ -400,32 +335,6 @@ def test_while_the_symbol_is_halted_nothing_breaks_and_it_is_told_once(tmp_path:
 
 
 # --- endings ------------------------------------------------------------------------------------
-
-
-def falling(n_bars: int) -> pd.DataFrame:
-    """Return a busy market that loses a third of its price in six candles at its end."""
-    candles = busy_market(112, n_bars)[0].copy()
-    slide = np.concatenate([np.ones(WARM + n_bars - 6), 0.94 ** np.arange(1, 7)])
-    before = np.concatenate([[1.0], slide[:-1]])
-    for name, factor in (("open", before), ("high", before), ("low", slide), ("close", slide)):
-        candles[name] = np.round(candles[name] * factor, 1)
-    return candles
-
-
-@contextmanager
-def crash(folder: Path, **stage: Any) -> Iterator[Scene]:
-    """Yield a session without near stops that a crash makes lose over a quarter."""
-    config = {
-        **DOCUMENTED, "leverage": 5.0, "atr_sl_mult": 8.0, "regime_enabled": False,
-        "circuit_breaker_enabled": False, "prune_enabled": (), "var_deleverage_enabled": False,
-        "var_block_enabled": False, "kelly_enabled": False, "allow_short": False,
-    }  # fmt: skip
-    settings = settings_in(folder, poll_s=POLL_S)
-    with on_stage(
-        falling(24), config, RULES, folder, start_bar=WARM, settings=settings, price_band=0.9,
-        **stage,
-    ) as scene:  # fmt: skip
-        yield scene
 
 
 def test_at_the_loss_limit_everything_of_ours_is_closed_and_nothing_else(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ One symbol, one account in hedge mode, no spread, no depth: a limit fills at its
 candle's path trades there, a market order at the path's price with slippage.
 """
 
-from tests.sim_exchange.adapter import LoopbackAdapter, attach
+from tests.sim_exchange.adapter import InProcessAdapter, LoopbackAdapter, attach
 from tests.sim_exchange.clocks import RemoteClock, SimClock
 from tests.sim_exchange.exchange import SimExchange
 from tests.sim_exchange.faults import CANCEL, ORDER, READ, SETUP, Fault, FaultKind, FaultPlan
@@ -29,6 +29,7 @@ __all__ = [
     "Fault",
     "FaultKind",
     "FaultPlan",
+    "InProcessAdapter",
     "LoopbackAdapter",
     "RemoteClock",
     "SimClock",

@@ -20,9 +20,9 @@ class SimClock:
         return self._exchange.now_ms
 
     def sleep(self, seconds: float) -> None:
-        """Let time go on, but wake right after an event."""
+        """Let time go on; an event ends it where the exchange wakes its clients."""
         if seconds > 0:
-            self._exchange.run_until(self.now_ms() + wait_ms(seconds))
+            self._exchange.pass_sleep(self._exchange.now_ms + wait_ms(seconds))
 
 
 class RemoteClock:
@@ -36,7 +36,7 @@ class RemoteClock:
         return int(self.ask("now")["now"])
 
     def sleep(self, seconds: float) -> None:
-        """Let time go on, but wake right after an event."""
+        """Let time go on; an event ends it where the exchange wakes its clients."""
         if seconds > 0:
             self.ask(f"advance?to={self.now_ms() + wait_ms(seconds)}")
 

@@ -42,6 +42,7 @@ class SimExchange:
         limits: request weight and order counts.
         faults: what goes wrong on the way.
         is_trading: whether the symbol takes orders.
+        wakes_clients: whether an event ends a client's sleep.
         api_key: the key that is accepted.
         secret: what signatures are made with.
         clock_skew_ms: what the exchange's own clock is ahead of virtual time, in ``/time`` and in
@@ -75,6 +76,7 @@ class SimExchange:
         price_band: float = 0.05,
         max_qty: float = 10_000.0,
         stops_need_position: bool = True,
+        wakes_clients: bool = True,
     ) -> None:
         """Stand at the open of candle ``start_bar``; those before it are history.
 
@@ -101,6 +103,8 @@ class SimExchange:
             max_qty: largest order, base.
             stops_need_position: whether stops are refused without a position (-4509) or beside
                 another one (-4130) and expire with the position, as since 2026.
+            wakes_clients: whether an event ends a client's sleep, so that none ever falls between
+                two of its looks; in reality a client sleeps on.
         """
         if liquidation_fee is None:
             given = rules.liquidation_fee
@@ -126,6 +130,7 @@ class SimExchange:
         self.limits = RateLimits()
         self.faults = FaultPlan(seed)
         self.is_trading = True
+        self.wakes_clients = wakes_clients
         self.api_key, self.secret = "sim-key", "sim-secret"
         self.clock_skew_ms = 0
         self.before_request: Hook | None = None
@@ -181,6 +186,16 @@ class SimExchange:
         target = self.now_ms + duration_ms
         while not self.run_until(target):
             pass
+
+    def pass_sleep(self, ts_ms: int) -> bool:
+        """Let a client sleep until ``ts_ms``; whether that is reached.
+
+        It is not where an event has woken the client.
+        """
+        if not self.wakes_clients:
+            self.advance(ts_ms - self.now_ms)
+            return True
+        return self.run_until(ts_ms)
 
     def remember(self) -> None:
         """Keep orders and positions as they are where a stale answer may be asked for."""

@@ -49,6 +49,14 @@ class FaultKind(Enum):
     """Processed; 200 with half of the reply."""
     CLOCK_JUMP = "clock jump"
     """The exchange's clock jumps by ``delay_ms`` against everybody else's; processed."""
+    LATE_CANDLES = "late candles"
+    """``klines`` lacks what has closed less than ``lag_ms`` ago, and the candle after it."""
+    NO_CANDLES = "no candles"
+    """``klines`` answers an empty list."""
+    LATE_TRADES = "late trades"
+    """``userTrades`` lacks what has traded less than ``lag_ms`` ago."""
+    REFUSED_STOP = "refused stop"
+    """A conditional order is refused with ``code``; not processed."""
 
 
 ORDER: Final = "order"
@@ -64,8 +72,15 @@ BY_COIN: Final = {
 }  # fmt: skip
 NOT_PROCESSED: Final = {
     FaultKind.DROP, FaultKind.BUSY_503, FaultKind.OVERLOAD_503, FaultKind.CODE_1001,
-    FaultKind.RATE_LIMIT, FaultKind.BANNED,
+    FaultKind.RATE_LIMIT, FaultKind.BANNED, FaultKind.REFUSED_STOP,
 }  # fmt: skip
+ONLY_AT: Final = {
+    FaultKind.LATE_CANDLES: "GET /fapi/v1/klines",
+    FaultKind.NO_CANDLES: "GET /fapi/v1/klines",
+    FaultKind.LATE_TRADES: "GET /fapi/v1/userTrades",
+    FaultKind.REFUSED_STOP: "POST /fapi/v1/algoOrder",
+}
+"""Endpoints to which some kinds are confined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +93,7 @@ class Fault:
         delay_ms: virtual time that passes first; of a CLOCK_JUMP its size.
         lag_ms: age of a STALE answer.
         retry_after: seconds told with 429 and 418.
+        code: with which a REFUSED_STOP is refused.
     """
 
     kind: FaultKind
@@ -85,6 +101,7 @@ class Fault:
     delay_ms: int = 0
     lag_ms: int = 1_000
     retry_after: int = 7
+    code: int = -4045
 
 
 @dataclass(slots=True)
@@ -141,7 +158,7 @@ class FaultPlan:
             n_request: which request.
             kind: what goes wrong.
             processed: whether it takes effect; None: as the kind has it.
-            options: delay_ms, lag_ms, retry_after.
+            options: delay_ms, lag_ms, retry_after, code.
         """
         self._planned.append(
             _Planned(kind, n_request, frozenset(), "", 1, options, processed)
@@ -162,6 +179,11 @@ class FaultPlan:
         """Let every request of ``classes`` go wrong with this chance from now on."""
         self._rates.append(_Rate(kind, chance, frozenset(classes), options))
 
+    def end(self, kind: FaultKind) -> None:
+        """Let no request go wrong in this way any more."""
+        self._planned = [plan for plan in self._planned if plan.kind is not kind]
+        self._rates = [rate for rate in self._rates if rate.kind is not kind]
+
     def clear(self) -> None:
         """Forget what is planned; the counters stay."""
         self._planned.clear()
@@ -177,12 +199,14 @@ class FaultPlan:
         """Count a request and return what goes wrong with it, None if nothing does."""
         self.n_requests += 1
         self.requests[f"{method} {path}"] += 1
+        elsewhere = {kind for kind, place in ONLY_AT.items() if place != f"{method} {path}"}
         for plan in self._planned:
-            if plan.meets(self.n_requests, class_name, path):
+            if plan.kind not in elsewhere and plan.meets(self.n_requests, class_name, path):
                 plan.left -= 1
                 return self._inject(plan.kind, plan.processed, plan.options)
         for rate in self._rates:
-            if class_name in rate.classes and self._random.random() < rate.chance:
+            is_due = class_name in rate.classes and rate.kind not in elsewhere
+            if is_due and self._random.random() < rate.chance:
                 return self._inject(rate.kind, None, rate.options)
         return None
 

@@ -12,6 +12,8 @@ MAX_OPEN_ORDERS: Final = 200
 MAX_OPEN_STOPS: Final = 10
 
 MESSAGES: Final = {
+    -1008: "Server is currently overloaded with other requests. Please try again in a few minutes.",
+    -1015: "Too many new orders.",
     -1021: "Timestamp for this request is outside of the recvWindow.",
     -1022: "Signature for this request is not valid.",
     -1102: "Mandatory parameter '{}' was not sent, was empty/null, or malformed.",
@@ -33,6 +35,7 @@ MESSAGES: Final = {
     -2021: "Order would immediately trigger.",
     -2022: "ReduceOnly Order is rejected.",
     -2025: "Reach max open order limit.",
+    -2027: "Exceeded the maximum allowable position at current leverage.",
     -2028: "Leverage is smaller than permitted: insufficient margin balance",
     -4003: "Quantity less than or equal to zero.",
     -4004: "Quantity less than min quantity.",
@@ -61,17 +64,25 @@ MESSAGES: Final = {
     -4130: (
         "An open stop or take profit order with GTE and closePosition in the direction is existing."
     ),
+    -4131: (
+        "The counterparty's best price does not meet the PERCENT_PRICE filter limit."
+    ),
     -4137: "Quantity must be zero with closePosition equals true",
     -4141: "Symbol is closed.",
     -4164: "Order's notional must be no smaller than {} (unless you choose reduce only).",
     -4165: "Maximum time interval is 7 days.",
+    -4400: (
+        "Futures Trading Quantitative Rules violated, only reduceOnly order is allowed, please try"
+        " again later."
+    ),
     -4509: "TIF GTE can only be used with open positions.",
     -5022: (
         "Due to the order could not be executed as maker, the Post Only order will be rejected."
         " The order will not be recorded in the order history"
     ),
 }  # fmt: skip
-UNAUTHORISED: Final = (-2014, -2015)
+STATUS: Final = {-1008: 503, -1015: 429, -2014: 401, -2015: 401}
+"""HTTP status of the codes that do not come with 400."""
 
 
 class ApiError(Exception):
@@ -86,7 +97,7 @@ class ApiError(Exception):
     def __init__(self, code: int, *details: object) -> None:
         self.code = code
         self.text = MESSAGES[code].format(*details)
-        self.status = 401 if code in UNAUTHORISED else 400
+        self.status = STATUS.get(code, 400)
         super().__init__(f"{code}: {self.text}")
 
     def body(self) -> dict[str, object]:

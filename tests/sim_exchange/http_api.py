@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -136,13 +137,16 @@ class HttpApi:
         if fault.kind is FaultKind.BANNED:
             exchange.limits.banned_until_ms = exchange.now_ms + 1_000 * fault.retry_after
             return error_reply(418, -1003, "Way too many requests; IP banned.", fault.retry_after)
+        if fault.kind is FaultKind.REFUSED_STOP:
+            refusal = ApiError(fault.code)
+            wait = fault.retry_after if refusal.status == HTTPStatus.TOO_MANY_REQUESTS else 0
+            return error_reply(refusal.status, refusal.code, refusal.text, wait)
         if not fault.processed and fault.kind in FAULT_REPLIES:
             return FAULT_REPLIES[fault.kind]
-        lag_ms = fault.lag_ms if fault.kind is FaultKind.STALE else None
-        return spoilt(self._process(request, endpoint, lag_ms), fault)
+        return spoilt(self._process(request, endpoint, fault), fault)
 
-    def _process(self, request: Request, endpoint: Endpoint | None, lag_ms: int | None) -> Reply:
-        """Return what the exchange says, as things were ``lag_ms`` ago if that is given."""
+    def _process(self, request: Request, endpoint: Endpoint | None, fault: Fault | None) -> Reply:
+        """Return what the exchange says; ``fault`` may let it know less than it should."""
         raw = f"{request.query}&{request.body}"
         params = dict(parse_qsl(raw, keep_blank_values=True))
         exchange = self._exchange
@@ -158,7 +162,7 @@ class HttpApi:
             window = exchange.limits.take_orders(exchange.now_ms, n_orders)
             if window:
                 return error_reply(429, -1015, f"Too many new orders; limit of {window}.", 10)
-            reply = self._call(request, endpoint, params, lag_ms)
+            reply = self._call(request, endpoint, params, fault)
             exchange.remember()
         reply.headers.update(
             exchange.limits.headers(exchange.now_ms, with_orders=endpoint.class_name == ORDER)
@@ -166,7 +170,7 @@ class HttpApi:
         return reply
 
     def _call(
-        self, request: Request, endpoint: Endpoint, params: Params, lag_ms: int | None
+        self, request: Request, endpoint: Endpoint, params: Params, fault: Fault | None
     ) -> Reply:
         try:
             if endpoint.is_signed:
@@ -174,10 +178,26 @@ class HttpApi:
             answer = endpoint.call(params)
         except ApiError as error:
             return json_reply(error.status, error.body())
-        if lag_ms is not None:
-            old = self._exchange.live.as_of(request.path, self._exchange.now_ms - lag_ms)
-            answer = answer if old is None else old
+        if fault is not None:
+            answer = self._as_known(request.path, answer, fault)
         return json_reply(200, answer)
+
+    def _as_known(self, path: str, answer: Json, fault: Fault) -> Json:
+        """Return what is known of ``answer`` where ``fault`` lets knowledge come late."""
+        exchange, past_ms = self._exchange, self._exchange.now_ms - fault.lag_ms
+        if fault.kind is FaultKind.STALE:
+            old = exchange.live.as_of(path, past_ms)
+            return answer if old is None else old
+        if fault.kind is FaultKind.NO_CANDLES:
+            return []
+        if fault.kind is FaultKind.LATE_TRADES:
+            return [row for row in answer if row["time"] <= past_ms]
+        if fault.kind is FaultKind.LATE_CANDLES:
+            step_ms = exchange.walk.candles.step_ms
+            known_ms = past_ms // step_ms * step_ms  # what has closed by then
+            is_late = known_ms < exchange.now_ms // step_ms * step_ms
+            return [row for row in answer if not is_late or row[0] < known_ms]
+        return answer
 
     def _check_signature(self, request: Request, params: Params) -> None:
         """Refuse a wrong key, time or signature (-2014, -2015, -1102, -1021, -1131, -1022)."""

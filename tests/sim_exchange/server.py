@@ -114,7 +114,7 @@ class SimServer(socketserver.ThreadingTCPServer):
         action = request.path.removeprefix(CONTROL)
         if action == "advance":
             target = int(dict(parse_qsl(request.query))["to"])
-            is_reached = exchange.run_until(target)
+            is_reached = exchange.pass_sleep(target)
             return {"now": exchange.now_ms, "reached": is_reached}
         if action == "state":
             return exchange.dump()

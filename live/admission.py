@@ -1,0 +1,97 @@
+"""Who may begin to trade: what is looked at before account or files are changed."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from core.errors import AccountError, CapitalError
+from live.exchange_types import Exchange, MarketFacts, Usage
+from live.order_desk import company_error
+from live.state import LoadedState
+
+_LOG: Final = logging.getLogger(__name__)
+OUR_IDS: Final = re.compile(r"g4[A-Za-z0-9]{1,8}-")
+"""How the client ids of this program begin, whichever ``instance`` sent them."""
+
+
+def refuse_closed_market(facts: MarketFacts) -> None:
+    """Refuse a symbol that does not trade at present.
+
+    Raises:
+        AccountError: it does not.
+    """
+    if not facts.is_trading:
+        raise AccountError(f"{facts.symbol} is not open for trading at the exchange")
+
+
+def refuse_wrong_clock(settings: Mapping[str, Any], usage: Usage) -> None:
+    """Refuse to begin with a clock that would misdate candles and fills.
+
+    Args:
+        settings: their ``clock_warn_ms`` is the most it may be off.
+        usage: of the exchange, after a first request.
+
+    Raises:
+        AccountError: it is off by more.
+    """
+    most_ms = float(settings["clock_warn_ms"])
+    if abs(usage.clock_offset_ms) > most_ms:
+        raise AccountError(
+            f"this machine's clock is {usage.clock_offset_ms:+d} ms off the exchange's, more than "
+            f"{most_ms:g} ms: have an NTP service set it, then start again"
+        )
+
+
+def allowed_capital(settings: Mapping[str, Any], wanted: float | None, wallet: float) -> float:
+    """Return the capital a session starts with, quote.
+
+    Args:
+        settings: their ``max_capital_pct`` is the most it may be, of the wallet.
+        wanted: quote; None: as much as that allows.
+        wallet: quote.
+
+    Raises:
+        CapitalError: the wallet is empty.
+    """
+    share = float(settings["max_capital_pct"])
+    most = share * wallet
+    if most <= 0.0:
+        raise CapitalError(
+            f"the futures wallet holds {wallet:g} USDT: transfer some from the spot wallet first"
+        )
+    if wanted is not None and wanted > most:
+        _LOG.warning(
+            "capital %g is more than %g %% of the wallet of %g USDT; %g are used", wanted,
+            100.0 * share, wallet, most,
+        )  # fmt: skip
+    return most if wanted is None else min(wanted, most)
+
+
+def refuse_company(exchange: Exchange, loaded: LoadedState | None) -> None:
+    """Refuse a symbol that somebody else trades on this account.
+
+    In hedge mode there is one position a side, whoever opened it, and a stop closes all of it.
+
+    Args:
+        exchange: the account.
+        loaded: what the session goes on from; None: it is a new one.
+
+    Raises:
+        AccountError: an order of this program is not in ``loaded``, or the account holds a
+            position and the session has not traded yet.
+    """
+    known = {order["client_id"] for order in loaded.session["orders"]} if loaded else set()
+    for order in exchange.open_orders():
+        if OUR_IDS.match(order.client_id) and order.client_id not in known:
+            raise company_error(order.client_id)
+    if loaded is not None and loaded.session["progress"]["bar"] >= 0:
+        return  # what is held may be its own
+    held = [f"{name} {side.qty:g}" for name, side in exchange.positions().items() if side.qty > 0.0]
+    if held:
+        raise AccountError(
+            f"the account holds {' and '.join(held)} of this coin already, which this session's "
+            "stop would close too: close it, or trade in a sub-account"
+        )

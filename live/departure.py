@@ -1,0 +1,119 @@
+"""The end of a session: entries and take-profits go, positions have their stops or are closed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final
+
+from core.errors import CredentialsError, GridError, RateLimitError, StateError
+from engine.types import CLOSE_END
+from live.broker import Broker
+from live.exchange_types import Clock
+from live.monitor import HealthMonitor
+from live.stop_request import StopRequest
+
+_LOG: Final = logging.getLogger(__name__)
+LAST_ATTEMPTS: Final = 5
+"""Times a process that was asked to end tries to cancel orders, or to close everything."""
+LONGEST_PAUSE_S: Final = 30.0
+"""Between two tries of one that was not asked; there is no end to them."""
+
+
+class Ending(IntEnum):
+    """Why a session ended; the value is the exit code."""
+
+    ASKED = 0
+    """A signal, one step only, or the candles of a replay are used up."""
+    FAILED = 2
+    """Errors in a row, or disk, keys or account refuse: entries are off, stops stay. Or a signal
+    came before that, or the loss limit's close, was certain."""
+    EMERGENCY = 3
+    """The loss limit: everything is closed."""
+    RUINED = 4
+    """Nothing is left."""
+
+
+class Departure:
+    """Ends a session.
+
+    Args:
+        broker: cancels and closes.
+        monitor: told of errors; goes on judging meanwhile.
+        clock: for waiting.
+        stop: set when the process is asked to end.
+    """
+
+    def __init__(
+        self, broker: Broker, monitor: HealthMonitor, clock: Clock, stop: StopRequest
+    ) -> None:
+        self._broker, self._monitor = broker, monitor
+        self._clock, self._stop = clock, stop
+
+    def as_asked(self) -> Ending:
+        """End because of a signal: entries and take-profits go, positions keep their stops."""
+        _LOG.info("asked to stop: entries and take-profits are cancelled, stops stay")
+        return Ending.ASKED if self.withdraw() else Ending.FAILED
+
+    def give_up(self, error: GridError) -> Ending:
+        """End because trying again is of no use: the disk, the keys or the account refuse."""
+        _LOG.critical("trading stops, positions keep their stops: %s", error)
+        self._monitor.error(error)
+        self.withdraw()
+        return Ending.FAILED
+
+    def close_everything(self) -> Ending:
+        """End because the loss limit is reached: close what is ours, trying until it is done."""
+        _LOG.critical("the loss limit is reached: everything is closed")
+        try:
+            is_done = self._insist(lambda: self._broker.flatten(CLOSE_END), "closing")
+        except StateError as error:
+            _LOG.error("closing: %s", error)
+            is_done = False
+        if is_done:
+            return Ending.EMERGENCY
+        _LOG.critical("positions may still be open at the exchange: close them by hand")
+        return Ending.FAILED
+
+    def withdraw(self) -> bool:
+        """Cancel entries and take-profits, positions have their stops; return whether it is so.
+
+        Tried until it is certain; a process that was asked to end, or whose keys are refused, tries
+        ``LAST_ATTEMPTS`` times.
+        """
+        try:
+            is_done = self._insist(self._broker.withdraw, "cancelling")
+        except StateError as error:
+            _LOG.error("they are cancelled, which cannot be written down: %s", error)
+            return True
+        if not is_done:
+            _LOG.critical(
+                "entries or take-profits may still be open at the exchange, or a position without "
+                "its stop: look there"
+            )
+        return is_done
+
+    def _insist(self, action: Callable[[], None], doing: str) -> bool:
+        """Repeat ``action`` until it succeeds; return whether it has.
+
+        Raises:
+            StateError: the disk refuses.
+        """
+        left, pause_s = LAST_ATTEMPTS, 1.0
+        while left > 0:
+            try:
+                action()
+            except StateError:
+                raise
+            except GridError as error:
+                _LOG.error("%s: %s", doing, error)
+                is_final = self._stop.is_set or isinstance(error, CredentialsError)
+                left -= is_final
+                barred_s = error.retry_after if isinstance(error, RateLimitError) else 0.0
+                self._clock.sleep(1.0 if is_final else max(pause_s, barred_s))
+                pause_s = min(2.0 * pause_s, LONGEST_PAUSE_S)
+                self._monitor.check()
+            else:
+                return True
+        return False

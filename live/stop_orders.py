@@ -1,0 +1,181 @@
+"""The wick stops at the exchange: every side that holds something has one, whatever else fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from core.errors import ExchangeError, StateError
+from core.records import zeros
+from engine.book import OrderBook, RestingOrder
+from engine.booking import book_entry
+from engine.types import DIRECTION_NAMES, Tape
+from live.exchange_types import Answer, Clock, Exchange, Fate, MarketFacts, OrderKind, OrderReply
+from live.intake import Intake
+from live.market_exits import MarketExits
+from live.order_desk import OrderDesk
+from live.orders import OrderRecord, OrderState
+from live.reconcile import Difference, Resting, reconcile
+from live.session import LiveSession
+
+BARE_LIMIT_S: Final = 60.0
+"""How long a side may be without its stop before it is closed at market."""
+
+
+class StopOrders:
+    """One closing stop a side, where the ledger wants it.
+
+    Args:
+        exchange: where they rest.
+        session: the book and what was sent for it.
+        desk: sends and cancels.
+        intake: books what was traded.
+        exits: does at market what a stop came too late for.
+        facts: rules of the symbol.
+        clock: tells the time.
+        tell: takes in which sides have no stop, with a text each, after every look.
+    """
+
+    def __init__(
+        self, exchange: Exchange, session: LiveSession, desk: OrderDesk, intake: Intake,
+        exits: MarketExits, facts: MarketFacts, clock: Clock,
+        tell: Callable[[Mapping[str, str]], None],
+    ) -> None:  # fmt: skip
+        self._exchange, self._session, self._desk = exchange, session, desk
+        self._intake, self._exits, self._facts = intake, exits, facts
+        self._clock, self._tell = clock, tell
+        self._bare_since_ms: dict[str, int] = {}
+        self.looks = 0
+        """Looks in a row at which some side did not get the stop it should have."""
+
+    def keep(self) -> set[str] | None:
+        """Move the stops to where they should be; a stop that is passed already is done at market.
+
+        The exchange holds one closing stop a side: the old one goes first, the new one, which was
+        written down before, follows at once, unless the old one has fired. A side that stays
+        without its stop for ``BARE_LIMIT_S`` is closed at market.
+
+        Returns:
+            The directions that should have a stop and may have none; None if the ledger has
+            changed.
+
+        Raises:
+            StateError: the disk refuses: stops that rest stay as they are, a side without one has
+                got it all the same, as the exchange refuses a second.
+            GridError: the exchange could not be asked, or lets a side neither be stopped nor
+                closed.
+        """
+        difference = self._compare()
+        records = {order.direction: self._intend(order) for order in difference.creates}
+        unwritten = self._write_down(records)
+        old = [] if unwritten else [self._session.orders.known(i) for i in difference.cancels]
+        replies: dict[str, OrderReply] = {}
+        uncertain, has_fired = set[str](), False
+        for direction in DIRECTION_NAMES:
+            fate = self._desk.cancel([r for r in old if r.direction == direction])
+            record = records.get(direction)
+            if record is not None and fate is Fate.UNTRADED:
+                (replies[direction],) = self._desk.send([record], is_written=True)
+            elif record is not None:
+                record.state = OrderState.DONE  # it was not sent
+                uncertain.add(direction)
+            has_fired |= fate is Fate.GONE
+        if unwritten:
+            raise unwritten
+        if has_fired:
+            self._intake.take()
+        bare = self._note_bare(replies, uncertain)
+        passed = [records[d] for d, reply in replies.items() if reply.answer is Answer.PASSED]
+        has_closed = [self._close(stop) for stop in passed + self._overdue(records)]
+        return None if has_fired or any(has_closed) else bare
+
+    # --- what should be ---------------------------------------------------------------------------
+
+    def _compare(self) -> Difference:
+        resting = [
+            Resting(r.client_id, r.kind, r.direction, r.price, r.rest)
+            for r in self._session.orders.alive(OrderKind.STOP)
+        ]
+        return reconcile(self._desired(), resting, self._facts.rules)
+
+    def _desired(self) -> list[RestingOrder]:
+        """Return the stops of the ledger as it is when all trades are listed."""
+        strategy, orders = self._session.strategy, self._session.orders
+        state = strategy.state
+        unlisted = [record for record in orders.alive(OrderKind.ENTRY) if record.unlisted]
+        if unlisted:
+            state = state.copy()  # type: ignore[attr-defined]  # a record: see core.records
+            for record in unlisted:
+                book_entry(
+                    state, strategy.frozen_params, strategy.rules, record.side, record.generation,
+                    record.level, record.price, record.unlisted, 0.0, zeros(Tape),
+                )  # fmt: skip
+        book = OrderBook(state, strategy.params.grid_levels)
+        return [order for order in book if order.kind == "STOP"]
+
+    def _intend(self, order: RestingOrder) -> OrderRecord:
+        return self._session.orders.new(
+            OrderKind.STOP, order.direction, order.price, order.qty, self._session.progress.bar
+        )
+
+    def _write_down(self, records: dict[str, OrderRecord]) -> StateError | None:
+        """Write new stops down; where that fails leave those that replace none in ``records``."""
+        try:
+            if records:
+                self._desk.write_down()
+        except StateError as error:
+            for direction in list(records):
+                if len(self._session.orders.alive(OrderKind.STOP, direction=direction)) > 1:
+                    records.pop(direction).state = OrderState.DONE  # the old one stays
+            return error
+        return None
+
+    # --- sides without a stop ---------------------------------------------------------------------
+
+    def _note_bare(self, replies: Mapping[str, OrderReply], uncertain: set[str]) -> set[str]:
+        """Take in which sides have no stop now; return them, and those of which it is not sure."""
+        failed = {d: reply for d, reply in replies.items() if not self._is_settled(d, reply)}
+        held = {
+            direction: reply
+            for direction, reply in failed.items()
+            if reply.answer is not Answer.NOTHING_TO_CLOSE
+            or self._exchange.positions()[direction].qty > 0.0
+        }
+        now_ms = self._clock.now_ms()
+        self._bare_since_ms = {d: self._bare_since_ms.get(d, now_ms) for d in held}
+        self.looks = self.looks + 1 if failed or uncertain else 0
+        self._tell({
+            direction: f"it is not protected: {reply.answer.value} ({reply.text}); its entries are "
+            f"off, and it is closed at market after {BARE_LIMIT_S:.0f} s"
+            for direction, reply in held.items()
+        })  # fmt: skip
+        return uncertain | failed.keys()
+
+    def _is_settled(self, direction: str, reply: OrderReply) -> bool:
+        """Return whether a stop rests, or its side is closed at market because it came too late."""
+        side = DIRECTION_NAMES.index(direction)
+        has_fills = self._session.strategy.state.sides[side].n_fills > 0
+        return reply.answer is Answer.ACCEPTED or (reply.answer is Answer.PASSED and has_fills)
+
+    def _overdue(self, records: Mapping[str, OrderRecord]) -> list[OrderRecord]:
+        """Return the stops of the sides that have been without for too long."""
+        until_ms = self._clock.now_ms() - 1e3 * BARE_LIMIT_S
+        return [records[d] for d, since_ms in self._bare_since_ms.items() if since_ms <= until_ms]
+
+    def _close(self, stop: OrderRecord) -> bool:
+        """Close a side at market instead of by its stop; return whether there was anything.
+
+        Raises:
+            ExchangeError: the exchange lets it neither be stopped nor closed.
+        """
+        position = self._session.strategy.state.sides[stop.side]
+        if position.n_fills == 0:  # its trades are not listed yet
+            return False
+        self._exits.stop_at_market(stop.side)
+        self._exits.finish()
+        if position.n_fills > 0:
+            raise ExchangeError(
+                f"{stop.direction} can neither be stopped at {stop.price:g} nor closed at market; "
+                "it is tried again: look at the exchange"
+            )
+        return True

@@ -1,0 +1,231 @@
+"""A day and an hour with much trading, who watches them, and what must hold at their end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from config import PRESETS
+from core.market import MarketRules
+from live.departure import Ending
+from live.trade_files import LiveTrade
+from tests.live_scene import Scene, on_stage, settings_in, settlements, warm_bars
+from tests.sim_exchange import SimExchange
+from tests.synthetic import RULES, synthetic_candles, synthetic_settlements
+
+DOCUMENTED: Final = PRESETS["documented"]
+WARM: Final = warm_bars(DOCUMENTED)
+DAY_BARS: Final = 96
+HOUR_BARS: Final = 4
+HOUR_SEED: Final = 148
+"""Of a hundred seeds the one whose wild hour has most trades with a market exit among them."""
+POLL_S: Final = 240.0
+NO_LOSS_LIMIT: Final = {"equity_warn_pct": 1e5, "equity_emergency_pct": 1e6}
+MUCH_AT_A_TIME: Final = {"max_errors_in_row": 1_000}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these tests write need not survive a power cut."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@cache
+def busy_market(seed: int, n_bars: int) -> tuple[pd.DataFrame, list[tuple[int, float]]]:
+    """Return candles, of which ``n_bars`` are traded, and the funding of that time."""
+    candles = synthetic_candles(WARM + n_bars, seed)
+    return candles, settlements(synthetic_settlements(candles, seed), candles)
+
+
+@cache
+def wild_market() -> tuple[pd.DataFrame, list[tuple[int, float]]]:
+    """Return the same with candles that reach 1.8 % further than open and close on both sides."""
+    candles, funding = busy_market(HOUR_SEED, HOUR_BARS + 9)
+    wild, traded = candles.copy(), candles.index[WARM:]
+    ends = candles.loc[traded, ["open", "close"]]
+    wild.loc[traded, "high"] = np.round(ends.max(axis=1) * 1.018, 1)
+    wild.loc[traded, "low"] = np.round(ends.min(axis=1) * 0.982, 1)
+    return wild, funding
+
+
+@contextmanager
+def busy_day(
+    folder: Path, *, seed: int = 112, n_bars: int = DAY_BARS + 1, rules: MarketRules = RULES,
+    config: dict[str, Any] | None = None, settings: dict[str, Any] | None = None, **stage: Any,
+) -> Iterator[Scene]:  # fmt: skip
+    """Yield a session that stands before the first step of a day with much trading.
+
+    As in reality, it sleeps through what happens between its looks.
+    """
+    candles, funding = busy_market(seed, n_bars)
+    with on_stage(
+        candles, {**DOCUMENTED, **(config or {})}, rules, folder, start_bar=WARM, funding=funding,
+        settings=settings_in(folder, **{"poll_s": POLL_S, **(settings or {})}),
+        **{"wakes_clients": False, **stage},
+    ) as scene:  # fmt: skip
+        yield scene
+
+
+@contextmanager
+def wild_hour(folder: Path, poll_s: float, **changes: Any) -> Iterator[Scene]:
+    """Yield a session before an hour in which orders fill every two minutes.
+
+    It sleeps through what happens between its looks.
+
+    Args:
+        folder: of everything it keeps.
+        poll_s: between two looks.
+        changes: of ``LIVE_CONFIG``; as ``stage`` a dict of those of the stage.
+    """
+    candles, funding = wild_market()
+    stage = {"wakes_clients": False, **changes.pop("stage", {})}
+    settings = settings_in(folder, **{**NO_LOSS_LIMIT, "poll_s": poll_s, **changes})
+    with on_stage(
+        candles, DOCUMENTED, RULES, folder, start_bar=WARM, funding=funding, settings=settings,
+        **stage,
+    ) as scene:  # fmt: skip
+        yield scene
+
+
+def falling(n_bars: int) -> pd.DataFrame:
+    """Return a busy market that loses a third of its price in six candles at its end."""
+    candles = busy_market(112, n_bars)[0].copy()
+    slide = np.concatenate([np.ones(WARM + n_bars - 6), 0.94 ** np.arange(1, 7)])
+    before = np.concatenate([[1.0], slide[:-1]])
+    for name, factor in (("open", before), ("high", before), ("low", slide), ("close", slide)):
+        candles[name] = np.round(candles[name] * factor, 1)
+    return candles
+
+
+@contextmanager
+def crash(folder: Path, **stage: Any) -> Iterator[Scene]:
+    """Yield a session without near stops that a crash makes lose over a quarter."""
+    config = {
+        **DOCUMENTED, "leverage": 5.0, "atr_sl_mult": 8.0, "regime_enabled": False,
+        "circuit_breaker_enabled": False, "prune_enabled": (), "var_deleverage_enabled": False,
+        "var_block_enabled": False, "kelly_enabled": False, "allow_short": False,
+    }  # fmt: skip
+    settings = settings_in(folder, poll_s=POLL_S)
+    with on_stage(
+        falling(24), config, RULES, folder, start_bar=WARM, settings=settings,
+        **{"price_band": 0.9, "wakes_clients": False, **stage},
+    ) as scene:  # fmt: skip
+        yield scene
+
+
+class Watchman:
+    """Looks at the account before and after every request.
+
+    Attributes:
+        doubled: open entries at the price of another one.
+        excused: stretches of time (from ms, until ms) in which no stop could be laid.
+    """
+
+    def __init__(self, exchange: SimExchange) -> None:
+        self._exchange = exchange
+        self._bare_since: dict[str, int] = {}
+        self._spells: list[tuple[int, int]] = []
+        self.doubled: list[str] = []
+        self.excused: list[tuple[int, int]] = []
+        exchange.before_request = exchange.after_request = self.look
+
+    @property
+    def longest_bare_ms(self) -> int:
+        """Longest time a position was without a stop that could have been laid, ms."""
+        now_ms = self._exchange.now_ms
+        spells = self._spells + [(since_ms, now_ms) for since_ms in self._bare_since.values()]
+        return max((end - begin - self._excused_ms(begin, end) for begin, end in spells), default=0)
+
+    def _excused_ms(self, begin_ms: int, end_ms: int) -> int:
+        parts = (min(end_ms, until) - max(begin_ms, since) for since, until in self.excused)
+        return sum(max(0, part) for part in parts)
+
+    def look(self, *_: object) -> None:
+        """Look."""
+        book, now_ms = self._exchange.book, self._exchange.now_ms
+        for direction, position in self._exchange.account.positions.items():
+            covered = any(stop.direction == direction for stop in book.open_stops.values())
+            if position.qty and not covered:
+                if direction not in self._bare_since:
+                    self._bare_since[direction] = self._begin_ms(direction)
+            elif direction in self._bare_since:
+                self._spells.append((self._bare_since.pop(direction), now_ms))
+        entries = Counter(
+            (o.direction, o.price) for o in book.open_orders.values() if not o.closes
+        )
+        self.doubled += [f"{place} at {now_ms}" for place, n in entries.items() if n > 1]
+
+    def _begin_ms(self, direction: str) -> int:
+        """Return since when a side that has no stop now has been bare."""
+        held, opened_ms = Decimal(0), 0
+        for trade in self._exchange.account.trades:
+            if trade.direction == direction:
+                opens = (trade.side == "BUY") == (direction == "LONG")
+                opened_ms = trade.ts_ms if opens and not held else opened_ms
+                held += trade.qty if opens else -trade.qty
+        stops = self._exchange.book.stops.values()
+        ended = [s.updated_ms for s in stops if s.direction == direction and not s.is_open]
+        return max([opened_ms, *(ms for ms in ended if ms >= opened_ms)])
+
+
+def assert_books_agree(scene: Scene, trades: list[LiveTrade]) -> None:
+    """Compare the ledger and its ``trades`` with the account: each of its trades booked once."""
+    account, state = scene.exchange.account, scene.session.strategy.state
+    booked: dict[str, float] = defaultdict(float)
+    for trade in trades:
+        if trade.qty > 0.0:
+            booked[trade.trade_id.partition(":")[0]] += trade.qty
+    real = {str(trade.trade_id): float(trade.qty) for trade in account.trades}
+    assert booked == pytest.approx(real, abs=1e-9)
+    assert len({trade.trade_id for trade in trades}) == len(trades)
+    assert scene.position_gaps() == [0.0, 0.0]
+    assert scene.equity_gap() == pytest.approx(0.0, abs=1e-6)
+    earned = sum(trade.pnl - trade.fee for trade in trades) + float(state.funding)
+    assert float(state.wallet) == pytest.approx(scene.capital + earned, abs=1e-6)
+
+
+def assert_nothing_twice(scene: Scene) -> None:
+    """No identity was used for two orders."""
+    book = scene.exchange.book
+    ids = Counter(order.client_id for order in book.orders.values())
+    ids.update(stop.client_id for stop in book.stops.values())
+    assert [name for name, n in ids.items() if n > 1] == []
+
+
+def assert_one_order_a_fill(trades: list[LiveTrade]) -> None:
+    """Where orders fill whole, an entry is one order's, and an order makes one entry."""
+    entries = {(t.fill_id, t.client_id) for t in trades if "OPEN" in t.label}
+    assert len(entries) == len({fill for fill, _ in entries}) == len({name for _, name in entries})
+
+
+def errors_of(scene: Scene) -> int:
+    """Return how many errors the session has counted."""
+    return int(json.loads(scene.monitor.path.read_text())["errors"])
+
+
+def finish(scene: Scene) -> tuple[Scene, list[LiveTrade]]:
+    """Return the session after a last undisturbed look, and the trades of both."""
+    scene.exchange.faults.clear()
+    scene.exchange.clock_skew_ms = 0
+    again = scene.reopened()
+    assert again.run_until(scene.exchange.now_ms + 1_000) is Ending.ASKED
+    return again, scene.session.trades + again.session.trades
+
+
+def assert_stopped_in_order(exchange: SimExchange) -> None:
+    """No limit order is open, and every position has its stop."""
+    held = {name for name, side in exchange.account.positions.items() if side.qty}
+    assert held
+    assert not exchange.book.open_orders
+    assert {stop.direction for stop in exchange.book.open_stops.values()} == held

@@ -1,0 +1,96 @@
+"""Closing at market on the simulated exchange: both sides at once, and what stands in the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from config import PRESETS
+from core.errors import UnknownOutcome
+from engine.types import DIRECTION_NAMES, LONG, PRUNE_GAP, SHORT, Exit
+from live.exchange_types import OrderKind
+from live.orders import OrderRecord
+from tests.live_scene import Scene, on_stage, warm_bars
+from tests.sim_exchange import ApiError
+from tests.sim_exchange.orders import Json
+from tests.sim_exchange.parameters import Params
+from tests.sim_exchange.trade_endpoints import TradeEndpoints
+from tests.synthetic import RULES, synthetic_candles
+
+CONFIG = PRESETS["documented"]
+WARM = warm_bars(CONFIG)
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """A session that holds both sides, with take-profits and stops at the exchange."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    candles = synthetic_candles(WARM + 97, 112)
+    with on_stage(candles, CONFIG, RULES, tmp_path, start_bar=WARM) as scene:
+        while {order.direction for order in take_profits(scene)} != set(DIRECTION_NAMES):
+            scene.live.runner.run(once=True)
+        yield scene
+
+
+def take_profits(scene: Scene, direction: str | None = None) -> list[OrderRecord]:
+    return scene.session.orders.alive(OrderKind.TAKE_PROFIT, direction=direction)
+
+
+def exits_of(scene: Scene) -> list[Exit]:
+    """Return an exit for every open fill, whole."""
+    sides, exits = scene.session.strategy.state.sides, list[Exit]()
+    for side in (LONG, SHORT):
+        fills = [sides[side].fills[row] for row in range(sides[side].n_fills)]
+        exits += [
+            cast("Exit", SimpleNamespace(side=side, fill_id=f.fill_id, qty=f.qty, label=PRUNE_GAP))
+            for f in fills
+        ]
+    return exits
+
+
+def requests_of(scene: Scene) -> list[str]:
+    """Return a list that the session's requests are written to, by the end of their path."""
+    seen: list[str] = []
+    scene.exchange.before_request = lambda _, __, path: seen.append(path.rpartition("/")[2])
+    return seen
+
+
+def held_at_exchange(scene: Scene) -> dict[str, float]:
+    return {name: float(side.qty) for name, side in scene.exchange.account.positions.items()}
+
+
+def test_both_sides_are_closed_with_one_look_at_their_trades(held: Scene) -> None:
+    seen = requests_of(held)
+    held.live.broker.close(exits_of(held))
+    assert seen == ["batchOrders", "order", "order", "userTrades"]
+    assert held_at_exchange(held) == {"LONG": 0.0, "SHORT": 0.0}
+    assert held.position_gaps() == [0.0, 0.0]
+    assert not take_profits(held)
+
+
+def test_take_profits_that_cannot_be_cancelled_hold_back_their_own_side_only(
+    held: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, cancel = {o.order_id for o in take_profits(held, "SHORT")}, TradeEndpoints.cancel
+
+    def cancel_long_ones(self: TradeEndpoints, params: Params) -> Json:
+        if params["orderId"] in ids:
+            raise ApiError(-1000)
+        return cancel(self, params)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TradeEndpoints, "cancel", cancel_long_ones)
+        with pytest.raises(UnknownOutcome, match="take-profits of SHORT may still be open"):
+            held.live.broker.close(exits_of(held))
+    assert held_at_exchange(held)["LONG"] == 0.0
+    assert held_at_exchange(held)["SHORT"] > 0.0
+    assert len(take_profits(held, "SHORT")) == len(ids)
+
+    held.live.broker.finish_exits()
+    assert held_at_exchange(held) == {"LONG": 0.0, "SHORT": 0.0}
+    assert held.position_gaps() == [0.0, 0.0]
