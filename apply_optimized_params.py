@@ -76,7 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--yes", action="store_true", help="write without asking")
     parser.add_argument(
         "--force", action="store_true",
-        help="take parameters that failed on candles they were not chosen on (oos_pass false)",
+        help="take parameters that failed on candles they were not chosen on (oos_pass is false or "
+        "missing), or were tested with other values of what is not searched than config.py has",
     )  # fmt: skip
     return parser
 
@@ -88,9 +89,11 @@ def _run(args: argparse.Namespace) -> int:
 
     config = args.config or _near(CONFIG)
     found = read_params(args.params, args.key)
-    note = _verdict(found, args)
+    notes = _verdict(found, args)
     edit = plan_edit(config, found.params)
+    notes += _untested(found, edit, args, config)
     if not edit.changes:
+        _tell(notes)
         _say(f"{config} holds {_values(edit.unchanged, these=True)} already; nothing to write")
         return 0
     count = len(edit.changes)
@@ -101,8 +104,7 @@ def _run(args: argparse.Namespace) -> int:
                 "nobody can be asked here, standard input is not a terminal: add --yes to write "
                 f"{_values(count)} to {config}, or --preview to see what would change"
             )
-    if note:
-        _warn(note)
+    _tell(notes)
     _say(f"{args.params}, {args.key} -> {config}\n\n{_table(edit)}\n")
     if args.preview:
         _say("preview: nothing written")
@@ -115,25 +117,54 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _verdict(found: ParamsFile, args: argparse.Namespace) -> str:
-    """Return what must be said about the parameters' worth, empty if nothing.
+def _verdict(found: ParamsFile, args: argparse.Namespace) -> list[str]:
+    """Return what must be said about the parameters' worth.
 
     Raises:
-        ConfigError: they failed, and are not wanted nevertheless.
+        ConfigError: they failed or nobody knows, and they are not wanted nevertheless.
     """
-    if found.oos_pass is None:
-        return (
-            f"note: this file does not say whether {args.key} held on candles they were not "
-            f"chosen on (no oos_pass in {args.params})"
-        )
     if found.oos_pass:
-        return ""
-    failed = f"{args.key} failed on candles they were not chosen on (oos_pass is false)"
+        return [*found.warnings]
+    failed = (
+        f"nothing says whether {args.key} held on candles they were not chosen on (no oos_pass)"
+        if found.oos_pass is None
+        else f"{args.key} failed on candles they were not chosen on (oos_pass is false)"
+    )
     if not args.force:
         raise ConfigError(
             f"{args.params}: {failed}; search again, or add --force to take them nevertheless"
         )
-    return f"warning: {failed}"
+    return [failed, *found.warnings]
+
+
+def _untested(
+    found: ParamsFile, edit: ConfigEdit, args: argparse.Namespace, config: Path
+) -> list[str]:
+    """Return what of the config differs from what the parameters were tested with.
+
+    Raises:
+        ConfigError: something does, and they are not wanted nevertheless.
+    """
+    plain = {name: plain_value(value) for name, value in found.tested_with.items()}
+    lines = [
+        f"\n  {name}: tested with {value}, {config} has {edit.values[name]}"
+        for name, value in plain.items()
+        if value != edit.values[name]
+    ]
+    if not lines:
+        return []
+    text = f"{args.key} were tested with other values of what is not searched:{''.join(lines)}"
+    if not args.force:
+        raise ConfigError(
+            f"{args.params}: {text}\nso this combination was never tested; set these in {config} "
+            f"too, search again, or add --force to write {args.key} nevertheless"
+        )
+    return [f"{text}\nso this combination was never tested"]
+
+
+def _tell(notes: Sequence[str]) -> None:
+    for note in notes:
+        _warn(f"warning: {note}")
 
 
 def _table(edit: ConfigEdit) -> str:

@@ -163,7 +163,7 @@ LIVE_CONFIG = {
     "state_dir": "data/live_state",
     "log_dir": "data/live_logs",
     "max_capital_pct": 0.95,  # of the wallet, whatever --capital says
-    "instance": "a",  # part of every order's identity: one letter per bot on the account
+    "instance": "a",  # in every order's identity, for the exchange's order history; see RUNBOOK.md
     # --- the step -----------------------------------------------------------------------------
     "candle_grace_s": 0.25,  # wait after a candle's close before reading it
     "poll_s": 5.0,  # between looks at fills while a candle forms

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from backtest.check_arguments import EXAMPLES as CHECK_EXAMPLES
 from backtest.check_arguments import add_check_options, run_asked
+from backtest.flag_rules import check_flags
 from backtest.parameter_table import text_table
 from config import BACKTEST_CONFIG, PRESETS, STRATEGY_PARAMS
 from core.errors import ConfigError, GridError
@@ -254,6 +255,10 @@ def _earlier_runs(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     """Do what the arguments ask for and return the exit code."""
+    check_flags(args)
+    if args.list_params:
+        print(text_table())  # noqa: T201
+        return 0
     if args.check or args.audit or args.budget:
         return run_asked(args, chosen_params(args))
     return _earlier_runs(args) if args.list or args.diff else _backtest(args)
@@ -263,9 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = build_parser().parse_args(argv)
     try:
-        if args.list_params:
-            print(text_table())  # noqa: T201
-        code = 0 if args.list_params else _run(args)
+        code = _run(args)
         sys.stdout.flush()
     except GridError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

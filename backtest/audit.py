@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from backtest.audit_files import Finding, Summary, coins_in, read_summary, read_trades
 from backtest.audit_market import audit_bars
-from backtest.audit_summary import check_summary
+from backtest.audit_summary import NOT_CHECKED, check_summary
 from backtest.audit_trades import PRICES_CHECKED, TradeAudit
 from backtest.market_data import MarketData, normalize_coin
 from backtest.sources import DEMO, EXCHANGE, MarketSource, market_source
@@ -63,10 +63,12 @@ class AuditReport:
     Attributes:
         lines: what was checked, with counts.
         finding: the first thing that is wrong, None if nothing is.
+        not_checked: what an audit cannot tell.
     """
 
     lines: list[str]
     finding: Finding | None
+    not_checked: list[str] = field(default_factory=lambda: list(NOT_CHECKED))
 
 
 def run_audit(request: AuditRequest) -> int:
@@ -178,6 +180,7 @@ def _checked(audit: TradeAudit, n_rows: int, n_figures: int) -> list[str]:
     return [
         f"{n_rows:,} rows: columns, bar and time, label, side, regime, lot step, fee",
         *(line for line in prices if not line.startswith("0 ")),
+        f"{ledger.next_id:,} entries' sizes: share of equity, fills per side, caps of side and both",
         f"{ledger.round_trips:,} fills opened once and closed whole, pnl recomputed; none left",
         f"{audit.settlements:,} bars with settlements, {len(ledger.payments):,} with a position",
         f"{n_figures:,} figures of the summary; {account}",
@@ -220,6 +223,8 @@ def _print(coin: str, folder: Path, report: AuditReport) -> None:
         _say(f"  !!  {file}, {finding.place}: {finding.content}")
         _say(f"      {finding.wrong}")
         _say(f"      expected: {finding.expected}")
+    for text in report.not_checked:
+        _say(f"  --  not checked: {text}")
 
 
 def _say(text: str) -> None:

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,6 +95,8 @@ class Summary:
     data: Mapping[str, Any]
     market: Mapping[str, Any]
     parameters: Mapping[str, Any]
+    changed_parameters: Mapping[str, Any] = field(default_factory=dict)
+    bands: tuple[Mapping[str, Any], ...] = ()
 
 
 def read_trades(path: Path) -> TradesFile:
@@ -166,7 +168,15 @@ def read_summary(path: Path) -> Summary:
             "older version: run the backtest again"
         )
     sections = {name: content[name] for name in _SECTIONS}
-    return Summary(coin=str(content["coin"]), first_bar=int(content["first_bar"]), **sections)
+    changed, bands = content.get("changed_parameters", {}), content.get("bands", [])
+    if not isinstance(changed, dict) or not isinstance(bands, list):
+        raise DataError(
+            f"{path}: changed_parameters must be an object and bands a list; run the backtest again"
+        )
+    return Summary(
+        coin=str(content["coin"]), first_bar=int(content["first_bar"]),
+        changed_parameters=changed, bands=tuple(bands), **sections,
+    )  # fmt: skip
 
 
 def coins_in(folder: Path) -> list[str]:

@@ -53,6 +53,8 @@ class Ledger:
         capital: starting wallet, quote.
         step_size: lot step, base.
         market: rules of the symbol, as in the summary.
+        stops: how many stop events of a side there were at least and at most.
+        liquidations: events.
     """
 
     capital: float
@@ -71,6 +73,8 @@ class Ledger:
     labels: Counter[str] = field(default_factory=Counter)
     payments: list[tuple[int, float]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    stops: dict[str, tuple[int, int]] = field(default_factory=dict)
+    liquidations: int = 0
     ended: bool = False
 
     def __post_init__(self) -> None:

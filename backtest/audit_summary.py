@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from backtest.audit_files import Finding, Summary
-from backtest.audit_ledger import Ledger
+from backtest.audit_ledger import LONG, SHORT, Ledger
 from backtest.audit_market import AuditBars
-from backtest.timeframes import format_time
+from backtest.timeframes import DAY_MS, format_time
 
 ABSOLUTE: Final = 1e-6
 RELATIVE: Final = 1e-9
 """What rounding may miss a figure by."""
+NOT_CHECKED: Final = (
+    "metrics.trailing_shifts, var_blocks and capacity_reached (steps that leave no record)",
+    "parameters that neither bound a record nor an order's size (what decides when to trade)",
+    "regimes and circuit breaker against the candles, and whether an order was due at all",
+    "Kelly, cooldown, harvest, reserve and thin volume (sizes are held against bounds only)",
+    "changed_parameters: whether the list is complete, and the shipped values in it",
+    "bands other than the run itself, bands_summary, notices, code_fingerprint",
+    "HTML report and charts",
+)
+"""What no file besides the summary can confirm, or what only running again can."""
+
+
+class Between(NamedTuple):
+    """A whole number that the records leave open within bounds."""
+
+    least: int
+    most: int
 
 
 def check_summary(summary: Summary, ledger: Ledger, bars: AuditBars) -> tuple[int, Finding | None]:
@@ -28,8 +46,25 @@ def check_summary(summary: Summary, ledger: Ledger, bars: AuditBars) -> tuple[in
             wrong = "it does not follow from trades, candles and funding"
             if name == "funding_pnl":
                 wrong += _missing_payment(found, expected, ledger, bars)
-            return compared, Finding(f"metrics.{name}", repr(found), wrong, repr(expected))
+            return compared, Finding(f"metrics.{name}", repr(found), wrong, _text(expected))
+    for place, found, expected in _repeated(summary):
+        compared += 1
+        if found != expected:
+            wrong = "it is not what stands elsewhere in the file"
+            return compared, Finding(place, repr(found), wrong, repr(expected))
     return compared, None
+
+
+def _repeated(summary: Summary) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (place, what stands there, what must) of what a summary says twice."""
+    for name, change in summary.changed_parameters.items():
+        value = change.get("value") if isinstance(change, dict) else change
+        yield f"changed_parameters.{name}", value, summary.parameters.get(name)
+    for name in ("total_return_pct", "max_drawdown_pct", "calmar_ratio"):
+        if summary.bands:
+            central = summary.bands[0]
+            found = central.get(name) if isinstance(central, dict) else central
+            yield f"bands.0.{name}", found, summary.metrics.get(name)
 
 
 def figures(summary: Summary, ledger: Ledger, bars: AuditBars) -> Iterator[tuple[str, Any]]:
@@ -42,8 +77,16 @@ def figures(summary: Summary, ledger: Ledger, bars: AuditBars) -> Iterator[tuple
     yield "funding_pnl", ledger.funding
     yield "fees_paid", ledger.fees
     yield "final_capital", ledger.wallet
-    yield "total_return_pct", (ledger.wallet / capital - 1.0) * 100.0
-    yield "max_drawdown_pct", 100.0 * float(np.max(1.0 - equity / peak))
+    total, fall = (ledger.wallet / capital - 1.0) * 100.0, float(np.max(1.0 - equity / peak))
+    yield "total_return_pct", total
+    yield "max_drawdown_pct", 100.0 * fall
+    yield "calmar_ratio", _ratio(total, 100.0 * fall)
+    sharpe, sortino = return_ratios(equity[first:], capital, bars)
+    yield "sharpe_ratio", sharpe
+    yield "sortino_ratio", sortino
+    yield "stops_long", Between(*ledger.stops.get(LONG, (0, 0)))
+    yield "stops_short", Between(*ledger.stops.get(SHORT, (0, 0)))
+    yield "liquidations", ledger.liquidations
     yield "exposure_pct", 100.0 * float(np.mean(held[first:]))
     yield "buy_hold_return_pct", 100.0 * float(bars.close[-1] / bars.open[first] - 1.0)
     yield "turnover", ledger.turnover / capital
@@ -73,14 +116,43 @@ def account_curve(
         cost[change.bar] += change.signed_lots * change.entry_price
     unrealized = np.cumsum(lots) * bars.close - np.cumsum(cost)
     equity = ledger.capital + np.cumsum(wallet) + unrealized * ledger.step_size
+    equity[np.abs(equity) < RELATIVE * ledger.capital] = 0.0  # nothing left, but for rounding
     return equity, np.cumsum(open_lots) > 0.0
+
+
+def return_ratios(
+    equity: npt.NDArray[np.float64], capital: float, bars: AuditBars
+) -> tuple[float | None, float | None]:
+    """Return (Sharpe, Sortino) of the returns from bar to bar, annualised, None without spread.
+
+    The mean over the sample standard deviation, and over the root mean square of the losses.
+    """
+    before = np.concatenate(([capital], equity[:-1]))
+    alive = before > 0.0
+    returns = np.zeros(len(equity))
+    returns[alive] = equity[alive] / before[alive] - 1.0
+    if len(returns) < 2:  # noqa: PLR2004 - a standard deviation needs as many
+        return None, None
+    bar_ms = float(np.median(np.diff(bars.ts_ms)))
+    scale = math.sqrt(365.0 * DAY_MS / bar_ms) * float(np.mean(returns))
+    losses = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)))
+    return _ratio(scale, float(np.std(returns, ddof=1))), _ratio(scale, losses)
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator else None
 
 
+def _text(expected: Any) -> str:
+    if isinstance(expected, Between):
+        least, most = expected
+        return str(least) if least == most else f"{least} to {most}"
+    return repr(expected)
+
+
 def _agrees(found: Any, expected: Any) -> bool:
+    if isinstance(expected, Between):
+        return isinstance(found, int) and expected.least <= found <= expected.most
     if isinstance(expected, float) and isinstance(found, int | float):
         return abs(found - expected) <= ABSOLUTE + RELATIVE * abs(expected)
     return bool(found == expected)

@@ -23,6 +23,7 @@ from backtest.audit_rules import (
     TAKE_PROFIT,
     RowRules,
 )
+from backtest.audit_sizes import SizeRules
 from backtest.timeframes import format_time
 
 _BAR_DELAY_SECONDS: Final = 1.0
@@ -51,6 +52,7 @@ class TradeAudit:
         self.bars, self.parameters = bars, summary.parameters
         self.rules = RowRules(bars, summary.market, summary.parameters, summary.first_bar)
         self.prices = PriceRules(bars, summary.market, summary.parameters)
+        self.sizes = SizeRules(bars, summary.market, summary.parameters)
         self.ledger = Ledger(
             capital=float(summary.parameters["initial_capital"]),
             step_size=float(summary.market["step_size"]),
@@ -61,6 +63,7 @@ class TradeAudit:
             summary.parameters["liquidation_fee"] if own_fee is None else own_fee
         )
         self._share: float | None = None
+        self._event_fills: list[int] = []
         self.counts: Counter[str] = Counter()
         self.settlements = 0
 
@@ -72,6 +75,7 @@ class TradeAudit:
             reason = self.rules.check_bar(row, before) or self.rules.check_label(row)
             if reason is None:
                 settled = self._settle(settled, row.bar + (row.label == CLOSE_END_LABEL))
+                self.sizes.look(row.bar, self.ledger)
                 leads = before is None or _event(before) != _event(row)
                 reason = self._check(row, before, leads=leads)
             if reason is None:
@@ -87,11 +91,11 @@ class TradeAudit:
 
     def _settle(self, start: int, stop: int) -> int:
         """Book the funding of the bars ``start`` to ``stop - 1`` and return ``stop``."""
-        if not self.parameters["funding_enabled"]:
-            return stop
+        charged = self.parameters["funding_enabled"]
         for bar in range(start, stop):
+            self.sizes.look(bar, self.ledger)
             rate = float(self.bars.due[bar])
-            if rate != 0.0:
+            if charged and rate != 0.0:
                 self.settlements += 1
                 self.ledger.settle(bar, rate, float(self.bars.close[bar]))
         return max(start, stop)
@@ -111,7 +115,7 @@ class TradeAudit:
 
     def _check_fill(self, row: TradeRow, kind: str) -> Reason | None:
         if kind == ENTRY:
-            return self.ledger.check_entry(row)
+            return self.ledger.check_entry(row) or self.sizes.check_entry(row, self.ledger)
         if kind == HALT:
             return None if row.pnl == 0.0 else (f"pnl is {row.pnl!r}", "0: nothing is traded")
         return self.ledger.check_close(row)
@@ -127,16 +131,34 @@ class TradeAudit:
     def _book(self, row: TradeRow) -> None:
         self.ledger.book(row)
         self.counts[PRICES_CHECKED[KINDS[row.label][0]]] += 1
+        self._event_fills.append(row.fill_id)
 
     def _close_event(self, row: TradeRow) -> Reason | None:
         """Check what must hold when the last row of one event is booked."""
         kind = KINDS[row.label][0]
-        if kind == LIQUIDATION and self.ledger.fills:
-            return "the liquidation leaves fills open", "both sides flat"
+        fills, self._event_fills = self._event_fills, []
+        if kind == LIQUIDATION:
+            self.ledger.liquidations += 1
+            if self.ledger.fills:
+                return "the liquidation leaves fills open", "both sides flat"
+        if kind == STOP:
+            self._count_stop(row, fills)
         if kind == STOP and not self.prices.is_at_open(row) and self.ledger.held(row.direction):
             wrong = f"the stop at {row.price!r} leaves fills of {row.direction} open"
             return wrong, f"the side flat, or the exit at the bar's open (stage 1), {row.bar}"
         return None
+
+    def _count_stop(self, row: TradeRow, fills: list[int]) -> None:
+        """Count the stop events whose records have one price in one bar: one, or both stages.
+
+        Stage 1 at the open may be followed by a wick stop that is passed already. They are two for
+        sure where a fill was closed in two parts, and may be where several fills were.
+        """
+        twice = len(set(fills)) < len(fills)
+        flat = not self.ledger.held(row.direction)
+        maybe = twice or (flat and len(fills) > 1 and self.prices.is_at_open(row))
+        least, most = self.ledger.stops.get(row.direction, (0, 0))
+        self.ledger.stops[row.direction] = least + 1 + twice, most + 1 + maybe
 
     def _left_open(self) -> Finding | None:
         """Return the oldest fill that no row closes."""

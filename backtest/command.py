@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from backtest.bands import DETAIL, add_bands
 from backtest.bands_text import print_bands
@@ -19,6 +20,7 @@ from backtest.result_files import (
     check_writable,
     json_bytes,
     portfolio_json,
+    remove_file,
     summary_json,
     trades_csv,
     write_file,
@@ -30,6 +32,13 @@ from core.errors import GridError, NetworkError
 from core.jit import is_compiled
 
 Result = dict[str, Any]
+
+_GROUP: Final = "portfolio"
+_COIN_FILES: Final = ("trades.csv", "summary.json", "report.html")
+_COIN_CHARTS: Final = ("equity.png", "trades.png")
+_GROUP_FILES: Final = ("summary.json", "report.html")
+_GROUP_CHARTS: Final = ("equity.png",)
+"""Everything that a run writes, after the name of a coin or of the portfolio."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +73,21 @@ class BacktestRequest:
 
 
 class ResultWriter:
-    """Writes the files of a result into the folders chosen."""
+    """Writes the files of a result into the folders chosen.
 
-    def __init__(self, files: Path, charts: Path | None) -> None:
-        """Make sure the folders can be written; without ``charts`` there are no reports either.
+    Args:
+        files: of trades, summaries and reports.
+        charts: of charts.
+        plot: draw charts and write reports.
 
-        Raises:
-            DataError: they cannot.
-        """
-        self.files, self.charts = files, charts
-        for folder in (files, charts):
+    Raises:
+        DataError: they cannot be written.
+    """
+
+    def __init__(self, files: Path, charts: Path, *, plot: bool) -> None:
+        self.files, self._chart_folder = files, charts
+        self.charts = charts if plot else None
+        for folder in (files, self.charts):
             if folder is not None:
                 check_writable(folder)
 
@@ -105,6 +119,46 @@ class ResultWriter:
         paths = _write_all(bodies)
         record_run(self.files, result["run_id"], result)
         return paths
+
+    def remove_stale(self, name: str, written: Sequence[Path]) -> list[Path]:
+        """Remove what an earlier run wrote under ``name`` and this one did not; return the paths.
+
+        Otherwise a report would stand beside the summary of another run.
+
+        Args:
+            name: a coin or ``portfolio``.
+            written: by this run.
+
+        Raises:
+            DataError: a file cannot be removed.
+        """
+        of_group = name == _GROUP
+        every = (
+            *(self.files / f"{name}_{end}" for end in (_GROUP_FILES if of_group else _COIN_FILES)),
+            *(
+                self._chart_folder / f"{name}_{end}"
+                for end in (_GROUP_CHARTS if of_group else _COIN_CHARTS)
+            ),
+        )
+        stale = [path for path in every if path not in written and path.is_file()]
+        for path in stale:
+            remove_file(path)
+        return stale
+
+    def remove_stale_portfolio(self, coins: Collection[str]) -> list[Path]:
+        """Remove an earlier portfolio that holds one of ``coins``, which have been run anew.
+
+        Raises:
+            DataError: a file cannot be removed.
+        """
+        try:
+            summary = json.loads((self.files / f"{_GROUP}_summary.json").read_bytes())
+        except (OSError, ValueError):
+            summary = None
+        held = summary.get("coins") if isinstance(summary, dict) else None
+        if isinstance(held, list) and not set(coins) & set(map(str, held)):
+            return []
+        return self.remove_stale(_GROUP, [])
 
     def write_portfolio(self, portfolio: Result, results: Mapping[str, Result]) -> list[Path]:
         """Write the portfolio's summary, chart and report and return their paths.
@@ -150,12 +204,18 @@ def run_backtest(request: BacktestRequest) -> int:
             failed[coin] = outcome
         else:
             done[coin] = outcome | {"run_id": new_run_id(writer.files)}
-            _say_written(coin, writer.write_coin(done[coin]), done[coin]["run_id"])
+            paths = writer.write_coin(done[coin])
+            _say_written(coin, paths, done[coin]["run_id"])
+            _say_removed(coin, writer.remove_stale(coin, paths))
     results = {coin: done[coin] for coin in coins if coin in done}
     if len(results) > 1 and not failed:
         portfolio = simulator.portfolio(results)
-        _say_written("portfolio", writer.write_portfolio(portfolio, results))
+        paths = writer.write_portfolio(portfolio, results)
+        _say_written(_GROUP, paths)
+        _say_removed(_GROUP, writer.remove_stale(_GROUP, paths))
         results[PORTFOLIO] = portfolio
+    elif results:
+        _say_removed(_GROUP, writer.remove_stale_portfolio(results))
     if request.as_json:
         sys.stdout.write(json_bytes(run_document(results, failed)).decode())
     elif results:
@@ -199,7 +259,7 @@ def _simulator(request: BacktestRequest) -> BacktestSimulator:
 def _writer(simulator: BacktestSimulator, request: BacktestRequest) -> ResultWriter:
     files = request.output or Path(simulator.settings["output_dir"])
     charts = request.output or Path(simulator.settings["chart_dir"])
-    return ResultWriter(files, charts if request.plot else None)
+    return ResultWriter(files, charts, plot=request.plot)
 
 
 def _write_all(bodies: Mapping[Path, bytes]) -> list[Path]:
@@ -215,6 +275,12 @@ def _say_written(name: str, paths: list[Path], run_id: str = "") -> None:
         for folder in folders
     ]
     _say(f"{name}: wrote {'; '.join(parts)}{f' (run {run_id})' if run_id else ''}")
+
+
+def _say_removed(name: str, paths: Sequence[Path]) -> None:
+    if paths:
+        names = ", ".join(path.name for path in paths)
+        _say(f"{name}: removed {names} of an earlier run")
 
 
 def _say(text: str) -> None:

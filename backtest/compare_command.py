@@ -57,26 +57,31 @@ def _line(label: str, cells: Sequence[str]) -> str:
 
 
 def print_comparison(
-    results: Mapping[str, Result], write: Callable[[str], object] = print
+    results: Mapping[str, Result], write: Callable[[str], object] = print, *, complete: bool = True
 ) -> None:
     """Print a table per coin and, of several, one over all.
 
     Args:
         results: by coin, each with ``outcomes``; at least one.
         write: takes one piece of text, without its line end.
+        complete: no coin that was asked for is missing.
     """
     for coin, result in results.items():
         write(table(coin, coin_rows(result)) + "\n")
     if len(results) > 1:
-        write(table("All coins", overall_rows(list(results.values()))) + "\n")
+        title = "All coins" if complete else " + ".join(results)
+        write(table(title, overall_rows(list(results.values()))) + "\n")
     write(_REMARK)
 
 
-def document(results: Mapping[str, Result]) -> dict[str, Any]:
-    """Return the comparison as ``--json`` prints it: rows by coin and over all coins."""
+def document(
+    results: Mapping[str, Result], failed: Mapping[str, GridError]
+) -> dict[str, Any]:
+    """Return the comparison as ``--json`` prints it: rows by coin and over all that went well."""
     return {
         "coins": {coin: [asdict(row) for row in coin_rows(item)] for coin, item in results.items()},
         "all_coins": [asdict(row) for row in overall_rows([*results.values()])] if results else [],
+        "failed": {coin: str(error) for coin, error in failed.items()},
     }
 
 
@@ -97,18 +102,19 @@ def run_compare(request: BacktestRequest) -> int:
     if not is_compiled():
         _say("compiling the strategy: about half a minute, this first time only")
     outcomes = dict(simulator.iter_multi(coins, request.start, request.end, jobs=request.jobs))
-    done, failed = {}, 0
+    done: dict[str, Result] = {}
+    failed: dict[str, GridError] = {}
     for coin in coins:
         outcome = outcomes[coin]
         if isinstance(outcome, GridError):
-            failed += 1
+            failed[coin] = outcome
             _say(f"error: {outcome}" if coin in str(outcome) else f"error: {coin}: {outcome}")
         else:
             done[coin] = outcome
     if request.as_json:
-        sys.stdout.write(json_bytes(document(done)).decode())
+        sys.stdout.write(json_bytes(document(done, failed)).decode())
     elif done:
-        print_comparison(done)
+        print_comparison(done, complete=not failed)
     return 2 if failed else 0
 
 

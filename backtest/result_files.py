@@ -117,6 +117,21 @@ def write_file(path: Path, body: bytes) -> None:
         raise not_writable(path, error) from None
 
 
+def remove_file(path: Path) -> None:
+    """Remove ``path``.
+
+    Raises:
+        DataError: that is not allowed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot remove {path}, which an earlier run wrote: {error.strerror or error}; remove "
+            "it, or choose another folder with --output DIR"
+        ) from None
+
+
 def check_writable(folder: Path) -> None:
     """Make sure results can be written to ``folder`` before time is spent on them.
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backtest.result_files import not_writable, summary_json, trades_csv, write_file
+from backtest.sources import DEMO, EXCHANGE
 from core.errors import ConfigError, DataError
 
 Result = Mapping[str, Any]
@@ -72,6 +73,7 @@ def record_run(folder: Path, run_id: str, result: Result) -> list[Path]:
         **{name: metrics[name] for name in _NUMBERS},
         "parameters_hash": parameters_hash(result["params"]),
         "data_hash": data["hash"],
+        "source": origin_word(str(data["source"])),
         "code_fingerprint": result["fingerprint"],
     }
     _append(folder, json.dumps(entry).encode())
@@ -147,19 +149,26 @@ def read_copy(folder: Path, run_id: str) -> tuple[dict[str, Any], str]:
     return summary, trades
 
 
+def origin_word(source: str) -> str:
+    """Return ``demo``, ``files`` or ``exchange`` for where a run's candles came from."""
+    first = source.split(" ", 1)[0]
+    return first if first in {DEMO, "files"} else EXCHANGE
+
+
 def runs_table(entries: Sequence[Entry]) -> str:
-    """Return ``entries`` as a table of at most 80 columns, oldest first."""
-    head = ("id", "run at, UTC", "coin", "from", "to", "return", "drawdn", "params")
+    """Return ``entries`` as a table of at most 80 columns, oldest first; years have two digits."""
+    head = ("id", "run at, UTC", "coin", "source", "from", "to", "return", "drawdn", "params")
     rows = [
         (
             entry["id"],
-            entry["at"][:16],
+            entry["at"][2:16],
             entry["coin"],
-            entry["start"][:10],
-            entry["end"][:10],
+            entry.get("source", "-"),
+            entry["start"][2:10],
+            entry["end"][2:10],
             f"{entry['total_return_pct']:+.2f}%",
             f"{entry['max_drawdown_pct']:.2f}%",
-            entry["parameters_hash"][:7],
+            entry["parameters_hash"][:6],
         )
         for entry in entries
     ]

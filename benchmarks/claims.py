@@ -16,6 +16,7 @@ grid: fixed anchor, no regime, no skew, no trailing, no protection (``backtest.c
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from backtest.coin_data import CoinData
 from backtest.compare import static_grid, without
 from backtest.data_fetcher import load_market
 from backtest.market_data import MarketData
@@ -33,6 +35,7 @@ from backtest.simulator import choose_rules
 from backtest.timeframes import DAY_MS
 from backtest.variants import Outcome, Variants, cut_window, run_side_by_side
 from config import BACKTEST_CONFIG, PRESETS
+from core.funding import merge_settlements
 from core.market import MarketRules
 from core.params import StrategyParams
 from engine.compiling import load_machine_code
@@ -124,15 +127,38 @@ def _windows(
     ]
 
 
+def window_data(
+    market: MarketData, rules: MarketRules, window: Window, days_before: int
+) -> CoinData:
+    """Return what the runs over a window read: from ``days_before`` on, and what warms them up."""
+    times = market.candles["timestamp"].to_numpy()
+    start_ms = int(times[window.first]) - days_before * DAY_MS
+    end_ms = int(times[window.first + window.n_bars - 1]) + market.bar_ms
+    return cut_window(market, rules, start_ms, end_ms, WARMUP_BARS)
+
+
+def real_funding_pct(market: MarketData, window: Window, days_before: int) -> float:
+    """Return how many percent of the settlements while a window is traded are on record.
+
+    The others are the model's; NaN where none is due.
+    """
+    data = window_data(market, _rules(market), window, days_before)
+    candles, funding = data.market.candles, data.market.funding
+    times, _, modelled = merge_settlements(
+        candles["timestamp"].to_numpy(), candles["close"].to_numpy(),
+        funding["timestamp"].to_numpy(), funding["rate"].to_numpy(), market.bar_ms,
+    )  # fmt: skip
+    start_ms = int(candles["timestamp"].iloc[data.first_bar])
+    due = int(np.sum(times > start_ms))
+    return 100.0 * (1.0 - int(np.sum(modelled > start_ms)) / due) if due else math.nan
+
+
 def run_window(
     market: MarketData, rules: MarketRules, window: Window, days_before: int,
     changes: Mapping[str, Change],
 ) -> dict[str, Outcome]:  # fmt: skip
     """Run both presets over a window with each of ``changes`` (by name, ``{}`` the preset's)."""
-    times = market.candles["timestamp"].to_numpy()
-    start_ms = int(times[window.first]) - days_before * DAY_MS
-    end_ms = int(times[window.first + window.n_bars - 1]) + market.bar_ms
-    data = cut_window(market, rules, start_ms, end_ms, WARMUP_BARS)
+    data = window_data(market, rules, window, days_before)
     found: dict[str, Outcome] = {}
     for preset, values in PRESETS.items():
         params = read_config(dict(values))

@@ -23,6 +23,7 @@ from benchmarks.claims import (
     WARMUP_BARS,
     Runs,
     Window,
+    real_funding_pct,
 )
 from config import PRESETS
 from core.jit import CODE_FINGERPRINT
@@ -79,16 +80,22 @@ def _spread(values: Sequence[float]) -> list[str]:
 
 
 def by_window(
-    measured: Measured, markets: Mapping[str, MarketData], names: Sequence[str], figure: Figure
-) -> str:
-    """Return a table with one row per window, one column per run."""
+    measured: Measured, markets: Mapping[str, MarketData], names: Sequence[str], figure: Figure,
+    days_before: int = 0,
+) -> str:  # fmt: skip
+    """Return a table with one row per window, one column per run.
+
+    ``days_before`` the window its runs begin; over all of that counts how many of the funding
+    settlements are on record.
+    """
     rows = []
     for window, runs in measured:
         times = markets[window.coin].candles["timestamp"]
         start = format_time(int(times.iloc[window.first]))[:10]
         cells = [f"{figure(window, runs[name]):+.1f} %" for name in names]
-        rows.append([window.coin, start, f"{window.move_pct:+.1f} %", *cells])
-    return table(["coin", "from", "price", *names], rows)
+        real = f"{real_funding_pct(markets[window.coin], window, days_before):.0f} %"
+        rows.append([window.coin, start, f"{window.move_pct:+.1f} %", real, *cells])
+    return table(["coin", "from", "price", "real funding", *names], rows)
 
 
 def by_run(measured: Measured, names: Sequence[str], figure: Figure, what: str) -> str:
@@ -215,7 +222,7 @@ def crash_section(measured: Measured, markets: Mapping[str, MarketData]) -> str:
 Deepest fall of equity below what it was when the fall began, at leverage 1 (the price's is to its
 lowest low):
 
-{by_window(measured, markets, at_one, loss_in_fall)}
+{by_window(measured, markets, at_one, loss_in_fall, DAYS_BEFORE)}
 
 By leverage:
 
@@ -230,9 +237,11 @@ def document(markets: Mapping[str, MarketData], measured: Mapping[str, Measured]
     about = paragraph(
         f"The design of this strategy makes three claims. These are the numbers found for them, "
         f"whatever they are, on recorded 15-minute candles of {', '.join(markets)} perpetuals from "
-        f"{start} to {end}, with real funding and fees. `python3 -m benchmarks.claims` writes this "
-        f"file (decision code `{CODE_FINGERPRINT}`)."
+        f"{start} to {end}, with fees and funding. Funding is real where it is on record: the "
+        f"column \"real funding\" has the share of the settlements in each window that are, the "
+        f"others are modelled from the price."
     )
+    origin = f"`python3 -m benchmarks.claims` writes this file (decision code `{CODE_FINGERPRINT}`)."
     windows = paragraph(
         f"**Windows** are chosen by rule, per coin, among those that start at 00:00 UTC with "
         f"{WARMUP_BARS:,} bars before them to warm up: the windows of {TREND_DAYS} days with the "
@@ -252,5 +261,5 @@ def document(markets: Mapping[str, MarketData], measured: Mapping[str, Measured]
         downtrends(measured["down"], markets),
         crash_section(measured["crash"], markets),
     )
-    head = f"# The design's three claims, measured\n\n{about}\n\n{windows}\n\n{runs}\n\n"
+    head = f"# The design's three claims, measured\n\n{about}\n\n{origin}\n\n{windows}\n\n{runs}\n\n"
     return head + "\n".join(sections)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from core.errors import AccountError, CapitalError
-from live.exchange_types import Exchange, MarketFacts, Usage
+from live.exchange_types import Exchange, MarketFacts, OrderKind, Usage
 from live.order_desk import company_error
 from live.state import LoadedState
 
@@ -85,6 +85,8 @@ def refuse_company(exchange: Exchange, loaded: LoadedState | None) -> None:
     """
     known = {order["client_id"] for order in loaded.session["orders"]} if loaded else set()
     for order in exchange.open_orders():
+        if loaded is not None and order.kind is OrderKind.STOP:
+            continue  # it may be one that a full disk kept out of the state
         if OUR_IDS.match(order.client_id) and order.client_id not in known:
             raise company_error(order.client_id)
     if loaded is not None and loaded.session["progress"]["bar"] >= 0:

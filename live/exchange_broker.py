@@ -209,9 +209,11 @@ class ExchangeBroker:
             StateError: none is, but that could not be written down.
         """
         fate = self._cancel_limits()
-        bare = self._take_and_protect()
-        self._session.save()
-        _refuse_stuck(fate)
+        try:
+            bare = self._take_and_protect()
+            self._session.save()
+        finally:
+            _refuse_stuck(fate)
         if bare:
             raise UnknownOutcome(f"{' and '.join(sorted(bare))} may be without a stop")
 

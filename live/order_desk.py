@@ -221,7 +221,7 @@ class OrderDesk:
         seen = {order.client_id: order for order in self._exchange.open_orders()}
         self._seen_ms = self._clock.now_ms()
         for order in seen.values():
-            record = self._register.get(order.client_id)
+            record = self._register.get(order.client_id) or self._unwritten_stop(order)
             if record is None:
                 self._report_stranger(order, is_leaving=is_leaving)
             else:
@@ -251,6 +251,12 @@ class OrderDesk:
         if record.missed >= DENIALS:
             record.state = OrderState.DONE
         return False
+
+    def _unwritten_stop(self, order: ExchangeOrder) -> OrderRecord | None:
+        """Return the record of a stop of ours that a full disk kept out of the state, else None."""
+        if order.kind is OrderKind.STOP and order.client_id.startswith(self._register.prefix):
+            return self._register.adopt_stop(order.client_id, order.direction, order.price)
+        return None
 
     def _report_stranger(self, order: ExchangeOrder, *, is_leaving: bool) -> None:
         if order.client_id.startswith(self._register.prefix) and not is_leaving:

@@ -185,6 +185,15 @@ class OrderRegister:
         self._records[record.client_id] = record
         return record
 
+    def adopt_stop(self, client_id: str, direction: str, price: float) -> OrderRecord:
+        """Take up a stop of ours that was sent and could not be written down; return it."""
+        record = OrderRecord(
+            client_id=client_id, kind=OrderKind.STOP, direction=direction, price=price, qty=0.0,
+            bar=0, state=OrderState.OPEN,
+        )  # fmt: skip
+        self._records[client_id] = record
+        return record
+
     def forget_before(self, bar: int, untaken: int = 0) -> None:
         """Drop orders that are gone and were wanted before ``bar``.
 

@@ -216,9 +216,12 @@ def funding_due(run: Run) -> Floats:
 def check_account(run: Run) -> None:
     """The rebuilt account equals the engine's at every bar, to 1e-6 of a dollar."""
     (wallet, equity, long_qty, short_qty), log = rebuilt_account(run), run.result["log"]
-    # Slippage or funding can cost more than there is: such a run ends at the next step, at zero.
+    # Slippage or funding can cost more than there is: such a run ends at zero, at the next step
+    # at the latest.
     broke = (long_qty + short_qty == 0.0) & (wallet < 0.0)
-    equity[1:][broke[1:] & broke[:-1]] = 0.0
+    has_ended = run.result["equity_curve"] == 0.0
+    has_ended[1:] |= broke[:-1]
+    equity[broke & has_ended] = 0.0
     np.testing.assert_allclose(log["wallet"], wallet, rtol=0.0, atol=1e-6)
     np.testing.assert_allclose(log["long_qty"], long_qty, rtol=0.0, atol=1e-9)
     np.testing.assert_allclose(log["short_qty"], short_qty, rtol=0.0, atol=1e-9)

@@ -239,6 +239,8 @@ def test_a_missing_funding_payment_is_named_with_its_settlement(run: Run, tmp_pa
         ("longs_closed", -1), ("shorts_opened", 1), ("shorts_closed", 1), ("total_trades", 1),
         ("circuit_breaker_triggers", 1), ("prune_count", 1), ("gross_profit", 0.01),
         ("gross_loss", 0.01), ("win_rate_pct", 0.01), ("profit_factor", 0.001),
+        ("calmar_ratio", 0.001), ("sharpe_ratio", 0.001), ("sortino_ratio", 0.001),
+        ("liquidations", 1), ("stops_long", 7), ("stops_long", -7), ("stops_short", 7),
     ],
 )  # fmt: skip
 def test_a_figure_that_does_not_follow_is_named(
@@ -247,6 +249,50 @@ def test_a_figure_that_does_not_follow_is_named(
     finding = tampered_summary(run, tmp_path, **{metric: lambda value: value + change})
     assert finding.place == f"metrics.{metric}"
     assert finding.number is None
+
+
+def test_what_a_summary_says_twice_must_agree(run: Run, tmp_path: Path) -> None:
+    summary = json.loads(run.summary)
+    summary["changed_parameters"]["order_pct"] = {"value": 1, "default": 0.05}
+    finding = run.audit(tmp_path, summary=summary).finding
+    assert finding is not None
+    assert (finding.place, finding.expected) == ("changed_parameters.order_pct", "0.05")
+    names = ("total_return_pct", "max_drawdown_pct", "calmar_ratio")
+    central = {name: summary["metrics"][name] for name in names}
+    del summary["changed_parameters"]["order_pct"]
+    summary["bands"] = [central]
+    assert run.audit(tmp_path, summary=summary).finding is None
+    summary["bands"] = [central | {"total_return_pct": 50.0}]
+    finding = run.audit(tmp_path, summary=summary).finding
+    assert finding is not None
+    assert finding.place == "bands.0.total_return_pct"
+
+
+def test_what_is_not_checked_is_said(run: Run, tmp_path: Path) -> None:
+    report = run.audit(tmp_path)
+    summary = json.loads(run.summary)
+    summary["code_fingerprint"] = "deadbeef"
+    for name in ("trailing_shifts", "var_blocks", "capacity_reached"):
+        summary["metrics"][name] += 7
+        assert any(name in text for text in report.not_checked)
+    assert any("code_fingerprint" in text for text in report.not_checked)
+    assert run.audit(tmp_path, summary=summary).finding is None
+
+
+@pytest.mark.parametrize("factor", [5.0, 0.04])
+def test_a_trip_of_an_impossible_size_is_found(run: Run, tmp_path: Path, factor: float) -> None:
+    rows = run.rows()
+    i = index_of(rows, "BUY_OPEN_LONG", "SELL_OPEN_SHORT", after=50)
+    for row in rows:
+        if row["fill_id"] == rows[i]["fill_id"] and row["qty"] != "0.0":
+            qty = max(1, round(float(row["qty"]) * factor / 0.001)) * 0.001
+            part = qty / float(row["qty"])
+            for name in ("qty", "pnl", "fee"):
+                row[name] = repr(float(row[name]) * part)
+    finding = run.audit(tmp_path, rows).finding
+    assert finding is not None
+    assert finding.number == i + 1
+    assert "an order of" in finding.wrong
 
 
 def test_a_figure_that_is_missing_is_named(run: Run, tmp_path: Path) -> None:
@@ -264,7 +310,14 @@ def test_a_figure_that_is_missing_is_named(run: Run, tmp_path: Path) -> None:
         ({"slippage": 0.001}, "price"),
         ({"fee_maker": 0.0001}, "fee is"),
         ({"fee_maker": 0.02}, "fee is"),
-        ({"initial_capital": 20_000.0}, "does not follow"),
+        ({"initial_capital": 10_500.0}, "does not follow"),
+        ({"initial_capital": 40_000.0}, "an order of"),
+        ({"order_pct": 0.9}, "an order of"),
+        ({"order_pct": 0.001}, "an order of"),
+        ({"leverage": 1.0}, "of"),
+        ({"max_inventory_per_side": 1}, "it makes 2 open fills of"),
+        ({"max_position_pct": 0.01}, "USDT of"),
+        ({"max_capital_pct": 0.01}, "USDT of both sides"),
         ({"funding_enabled": False}, "does not follow"),
         ({"fill_through_bps": 500.0}, "is outside its bar"),
         ({"fill_through_ticks": 1000}, "is outside its bar"),
@@ -411,7 +464,7 @@ def test_a_liquidation_that_was_not_due_is_found(liquidated: Run, tmp_path: Path
     rows = liquidated.rows()
     i = index_of(rows, "LIQUIDATION")
     summary = json.loads(liquidated.summary)
-    summary["parameters"]["initial_capital"] += 50_000.0
+    summary["parameters"] |= {"initial_capital": 60_000.0, "kelly_min": 0.0}  # any size will do
     finding = liquidated.audit(tmp_path, summary=summary).finding
     assert finding is not None
     assert finding.number == i + 1
@@ -553,6 +606,7 @@ def test_every_run_in_the_folder_is_audited(command: Command) -> None:
     assert "BTC_trades.csv, BTC_summary.json: nothing wrong" in out
     assert "ETH_trades.csv, ETH_summary.json: nothing wrong" in out
     assert "pnl" in out
+    assert "  --  not checked: metrics.trailing_shifts" in out
 
 
 def test_the_first_wrong_row_is_printed_and_the_exit_code_is_1(
@@ -633,6 +687,16 @@ def test_a_damaged_summary_is_refused(
     code, _, err = command("--demo", "--audit")
     assert code == 2
     assert message in err
+
+
+def test_a_summary_that_is_missing_is_said_to_be_missing(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "output" / "BTC_summary.json").unlink()
+    code, _, err = command("--demo", "--audit", "--coins", "BTC")
+    assert code == 2
+    assert err.count("BTC_summary.json: No such file or directory") == 1
+    assert "is not JSON" not in err
 
 
 def test_candles_that_are_not_those_of_the_run_are_refused_first(

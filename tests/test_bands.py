@@ -28,6 +28,7 @@ from backtest.bands import (
 from backtest.bands_text import band_lines, print_bands, sign_sentence
 from backtest.data_fetcher import load_market
 from backtest.market_data import MarketData
+from backtest.report import print_report
 from backtest.simulator import BacktestSimulator, choose_rules
 from backtest.timeframes import parse_time
 from backtest.variants import Variants, cut_window
@@ -113,6 +114,32 @@ def test_what_the_run_assumes_already_is_not_run_again() -> None:
     assert "the first touch fills" in texts
     assert "the first touch does not fill" not in texts
     assert "slippage x 1" not in texts
+
+
+@pytest.mark.parametrize("own", [0.0, 0.0002])
+def test_slippage_varies_around_the_shipped_one_where_the_runs_own_is_smaller(own: float) -> None:
+    shipped = float(PRESETS["shipped"].get("slippage", 0.0005))
+    tried = {
+        item.text: item.params.slippage
+        for item in assumptions(read_config({"slippage": own}), detailed=False)
+        if item.about == "slippage"
+    }
+    expected = {"no slippage": 0.0, "slippage 5 bps": shipped, "slippage 15 bps": 3.0 * shipped}
+    if own == 0.0:
+        del expected["no slippage"]  # that is the run itself
+    assert tried == pytest.approx(expected)
+
+
+def test_the_pessimistic_corners_of_a_run_without_slippage_have_some() -> None:
+    for item in assumptions(read_config({"slippage": 0.0}), detailed=False):
+        if "pessimistic" in item.text or "most slippage" in item.text:
+            assert item.params.slippage == pytest.approx(0.0015)
+
+
+def test_a_factor_that_the_bound_cuts_is_called_what_it_is() -> None:
+    texts = [item.text for item in assumptions(read_config({"slippage": 0.25}), detailed=False)]
+    assert "slippage x 2" in texts
+    assert "slippage x 3" not in texts
 
 
 def test_pessimistic_fills_are_never_kinder_than_the_run_itself() -> None:
@@ -232,7 +259,10 @@ def test_combinations_are_named_only_where_no_single_assumption_turns_the_sign()
 def test_a_sign_that_depends_on_nothing_is_told_too(total: float, word: str) -> None:
     runs = [band("", "as run", total), band("slippage", "slippage x 3", 2.0 * total)]
     result = {"coin": "BTC", "bands": runs, "bands_summary": summarize(runs)}
-    assert sign_sentence(result) == f"BTC: the return is {word} under all 2 assumptions tried"
+    count = "2 distinct results" if total else "1 distinct result"
+    assert sign_sentence(result) == (
+        f"BTC: the return is {word} under all 2 assumptions tried, which came to {count}"
+    )
 
 
 def test_without_trades_nothing_moves_the_return() -> None:
@@ -295,6 +325,32 @@ def test_the_command_prints_the_bands_before_the_report(
     assert main.main(arguments) == 0
     assert "pessimistic" not in capsys.readouterr().out
     assert folder.exists()
+
+
+def test_a_sign_that_is_not_settled_is_said_under_the_table(result: Any) -> None:
+    doubtful = {
+        **result, "bands_summary": {**result["bands_summary"], "sign_depends_on": ["low first"]},
+    }  # fmt: skip
+    printed: list[str] = []
+    print_report({"BTC": doubtful}, printed.append)
+    text = "\n".join(printed)
+    assert "BTC: the sign of the return depends on 'low first' (see --bands)" in text
+    assert text.index("Liquidations") < text.index("sign of the return") < text.index("Decision")
+    printed.clear()
+    certain = {**result["bands_summary"], "sign_depends_on": []}
+    print_report({"BTC": {**result, "bands_summary": certain}}, printed.append)
+    print_report({"BTC": {k: v for k, v in result.items() if "bands" not in k}}, printed.append)
+    assert "sign of the return" not in "\n".join(printed)
+
+
+def test_minutes_are_tried_whenever_bands_are_computed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["--demo", "--coins", "BTC", *RANGE, "--output", "."]) == 0
+    assert capsys.readouterr().out
+    summary = json.loads((folder / "BTC_summary.json").read_text())
+    assert "1m detail" in [item["about"] for item in summary["bands"]]
+    assert summary["bands_summary"]["no_detail"] is None
 
 
 def test_the_summary_file_holds_the_bands_that_were_asked_for(folder: Path) -> None:

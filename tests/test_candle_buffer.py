@@ -161,6 +161,24 @@ def test_a_late_candle_is_waited_for_on_the_clock() -> None:
     assert times_of(buffer, bar, bar + 1) == [bar, bar + 1]
 
 
+def test_an_empty_answer_of_another_table_leaves_candles_readable() -> None:
+    reader, bar, told = FakeReader(TABLE), FIRST + NEEDED, list[str]()
+    buffer = buffer_of(reader)
+    buffer.update(bar)
+    closed_candles = reader.closed_candles
+
+    def nothing_at_first(*span: int) -> Candles:
+        return closed_candles(*span) if told else np.zeros(0, dtype_of(Candle).descr)
+
+    reader.closed_candles = nothing_at_first  # type: ignore[method-assign]
+
+    buffer.update(bar + 1, lambda: told.append("meanwhile"))
+
+    assert buffer.candle(bar + 1).close == TABLE["close"][NEEDED + 1]
+    assert buffer.candle(bar).close == TABLE["close"][NEEDED]
+    assert told == ["meanwhile"]
+
+
 def test_a_candle_that_never_comes_is_an_error_that_names_it() -> None:
     clock = WaitingClock()
     bar = FIRST + NEEDED + 50

@@ -82,6 +82,20 @@ def test_without_recorded_candles_it_says_so(
     assert "no recorded candles" in capsys.readouterr().err
 
 
+def test_the_share_of_real_settlements_is_counted_per_window() -> None:
+    market = replace(demo_market("BTC"), brackets=None)
+    window = Window("BTC", 4_800, 960, 0.0)  # ten days from a midnight on
+    assert claims.real_funding_pct(market, window, 0) == 100.0
+    start_ms = int(market.candles["timestamp"].iloc[window.first])
+    times = market.funding["timestamp"]
+    first_half = times <= start_ms + 5 * 86_400_000
+    half = replace(market, funding=market.funding[first_half].reset_index(drop=True))
+    assert claims.real_funding_pct(half, window, 0) == pytest.approx(50.0)
+    assert claims.real_funding_pct(half, window, 10) == pytest.approx(75.0)
+    none = replace(market, funding=market.funding[:0])
+    assert claims.real_funding_pct(none, window, 0) == 0.0
+
+
 @pytest.fixture(scope="module")
 def written() -> str:
     """Return the document on one coin of the demo."""
@@ -105,10 +119,14 @@ def test_the_document_shows_every_run_of_every_window(written: str) -> None:
     for preset in ("shipped", "documented"):
         for name in (f"| static grid, {preset}", f"| {preset} |", f"| {preset} without trailing |"):
             assert name in written
+    assert "| real funding |" in written
+    assert written.count("| 100 % |") == len(rows)
 
 
 def test_the_published_document_is_the_generators() -> None:
     text = claims.DOCUMENT.read_text(encoding="utf-8")
     assert text.count("\n## ") == 3
+    assert "with real funding" not in text
+    assert "| real funding |" in text
     assert "python3 -m benchmarks.claims" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= 100

@@ -253,6 +253,17 @@ def test_a_coin_that_fails_does_not_hide_the_others(
     assert "DOGE" in printed.err
 
 
+def test_a_table_over_some_of_the_coins_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    coins = ["--coins", "BTC", "DOGE", "ETH"]
+    assert main.main(["--demo", *coins, *RANGE, "--compare"]) == 2
+    out = capsys.readouterr().out
+    assert "All coins" not in out
+    assert "\nBTC + ETH  " in out
+
+
 def test_bands_and_comparison_are_not_asked_for_at_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -267,4 +278,6 @@ def test_json_without_any_coin_is_still_json(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main.main(["--demo", "--coins", "DOGE", *RANGE, "--compare", "--json"]) == 2
-    assert json.loads(capsys.readouterr().out) == {"coins": {}, "all_coins": []}
+    assert json.loads(capsys.readouterr().out) == {
+        "coins": {}, "all_coins": [], "failed": {"DOGE": "the demo has no coin DOGE"},
+    }  # fmt: skip

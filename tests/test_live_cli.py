@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from live.settings import check_settings
 from live.status import status_text
 from live.stop_request import StopRequest
 from live.target import Target, find_target
+from live.trade_files import TRADE_COLUMNS
 from tests.live_stage import BUSY, KEYS, SETTINGS, Outcome, Stage, open_stage, terminate
 from tests.synthetic import BAR_MS, synthetic_candles, synthetic_settlements
 
@@ -43,6 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("numba", "pandas", "ccxt", "sklearn", "numpy", "requests", "apprise")
 TESTNET = ["--testnet", *BUSY]
 STATE = "data/live_state/testnet/BTCUSDT_state.json"
+REPLAYED = "data/live_replay/BTCUSDT_replay_trades.csv"
 HELD_AFTER = 4
 """Candles after which the busy session holds a position."""
 OpenStage = Callable[..., Stage]
@@ -238,17 +242,41 @@ def test_a_stopped_session_goes_on_and_is_closed(stage: Stage) -> None:
     assert not alive(stage)
 
 
-def test_one_step_leaves_its_orders(stage: Stage) -> None:
+def test_one_step_at_an_exchange_leaves_no_entry_unwatched(stage: Stage) -> None:
     code, out, _ = stage.run(*TESTNET, "--once")
     assert code == 0
-    assert "the step is done; left open" in out
-    first = {order.client_id for order in stage.limits()}
-    assert first
-    assert {order["client_id"] for order in alive(stage)} == first
+    assert "the step is done, its entries and take-profits are cancelled; left open: nothing" in out
+    sent = [order for order in stage.exchange.book.orders.values() if not order.closes]
+    assert sent
+    assert not stage.limits()
+    assert not alive(stage)
     bar = saved(stage)["session"]["progress"]["bar"]
     assert stage.run(*TESTNET, "--once", "--resume")[0] == 0
     assert saved(stage)["session"]["progress"]["bar"] == bar + 1
-    assert first & {order.client_id for order in stage.limits()}
+    assert not stage.limits()
+
+
+def test_one_step_leaves_the_stop_of_what_it_holds(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    code, out, _ = stage.run(*TESTNET, "--once", "--resume")
+    assert code == 0
+    assert re.search(r"left open: LONG 0\.\d+ with its stop at 1[\d,.]+;", out)
+    assert len(stage.stops()) == 1
+    assert not stage.limits()
+
+
+def test_one_step_whose_entries_may_still_rest_is_a_failure(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Departure, "withdraw", lambda _: False)
+    assert stage.run(*TESTNET, "--once")[0] == 2
+
+
+def test_one_step_on_paper_keeps_its_orders(stage: Stage) -> None:
+    code, out, _ = stage.run("--dry-run", *BUSY, "--once")
+    assert code == 0
+    assert "the step is done; left open: nothing; go on with --resume" in out
+    assert "on paper" in stage.run("--dry-run", "--status")[1]
 
 
 def test_the_second_signal_ends_at_once_and_says_what_stays(
@@ -534,7 +562,8 @@ def test_other_code_may_go_on_if_it_is_accepted(
         (["--accept-code-change"], "--accept-code-change needs --resume"),
         (["--start", "2024-01-01"], "--start needs --replay DIR"),
         (["--end", "2024-01-01"], "--end needs --replay DIR"),
-        (["--replay", "nowhere"], "--replay keeps nothing and asks nobody"),
+        (["--replay", "nowhere"], "--replay has no session and asks nobody: leave --testnet out"),
+        (["--replay-dir", "x"], "--replay-dir needs --replay DIR"),
         (["--coin", "NOPE"], "the exchange has no market NOPEUSDT; nearest:"),
         (["--state-dir", "/dev/null/x"], "cannot write /dev/null/x/testnet/BTCUSDT.lock"),
     ],
@@ -601,7 +630,10 @@ def test_a_second_instance_is_refused(stage: Stage) -> None:
 
 def test_an_account_that_cannot_leave_one_way_mode_is_refused(stage_with: OpenStage) -> None:
     stage = stage_with(is_hedged=False)
-    stage.exchange.account.positions["LONG"].qty += 1
+    stage.exchange.book.new_order(
+        client_id="web_1", side="BUY", direction="BOTH", kind="LIMIT", qty=Decimal(1),
+        price=Decimal(9_000), now_ms=stage.exchange.stamp_ms,
+    )  # fmt: skip
     line = error_line(stage.run(*TESTNET))
     assert "hedge mode cannot be set for BTCUSDT" in line
     assert stage.paths() == {"data/live_state/testnet/BTCUSDT.lock"}
@@ -776,14 +808,61 @@ def test_a_replay_trades_as_the_backtest_does_to_the_last_cent(
         assert re.search(rf"^{name} +{re.escape(text)}$", report, re.MULTILINE), name
 
 
-def test_a_replay_prints_a_report_and_leaves_no_files(stage: Stage, recorded: Path) -> None:
+def test_a_replay_prints_a_report_and_leaves_its_trades(stage: Stage, recorded: Path) -> None:
     code, out, err = stage.run("--replay", str(recorded), *REPLAY, *BUSY)
     assert code == 0
     assert out.startswith("BTC replayed: 2024-02-02 00:00 to 2024-02-08 00:00 UTC, 576 candles")
     assert "Final equity" in out
     assert "error" not in err
-    assert stage.paths() == set()
+    assert out.endswith(f"Trades in {REPLAYED}\n")
+    assert stage.paths() == {REPLAYED}
+    trades = pd.read_csv(stage.folder / REPLAYED)
+    assert list(trades.columns) == list(TRADE_COLUMNS)
+    assert f"{(trades['qty'] > 0.0).sum():,}" in re.findall(r"^Trades +(\S+)$", out, re.MULTILINE)
+    assert trades["fee"].sum() == pytest.approx(
+        float(re.findall(r"^Fees +(\S+)$", out, re.MULTILINE)[0].replace(",", "")), abs=0.01
+    )
     assert stage.exchange.faults.n_requests == 0
+
+
+def test_a_replay_replaces_the_trades_of_the_one_before(stage: Stage, recorded: Path) -> None:
+    where = ["--replay", str(recorded), "--replay-dir", "mine"]
+    assert stage.run(*where, *REPLAY, *BUSY)[0] == 0
+    long = (stage.folder / "mine/BTCUSDT_replay_trades.csv").read_text(encoding="utf-8")
+    assert stage.run(*where, *REPLAY[:2], "--end", "2024-02-03", *BUSY)[0] == 0
+    short = (stage.folder / "mine/BTCUSDT_replay_trades.csv").read_text(encoding="utf-8")
+    assert 1 < short.count("\n") < long.count("\n")
+    assert stage.paths() == {"mine/BTCUSDT_replay_trades.csv"}
+
+
+@pytest.mark.parametrize(
+    "flags", [["--resume"], ["--yes"], ["--state-dir", "x"], ["--log-dir", "x"]], ids=" ".join
+)
+def test_a_replay_refuses_flags_it_would_pass_over(
+    stage: Stage, recorded: Path, flags: list[str]
+) -> None:
+    line = error_line(stage.run("--replay", str(recorded), *REPLAY, *flags))
+    assert f"--replay has no session and asks nobody: leave {flags[0]} out" in line
+    assert stage.paths() == set()
+
+
+@pytest.mark.parametrize("folder", ["data/live_state", "data/live_state/dry", "x/../data/live_state"])
+def test_a_replay_does_not_write_where_sessions_are_kept(
+    stage: Stage, recorded: Path, folder: str
+) -> None:
+    line = error_line(stage.run("--replay", str(recorded), *REPLAY, "--replay-dir", folder))
+    assert "lies where live sessions are kept" in line
+    assert stage.paths() == set()
+
+
+def test_a_replay_shows_on_a_terminal_how_far_it_is(
+    stage: Stage, recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert stage.run("--replay", str(recorded), *REPLAY, *BUSY)[0] == 0
+    assert re.search(r"BTCUSDT: +0%.*0/576", terminal.getvalue())
 
 
 def test_a_replay_over_a_hole_is_refused(stage: Stage, recorded: Path) -> None:

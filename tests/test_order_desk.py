@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -449,6 +450,29 @@ def test_an_unknown_order_with_our_name_stops_everything() -> None:
 
     with pytest.raises(AccountError, match=foreign):
         scene.desk.refresh()
+
+
+def test_one_who_leaves_tells_of_an_unknown_order_with_our_name_and_goes_on() -> None:
+    scene = Scene()
+    foreign = f"{scene.register.prefix}zz-LE00-0"
+    scene.exchange.orders[foreign] = strange(foreign)
+
+    assert not scene.desk.refresh(is_leaving=True)
+
+    assert [foreign in alert for alert in scene.alerts] == [True]
+
+
+def test_a_stop_of_ours_that_was_not_written_down_is_taken_up() -> None:
+    scene = Scene()
+    ours = f"{scene.register.prefix}zz-LS00-0"
+    scene.exchange.orders[ours] = replace(strange(ours), kind=OrderKind.STOP)
+
+    scene.desk.refresh()
+
+    (record,) = scene.register.alive(OrderKind.STOP)
+    assert (record.client_id, record.direction, record.price) == (ours, "LONG", 90.0)
+    assert record.state is OrderState.OPEN
+    assert record.order_id == "5"
 
 
 @pytest.mark.parametrize("client_id", ["g4b-zz-LE00-0", "web_123"])

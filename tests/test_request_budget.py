@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from core.errors import RateLimitError
 from live.exchange_errors import HttpReply
-from live.request_budget import LONGEST_WAIT_S, RequestBudget, demanded_wait
+from live.request_budget import LONGEST_WAIT_S, RequestBudget, demanded_wait, wait_until
 from tests.canned_exchange import START_MS, VirtualClock
 
 
@@ -134,6 +136,49 @@ def test_a_sleeper_that_wakes_early_goes_on_waiting() -> None:
     limits.note({"X-MBX-USED-WEIGHT-1M": "1200"})
     limits.wait_for(1)
     assert clock.now == START_MS + 60_250
+
+
+class SetBack(VirtualClock):
+    """Is set back an hour in its first wait."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let time go on, but show an earlier one."""
+        super().sleep(seconds)
+        if len(self.waits) == 1:
+            self.now -= 3_600_000
+
+
+def test_a_clock_set_back_in_a_wait_does_not_make_it_longer() -> None:
+    clock = SetBack()
+    wait_until(clock, START_MS + 11_000)
+    assert clock.waits == [11.0]
+
+
+def test_a_clock_set_back_before_a_wait_makes_it_no_longer_than_any_wait_may_be() -> None:
+    clock = VirtualClock()
+    sent_ms = clock.now_ms()
+    clock.now -= 3_600_000
+    wait_until(clock, sent_ms + 11_000)
+    assert clock.waits == [LONGEST_WAIT_S]
+
+
+def test_a_window_is_waited_for_to_its_end_however_often_a_signal_wakes() -> None:
+    clock = LightSleeper()
+    wait_until(clock, START_MS + 11_000)
+    assert clock.waits == [4.0, 4.0, 3.0]
+
+
+@pytest.mark.parametrize("seconds", [30.0, LONGEST_WAIT_S + 100.0])
+def test_a_clock_set_back_under_a_bar_does_not_make_it_longer(seconds: float) -> None:
+    clock = VirtualClock()
+    limits = budget(clock)
+    limits.bar(seconds)
+    clock.now -= 3_600_000
+    with contextlib.suppress(RateLimitError):
+        limits.wait_for(1)
+    clock.now += 120_000
+    limits.wait_for(1)
+    assert sum(clock.waits) <= LONGEST_WAIT_S
 
 
 def test_nothing_is_sent_during_a_long_bar() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from backtest.flag_rules import HONOURED
 from backtest.run_diff import diff_runs, diff_text, diff_trades
 from backtest.run_register import (
     COPIES,
@@ -27,6 +28,7 @@ from backtest.run_register import (
 from backtest.simulator import BacktestSimulator
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError, DataError
+from main import build_parser
 
 START, END = "2024-01-10", "2024-01-30"
 Result = dict[str, Any]
@@ -81,8 +83,32 @@ def test_an_entry_says_what_the_list_shows(tmp_path: Path, result: Result) -> No
     table = runs_table([entry])
     assert run_id in table
     assert f"{result['metrics']['total_return_pct']:+.2f}%" in table
-    assert entry["parameters_hash"][:7] in table
+    assert entry["parameters_hash"][:6] in table
+    assert entry["source"] == "demo"
+    assert " demo " in table
     assert max(map(len, table.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [("demo", "demo"), ("files in my candles", "files"), ("Binance USDT-M", "exchange")],
+)
+def test_the_list_says_where_candles_came_from(
+    tmp_path: Path, result: Result, source: str, word: str
+) -> None:
+    record(tmp_path, {**result, "data": {**result["data"], "source": source}})
+    (entry,) = read_register(tmp_path)
+    losing = entry | {"total_return_pct": -34.56, "max_drawdown_pct": 45.67}
+    line = runs_table([losing]).splitlines()[-1]
+    assert line.split()[4] == word
+    assert len(line) <= 80
+
+
+def test_runs_recorded_before_the_source_was_are_listed(tmp_path: Path, result: Result) -> None:
+    record(tmp_path, result)
+    (entry,) = read_register(tmp_path)
+    del entry["source"]
+    assert runs_table([entry]).splitlines()[-1].split()[4] == "-"
 
 
 def test_the_copy_of_a_run_is_whole(tmp_path: Path, result: Result) -> None:
@@ -273,6 +299,24 @@ def test_a_copy_that_cannot_be_read_is_refused(
         diff_runs(tmp_path, good, bad)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda _: {}, "lacks metrics"),
+        (lambda s: {**s, "parameters": 5}, "parameters = 5 must be an object"),
+        (lambda s: {**s, "data": [1]}, r"data = \[1\] must be an object"),
+    ],
+)
+def test_a_copy_without_its_sections_is_refused(
+    tmp_path: Path, result: Result, spoil: Callable[[Any], Any], message: str
+) -> None:
+    good, bad = record(tmp_path, result), record(tmp_path, result)
+    copy = tmp_path / COPIES / bad / "summary.json"
+    copy.write_text(json.dumps(spoil(json.loads(copy.read_text()))))
+    with pytest.raises(DataError, match=message):
+        diff_runs(tmp_path, good, bad)
+
+
 # --- the commands -------------------------------------------------------------------------------
 
 
@@ -328,6 +372,71 @@ def test_an_unknown_run_is_one_line_and_exit_code_2(
     assert err.startswith("error: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+# --- flags that contradict each other ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--list", "--check", "parity"], ("--list", "--check")),
+        (["--demo", "--check", "parity", "--bands"], ("--check", "--bands")),
+        (["--demo", "--check", "parity", "--output", "there"], ("--check", "--output")),
+        (["--list", "--compare"], ("--list", "--compare")),
+        (["--demo", "--audit", "--compare"], ("--audit", "--compare")),
+        (["--list", "--coins", "ETH", "--start", START], ("--list", "--coins")),
+        (["--diff", "a", "b", "--demo"], ("--diff", "--demo")),
+        (["--list-params", "--json"], ("--list-params", "--json")),
+        (["--demo", "--compare", "--output", "there"], ("--compare", "--output")),
+        (["--demo", "--audit", "--no-plot"], ("--audit", "--no-plot")),
+    ],
+    ids=" ".join,
+)
+def test_flags_that_would_be_ignored_are_refused(
+    run: Run, tmp_path: Path, arguments: list[str], names: tuple[str, str]
+) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert f"error: {names[0]} and {names[1]} do not go together" in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_flag_is_known_to_the_rules_about_flags() -> None:
+    known = set(vars(build_parser().parse_args([])))
+    assert set(HONOURED) <= known
+    assert {name for honoured in HONOURED.values() for name in honoured} <= known
+
+
+# --- a second run into the same folder ---
+
+
+def test_files_of_an_earlier_run_do_not_stay_beside_new_ones(run: Run, tmp_path: Path) -> None:
+    there = ["--demo", "--start", START, "--end", END, "--output", "there"]
+    assert run(*there, "--coins", "BTC", "ETH")[0] == 0
+    folder = tmp_path / "there"
+    (folder / "BTC_notes.txt").write_text("mine")
+    (folder / "portfolio_trades.csv").write_text("mine")
+    code, _, err = run(*there, "--coins", "BTC", "--no-plot", "--set", "grid_levels=3")
+    assert code == 0
+    assert "BTC: removed BTC_report.html, BTC_equity.png, BTC_trades.png of an earlier run" in err
+    assert "portfolio: removed portfolio_summary.json, portfolio_report.html" in err
+    left = {path.name for path in folder.iterdir() if path.is_file()}
+    assert {name for name in left if name.startswith("BTC")} == {
+        "BTC_trades.csv", "BTC_summary.json", "BTC_notes.txt",
+    }  # fmt: skip
+    assert {name for name in left if name.startswith("portfolio")} == {"portfolio_trades.csv"}
+    assert "ETH_report.html" in left
+
+
+def test_a_portfolio_of_other_coins_stays(run: Run, tmp_path: Path) -> None:
+    there = [*demo("--output", "there"), "--coins"]
+    assert run(*there, "BTC", "ETH")[0] == 0
+    code, _, err = run(*there, "SOL")
+    assert code == 0
+    assert "removed" not in err
+    assert (tmp_path / "there" / "portfolio_summary.json").exists()
 
 
 # --- for machines -------------------------------------------------------------------------------

@@ -222,5 +222,9 @@ def histogram(values: Iterable[Any], *also: float) -> tuple[Ints, Floats] | None
         return None
     bounds = np.concatenate((known, [value for value in also if math.isfinite(value)]))
     bins = min(_MAX_BINS, max(8, math.ceil(2.0 * math.sqrt(len(known)))))
-    counts, edges = np.histogram(known, bins, (float(bounds.min()), float(bounds.max())))
+    low, high = float(bounds.min()), float(bounds.max())
+    largest = max(abs(low), abs(high))
+    if high - low <= bins * np.spacing(largest):  # too near each other for bins between them
+        low, high = low - max(0.5, 1e-6 * largest), high + max(0.5, 1e-6 * largest)
+    counts, edges = np.histogram(known, bins, (low, high))
     return counts.astype(np.int64), edges

@@ -4,57 +4,54 @@ from __future__ import annotations
 
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from backtest.optimize.evidence import EvidenceLine, evidence_lines, out_of_sample
 from backtest.optimize.final_choice import parameter_importance
 from backtest.optimize.findings import Known, judge_trials, judge_unseen
+from backtest.optimize.monte_carlo import permuted_returns
 from backtest.optimize.result_folders import RESULTS
 from backtest.optimize.results import results_document, write_results
-from backtest.optimize.search_report import out_of_sample_line, report
-from backtest.optimize.search_run import Searched
+from backtest.optimize.search_report import out_of_sample_text, report
+from backtest.optimize.search_run import Interruption, Searched
 from backtest.optimize.search_session import Session, header, say
 from backtest.sources import EXCHANGE
 from config import STRATEGY_PARAMS
 from core.errors import DataError
 
+_FINISHING: Final = "what runs is finished, then the report of what is known is printed"
 
-def conclude(session: Session, searched: Searched, n_ever: int) -> None:
-    """Choose, look at the holdout, once, and write and print everything.
+
+def conclude(session: Session, searched: Searched, n_ever: int) -> bool:
+    """Choose, look at the holdout, once and last, and write and print everything.
+
+    After Ctrl+C before that look it prints what is finished, and the holdout stays untouched.
 
     Args:
         session: of the search.
         searched: its trials.
         n_ever: trials ever run on this data.
 
+    Returns:
+        Whether it came to its end.
+
     Raises:
         DataError: the trials are too few or none has a score that counts, or a file cannot be
             written.
     """
-    request, ledger = session.request, session.ledger
-    known = _judge(session, searched, n_ever)
-    looks_before = ledger.count_looks()
-    ledger.add(request.study, holdout_read=True)
-    unseen = judge_unseen(
-        session.prepared, known.choice.params, STRATEGY_PARAMS, looks_before=looks_before,
-        permutations=0 if request.skip_permutations else request.permutations,
-        seed=request.seed, jobs=request.n_jobs, warmup_bars=session.warmup_bars,
-    )  # fmt: skip
-    document = results_document(
-        session.identity, session.prepared, searched, known, unseen,
-        importance=parameter_importance(searched.trials, session.space),
-        seconds=time.monotonic() - session.started,
-    )  # fmt: skip
-    try:
-        paths = write_results(document, known.choice.best, session.folders, plot=request.plot)
-    finally:  # a full disk must not take the only look at the holdout with it
-        _print_report(session, known, evidence_lines(known, unseen))
-    passed = out_of_sample(known, unseen)
-    _print(f"{out_of_sample_line(passed=passed)}\n\n{_next_step(session, passed=passed)}")
-    _say_written(paths)
-    say(_go_on(session))
+    with Interruption(_FINISHING) as interruption:
+        known = _judge(session, searched, n_ever, interruption.asked)
+        try:
+            permuted = _permuted(session, known, interruption.asked)
+        except KeyboardInterrupt:
+            _print_so_far(session, searched, known)
+            return False
+        _finish(session, searched, known, permuted)  # takes a moment: Ctrl+C comes too late
+    return True
 
 
 def report_so_far(session: Session, searched: Searched, n_ever: int) -> None:
@@ -65,24 +62,78 @@ def report_so_far(session: Session, searched: Searched, n_ever: int) -> None:
         searched: its trials.
         n_ever: trials ever run on this data.
     """
-    try:
-        known = _judge(session, searched, n_ever)
-    except DataError as error:  # too few trials yet, which is nobody's mistake
-        say(f"no report yet: {error}")
-    else:
-        _print_report(session, known, evidence_lines(known, None))
-    say(
-        f"interrupted: {len(searched.trials)} trials are kept; {_go_on(session)}, then looks at "
-        "the holdout and writes the files"
-    )
+    with Interruption(_FINISHING) as interruption:
+        try:
+            known = _judge(session, searched, n_ever, interruption.asked)
+        except DataError as error:  # too few trials yet, which is nobody's mistake
+            say(f"no report yet: {error}")
+            known = None
+        _print_so_far(session, searched, known)
 
 
-def _judge(session: Session, searched: Searched, n_ever: int) -> Known:
+def _judge(
+    session: Session, searched: Searched, n_ever: int, stop: threading.Event
+) -> Known:
     request = session.request
     return judge_trials(
         session.prepared, session.space, searched, STRATEGY_PARAMS, n_ever=n_ever,
-        seed=request.seed, jobs=request.n_jobs,
+        seed=request.seed, jobs=request.n_jobs, stop=stop,
     )  # fmt: skip
+
+
+def _permuted(session: Session, known: Known, stop: threading.Event) -> list[float] | None:
+    """Return what the choice comes to on permuted bars; None: not asked for.
+
+    Raises:
+        KeyboardInterrupt: ``stop`` was set before all was done.
+    """
+    request = session.request
+    found = None
+    if not request.skip_permutations and not stop.is_set():
+        found = permuted_returns(
+            session.prepared, known.choice.params, n=request.permutations, seed=request.seed,
+            jobs=request.n_jobs, warmup_bars=session.warmup_bars, stop=stop,
+        )  # fmt: skip
+    if stop.is_set():
+        raise KeyboardInterrupt
+    return found
+
+
+def _finish(
+    session: Session, searched: Searched, known: Known, permuted: list[float] | None
+) -> None:
+    """Look at the holdout, write the files, print the report."""
+    request, ledger = session.request, session.ledger
+    importance = parameter_importance(searched.trials, session.space)
+    before = ledger.seen_before()
+    ledger.add_look(request.study)
+    unseen = judge_unseen(
+        session.prepared, known.choice.params, STRATEGY_PARAMS, permuted=permuted, before=before,
+        warmup_bars=session.warmup_bars,
+    )  # fmt: skip
+    document = results_document(
+        session.identity, session.prepared, searched, known, unseen, importance=importance,
+        seconds=time.monotonic() - session.started,
+    )  # fmt: skip
+    try:
+        paths = write_results(document, known.choice.best, session.folders, plot=request.plot)
+    finally:  # a full disk must not take the only look at the holdout with it
+        _print_report(session, known, evidence_lines(known, unseen))
+    passed = out_of_sample(known, unseen)
+    verdict = out_of_sample_text(passed=passed, warnings=document["oos_warnings"])
+    _print(f"{verdict}\n\n{_next_step(session, passed=passed)}")
+    _say_written(paths)
+    say(_go_on(session))
+
+
+def _print_so_far(session: Session, searched: Searched, known: Known | None) -> None:
+    if known is not None:
+        _print_report(session, known, evidence_lines(known, None))
+    count = len(searched.trials)
+    kept = f"{count} trials are kept" if count else "no trial was complete"
+    say(
+        f"interrupted: {kept}; {_go_on(session)}, then looks at the holdout and writes the files"
+    )
 
 
 def _print_report(session: Session, known: Known, evidence: list[EvidenceLine]) -> None:

@@ -66,6 +66,7 @@ class ConfigEdit:
         after: its content once the edit is written; already proven to hold the new values.
         changes: what differs, in the file's order.
         unchanged: number of parameters given that have their value already.
+        values: all parameters the file will hold, JSON-ready.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class ConfigEdit:
     after: bytes
     changes: tuple[Change, ...]
     unchanged: int
+    values: Mapping[str, Any]
 
     @property
     def backup(self) -> Path:
@@ -109,7 +111,8 @@ def plan_edit(config: Path, params: Mapping[str, Any]) -> ConfigEdit:
     changes = tuple(
         Change(name, *text, _percent(was[name], will_be[name])) for name, text in texts.items()
     )
-    return ConfigEdit(config.resolve(), before, after, changes, len(params) - len(changes))
+    same = len(params) - len(changes)
+    return ConfigEdit(config.resolve(), before, after, changes, same, will_be)
 
 
 def _read(config: Path) -> bytes:

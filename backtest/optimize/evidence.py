@@ -8,6 +8,7 @@ verdict says why.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
@@ -19,6 +20,7 @@ from backtest.optimize.luck_of_choosing import LuckOfChoosing
 from backtest.optimize.monte_carlo import PermutationTest
 from backtest.optimize.overfitting import Overfitting
 from backtest.optimize.superior import SuperiorAbility
+from backtest.optimize.trial_ledger import SeenBefore
 from backtest.optimize.walk_forward import WalkForward
 
 SIGNIFICANT: Final = 0.05
@@ -27,12 +29,16 @@ MIN_EFFICIENCY: Final = 0.5
 """Pardo's rule of thumb: a robust choice keeps at least half (2008, chapter 11)."""
 OOS_RULE: Final = (
     "true if the holdout gained and the honest walk-forward gained in at least half of its test "
-    "windows"
+    "windows, in all of them together, and in training too (efficiency above 0)"
 )
 """What ``oos_pass`` says."""
 _DAYS_PER_YEAR: Final = 365
+_OF_LUCK: Final = (
+    "Deflated Sharpe ratio", "Overfitting (PBO)", "Best trial v. nothing",
+    "Best trial v. static grid",
+)  # fmt: skip
 _NO_VALUE: Final = "-"
-_INTERRUPTED: Final = "not looked at: the search was interrupted"
+_NOT_REACHED: Final = "not reached: interrupted before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +66,57 @@ class EvidenceLine:
 
 def evidence_lines(known: Known, unseen: Unseen | None) -> list[EvidenceLine]:
     """Return all lines; ``unseen`` is None after a search that was interrupted."""
-    luck = known.luck
-    return [
+    lines = [
         _efficiency(known.walk),
         _test_windows(known.walk),
         _own_tests(known.walk),
         _holdout(unseen),
         _permutations(unseen),
+    ]
+    luck = known.luck
+    if luck is None:
+        return [*lines, *(EvidenceLine(name, _NO_VALUE, _NOT_REACHED, None) for name in _OF_LUCK)]
+    return [
+        *lines,
         _deflated_sharpe(luck),
         _overfitting(luck.overfitting),
-        _superior("Best trial v. nothing", luck.versus_nothing, "doing nothing"),
-        _superior("Best trial v. static grid", luck.versus_static, "the static grid"),
+        _superior(_OF_LUCK[2], luck.versus_nothing, "doing nothing"),
+        _superior(_OF_LUCK[3], luck.versus_static, "the static grid"),
     ]
+
+
+def warnings_of(lines: Sequence[EvidenceLine], before: SeenBefore) -> list[str]:
+    """Return sentences on what ``oos_pass`` does not tell, whatever it says.
+
+    Args:
+        lines: all of them.
+        before: what earlier searches have seen of the holdout.
+    """
+    found = []
+    if names := [line.name for line in lines if LUCK in line.verdict]:
+        found.append(f"{LUCK} by: {', '.join(names)}")
+    if text := seen_text(before):
+        found.append(f"the holdout was {text}")
+    return found
+
+
+def seen_text(before: SeenBefore) -> str:
+    """Return how untouched a holdout no longer is, empty if it is."""
+    parts = []
+    if before.looks:
+        times = "once" if before.looks == 1 else f"{before.looks} times"
+        parts.append(f"looked at {times} before")
+    if before.trained:
+        parts.append(
+            f"trained or tested on in part by {before.trained} earlier "
+            f"search{'es' if before.trained > 1 else ''}"
+        )
+    return f"{' and '.join(parts)}, so no longer untouched" if parts else ""
 
 
 def out_of_sample(known: Known, unseen: Unseen) -> bool:
     """Return ``oos_pass``, see ``OOS_RULE``."""
-    walk = known.walk
-    return oos_pass(unseen.holdout.choice.return_pct, walk.profitable, len(walk.picks))
+    return oos_pass(unseen.holdout.choice.return_pct, known.walk)
 
 
 def _efficiency(walk: WalkForward) -> EvidenceLine:
@@ -138,7 +177,7 @@ def _own_tests(walk: WalkForward) -> EvidenceLine:
 
 def _holdout(unseen: Unseen | None) -> EvidenceLine:
     if unseen is None:
-        return EvidenceLine("Holdout", _NO_VALUE, _INTERRUPTED, passes=None)
+        return EvidenceLine("Holdout", _NO_VALUE, f"{_NOT_REACHED}, and untouched", passes=None)
     result = unseen.holdout
     own, now = result.choice, result.baseline
     value = (
@@ -160,16 +199,15 @@ def _holdout_words(result: HoldoutResult) -> str:
             words.append(f"by itself {LUCK} ({p_text(own.p_value)})")
     if own.return_pct != now.return_pct:
         words.append(f"{'better' if own.return_pct > now.return_pct else 'worse'} than config now")
-    if result.looks_before:
-        times = "once" if result.looks_before == 1 else f"{result.looks_before} times"
-        words.append(f"looked at {times} before, so no longer untouched")
+    if text := seen_text(result.before):
+        words.append(text)
     return "; ".join(words)
 
 
 def _permutations(unseen: Unseen | None) -> EvidenceLine:
     name = "Permuted bars"
     if unseen is None:
-        return EvidenceLine(name, _NO_VALUE, _INTERRUPTED, passes=None)
+        return EvidenceLine(name, _NO_VALUE, _NOT_REACHED, passes=None)
     test = unseen.monte_carlo
     if test is None:
         return EvidenceLine(name, _NO_VALUE, "not asked for (--skip-mc)", passes=None)
@@ -196,7 +234,7 @@ def _permutation_words(test: PermutationTest) -> str:
 
 
 def _deflated_sharpe(luck: LuckOfChoosing) -> EvidenceLine:
-    name, raw, effective = "Deflated Sharpe ratio", luck.raw, luck.effective
+    name, raw, effective = _OF_LUCK[0], luck.raw, luck.effective
     if raw.reason:
         return EvidenceLine(name, _NO_VALUE, f"none: {raw.reason}", passes=None)
     value = (
@@ -219,7 +257,7 @@ def _p_of(found: DeflatedSharpe) -> float:
 
 
 def _overfitting(found: Overfitting) -> EvidenceLine:
-    name = "Overfitting (PBO)"
+    name = _OF_LUCK[1]
     if found.reason:
         return EvidenceLine(name, _NO_VALUE, f"none: {found.reason}", passes=None)
     passes = found.pbo < SIGNIFICANT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -63,9 +64,10 @@ def choose_final(
         DataError: there are fewer than five trials, or none has a score that counts.
     """
     if len(trials) < MIN_TRIALS:
+        kept = "they are kept, the same command adds more" if trials else "run more"
         raise DataError(
-            f"{len(trials)} trials are complete, a robust choice needs at least {MIN_TRIALS}; they "
-            "are kept, the same command adds more"
+            f"{len(trials)} trials are complete, a robust choice needs at least {MIN_TRIALS}; "
+            f"{kept}"
         )
     scored = [ScoredTrial(item.number, item.params, item.outcome.score) for item in trials]
     candidates = robust_candidates(scored, space.entries)
@@ -87,9 +89,18 @@ def choose_final(
 
 
 def sensitivity_of(
-    choice: FinalChoice, space: Space, evaluate: Evaluate, *, jobs: int
+    choice: FinalChoice,
+    space: Space,
+    evaluate: Evaluate,
+    *,
+    jobs: int,
+    stop: threading.Event | None = None,
 ) -> Sensitivity:
-    """Return how the train score changes when one parameter at a time is a little off."""
+    """Return how the train score changes when one parameter at a time is a little off.
+
+    Raises:
+        KeyboardInterrupt: ``stop`` was set before all was done.
+    """
 
     def score(params: Mapping[str, Any]) -> float:
         outcome = evaluate(params)
@@ -98,7 +109,7 @@ def sensitivity_of(
     return measure_sensitivity(
         choice.params, space.entries, space.clip, score,
         run=lambda function, sets: side_by_side(
-            function, list(sets), jobs=jobs, title="sensitivity"
+            function, list(sets), jobs=jobs, title="sensitivity", stop=stop
         ),
     )  # fmt: skip
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from backtest.optimize.final_choice import FinalChoice, choose_final, sensitivity_of
 from backtest.optimize.holdout_run import HoldoutResult, judge_holdout
 from backtest.optimize.luck_of_choosing import LuckOfChoosing, measure_luck, static_grid_returns
-from backtest.optimize.monte_carlo import PermutationTest, permutation_test
+from backtest.optimize.monte_carlo import PermutationTest, compare_with_permuted
 from backtest.optimize.prepare import Prepared
 from backtest.optimize.search_run import Searched
 from backtest.optimize.sensitivity import Sensitivity
 from backtest.optimize.space import Space
+from backtest.optimize.trial_ledger import SeenBefore
 from backtest.optimize.walk_forward import WalkForward, walk_forward
 
 
@@ -24,16 +26,16 @@ class Known:
     Attributes:
         choice: the parameters recommended.
         baseline_score: train score of the parameters in use now.
-        sensitivity: of their train score.
         walk: judged on the test windows.
+        sensitivity: of their train score; this and the next: None if interrupted before.
         luck: judged by the number of trials.
     """
 
     choice: FinalChoice
     baseline_score: float
-    sensitivity: Sensitivity
     walk: WalkForward
-    luck: LuckOfChoosing
+    sensitivity: Sensitivity | None
+    luck: LuckOfChoosing | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ def judge_trials(
     n_ever: int,
     seed: int,
     jobs: int,
+    stop: threading.Event | None = None,
 ) -> Known:
     """Choose parameters and judge them on the bars before the holdout.
 
@@ -69,22 +72,32 @@ def judge_trials(
         n_ever: trials ever run on this data.
         seed: of the bootstrap.
         jobs: runs at a time.
+        stop: is set by whoever wants it to end; then what takes long is left out.
 
     Raises:
         DataError: the trials are too few, or none has a score that counts.
     """
     trials = searched.trials
     choice = choose_final(trials, space, prepared.evaluate)
-    return Known(
+    known = Known(
         choice=choice,
         baseline_score=prepared.evaluate(with_capital(prepared, baseline)).score,
-        sensitivity=sensitivity_of(choice, space, prepared.evaluate, jobs=jobs),
         walk=walk_forward(trials, choice.outcome, prepared.plan),
-        luck=measure_luck(
-            trials, choice.outcome.daily_returns, static_grid_returns(prepared), n_ever=n_ever,
-            seed=seed,
-        ),
+        sensitivity=None,
+        luck=None,
+    )
+    try:
+        found = sensitivity_of(choice, space, prepared.evaluate, jobs=jobs, stop=stop)
+    except KeyboardInterrupt:
+        return known
+    known = replace(known, sensitivity=found)
+    if stop is not None and stop.is_set():
+        return known
+    luck = measure_luck(
+        trials, choice.outcome.daily_returns, static_grid_returns(prepared), n_ever=n_ever,
+        seed=seed,
     )  # fmt: skip
+    return replace(known, luck=luck)
 
 
 def judge_unseen(
@@ -92,10 +105,8 @@ def judge_unseen(
     choice: Mapping[str, Any],
     baseline: Mapping[str, Any],
     *,
-    looks_before: int,
-    permutations: int,
-    seed: int,
-    jobs: int,
+    permuted: Sequence[float] | None,
+    before: SeenBefore,
     warmup_bars: int,
 ) -> Unseen:
     """Take the holdout, once, and judge the choice on it; nothing may be chosen after that.
@@ -104,20 +115,18 @@ def judge_unseen(
         prepared: of the search.
         choice: the chosen parameters.
         baseline: all parameters in use now.
-        looks_before: how often bars of the holdout were looked at by earlier searches.
-        permutations: of the Monte-Carlo test; 0: none.
-        seed: of the permutations.
-        jobs: runs at a time.
+        permuted: what ``permuted_returns`` answered for the choice; None: not asked for.
+        before: what earlier searches have seen of the holdout.
         warmup_bars: before the first bar of a run.
     """
     taken = prepared.holdout.take()
     monte_carlo = None
-    if permutations:
-        monte_carlo = permutation_test(
-            prepared, taken, choice, n=permutations, seed=seed, jobs=jobs, warmup_bars=warmup_bars
+    if permuted is not None:
+        monte_carlo = compare_with_permuted(
+            prepared, taken, choice, permuted, warmup_bars=warmup_bars
         )
     current = with_capital(prepared, baseline)
-    holdout = judge_holdout(prepared, taken, choice, current, looks_before)
+    holdout = judge_holdout(prepared, taken, choice, current, before)
     return Unseen(holdout=holdout, monte_carlo=monte_carlo)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,8 @@ import numpy.typing as npt
 
 from backtest.optimize.deflated_sharpe import deflated_sharpe
 from backtest.optimize.prepare import Coins, Prepared
+from backtest.optimize.trial_ledger import SeenBefore
+from backtest.optimize.walk_forward import WalkForward
 from backtest.timeframes import DAY_MS
 from core.performance import bar_returns, drawdown_curve
 
@@ -64,12 +65,12 @@ class HoldoutResult:
     Attributes:
         choice: run with the chosen parameters.
         baseline: with those in use now.
-        looks_before: how often bars of it were looked at by earlier searches.
+        before: what earlier searches have seen of it.
     """
 
     choice: PortfolioRun
     baseline: PortfolioRun
-    looks_before: int
+    before: SeenBefore
 
 
 def judge_holdout(
@@ -77,7 +78,7 @@ def judge_holdout(
     taken: Coins,
     choice: Mapping[str, Any],
     baseline: Mapping[str, Any],
-    looks_before: int,
+    before: SeenBefore,
 ) -> HoldoutResult:
     """Run the holdout with two parameter sets.
 
@@ -86,10 +87,10 @@ def judge_holdout(
         taken: what ``Holdout.take`` answered.
         choice: values drawn.
         baseline: values of all parameters in use now, with the capital of the search.
-        looks_before: as in ``HoldoutResult``.
+        before: as in ``HoldoutResult``.
     """
     return HoldoutResult(
-        _run(prepared, taken, choice), _run(prepared, taken, baseline), looks_before
+        _run(prepared, taken, choice), _run(prepared, taken, baseline), before
     )
 
 
@@ -111,9 +112,11 @@ def half_gained(profitable: int, windows: int) -> bool:
     return 2 * profitable >= windows
 
 
-def oos_pass(return_pct: float, profitable: int, windows: int) -> bool:
+def oos_pass(return_pct: float, walk: WalkForward) -> bool:
     """Return whether the choice held on candles it was not chosen on.
 
-    It did if the holdout gained and the honest walk-forward gained in at least half of its tests.
+    It did if the holdout gained, and the honest walk-forward gained in at least half of its tests,
+    in all of them together, and in its trains as well: of a loss nothing can be kept.
     """
-    return not math.isnan(return_pct) and return_pct > 0.0 and half_gained(profitable, windows)
+    gained = (return_pct, walk.test_return_pct, walk.efficiency)
+    return all(value > 0.0 for value in gained) and half_gained(walk.profitable, len(walk.picks))

@@ -9,7 +9,8 @@ them moving together. Funding rates stay at their times.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import fmean
@@ -50,41 +51,74 @@ class PermutationTest:
     p_value: float
 
 
-def permutation_test(
+def permuted_returns(
     prepared: Prepared,
-    taken: Coins,
     drawn: Mapping[str, Any],
     *,
     n: int,
     seed: int,
     jobs: int,
     warmup_bars: int,
-) -> PermutationTest:
-    """Run ``drawn`` on the real bars after the last train and on ``n`` permutations of them.
+    stop: threading.Event | None = None,
+) -> list[float]:
+    """Return what ``drawn`` comes to on ``n`` permutations of the bars after the last train.
+
+    The holdout among them is not read for that: no run sees its bars as they are.
 
     Args:
         prepared: of the search.
-        taken: what ``Holdout.take`` answered.
         drawn: the chosen parameters.
         n: permutations.
         seed: the same seed, the same permutations.
         jobs: runs at a time.
         warmup_bars: before the first bar permuted.
+        stop: is set by whoever wants it to end.
+
+    Raises:
+        KeyboardInterrupt: ``stop`` was set before all was done.
     """
-    start_ms = prepared.plan.time_of(prepared.plan.plan.windows[-1].test_start)
-    real = unseen_bars(prepared, taken, start_ms, warmup_bars)
-    returns = partial(_portfolio_return, prepared, drawn, start_ms)
+    start_ms = _first_unseen_ms(prepared)
+
+    def permutation(seed: int, aside: Coins) -> Coins:
+        real = unseen_bars(prepared, aside, start_ms, warmup_bars)
+        return {coin: permute_from(data, start_ms, seed) for coin, data in real.items()}
 
     def permuted_return(key: int) -> float:
         order = int(np.random.SeedSequence((seed, key)).generate_state(1)[0])
-        return returns({coin: permute_from(data, start_ms, order) for coin, data in real.items()})
+        data = prepared.holdout.disguised(partial(permutation, order))
+        return _portfolio_return(prepared, drawn, start_ms, data)
 
-    observed = returns(real)
-    permuted = side_by_side(permuted_return, range(n), jobs=jobs, title="permutations")
+    return side_by_side(permuted_return, range(n), jobs=jobs, title="permutations", stop=stop)
+
+
+def compare_with_permuted(
+    prepared: Prepared,
+    taken: Coins,
+    drawn: Mapping[str, Any],
+    permuted: Sequence[float],
+    *,
+    warmup_bars: int,
+) -> PermutationTest:
+    """Run ``drawn`` on the real bars after the last train and compare.
+
+    Args:
+        prepared: of the search.
+        taken: what ``Holdout.take`` answered.
+        drawn: the chosen parameters.
+        permuted: what ``permuted_returns`` answered for them.
+        warmup_bars: before the first bar.
+    """
+    start_ms = _first_unseen_ms(prepared)
+    real = unseen_bars(prepared, taken, start_ms, warmup_bars)
+    observed = _portfolio_return(prepared, drawn, start_ms, real)
     return PermutationTest(
         start_ms=start_ms, end_ms=prepared.plan.end_ms, observed=observed,
         permuted=tuple(permuted), p_value=p_value(observed, permuted),
     )  # fmt: skip
+
+
+def _first_unseen_ms(prepared: Prepared) -> int:
+    return prepared.plan.time_of(prepared.plan.plan.windows[-1].test_start)
 
 
 def unseen_bars(

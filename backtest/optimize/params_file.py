@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from core.errors import ConfigError
 from core.params import read_value, unknown_key
 
+KEYS: Final = ("robust_params", "best_params", "params")
+"""Under which the optimizer writes parameters."""
 _SHOWN: Final = 40
 """Characters of a wrong value that a message repeats."""
 
@@ -21,10 +24,15 @@ class ParamsFile:
     Attributes:
         params: the parameters, typed and within their bounds.
         oos_pass: whether they held on candles they were not chosen on; None where it says nothing.
+        warnings: what that does not tell.
+        tested_with: all other parameters they were searched and tested with, typed; empty where
+            the file says nothing.
     """
 
     params: dict[str, Any]
     oos_pass: bool | None
+    warnings: tuple[str, ...] = ()
+    tested_with: dict[str, Any] = field(default_factory=dict)
 
 
 def read_params(path: Path, key: str) -> ParamsFile:
@@ -37,7 +45,7 @@ def read_params(path: Path, key: str) -> ParamsFile:
     content = _read_object(path)
     if key not in content:
         raise ConfigError(
-            f"{path}: {unknown_key(key, content, 'key')} (there are: {', '.join(content)})"
+            f"{path}: {unknown_key(key, content, 'key')}; {_holders(content)}"
         )
     params = content[key]
     if not isinstance(params, dict) or not params:
@@ -46,11 +54,30 @@ def read_params(path: Path, key: str) -> ParamsFile:
     verdict = content.get("oos_pass")
     if verdict is not None and not isinstance(verdict, bool):
         raise ConfigError(f"{path}: oos_pass = {_short(verdict)} must be true or false")
+    warnings, whole = content.get("oos_warnings", []), content.get("params", {})
+    if not isinstance(warnings, list) or not all(isinstance(text, str) for text in warnings):
+        raise ConfigError(f"{path}: oos_warnings = {_short(warnings)} must be a list of texts")
+    if not isinstance(whole, dict):
+        raise ConfigError(f"{path}: params is {_short(whole)}, must be an object of parameters")
+    others = {name: value for name, value in whole.items() if name not in params}
+    return ParamsFile(
+        _typed(params, path, key), verdict, tuple(warnings), _typed(others, path, "params")
+    )
+
+
+def _typed(params: Mapping[str, Any], path: Path, key: str) -> dict[str, Any]:
     try:
-        typed = {name: read_value(name, value) for name, value in params.items()}
+        return {name: read_value(name, value) for name, value in params.items()}
     except ConfigError as error:
         raise ConfigError(f"{path}: {key}: {error}") from None
-    return ParamsFile(typed, verdict)
+
+
+def _holders(content: Mapping[str, Any]) -> str:
+    """Return which keys hold parameters; a results file has many others."""
+    names = [name for name in KEYS if isinstance(content.get(name), dict)]
+    if not names:
+        return f"parameters are under one of {', '.join(KEYS)}, and it holds none of these"
+    return f"parameters are under {' or '.join(names)}"
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from core.params import StrategyParams, read_value
 from core.performance import bar_returns
 from engine.compiling import load_machine_code
 
+T = TypeVar("T")
 Coins = Mapping[str, CoinData]
 _NOTABLE_SHARE: Final = 0.01
 """Of a coin's bars, outside the range all coins share, that a reader must know of."""
@@ -60,6 +61,19 @@ class Holdout:
                 f"the holdout was asked for {self.reads} times and may be read once: a result "
                 "chosen after looking at it says nothing; keep what the first reading answered"
             )
+        return self._all()
+
+    def disguised(self, disguise: Callable[[Coins], T]) -> T:
+        """Return what ``disguise`` makes of every coin's data; that is no reading of it.
+
+        For permutations of the bars: of the real ones' direction nothing may be left in it.
+
+        Raises:
+            DataError: there are none.
+        """
+        return disguise(self._all())
+
+    def _all(self) -> Coins:
         if not self._data:
             raise DataError("holdout = 0 sets no bars aside, so none can be read; must be above 0")
         return self._data

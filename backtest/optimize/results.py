@@ -11,7 +11,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from backtest.optimize.evidence import OOS_RULE, evidence_lines, mc_significant, out_of_sample
+from backtest.optimize.evidence import (
+    OOS_RULE,
+    evidence_lines,
+    mc_significant,
+    out_of_sample,
+    warnings_of,
+)
 from backtest.optimize.final_choice import FinalChoice
 from backtest.optimize.findings import Known, Unseen
 from backtest.optimize.holdout_run import PortfolioRun
@@ -54,7 +60,7 @@ def results_document(
         importance: each parameter's share, or None.
         seconds: the whole command took so far.
     """
-    choice = known.choice.params
+    choice, lines = known.choice.params, evidence_lines(known, unseen)
     typed = {name: read_value(name, value) for name, value in choice.items()}
     document = {
         **_choice(known.choice),
@@ -62,6 +68,7 @@ def results_document(
         "coins": list(identity.coins),
         "oos_pass": out_of_sample(known, unseen),
         "oos_rule": OOS_RULE,
+        "oos_warnings": warnings_of(lines, unseen.holdout.before),
         **_monte_carlo(unseen),
         "start": identity.start,
         "end": identity.end,
@@ -71,6 +78,8 @@ def results_document(
         "objective": identity.objective,
         "data_hash": identity.data_hash,
         "fingerprint": identity.fingerprint,
+        "scoring_fingerprint": identity.scoring,
+        "rules": identity.rules,
         "space": identity.space,
         "params": replace(prepared.params, **typed).to_dict(),
         "baseline_train_score": known.baseline_score,
@@ -79,7 +88,7 @@ def results_document(
         "walk_forward": _walk_forward(known),
         "holdout": _holdout(unseen),
         **_luck(known),
-        "evidence": [line.to_dict() for line in evidence_lines(known, unseen)],
+        "evidence": [line.to_dict() for line in lines],
         "sensitivity": _sensitivity(known.sensitivity),
         "trials": [_trial(item) for item in searched.trials],
         "importance": None if importance is None else dict(importance),
@@ -89,13 +98,19 @@ def results_document(
     return plain
 
 
-def best_document(best: FinishedTrial) -> dict[str, Any]:
-    """Return the parameters of the trial of the highest score."""
+def best_document(document: Mapping[str, Any], best: FinishedTrial) -> dict[str, Any]:
+    """Return the parameters of the trial of the highest score, and what became of the search.
+
+    The trial itself was not run on the holdout: that was for the robust choice, and where even
+    that has failed there is less reason to believe in the luckiest trial.
+    """
     return {
         "best_params": best.params,
         "best_score": best.outcome.score,
         "trial": best.number,
         "note": BEST_NOTE,
+        "params": {**document["params"], **best.params},
+        **{key: document[key] for key in ("oos_pass", "oos_rule", "oos_warnings")},
     }
 
 
@@ -108,7 +123,7 @@ def write_results(
         DataError: the disk is full or read-only.
     """
     paths = [folders.data / RESULTS, folders.data / BEST]
-    for path, body in zip(paths, (document, best_document(best)), strict=True):
+    for path, body in zip(paths, (document, best_document(document, best)), strict=True):
         write_file(path, json_bytes(body))
     if plot:
         from backtest.optimize.charts import write_charts  # noqa: PLC0415 - matplotlib, 0.4 s
@@ -218,7 +233,8 @@ def _holdout(unseen: Unseen) -> dict[str, Any]:
         "baseline_return_pct": baseline.return_pct,
         "baseline_max_drawdown_pct": baseline.max_drawdown_pct,
         "baseline_equity": _thinned(baseline),
-        "looks_before": unseen.holdout.looks_before,
+        "looks_before": unseen.holdout.before.looks,
+        "trained_before": unseen.holdout.before.trained,
     }
 
 
@@ -231,6 +247,8 @@ def _thinned(run: PortfolioRun) -> dict[str, Any]:
 
 def _luck(known: Known) -> dict[str, Any]:
     luck = known.luck
+    if luck is None:
+        return {}
     pbo = asdict(luck.overfitting)
     arrays = ("logits", "in_sample", "out_of_sample")
     return {
@@ -248,8 +266,8 @@ def _luck(known: Known) -> dict[str, Any]:
     }
 
 
-def _sensitivity(found: Sensitivity) -> list[dict[str, Any]]:
-    return [
+def _sensitivity(found: Sensitivity | None) -> list[dict[str, Any]]:
+    return [] if found is None else [
         {
             "name": curve.name,
             "values": [point.value for point in curve.points],

@@ -1,8 +1,9 @@
 """The robust choice: the middle of the best trials instead of the best one.
 
 The best of many trials is the one that was luckiest. What the best tenth have in common is less so:
-their median, parameter by parameter, and their medoid, the trial nearest to all the others. How far
-they scatter says whether they have anything in common at all.
+their median, parameter by parameter, and their medoid, the trial nearest to all the others. Where
+they scatter as far as random draws they have nothing in common; that they lie near each other shows
+no more than where the sampler went.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ _NEAR_ZERO: Final = 0.10
 """Share of the range below which a mean is no yardstick any more: the range is then."""
 _DRAWS: Final = 1000
 _BAR_WIDTH: Final = 10
+_MOST_DIGITS: Final = 6
+NO_NEARER: Final = "no nearer to each other than random draws"
+"""Remark on best trials that have nothing in common."""
 
 
 class ScoredTrial(NamedTuple):
@@ -177,11 +181,16 @@ def gower_distance(
 def measure_stability(top: Sequence[Mapping[str, Any]], entries: Mapping[str, Entry]) -> Stability:
     """Return how far the best trials scatter, parameter by parameter and on average.
 
+    Nearness is not an edge: the sampler draws ever more near what has scored well, on pure noise
+    too, so trials of such a search lie nearer to each other than random draws whatever the market.
+    Only the contrary says something: no nearer than random draws, they have nothing in common.
+
     The coefficient of variation is ``sd / |mean|`` (ddof 1). Where ``|mean|`` is under a tenth of
     the range searched, that tenth takes its place, so that a parameter around 0 is judged by its
     range. Of categories it is the share that is not the mode. Under 0.25 STABLE, under 0.5
     MODERATE, else UNSTABLE. The mean of them, the robustness score: under 0.25 EXCELLENT, under
-    0.40 GOOD, up to 0.50 ACCEPTABLE, else WARNING. One trial alone has no spread: NaN, UNSTABLE,
+    0.40 GOOD, up to 0.50 ACCEPTABLE, else WARNING; with a remark where random draws have no more.
+    One trial alone has no spread: NaN, UNSTABLE,
     WARNING.
 
     Args:
@@ -197,16 +206,33 @@ def measure_stability(top: Sequence[Mapping[str, Any]], entries: Mapping[str, En
         spreads.append(Spread(name, _centre(values, entry), cv, random_cv, word))
     score = float(np.mean([item.cv for item in spreads]))
     random_score = float(np.mean([item.random_cv for item in spreads]))
-    return Stability(tuple(spreads), score, random_score, robustness_word(score))
+    return Stability(tuple(spreads), score, random_score, robustness_word(score, random_score))
 
 
-def robustness_word(score: float) -> str:
-    """Return how a robustness score (mean coefficient of variation) reads; NaN: a warning."""
-    if score < STABLE_BELOW:
-        return "EXCELLENT"
-    if score < GOOD_BELOW:
-        return "GOOD"
-    return "ACCEPTABLE" if score <= MODERATE_BELOW else "WARNING (likely overfit)"
+def robustness_word(score: float, random_score: float) -> str:
+    """Return how a robustness score (mean coefficient of variation) reads; NaN: a warning.
+
+    Args:
+        score: of the best trials.
+        random_score: of even draws from the space.
+    """
+    if not score <= MODERATE_BELOW:
+        return "WARNING (likely overfit)"
+    word = (
+        "EXCELLENT" if score < STABLE_BELOW else "GOOD" if score < GOOD_BELOW else "ACCEPTABLE"
+    )
+    return f"{word}, but {NO_NEARER}" if score >= random_score else word
+
+
+def variation_text(value: float) -> str:
+    """Return a coefficient of variation with two digits, more where two would be a limit."""
+    if math.isnan(value):
+        return "-"
+    digits = 2
+    limits = (STABLE_BELOW, GOOD_BELOW, MODERATE_BELOW)
+    while round(value, digits) in limits and value not in limits and digits < _MOST_DIGITS:
+        digits += 1
+    return f"{value:.{digits}f}"
 
 
 def stability_bar(cv: float) -> str:

@@ -13,8 +13,9 @@ def run_search(request: SearchRequest) -> int:
     """Search, judge the choice, write the files, print the report.
 
     Returns:
-        The exit code: 0, or 130 if the search was interrupted; then the report is what can be
-        said so far, the holdout stays untouched and no file of results is written.
+        The exit code: 0, or 130 if the search or the judging of it was interrupted; then the
+        report is what can be said so far, the holdout stays untouched and no file of results is
+        written.
 
     Raises:
         GridError: something was wrong; trials that are complete are kept.
@@ -28,5 +29,4 @@ def run_search(request: SearchRequest) -> int:
     if searched.interrupted:
         report_so_far(session, searched, n_ever)
         return EXIT_INTERRUPTED
-    conclude(session, searched, n_ever)
-    return 0
+    return 0 if conclude(session, searched, n_ever) else EXIT_INTERRUPTED

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from backtest.optimize.evidence import OOS_RULE, EvidenceLine
 from backtest.optimize.findings import Known
-from backtest.optimize.robust import stability_bar
+from backtest.optimize.robust import stability_bar, variation_text
 from backtest.optimize.search_session import WIDTH, short
 from backtest.optimize.sensitivity import Curve, Sensitivity, sparkline
 
@@ -19,9 +19,16 @@ _NAME_WIDTH: Final = 27
 _MARKS: Final = {True: "yes", False: "no", None: "-"}
 
 
-def out_of_sample_line(*, passed: bool) -> str:
-    """Return whether the choice held on candles it was not chosen on, and what that means."""
-    return textwrap.fill(f"oos_pass: {'true' if passed else 'false'} ({OOS_RULE})", WIDTH)
+def out_of_sample_text(*, passed: bool, warnings: Sequence[str]) -> str:
+    """Return whether the choice held on candles it was not chosen on, and what that means.
+
+    Args:
+        passed: ``oos_pass``.
+        warnings: what it does not tell.
+    """
+    texts = [f"oos_pass: {'true' if passed else 'false'} ({OOS_RULE})"]
+    texts += [f"warning: {text}" for text in warnings]
+    return "\n".join(textwrap.fill(text, WIDTH) for text in texts)
 
 
 def report(
@@ -60,13 +67,15 @@ def _scores(known: Known) -> str:
             else f"has {choice.median_score:.3f}"
         )
         other = f"the median {score}"
-    best = choice.best
+    best, lower = choice.best, ""
+    if choice.outcome.score < known.baseline_score:
+        lower = "\n               higher than the choice: even in training the search is no gain"
     return (
         f"Best trial     score {best.outcome.score:.3f}, trial {best.number}: for reference, the "
         "best of many is partly luck\n"
         f"Robust choice  train score {choice.outcome.score:.3f}, the {choice.kind}; {other}\n"
         f"               {choice.candidates.sentence()}\n"
-        f"Config now     train score {known.baseline_score:.3f}"
+        f"Config now     train score {known.baseline_score:.3f}{lower}"
     )
 
 
@@ -77,19 +86,25 @@ def _parameters(known: Known, current: Mapping[str, Any], *, blocks: bool) -> st
         f"  {'':<20}{'-20..+20 %':<11}"
     )
     rows = [head.rstrip(), "-" * len(head)]
-    for spread, curve in zip(stability.spreads, known.sensitivity.curves, strict=True):
+    found = known.sensitivity
+    curves = {curve.name: curve for curve in found.curves} if found else {}
+    for spread in stability.spreads:
         name = spread.name
+        drawn = _curve(curves[name], found, blocks=blocks) if found else ""
         rows.append(
             f"{name:<{_NAME_WIDTH}}{short(current[name]):>10} -> {short(choice.params[name]):<10}"
-            f"{_number(spread.cv):>6}{_number(spread.random_cv):>8}  "
-            f"{stability_bar(spread.cv)} {spread.word:<9}"
-            f"{_curve(curve, known.sensitivity, blocks=blocks)}".rstrip()
+            f"{variation_text(spread.cv):>6}{variation_text(spread.random_cv):>8}  "
+            f"{stability_bar(spread.cv)} {spread.word:<9}{drawn}".rstrip()
         )
     rows.append(
-        f"Robustness score (mean CV) {_number(stability.score)}: {stability.word}; random draws "
-        f"would have {_number(stability.random_score)}"
+        textwrap.fill(
+            f"Robustness score (mean CV) {variation_text(stability.score)}: {stability.word}; "
+            f"random draws would have {variation_text(stability.random_score)}. A search draws "
+            "near what scored well, on noise too: nearness is no edge",
+            WIDTH,
+        )
     )
-    return "\n".join([*rows, _cliffs(known.sensitivity)])
+    return "\n".join([*rows, _cliffs(found)])
 
 
 def _curve(curve: Curve, found: Sensitivity, *, blocks: bool) -> str:
@@ -107,11 +122,13 @@ def _scale(found: Sensitivity) -> tuple[float, float]:
     return (min(counted), max(counted)) if counted else (0.0, 0.0)
 
 
-def _cliffs(found: Sensitivity) -> str:
+def _cliffs(found: Sensitivity | None) -> str:
+    if found is None:
+        return "Sensitivity: not reached: interrupted before"
     names = ", ".join(found.cliffs())
     if not names:
-        return "Sensitivity: no cliff within 10 % of any value (x: disqualified)"
-    text = f"Sensitivity: the score falls off a cliff within 10 % of {names}"
+        return "Sensitivity: no cliff within 20 % of any value (x: disqualified)"
+    text = f"Sensitivity: the score falls off a cliff within 20 % of {names}"
     return textwrap.fill(text, WIDTH, subsequent_indent=" " * 13)
 
 
@@ -121,7 +138,3 @@ def _evidence(line: EvidenceLine) -> str:
         text, WIDTH, initial_indent=f"{_MARKS[line.passes]:<4}{line.name:<25} ",
         subsequent_indent=" " * 30, break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"

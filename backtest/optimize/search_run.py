@@ -82,7 +82,7 @@ def search_trials(
         n_trials: how many.
         jobs: evaluated at once.
         timeout: seconds after which none is begun.
-        ledger: is told how many were evaluated here, whatever ends the search.
+        ledger: counts what is evaluated here, whatever ends the search.
         study: its name, for the ledger.
         say: is told what the user should know.
 
@@ -91,16 +91,21 @@ def search_trials(
         DataError: the ledger cannot be written.
     """
     before = len(search.trials())
-    counted = _Counted(evaluate)
-    with Interruption() as interruption, TrialBar(before, before + n_trials) as bar:
-        try:
-            search.run(
-                counted, n_trials, timeout=timeout, on_trial=bar.show, stop=interruption.asked,
-                on_message=say,
-            )  # fmt: skip
-        finally:
-            if counted.count:
-                ledger.add(study, trials=counted.count)
+    with (
+        Interruption("the trials that run are finished") as interruption,
+        TrialBar(before, before + n_trials) as bar,
+        ledger.begin(study) as entry,
+    ):
+
+        def counted(drawn: Mapping[str, Any]) -> TrialOutcome:
+            outcome = evaluate(drawn)
+            entry.count()  # what this process evaluates; others may add to a shared study
+            return outcome
+
+        search.run(
+            counted, n_trials, timeout=timeout, on_trial=bar.show, stop=interruption.asked,
+            on_message=say,
+        )  # fmt: skip
     trials = search.trials()
     return Searched(
         trials=trials, added=len(trials) - before, interrupted=interruption.asked.is_set(),
@@ -108,28 +113,19 @@ def search_trials(
     )  # fmt: skip
 
 
-class _Counted:
-    """Counts what this process evaluates; in a shared study others add trials too."""
-
-    def __init__(self, evaluate: Evaluate) -> None:
-        self._evaluate, self._lock, self.count = evaluate, threading.Lock(), 0
-
-    def __call__(self, drawn: Mapping[str, Any]) -> TrialOutcome:
-        outcome = self._evaluate(drawn)
-        with self._lock:
-            self.count += 1
-        return outcome
-
-
 class Interruption:
     """Ctrl+C while the context is open: the first asks to end, the second ends at once.
+
+    Args:
+        first: what is still done after the first, in words.
 
     Attributes:
         asked: set by the first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: str) -> None:
         self.asked = threading.Event()
+        self._message = f"\nending: {first}; Ctrl+C again quits at once\n".encode()
         self._former: Any = None
         self._ours = threading.current_thread() is threading.main_thread()
 
@@ -152,7 +148,7 @@ class Interruption:
             os._exit(EXIT_INTERRUPTED)  # trials are kept one by one: nothing is torn by it
         self.asked.set()
         # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nending: the trials that run are finished; Ctrl+C again quits at once\n")
+        os.write(2, self._message)
 
 
 class TrialBar:
@@ -190,7 +186,12 @@ class TrialBar:
 
 
 def side_by_side(
-    function: Callable[[S], T], items: Sequence[S], *, jobs: int, title: str
+    function: Callable[[S], T],
+    items: Sequence[S],
+    *,
+    jobs: int,
+    title: str,
+    stop: threading.Event | None = None,
 ) -> list[T]:
     """Return what ``function`` answers for each of ``items``, in order, under a progress bar.
 
@@ -202,9 +203,19 @@ def side_by_side(
         items: its arguments.
         jobs: threads.
         title: of the bar, which stands on standard error if that is a terminal and it takes long.
+        stop: is set by whoever wants it to end.
+
+    Raises:
+        KeyboardInterrupt: ``stop`` was set before all was done.
     """
+
+    def unless_stopped(item: S) -> T:
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt
+        return function(item)
+
     with ThreadPoolExecutor(jobs) as pool:
-        found = pool.map(function, items)
+        found = pool.map(unless_stopped, items)
         return list(
             tqdm(
                 found, total=len(items), desc=title, delay=_BAR_DELAY_S, leave=False, disable=None

@@ -6,18 +6,19 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from backtest.coin_data import CoinData
 from backtest.optimize.prepare import Prepared, prepare
-from backtest.optimize.result_folders import ResultFolders
+from backtest.optimize.result_folders import DATA_DIR, ResultFolders
 from backtest.optimize.robust import TOP_LEAST
 from backtest.optimize.search_request import SearchRequest
 from backtest.optimize.search_run import Searched, search_trials
 from backtest.optimize.space import Space, read_space
 from backtest.optimize.study import Search
-from backtest.optimize.study_identity import StudyIdentity
-from backtest.optimize.trial_ledger import DataSet, TrialLedger
+from backtest.optimize.study_identity import StudyIdentity, scoring_fingerprint
+from backtest.optimize.trial_ledger import WEEK_MS, DataSet, TrialLedger
 from backtest.parameter_table import value_text
 from backtest.simulator import BacktestSimulator
 from backtest.timeframes import format_time
@@ -25,6 +26,8 @@ from core.errors import ConfigError
 from core.jit import CODE_FINGERPRINT, is_compiled
 
 WIDTH: Final = 96
+_TIE: Final = "\x1f"
+"""Stands for a space at which no line may be broken; ``textwrap`` knows no such."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,7 @@ def open_session(request: SearchRequest) -> Session:
         request=request, space=space, prepared=prepared,
         warmup_bars=simulator.settings["warmup_bars"],
         identity=_identity(request, space, prepared),
-        ledger=TrialLedger(folders.data, _data_set(prepared)), folders=folders, started=started,
+        ledger=TrialLedger(DATA_DIR, _data_set(prepared)), folders=folders, started=started,
     )  # fmt: skip
     session.ledger.check_usable()
     say_all("warning", prepared.notices)
@@ -91,17 +94,20 @@ def add_trials(session: Session) -> tuple[Searched, int]:
         DataError: the ledger cannot be used.
     """
     request, prepared = session.request, session.prepared
-    with Search(
-        session.identity, session.space, request.storage, jobs=request.n_jobs,
-        current=prepared.params.to_dict(),
-    ) as search:  # fmt: skip
-        say_all("note", search.notices)
-        total = len(search.trials()) + request.trials
+
+    def approve(before: int) -> None:
+        total = before + request.trials
         if total < TOP_LEAST:
             raise ConfigError(
                 f"--trials {request.trials} makes {total} trials in all, must be at least "
                 f"{TOP_LEAST}: the robust choice is the middle of the {TOP_LEAST} best"
             )
+
+    with Search(
+        session.identity, session.space, request.storage, jobs=request.n_jobs,
+        current=prepared.params.to_dict(), approve=approve,
+    ) as search:  # fmt: skip
+        say_all("note", search.notices)
         searched = search_trials(
             search, prepared.evaluate, request.trials, jobs=request.n_jobs,
             timeout=request.timeout, ledger=session.ledger, study=request.study, say=say,
@@ -115,14 +121,16 @@ def header(session: Session) -> str:
     identity, plan = session.identity, session.prepared.plan
     last = plan.time_of(plan.plan.windows[-1].train_end)
     bars = (
-        f"{', '.join(identity.coins)}: {identity.start} to {identity.end} UTC, study "
-        f"{identity.name}, objective {identity.objective}, seed {identity.seed}"
+        f"{', '.join(identity.coins)}: {identity.start} to {identity.end} UTC, study{_TIE}"
+        f"{identity.name}, objective{_TIE}{identity.objective}, seed{_TIE}{identity.seed}"
     )
     plan_text = (
         f"parameters searched: {len(identity.space)}; windows: {identity.windows}, the last train "
         f"until {format_time(last)}; holdout from {format_time(plan.holdout_ms)}"
     )
-    return "\n".join(textwrap.fill(line, WIDTH) for line in (bars, plan_text))
+    # A label and its value, "seed 1", stay on one line.
+    filled = (textwrap.fill(line, WIDTH) for line in (bars, plan_text))
+    return "\n".join(filled).replace(_TIE, " ")
 
 
 def short(value: Any) -> str:
@@ -147,6 +155,11 @@ def _identity(request: SearchRequest, space: Space, prepared: Prepared) -> Study
         name=request.study,
         space=space.to_dict(),
         fixed={name: value for name, value in params.items() if name not in space.entries},
+        rules={
+            f"{coin}.{rule}": value
+            for coin, data in prepared.data.items()
+            for rule, value in asdict(data.rules).items()
+        },
         coins=prepared.coins,
         start=format_time(prepared.plan.start_ms),
         end=format_time(prepared.plan.end_ms),
@@ -156,6 +169,7 @@ def _identity(request: SearchRequest, space: Space, prepared: Prepared) -> Study
         objective=request.objective,
         seed=request.seed,
         fingerprint=CODE_FINGERPRINT,
+        scoring=scoring_fingerprint(),
     )
 
 
@@ -168,7 +182,16 @@ def _data_set(prepared: Prepared) -> DataSet:
         start_ms=plan.start_ms,
         holdout_ms=plan.holdout_ms,
         end_ms=plan.end_ms,
+        closes={coin: _weekly_closes(item) for coin, item in prepared.data.items()},
     )
+
+
+def _weekly_closes(data: CoinData) -> dict[str, float]:
+    """Return closes of a bar a week by its open time, ms UTC: by them copies are recognized."""
+    candles = data.market.candles
+    chosen = candles[candles["timestamp"] % WEEK_MS == 0]
+    times, closes = chosen["timestamp"].tolist(), chosen["close"].tolist()
+    return {str(time_ms): float(close) for time_ms, close in zip(times, closes, strict=True)}
 
 
 def _notes_on_given(request: SearchRequest, space: Space) -> list[str]:
@@ -188,6 +211,6 @@ def _notes_on_given(request: SearchRequest, space: Space) -> list[str]:
     if fixed:
         notes.append(
             f"fixed for this search: {', '.join(fixed)}; robust_params will not hold them, so set "
-            "them in config.py too if you use its result"
+            "them in config.py too if you use its result: apply_optimized_params.py compares"
         )
     return notes

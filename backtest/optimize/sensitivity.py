@@ -1,7 +1,7 @@
 """Sensitivity: what becomes of the score when one parameter is a little off.
 
 A choice that only works at its very values was fitted to the past. Each parameter is moved alone,
-by 10 and 20 % either way; a fall off a cliff at the nearest step is flagged.
+by 10 and 20 % either way; a fall off a cliff is flagged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ Run = Callable[[Score, Iterable[Params]], Iterable[float]]
 
 STEPS: Final = (-0.10, 0.10, -0.20, 0.20)
 """Shares of the value; the nearer first, so that of two that meet the nearer is kept."""
-NEAREST: Final = 0.10
 CLIFF_SHARE: Final = 0.5
 CLIFF_FLOOR: Final = 0.05
 """Score a fall must cost besides, so that around a score of 0 not everything is a cliff. Where the
@@ -93,10 +92,10 @@ def measure_sensitivity(
     by at least 1, then into its bounds; values met twice are tried once. A category is tried at all
     its choices, which are no small steps and therefore never cliffs.
 
-    A cliff is a fall at a 10 % step, the nearest (of an int at least 1): by more than half of the
-    choice's absolute score and more than 0.05, or to where sets are disqualified, or to a set that
-    cannot be run (NaN). A choice that is itself disqualified or without a score has no cliffs:
-    there is nothing to fall from.
+    A cliff is a fall at any of these steps: by more than half of the choice's absolute score and
+    more than 0.05, or to where sets are disqualified, or to a set that cannot be run (NaN). A
+    choice that is itself disqualified or without a score has no cliffs: there is nothing to fall
+    from.
 
     Args:
         params: the choice, all that ``score`` needs.
@@ -150,7 +149,8 @@ def _moves(value: Any, name: str, entry: Entry, clip: Clip) -> list[tuple[float,
 
 
 def _is_cliff(point: Point, centre: float, disqualified: float) -> bool:
-    if abs(point.step) != NEAREST or not _qualified(centre, disqualified):
+    moved = abs(point.step) > 0.0  # of another category it is NaN
+    if not moved or not _qualified(centre, disqualified):
         return False
     if not _qualified(point.score, disqualified):
         return True

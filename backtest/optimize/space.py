@@ -126,6 +126,11 @@ def read_space(entries: Mapping[str, Mapping[str, Any]] | None = None) -> Space:
             range is empty, or there are no entries.
     """
     given: Mapping[str, Mapping[str, Any]] = OPTIMIZER_SPACE if entries is None else entries
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"OPTIMIZER_SPACE = {given!r} must be a dict of parameters, such as "
+            '{"grid_spacing_k": {"type": "float", "low": 0.8, "high": 6.0}}'
+        )
     if not given:
         raise ConfigError(
             "OPTIMIZER_SPACE is empty; must hold at least one parameter, such as "
@@ -141,6 +146,13 @@ def _read_entry(name: str, given: Mapping[str, Any]) -> Entry:
         )
     if name in NOT_SEARCHABLE:
         raise _error(name, f"cannot be searched: {NOT_SEARCHABLE[name]}; leave it out")
+    if not isinstance(given, Mapping):
+        raise _error(
+            name,
+            f"is {given!r}, must be a dict such as "
+            '{"type": "float", "low": 0.8, "high": 6.0}; to keep the parameter fixed, comment the '
+            "entry out and set its value in STRATEGY_PARAMS",
+        )
     kind = _checked_kind(name, given)
     allowed = _KEYS.get(kind, _KEYS["number"])
     for key in given:

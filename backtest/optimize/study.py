@@ -68,20 +68,23 @@ class Search:
         jobs: int,
         current: Mapping[str, Any] = STRATEGY_PARAMS,
         rhythm: Rhythm | None = None,
+        approve: Callable[[int], None] = _ignore,
     ) -> None:
         """Open the study ``identity.name``, or create it.
 
         Args:
-            identity: must be what the study was made with, but for the code's fingerprint.
+            identity: must be what the study was made with, but for the code's fingerprints.
             space: what is searched.
             storage: where, see ``storage.py``; None: an SQLite file in the working directory.
             jobs: trials evaluated at once by this process.
             current: parameters in use now, moved into the space: always among what is tried.
             rhythm: of the heartbeats of a shared search; None: the default.
+            approve: is told how many trials the study has before anything is written, and may
+                raise ConfigError.
 
         Raises:
-            ConfigError: the study was made with something else, or the storage cannot be used,
-                or a number is out of range.
+            ConfigError: ``approve`` has raised it, the study was made with something else, the
+                storage cannot be used, or a number is out of range.
         """
         _check_at_least("--jobs", jobs, 1)
         _check_at_least("--seed", identity.seed, 0)
@@ -94,8 +97,10 @@ class Search:
         self._first, moved = _into_space(space, current)
         self._store = open_store(storage_url(storage, identity.name))
         try:
+            approve(self._store.n_trials(identity.name))
             self._study = self._store.study(identity.name)
-            self.notices = tuple(check_identity(self._study, identity))
+            shared = self._store.shared
+            self.notices = tuple(check_identity(self._study, identity, shared=shared))
             if not self._study.trials():
                 self.notices += tuple(moved)
         except ConfigError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import optuna
@@ -17,10 +20,32 @@ _ALLOWED: Final = {
     "fingerprint": "the code that evaluates has changed since the study was made ({was}, now "
     "{now}): scores of earlier trials are not comparable with those to come; a study of another "
     "name would be",
+    "scoring": "the code that draws and scores trials has changed since the study was made ({was}, "
+    "now {now}): scores of earlier trials may not be comparable with those to come; a study of "
+    "another name would be",
     _OPTUNA: "the study was made with optuna {was}, this is {now}: it may try other parameters "
     "than a search that was never interrupted",
 }
 """What may differ from one run to the next, and what is said then."""
+_BACKTEST: Final = Path(__file__).resolve().parents[1]
+_SCORING: Final = (
+    "optimize/objective.py", "optimize/windows.py", "optimize/coin_runs.py", "optimize/prepare.py",
+    "optimize/shared_signals.py", "optimize/space.py", "optimize/sampling.py", "optimize/trial.py",
+    "variants.py", "coin_data.py",
+)  # fmt: skip
+"""What of this package decides which parameters are tried and what score they get."""
+
+
+@cache
+def scoring_fingerprint() -> str:
+    """Return 16 hex digits that change with the code that draws and scores trials.
+
+    The strategy itself has a fingerprint of its own, ``core.jit.CODE_FINGERPRINT``.
+    """
+    digest = hashlib.sha256()
+    for name in _SCORING:
+        digest.update(name.encode() + (_BACKTEST / name).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +56,8 @@ class StudyIdentity:
         name: of the study.
         space: ``Space.to_dict`` of what is searched.
         fixed: all other parameters, JSON-ready.
+        rules: of the exchange, ``COIN.rule``: tick, lot, smallest order, fee and brackets of
+            liquidation.
         coins: what is traded.
         start: first bar, as text.
         end: last bar, as text.
@@ -39,12 +66,14 @@ class StudyIdentity:
         holdout: share of the bars nobody looks at until the end.
         objective: name of what is maximised.
         seed: of the sampler, 0 or more.
-        fingerprint: of the code that evaluates.
+        fingerprint: of the code that trades.
+        scoring: of the code that draws parameters and scores what comes of them.
     """
 
     name: str
     space: Mapping[str, Any]
     fixed: Mapping[str, Any]
+    rules: Mapping[str, Any]
     coins: tuple[str, ...]
     start: str
     end: str
@@ -54,6 +83,7 @@ class StudyIdentity:
     objective: str
     seed: int
     fingerprint: str
+    scoring: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, and Optuna's version, as they come back from JSON."""
@@ -62,19 +92,27 @@ class StudyIdentity:
         return plain
 
 
-def check_identity(study: StoredStudy, identity: StudyIdentity) -> list[str]:
+def check_identity(study: StoredStudy, identity: StudyIdentity, *, shared: bool) -> list[str]:
     """Write the identity of a new study; return sentences on differences that are allowed.
+
+    A study without any trial is as good as new, unless another process may be about to add some.
+
+    Args:
+        study: open.
+        identity: of the search that opens it.
+        shared: whether other processes may write to the study.
 
     Raises:
         ConfigError: there are others, or another program has made the study.
     """
     now = identity.to_dict()
     was = study.attributes().get(IDENTITY)
-    if was is None:
-        if study.trials():
-            raise ConfigError(
-                f"study {identity.name!r} was not made by this program; choose another --study-name"
-            )
+    empty = not study.trials()
+    if was is None and not empty:
+        raise ConfigError(
+            f"study {identity.name!r} was not made by this program; choose another --study-name"
+        )
+    if was is None or (empty and not shared):
         study.set_attribute(IDENTITY, now)
         return []
     different = [

@@ -1,8 +1,13 @@
 """How many trials were ever run on a data set, also by studies that have been deleted since.
 
 The best of many trials is the better the more there were, so evidence about luck needs the number
-of all of them. The ledger is a file of one JSON object per line; every search adds what it has
-evaluated, and the looks at a holdout, each of which makes it a little less untouched.
+of all of them. The ledger is a file of one JSON object per line: every search enters itself when it
+starts and counts what it has evaluated up in its own line, so that no way of ending it hides its
+trials; and every look at a holdout, each of which makes it a little less untouched.
+
+It counts what searches started in the same working folder have done. What it cannot know: searches
+from other folders and other machines (of these only the studies in a common storage), and another
+way of looking at the bars, such as a backtest.
 """
 
 from __future__ import annotations
@@ -11,21 +16,36 @@ import fcntl
 import json
 import logging
 import os
+import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
 
-from backtest.result_files import not_writable
+from backtest.result_files import check_writable
+from backtest.timeframes import DAY_MS
 from core.errors import DataError
 
 LEDGER: Final = "trial_ledger.jsonl"
+WEEK_MS: Final = 7 * DAY_MS
 _SAME_SHARE: Final = 0.5
 """Share of the bars searched that another search must have seen to count as one on this data: a
-search repeated a day later reads a few bars more, and is no new experiment."""
+search repeated a day later reads a few bars more, and is no new experiment. Of the closes two data
+sets have in common it is the share that must agree: a copy may have been corrected."""
+_COUNT: Final = b'{"trials": '
+"""How a line begins; the number that follows has a fixed width, to be counted up in its place."""
+_DIGITS: Final = 9
 
 _log: Final = logging.getLogger(__name__)
+
+
+class SeenBefore(NamedTuple):
+    """What earlier searches have seen of a holdout: looks at it, searches that trained in it."""
+
+    looks: int = 0
+    trained: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +54,12 @@ class DataSet:
 
     Attributes:
         data_hash: of all of them.
-        source: where they came from.
+        source: where they came from; for the reader, a copy elsewhere is the same data.
         coins: base coins.
         start_ms: open of the first bar, ms UTC.
         holdout_ms: open of the first bar set aside.
         end_ms: close of the last one.
+        closes: by coin, closes of some bars before the holdout by their open time, ms UTC.
     """
 
     data_hash: str
@@ -47,6 +68,7 @@ class DataSet:
     start_ms: int
     holdout_ms: int
     end_ms: int
+    closes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def shares_search_with(self, entry: Mapping[str, Any]) -> bool:
         """Return whether an entry of the ledger is of a search on (much of) the same bars."""
@@ -54,19 +76,31 @@ class DataSet:
             return True
         span = (self.start_ms, self.holdout_ms)
         common = _overlap(span, (entry["start_ms"], entry["holdout_ms"]))
-        return self._same_market(entry) and common >= _SAME_SHARE * (span[1] - span[0])
+        return common >= _SAME_SHARE * (span[1] - span[0]) and self._same_market(entry)
 
     def shares_holdout_with(self, entry: Mapping[str, Any]) -> bool:
         """Return whether an entry's holdout holds bars of this one's."""
-        ours, theirs = (self.holdout_ms, self.end_ms), (entry["holdout_ms"], entry["end_ms"])
-        return self._same_market(entry) and _overlap(ours, theirs) > 0
+        return self._holds(entry, "holdout_ms", "end_ms")
+
+    def trained_by(self, entry: Mapping[str, Any]) -> bool:
+        """Return whether the search of an entry chose by bars of this holdout."""
+        return entry["trials"] > 0 and self._holds(entry, "start_ms", "holdout_ms")
+
+    def _holds(self, entry: Mapping[str, Any], start: str, end: str) -> bool:
+        ours = (self.holdout_ms, self.end_ms)
+        return _overlap(ours, (entry[start], entry[end])) > 0 and self._same_market(entry)
 
     def _same_market(self, entry: Mapping[str, Any]) -> bool:
-        return entry["source"] == self.source and bool({*self.coins} & {*entry["coins"]})
+        """Return whether a coin is the same; where no close can be compared, its name decides."""
+        theirs = entry.get("closes") or {}
+        return any(
+            _agree(self.closes.get(coin, {}), theirs.get(coin, {}))
+            for coin in {*self.coins} & {*entry["coins"]}
+        )
 
 
 class TrialLedger:
-    """The ledger in a folder of results.
+    """The ledger in a folder.
 
     Args:
         folder: where the file is, or will be.
@@ -85,9 +119,9 @@ class TrialLedger:
         try:
             self.path.open("r+b").close()
         except FileNotFoundError:
-            pass
+            check_writable(self.path.parent)
         except OSError as error:
-            raise not_writable(self.path, error) from None
+            raise _not_written(self.path, error) from None
 
     def count_trials(self) -> int:
         """Return how many trials searches have entered for this data.
@@ -98,42 +132,56 @@ class TrialLedger:
         entries = self._entries()
         return sum(item["trials"] for item in entries if self._data.shares_search_with(item))
 
-    def count_looks(self) -> int:
-        """Return how often bars of this holdout were looked at.
+    def seen_before(self) -> SeenBefore:
+        """Return what searches have seen of this holdout so far.
 
         Raises:
             DataError: the file cannot be read.
         """
-        entries = [item for item in self._entries() if item["holdout_read"]]
-        return sum(self._data.shares_holdout_with(item) for item in entries)
+        entries = self._entries()
+        looks = [item for item in entries if item["holdout_read"]]
+        return SeenBefore(
+            looks=sum(self._data.shares_holdout_with(item) for item in looks),
+            trained=sum(self._data.trained_by(item) for item in entries),
+        )
 
-    def add(self, study: str, *, trials: int = 0, holdout_read: bool = False) -> None:
-        """Enter what a search has done.
+    def begin(self, study: str) -> SearchEntry:
+        """Enter a search that starts; its trials are counted in the entry returned.
 
         Raises:
             DataError: the file cannot be written.
         """
+        return SearchEntry(self.path, self._append(study, holdout_read=False))
+
+    def add_look(self, study: str) -> None:
+        """Enter a look at the holdout.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        self._append(study, holdout_read=True)
+
+    def _append(self, study: str, *, holdout_read: bool) -> int:
+        """Append an entry and return where in the file its count stands."""
         entry = {
             "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
             "study": study,
-            "trials": trials,
             "holdout_read": holdout_read,
             **asdict(self._data),
         }
+        line = _COUNT + _number(0) + b", " + json.dumps(entry).encode()[1:] + b"\n"
         try:
-            self._append(json.dumps(entry).encode())
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # released when it is closed, also by a kill
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(size - 1, 0))
+                torn = file.read(1) not in {b"", b"\n"}
+                file.write((b"\n" if torn else b"") + line)
+                os.fsync(file.fileno())
         except OSError as error:
-            raise not_writable(self.path, error) from None
-
-    def _append(self, line: bytes) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also by a kill
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - 1, 0))
-            torn = file.read(1) not in {b"", b"\n"}
-            file.write((b"\n" if torn else b"") + line + b"\n")
-            os.fsync(file.fileno())
+            raise _not_written(self.path, error) from None
+        return size + torn + len(_COUNT)
 
     def _entries(self) -> list[dict[str, Any]]:
         try:
@@ -142,13 +190,68 @@ class TrialLedger:
             return []
         except OSError as error:
             raise DataError(
-                f"cannot read {self.path}: {error.strerror or error}; make it readable or choose "
-                "another folder with --output DIR"
+                f"cannot read {self.path}: {error.strerror or error}; make it readable, or start "
+                "in another folder, where nothing is counted yet"
             ) from None
         entries = [_entry(line) for line in lines if line.strip()]
         if damaged := entries.count(None):
             _log.warning("%s: %d damaged lines do not count", self.path, damaged)
         return [entry for entry in entries if entry is not None]
+
+
+class SearchEntry:
+    """A search's own line of the ledger, in which its trials are counted up; thread-safe.
+
+    Args:
+        path: of the ledger.
+        place: where in it the count stands.
+
+    Raises:
+        DataError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, place: int) -> None:
+        self._path, self._place, self._trials = path, place, 0
+        self._lock = threading.Lock()
+        try:
+            self._file = path.open("r+b", buffering=0)
+        except OSError as error:
+            raise _not_written(path, error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def count(self) -> None:
+        """Count one more trial; from then on it counts whatever ends the program.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        with self._lock:
+            self._trials += 1
+            try:
+                os.pwrite(self._file.fileno(), _number(self._trials), self._place)
+            except OSError as error:
+                raise _not_written(self._path, error) from None
+
+
+def _not_written(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"cannot write {path}: {error.strerror or error}; make room or rights there, for trials "
+        "that are not counted would make luck look like skill"
+    )
+
+
+def _number(trials: int) -> bytes:
+    return f"{trials:{_DIGITS}d}".encode()
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
@@ -160,14 +263,23 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     if not isinstance(entry, dict):
         return None
     numbers = ("trials", "start_ms", "holdout_ms", "end_ms")
-    texts = ("data_hash", "source")
+    closes = entry.get("closes", {})
     whole = (
         all(type(entry.get(name)) is int for name in numbers)
-        and all(isinstance(entry.get(name), str) for name in texts)
+        and isinstance(entry.get("data_hash"), str)
         and isinstance(entry.get("coins"), list)
         and isinstance(entry.get("holdout_read"), bool)
+        and isinstance(closes, dict)
+        and all(isinstance(item, dict) for item in closes.values())
     )
     return entry if whole else None
+
+
+def _agree(ours: Mapping[str, float], theirs: Mapping[str, float]) -> bool:
+    """Return whether most closes of the same times are the same; so they are if there are none."""
+    common = ours.keys() & theirs.keys()
+    equal = sum(ours[time] == theirs[time] for time in common)
+    return equal >= _SAME_SHARE * len(common)
 
 
 def _overlap(one: tuple[int, int], other: tuple[int, int]) -> int:

@@ -89,6 +89,19 @@ class TrialStore:
                 )
         return StoredStudy(self._api, study, StorageErrors(self.url))
 
+    def n_trials(self, name: str) -> int:
+        """Return how many trials of the study ``name`` are complete; 0 if there is none.
+
+        Raises:
+            ConfigError: the storage fails.
+        """
+        with StorageErrors(self.url):
+            try:
+                study = self._api.get_study_id_from_name(name)
+            except KeyError:
+                return 0
+            return self._api.get_n_trials(study, TrialState.COMPLETE)
+
     def _find_or_create(self, name: str) -> int:
         try:
             return self._api.get_study_id_from_name(name)

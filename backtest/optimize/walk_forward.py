@@ -69,6 +69,11 @@ class WalkForward:
         return self.test_daily_pct / self.train_daily_pct
 
     @property
+    def test_return_pct(self) -> float:
+        """Return of the picks' tests together, each with the same capital, percent."""
+        return sum(pick.test_return_pct for pick in self.picks)
+
+    @property
     def profitable(self) -> int:
         """Number of tests the picks gained in."""
         return sum(pick.test_return_pct > 0.0 for pick in self.picks)

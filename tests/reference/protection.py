@@ -44,8 +44,8 @@ def stop_stage1(account: Account, step: Step, side: Side) -> None:
     params = account.params
     if not params["stop1_enabled"] or side.stage1_done or not side.fills:
         return
-    if side.generation is None:
-        return
+    if side.generation is None or account.equity(step.price) <= 0.0:
+        return  # without equity the exchange liquidates, nothing is stopped
     unit = stop_unit(params, side.generation, step.signal["atr"])
     distance = params["atr_sl_mult"] * params["stop1_mult"] * unit
     if side.sign * (side.average_entry - step.last_close) <= distance:

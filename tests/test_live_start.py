@@ -1,0 +1,316 @@
+"""Who may begin to trade, what closing does without, and what is told of stops and snapshots."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from config import LIVE_CONFIG
+from core.errors import AccountError
+from engine.strategy import GridStrategyV4
+from live.admission import OUR_IDS, refuse_company, refuse_wrong_clock
+from live.banner import left_open
+from live.exchange_types import Exchange, ExchangeOrder, OrderKind, SidePosition, Usage
+from live.orders import OrderRegister, OrderState, id_prefix
+from live.saved_state import SavedState, saved_state
+from live.session import LiveSession
+from live.state import LoadedState, decode, read_document
+from live.status import position_lines
+from live.target import find_target
+from tests.live_stage import BUSY, Outcome, Stage, open_stage, terminate
+from tests.synthetic import BAR_MS, RULES
+
+TESTNET = ["--testnet", *BUSY]
+FOLDER = "data/live_state/testnet"
+STATE = f"{FOLDER}/BTCUSDT_state.json"
+LOCK = f"{FOLDER}/BTCUSDT.lock"
+HELD_AFTER = 4
+"""Candles after which the busy session holds a position."""
+QUIET_AFTER = 5
+"""Candles after which it holds one and has sent nothing since the step."""
+NOTHING_HELD = {"LONG": 0.0, "SHORT": 0.0}
+
+
+@pytest.fixture
+def stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Stage]:
+    with open_stage(tmp_path, monkeypatch, capsys) as opened:
+        yield opened
+
+
+def refusal(outcome: Outcome) -> str:
+    code, _, err = outcome
+    assert code == 2
+    assert err.startswith("error: ")
+    return err
+
+
+def changes(stage: Stage) -> set[str]:
+    """Return the requests, since the last call, that would change something."""
+    found = {str(name) for name in stage.exchange.faults.requests}
+    stage.exchange.faults.requests.clear()
+    return {name for name in found if not name.startswith("GET")}
+
+
+def lay(stage: Stage, client_id: str) -> None:
+    """Let an entry of somebody else rest at the exchange."""
+    stage.exchange.book.new_order(
+        client_id=client_id, side="BUY", direction="LONG", kind="LIMIT", qty=Decimal("0.01"),
+        price=Decimal(1_000), time_in_force="GTX", now_ms=stage.exchange.stamp_ms,
+    )  # fmt: skip
+
+
+# --- company ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("direction", "side"), [("LONG", "BUY"), ("SHORT", "SELL")])
+def test_a_new_session_is_refused_where_the_account_holds_the_coin_already(
+    stage: Stage, direction: str, side: str
+) -> None:
+    stage.exchange.hand_trade(direction, side, 0.3)
+    line = refusal(stage.run(*TESTNET))
+    assert f"the account holds {direction} 0.3 of this coin already" in line
+    assert "close it, or trade in a sub-account" in line
+    assert stage.paths() == {LOCK}
+    assert not changes(stage), "the leverage of somebody else's position"
+
+
+def test_a_session_that_has_traded_may_find_more_than_its_own(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    stage.exchange.hand_trade("SHORT", "SELL", 0.3)
+    assert stage.run_for(1, *TESTNET, "--resume")[0] == 0
+    assert stage.held()["SHORT"] >= 0.3
+
+
+class Holding:
+    """An account that holds a long and has no orders."""
+
+    def open_orders(self) -> list[ExchangeOrder]:
+        """Return none."""
+        return []
+
+    def positions(self) -> dict[str, SidePosition]:
+        """Return the long."""
+        flat = SidePosition(qty=0.0, avg_entry=0.0, mark_price=9.0, liquidation_price=0.0)
+        return {"LONG": replace(flat, qty=0.3, avg_entry=9.0), "SHORT": flat}
+
+
+@pytest.mark.parametrize(("bar", "is_refused"), [(-1, True), (0, False)])
+def test_a_saved_session_that_never_took_a_step_is_as_new(bar: int, *, is_refused: bool) -> None:
+    loaded = LoadedState(0, "", {}, {"orders": [], "progress": {"bar": bar}})
+    account = cast("Exchange", Holding())
+    try:
+        refuse_company(account, loaded)
+    except AccountError as error:
+        assert is_refused, error
+    else:
+        assert not is_refused
+
+
+@pytest.mark.parametrize("instance", ["a", "b", "Bot7"])
+def test_an_order_of_another_instance_of_this_program_is_company(
+    stage: Stage, instance: str
+) -> None:
+    lay(stage, f"{id_prefix(instance)}zz-LE00-0")
+    line = refusal(stage.run(*TESTNET))
+    assert f"order {id_prefix(instance)}zz-LE00-0 bears this bot's name" in line
+    assert "letter" not in line, "another letter does not make two sessions fit on one account"
+    assert stage.paths() == {LOCK}
+    assert not changes(stage)
+
+
+def test_a_second_instance_is_company_for_a_session_that_goes_on_too(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    lay(stage, "g4b-zz-LE00-0")
+    assert "one account takes one session a coin" in refusal(stage.run(*TESTNET, "--resume"))
+
+
+@pytest.mark.parametrize("client_id", ["web_abc", "g4-1", "x-g4a-1", "android_g4a-"])
+def test_orders_of_a_person_are_no_company(stage: Stage, client_id: str) -> None:
+    assert not OUR_IDS.match(client_id)
+    lay(stage, client_id)
+    assert stage.run_for(1, *TESTNET)[0] == 0
+    assert client_id in {order.client_id for order in stage.limits()}
+
+
+# --- the clock ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead_ms", [-15_000, 15_000])
+def test_a_clock_that_is_wrong_is_refused_before_anything_is_done(
+    stage: Stage, ahead_ms: int
+) -> None:
+    stage.exchange.clock_skew_ms = -ahead_ms
+    line = refusal(stage.run(*TESTNET))
+    assert re.search(rf"clock is {'[+]' if ahead_ms > 0 else '-'}1[45]\d\d\d ms off", line)
+    assert "NTP" in line
+    assert stage.paths() == {LOCK}
+    assert not changes(stage)
+
+
+@pytest.mark.parametrize(("offset_ms", "is_refused"), [(1_000, False), (-1_001, True)])
+def test_the_clock_may_be_as_wrong_as_the_monitor_lets_it_be(
+    offset_ms: int, *, is_refused: bool
+) -> None:
+    usage = Usage(weight_1m=0, orders_10s=0, orders_1m=0, clock_offset_ms=offset_ms)
+    try:
+        refuse_wrong_clock(LIVE_CONFIG, usage)
+    except AccountError:
+        assert is_refused
+    else:
+        assert not is_refused
+
+
+@pytest.mark.parametrize("ahead_ms", [-900, 900])
+def test_a_session_begins_by_the_exchanges_clock_which_dates_its_trades(
+    stage: Stage, ahead_ms: int
+) -> None:
+    stage.exchange.clock_skew_ms = -ahead_ms
+    before_ms = stage.clock.now_ms()
+    stage.run_for(1, *TESTNET)
+    document = read_document(stage.folder / STATE)
+    assert document is not None
+    began_ms = document["session"]["progress"]["start_ms"]
+    assert began_ms - (before_ms - ahead_ms) == pytest.approx(0, abs=100)
+
+
+# --- closing ------------------------------------------------------------------------------------
+
+
+def test_closing_sets_nothing_and_needs_no_leverage(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    assert stage.held()["LONG"] > 0.0
+    monkeypatch.setattr("live.executor_account.highest_leverage", lambda *_: 3)
+    stage.exchange.account.leverage = 20
+    changes(stage)
+    code, _, err = stage.run("--testnet", "--flatten", "--yes")
+    assert (code, err) == (0, "")
+    assert stage.held() == NOTHING_HELD
+    settings = ("leverage", "marginType", "positionSide/dual")
+    assert not [name for name in changes(stage) if name.endswith(settings)]
+
+
+def test_closing_needs_no_wallet(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    stage.exchange.account.wallet = Decimal(-1)
+    assert stage.run("--testnet", "--flatten", "--yes")[0] == 0
+    assert stage.held() == NOTHING_HELD
+
+
+def test_closing_passes_over_orders_that_are_not_in_the_state(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    for client_id in ("g4a-zz-LE00-0", "g4b-zz-LE00-0"):
+        lay(stage, client_id)
+    assert stage.run("--testnet", "--flatten", "--yes")[0] == 0
+    assert stage.held() == NOTHING_HELD
+    assert len(stage.limits()) == 2, "they are not this session's"
+
+
+def test_closing_is_tried_where_the_symbol_does_not_trade(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    stage.exchange.halt_symbol()
+    line = refusal(stage.run("--testnet", "--flatten", "--yes"))
+    assert "not all is certainly closed" in line
+    stage.exchange.resume_symbol()
+    assert stage.run("--testnet", "--flatten", "--yes")[0] == 0
+    assert stage.held() == NOTHING_HELD
+
+
+# --- stops --------------------------------------------------------------------------------------
+
+
+def held_state(stage: Stage) -> SavedState:
+    """Return the saved state of a session that holds a position with a stop."""
+    stage.run_for(HELD_AFTER, *TESTNET)
+    found = saved_state(stage.folder / STATE)
+    assert found is not None
+    assert found.ledger.sides[0].n_fills > 0
+    return found
+
+
+@pytest.mark.parametrize("state", OrderState)
+def test_the_stop_that_is_told_is_the_one_at_the_exchange(
+    stage: Stage, state: OrderState
+) -> None:
+    kept = held_state(stage)
+    is_stop = {(OrderKind.STOP, OrderState.OPEN)}
+    (stop,) = (order for order in kept.orders if (order.kind, order.state) in is_stop)
+    stop.state, stop.price = state, 1_234.5
+    testnet = find_target("BTC", dry_run=False, testnet=True, settings=LIVE_CONFIG)
+    document: Any = read_document(stage.folder / STATE)
+    session = LiveSession(
+        GridStrategyV4(kept.parameters, RULES), OrderRegister("a"), None, None, lambda _: None, 0
+    )
+    session.strategy.load_state_dict(decode(document["engine"]))
+    session.orders.load([order.to_dict() for order in kept.orders])
+    for told in (position_lines(testnet, kept, 0)[0], left_open(session, "testnet")):
+        assert ("with its stop at 1,234.50" in told) is (state is OrderState.OPEN)
+        assert ("WITHOUT a stop at the exchange" in told) is (state is not OrderState.OPEN)
+
+
+def test_on_paper_the_ledgers_stop_is_the_stop(stage: Stage) -> None:
+    stage.run_for(HELD_AFTER, "--dry-run", *BUSY)
+    assert re.search(r"LONG .* with its stop at 1[\d,.]+", stage.run("--dry-run", "--status")[1])
+
+
+# --- snapshots ----------------------------------------------------------------------------------
+
+
+def snapshots(stage: Stage) -> list[Path]:
+    return sorted((stage.folder / FOLDER / "snapshots").iterdir())
+
+
+def sent_after(stage: Stage, snapshot: Path) -> list[str]:
+    """Return the identities of the bot's orders that are younger than a snapshot."""
+    saved_ms, book = int(snapshot.stem.partition("_")[2]), stage.exchange.book
+    orders = [*book.orders.values(), *book.stops.values()]
+    return [
+        order.client_id
+        for order in orders
+        if order.ts_ms > saved_ms and OUR_IDS.match(order.client_id)
+    ]
+
+
+def test_a_snapshot_is_gone_on_from_where_no_order_was_sent_since(stage: Stage) -> None:
+    stage.run_for(QUIET_AFTER, *TESTNET)
+    held, newest = stage.held(), snapshots(stage)[-1]
+    assert held["LONG"] > 0.0
+    assert not sent_after(stage, newest)
+    shutil.copy(newest, stage.folder / STATE)
+    code, out, err = stage.run_for(1, *TESTNET, "--resume")
+    assert (code, err) == (0, "")
+    assert sent_after(stage, newest), "it trades on"
+    assert stage.stops()
+    assert "is gone from the account" not in out
+
+
+def test_a_snapshot_that_orders_were_sent_after_is_not_gone_on_from(stage: Stage) -> None:
+    stage.run_for(2 * HELD_AFTER, *TESTNET)
+    assert stage.stops()
+    oldest, state = snapshots(stage)[0], stage.folder / STATE
+    assert sent_after(stage, oldest)
+    shutil.copy(oldest, state)
+    assert "bears this bot's name" in refusal(stage.run(*TESTNET, "--resume"))
+    # What RUNBOOK.md says then: by hand off and closed, the file away, anew.
+    exchange = stage.exchange
+    for stop in stage.stops():
+        exchange.book.end_stop(stop, "CANCELED", exchange.stamp_ms)
+    for name, qty in stage.held().items():
+        if qty:
+            exchange.hand_trade(name, "SELL" if name == "LONG" else "BUY", qty)
+    state.rename(state.with_suffix(".old"))
+    exchange.advance(BAR_MS)
+    stage.after(2, terminate)
+    code, out, err = stage.run(*TESTNET)
+    assert (code, err) == (0, "")
+    assert "not of this bot" not in out
