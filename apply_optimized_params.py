@@ -46,6 +46,11 @@ Only values in STRATEGY_PARAMS change; comments, order and all other parameters 
 is kept as config.py.bak, in place of an earlier one. The new file is executed and compared with the
 old one before it takes its place; whatever is wrong, the old one stays untouched.
 
+Refused without --force: parameters that did not hold on candles they were not chosen on (oos_pass
+false), of which nobody knows (no oos_pass), or that were tested together with other values of what is
+not searched than the config has; the differences are listed. What oos_pass does not tell, such as
+evidence not distinguishable from luck, is printed as a warning.
+
 exit code: 0 written, shown, or nothing to change; 1 the answer was no; 2 something was wrong (one
 line on standard error says what to do); 130 interrupted. Only with 0 may anything have changed.
 """
@@ -145,21 +150,24 @@ def _untested(
     Raises:
         ConfigError: something does, and they are not wanted nevertheless.
     """
-    plain = {name: plain_value(value) for name, value in found.tested_with.items()}
+    from core.params import read_value  # noqa: PLC0415 - numpy, as above
+
     lines = [
-        f"\n  {name}: tested with {value}, {config} has {edit.values[name]}"
-        for name, value in plain.items()
-        if value != edit.values[name]
+        f"{name} {value}, {config} has {edit.values[name]}"
+        for name, value in found.tested_with.items()
+        if read_value(name, value) != read_value(name, edit.values[name])
     ]
     if not lines:
         return []
-    text = f"{args.key} were tested with other values of what is not searched:{''.join(lines)}"
+    text = (
+        f"together with what {config} has, {args.key} were never tested; they were with: "
+        + "; ".join(lines)
+    )
     if not args.force:
         raise ConfigError(
-            f"{args.params}: {text}\nso this combination was never tested; set these in {config} "
-            f"too, search again, or add --force to write {args.key} nevertheless"
+            f"{args.params}: {text}; set these in {config} too, search again, or add --force"
         )
-    return [f"{text}\nso this combination was never tested"]
+    return [text]
 
 
 def _tell(notes: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from core.errors import AccountError, CapitalError
 from live.exchange_types import Exchange, MarketFacts, OrderKind, Usage
 from live.order_desk import company_error
+from live.orders import id_prefix
 from live.state import LoadedState
 
 _LOG: Final = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def allowed_capital(settings: Mapping[str, Any], wanted: float | None, wallet: f
     return most if wanted is None else min(wanted, most)
 
 
-def refuse_company(exchange: Exchange, loaded: LoadedState | None) -> None:
+def refuse_company(exchange: Exchange, loaded: LoadedState | None, instance: str) -> None:
     """Refuse a symbol that somebody else trades on this account.
 
     In hedge mode there is one position a side, whoever opened it, and a stop closes all of it.
@@ -78,6 +79,7 @@ def refuse_company(exchange: Exchange, loaded: LoadedState | None) -> None:
     Args:
         exchange: the account.
         loaded: what the session goes on from; None: it is a new one.
+        instance: of ``LIVE_CONFIG``.
 
     Raises:
         AccountError: an order of this program is not in ``loaded``, or the account holds a
@@ -85,7 +87,8 @@ def refuse_company(exchange: Exchange, loaded: LoadedState | None) -> None:
     """
     known = {order["client_id"] for order in loaded.session["orders"]} if loaded else set()
     for order in exchange.open_orders():
-        if loaded is not None and order.kind is OrderKind.STOP:
+        is_own = order.client_id.startswith(id_prefix(instance))
+        if loaded is not None and order.kind is OrderKind.STOP and is_own:
             continue  # it may be one that a full disk kept out of the state
         if OUR_IDS.match(order.client_id) and order.client_id not in known:
             raise company_error(order.client_id)

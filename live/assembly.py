@@ -110,7 +110,7 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         refuse_closed_market(facts)
         refuse_wrong_clock(plan.settings, exchange.usage())
         capital = allowed_capital(plan.settings, plan.capital, exchange.balance().wallet)
-        refuse_company(exchange, loaded)
+        refuse_company(exchange, loaded, str(plan.settings["instance"]))
         exchange.prepare_account(params.leverage)
     started_ms = equipment.clock.now_ms() - exchange.usage().clock_offset_ms
     params = with_account(params, facts, capital)

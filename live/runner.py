@@ -122,12 +122,22 @@ class LiveRunner:
         self._candles.signal(bar)
 
     def _turn(self) -> bool:
+        """Do what is due; where it fails positions have their stops all the same."""
+        try:
+            return self._do_due()
+        except (StateError, AccountError, CredentialsError, RateLimitError):
+            raise
+        except GridError:
+            self._secure()
+            raise
+
+    def _do_due(self) -> bool:
         """Do the step that is due, else look at the fills; return whether it was a step."""
         progress, now_ms = self._session.progress, self._clock.now_ms()
         bar = now_ms // BAR_MS
         is_owed = bar > progress.bar or not progress.done
         if is_owed and now_ms - bar * BAR_MS >= self._grace_ms:
-            self._try_step(bar)
+            self.step(bar)
             self._is_behind = False
             return True
         if self._is_behind:
@@ -136,16 +146,6 @@ class LiveRunner:
             self._broker.watch()
         self._note_equity()
         return False
-
-    def _try_step(self, bar: int) -> None:
-        """Do step ``bar``; where it fails positions have their stops all the same."""
-        try:
-            self.step(bar)
-        except (StateError, AccountError, CredentialsError, RateLimitError):
-            raise
-        except GridError:
-            self._secure()
-            raise
 
     def _secure(self) -> None:
         """Have every position its stop, as far as the exchange can be reached."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -18,6 +19,7 @@ from live.orders import OrderRecord, OrderState
 from live.reconcile import Difference, Resting, reconcile
 from live.session import LiveSession
 
+_LOG: Final = logging.getLogger(__name__)
 BARE_LIMIT_S: Final = 60.0
 """How long a side may be without its stop before it is closed at market."""
 
@@ -62,8 +64,8 @@ class StopOrders:
         Raises:
             StateError: the disk refuses: stops that rest stay as they are, a side without one has
                 got it all the same, as the exchange refuses a second.
-            GridError: the exchange could not be asked, or lets a side neither be stopped nor
-                closed.
+            GridError: the exchange could not be asked, or does not let a side be closed whose stop
+                is passed.
         """
         difference = self._compare()
         records = {order.direction: self._intend(order) for order in difference.creates}
@@ -86,7 +88,8 @@ class StopOrders:
             self._intake.take()
         bare = self._note_bare(replies, uncertain)
         passed = [records[d] for d, reply in replies.items() if reply.answer is Answer.PASSED]
-        has_closed = [self._close(stop) for stop in passed + self._overdue(records)]
+        has_closed = [self._close_passed(stop) for stop in passed]
+        has_closed += [self._close_overdue(direction) for direction in self._overdue()]
         return None if has_fired or any(has_closed) else bare
 
     # --- what should be ---------------------------------------------------------------------------
@@ -157,25 +160,39 @@ class StopOrders:
         has_fills = self._session.strategy.state.sides[side].n_fills > 0
         return reply.answer is Answer.ACCEPTED or (reply.answer is Answer.PASSED and has_fills)
 
-    def _overdue(self, records: Mapping[str, OrderRecord]) -> list[OrderRecord]:
-        """Return the stops of the sides that have been without for too long."""
+    def _overdue(self) -> list[str]:
+        """Return the sides that have been without their stop for too long."""
         until_ms = self._clock.now_ms() - 1e3 * BARE_LIMIT_S
-        return [records[d] for d, since_ms in self._bare_since_ms.items() if since_ms <= until_ms]
+        return [d for d, since_ms in self._bare_since_ms.items() if since_ms <= until_ms]
 
-    def _close(self, stop: OrderRecord) -> bool:
-        """Close a side at market instead of by its stop; return whether there was anything.
+    def _close_overdue(self, direction: str) -> bool:
+        """Close a side that cannot be stopped; return whether that is done."""
+        is_closed = self._close(DIRECTION_NAMES.index(direction))
+        if not is_closed:  # its trades are not listed yet, or nothing trades at the exchange
+            self._bare_since_ms[direction] = self._clock.now_ms()
+            _LOG.error("%s can neither be stopped nor closed; both are tried again", direction)
+        return is_closed
+
+    def _close_passed(self, stop: OrderRecord) -> bool:
+        """Close a side whose stop came too late; return whether there was anything.
 
         Raises:
-            ExchangeError: the exchange lets it neither be stopped nor closed.
+            ExchangeError: it could not be closed.
         """
-        position = self._session.strategy.state.sides[stop.side]
-        if position.n_fills == 0:  # its trades are not listed yet
-            return False
-        self._exits.stop_at_market(stop.side)
-        self._exits.finish()
-        if position.n_fills > 0:
+        if self._session.strategy.state.sides[stop.side].n_fills == 0:
+            return False  # its trades are not listed yet
+        if not self._close(stop.side):
             raise ExchangeError(
-                f"{stop.direction} can neither be stopped at {stop.price:g} nor closed at market; "
-                "it is tried again: look at the exchange"
+                f"the stop of {stop.direction} at {stop.price:g} is passed, and the position could "
+                "not be closed at market; it is tried again: look at the exchange"
             )
         return True
+
+    def _close(self, side: int) -> bool:
+        """Close a side at market instead of by its stop; return whether it is flat now."""
+        position = self._session.strategy.state.sides[side]
+        if position.n_fills > 0:
+            self._exits.stop_at_market(side)
+            self._exits.finish()
+            return bool(position.n_fills == 0)
+        return False

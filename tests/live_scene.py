@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,8 @@ from tests.sim_exchange.clocks import wait_ms
 Row = tuple[str, float, float, int]
 """Label, price, quantity, bar since the first candle."""
 Action = Callable[[], object]
+LONGEST_MS: Final = 4 * BAR_MS
+"""So long after the last candle a session that still waits would wait forever."""
 
 
 class Ears:
@@ -86,6 +88,8 @@ class SceneClock(SimClock):
             if self._exchange.wakes_clients:
                 break
         self._is_woken = False  # the wait has ended
+        if self._exchange.walk.over_ms > LONGEST_MS:
+            raise AssertionError("the candles are over for long, and the session still waits")
 
     def _act(self) -> None:
         due = [item for item in self._planned if item[0] <= self._exchange.now_ms]

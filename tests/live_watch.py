@@ -223,9 +223,25 @@ def finish(scene: Scene) -> tuple[Scene, list[LiveTrade]]:
     return again, scene.session.trades + again.session.trades
 
 
-def assert_stopped_in_order(exchange: SimExchange) -> None:
-    """No limit order is open, and every position has its stop."""
+def fill_nearest(exchange: SimExchange, direction: str = "LONG") -> None:
+    """Let the entry of ``direction`` that is nearest to the price fill, wherever the price is."""
+    entries = [
+        order
+        for order in exchange.book.open_orders.values()
+        if not order.closes and order.direction == direction
+    ]
+    nearest = min(entries, key=lambda order: abs(order.price - exchange.price))
+    exchange.book.fill_limit(nearest, exchange.stamp_ms)
+
+
+def assert_all_stopped(exchange: SimExchange, *strangers: str) -> None:
+    """Every position has its stop, and no limit order but of ``strangers`` is open."""
     held = {name for name, side in exchange.account.positions.items() if side.qty}
-    assert held
-    assert not exchange.book.open_orders
     assert {stop.direction for stop in exchange.book.open_stops.values()} == held
+    assert [o.client_id for o in exchange.book.open_orders.values()] == list(strangers)
+
+
+def assert_stopped_in_order(exchange: SimExchange) -> None:
+    """Something is held; no limit order is open, and every position has its stop."""
+    assert not exchange.account.is_flat
+    assert_all_stopped(exchange)

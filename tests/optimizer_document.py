@@ -27,12 +27,12 @@ SCALARS: Final = (
     "mc_significant", "mc_p_value", "start", "end", "holdout_start", "seed", "study_name",
     "objective", "data_hash", "fingerprint", "train_score",
     "median_score", "medoid_score", "medoid_number", "robustness_random", "trials_scored",
-    "baseline_train_score", "oos_rule",
+    "baseline_train_score", "oos_rule", "scoring_fingerprint",
 )  # fmt: skip
 PARTS: Final = (
     "robust_params", "param_stability", "coins", "space", "params", "windows", "walk_forward",
     "holdout", "monte_carlo", "deflated_sharpe", "overfitting", "superior", "evidence",
-    "sensitivity", "trials", "importance", "timing",
+    "sensitivity", "trials", "importance", "timing", "oos_warnings", "rules",
 )  # fmt: skip
 
 
@@ -76,6 +76,9 @@ def full_document(n_trials: int = 200, names: Collection[str] = tuple(SPACE)) ->
         "objective": "calmar_pf",
         "data_hash": "9f2c1ab04e",
         "fingerprint": "77aa10c3d2",
+        "scoring_fingerprint": "5c0de5c0de",
+        "rules": {f"{coin}.tick_size": 0.1 for coin in COINS},
+        "oos_warnings": ["not distinguishable from luck by: Permuted bars"],
         "space": space.to_dict(),
         "params": {**STRATEGY_PARAMS, **choice.median_params},
         "train_score": 0.4123,

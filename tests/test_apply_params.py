@@ -57,7 +57,7 @@ ROBUST = {
     "mc_significant": False,
     "mc_p_value": 0.23,
 }
-SHAPES = {"robust_params": ROBUST, "best_params": {"best_params": CHOSEN}}
+SHAPES = {"robust_params": ROBUST, "best_params": {"best_params": CHOSEN, "oos_pass": True}}
 
 Apply = Callable[..., tuple[int, str, str]]
 
@@ -127,7 +127,7 @@ def test_only_the_tokens_of_the_chosen_values_change(
 ) -> None:
     code, out, err = apply(SHAPES[key], "--key", key, "--yes")
     assert code == 0
-    assert ("does not say" in err) == (key == "best_params")
+    assert err == ""
     after = (tmp_path / "config.py").read_bytes()
     assert (tmp_path / "config.py.bak").read_bytes() == CONFIG
     assert comments(after) == comments(CONFIG)
@@ -496,12 +496,46 @@ def test_parameters_that_failed_out_of_sample_need_force(apply: Apply, tmp_path:
 
 
 @pytest.mark.parametrize("content", [{}, {"oos_pass": None}])
-def test_a_file_without_a_verdict_is_taken_with_a_note(
-    apply: Apply, content: dict[str, Any]
+def test_a_file_without_a_verdict_needs_force(
+    apply: Apply, tmp_path: Path, content: dict[str, Any]
 ) -> None:
-    code, _, err = apply({"best_params": {"gamma": 0.75}, **content}, "--yes")
+    whole = {"best_params": {"gamma": 0.75}, **content}
+    line = refusal(apply(whole, "--yes"))
+    assert "nothing says whether best_params held on candles they were not chosen on" in line
+    assert untouched(tmp_path)
+    code, _, err = apply(whole, "--yes", "--force")
     assert code == 0
-    assert err.startswith("note: this file does not say whether best_params held on candles")
+    assert err.startswith("warning: nothing says whether best_params held")
+
+
+def test_what_a_good_verdict_does_not_tell_is_a_warning(apply: Apply) -> None:
+    warnings = ["not distinguishable from luck by: Permuted bars", "the holdout was looked at"]
+    code, _, err = apply({**best(gamma=0.75), "oos_warnings": warnings}, "--yes")
+    assert code == 0
+    assert err.splitlines() == [f"warning: {text}" for text in warnings]
+    wrong = {**best(gamma=0.75), "oos_warnings": "many"}
+    assert 'oos_warnings = "many" must be a list' in refusal(apply(wrong, "--yes"))
+
+
+def test_values_tested_with_another_config_need_force(apply: Apply, tmp_path: Path) -> None:
+    now = StrategyParams.from_dict(in_config(tmp_path)).to_dict()
+    tested = {**now, "gamma": 0.75, "leverage": 3.0, "grid_mode": "arithmetic"}
+    whole = {**best(gamma=0.75), "params": tested}
+    line = refusal(apply(whole, "--yes"))
+    assert f"leverage 3.0, config.py has {now['leverage']}" in line
+    assert "grid_mode arithmetic, config.py has geometric" in line
+    assert "gamma" not in line
+    assert untouched(tmp_path)
+    code, _, err = apply(whole, "--yes", "--force")
+    assert code == 0
+    assert "leverage 3.0" in err
+
+
+def test_values_tested_with_this_config_are_taken_in_silence(apply: Apply, tmp_path: Path) -> None:
+    now = StrategyParams.from_dict(in_config(tmp_path)).to_dict()
+    code, _, err = apply({**best(gamma=0.75), "params": {**now, "gamma": 0.75}}, "--yes")
+    assert (code, err) == (0, "")
+    assert "params is [1]" in refusal(apply({**best(gamma=0.75), "params": [1]}, "--yes"))
 
 
 def test_a_verdict_that_is_no_verdict_is_refused(apply: Apply) -> None:
@@ -532,7 +566,8 @@ def test_a_verdict_that_is_no_verdict_is_refused(apply: Apply) -> None:
         ({"best_params": [1]}, "best_params is [1], must be an object of parameters"),
         ({"best_params": "x" * 80}, "..., must be an object of parameters"),
         ({"best_param": {}, "oos_pass": True},
-         "unknown key 'best_params'; did you mean best_param? (there are: best_param, oos_pass)"),
+         "unknown key 'best_params'; did you mean best_param?; parameters are under one of "
+         "robust_params, best_params, params, and it holds none of these"),
         ({}, "must hold an object with results, not {}"),
         ([1], "must hold an object with results, not [1]"),
         ("", "is not usable as JSON"),

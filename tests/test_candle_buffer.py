@@ -167,8 +167,8 @@ def test_an_empty_answer_of_another_table_leaves_candles_readable() -> None:
     buffer.update(bar)
     closed_candles = reader.closed_candles
 
-    def nothing_at_first(*span: int) -> Candles:
-        return closed_candles(*span) if told else np.zeros(0, dtype_of(Candle).descr)
+    def nothing_at_first(start_ms: int, end_ms: int) -> Candles:
+        return closed_candles(start_ms, end_ms) if told else np.zeros(0, dtype_of(Candle).descr)
 
     reader.closed_candles = nothing_at_first  # type: ignore[method-assign]
 

@@ -327,6 +327,7 @@ def test_damage_names_the_newest_usable_snapshot_and_the_advice_works(tmp_path: 
     text = str(refusal.value)
     assert "is damaged" in text
     assert f"{kept[1]}, saved 2024-01-15 14:30:01 UTC: copy it over BTCUSDT_state.json" in text
+    assert "only if no order was sent since" in text
     shutil.copy(kept[1], manager.path)
     assert load(tmp_path).session == {"number": 1}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,21 @@ from backtest.optimize.holdout_run import HoldoutResult, PortfolioRun, oos_pass
 from backtest.optimize.luck_of_choosing import LuckOfChoosing, measure_luck, static_grid_returns
 from backtest.optimize.monte_carlo import (
     PermutationTest,
-    permutation_test,
+    compare_with_permuted,
     permute_from,
+    permuted_returns,
     unseen_bars,
 )
 from backtest.optimize.overfitting import Overfitting
 from backtest.optimize.prepare import Coins, Prepared, prepare
 from backtest.optimize.range_runs import run_range
+from backtest.optimize.search_report import out_of_sample_text
 from backtest.optimize.space import read_space
 from backtest.optimize.study import FinishedTrial, Search
 from backtest.optimize.study_identity import StudyIdentity
 from backtest.optimize.superior import SuperiorAbility
 from backtest.optimize.trial import TrialOutcome, WindowScore
-from backtest.optimize.trial_ledger import DataSet, TrialLedger
+from backtest.optimize.trial_ledger import DataSet, SeenBefore, TrialLedger
 from backtest.optimize.walk_forward import Pick, WalkForward, walk_forward
 from backtest.optimize.windows import SharedPlan, plan_shared
 from backtest.simulator import BacktestSimulator
@@ -120,9 +122,12 @@ def prepared_of(frames: dict[str, pd.DataFrame], **options: Any) -> Prepared:
     )  # fmt: skip
 
 
-def permuted(prepared: Prepared, taken: Coins, **options: Any) -> PermutationTest:
-    defaults: dict[str, Any] = {"n": 19, "seed": 1, "jobs": 2, "warmup_bars": WARMUP}
-    return permutation_test(prepared, taken, {}, **{**defaults, **options})
+def permuted(
+    prepared: Prepared, taken: Coins, drawn: Mapping[str, Any] = {}, **options: Any  # noqa: B006
+) -> PermutationTest:
+    asked: dict[str, Any] = {"n": 19, "seed": 1, "jobs": 2, "warmup_bars": WARMUP, **options}
+    found = permuted_returns(prepared, drawn, **asked)
+    return compare_with_permuted(prepared, taken, drawn, found, warmup_bars=WARMUP)
 
 
 def first_unseen_ms(prepared: Prepared) -> int:
@@ -153,7 +158,7 @@ def test_a_search_finds_a_planted_edge_and_the_permutations_confirm_it(tmp_path:
     identity = StudyIdentity(
         name="planted", space=SPACE.to_dict(), fixed={}, coins=prepared.coins, start="", end="",
         data_hash=prepared.data_hash, windows=1, holdout=0.35, objective=prepared.objective,
-        seed=3, fingerprint="",
+        seed=3, rules={}, fingerprint="", scoring="",
     )  # fmt: skip
     with Search(identity, SPACE, f"sqlite:///{tmp_path}/s.db", jobs=2) as search:
         search.run(prepared.evaluate, 24)
@@ -161,9 +166,7 @@ def test_a_search_finds_a_planted_edge_and_the_permutations_confirm_it(tmp_path:
     choice = choose_final(trials, SPACE, prepared.evaluate)
     assert choice.outcome.score > prepared.evaluate(STRATEGY_PARAMS).score > -9.0
     taken = prepared.holdout.take()
-    result = permutation_test(
-        prepared, taken, choice.params, n=39, seed=1, jobs=2, warmup_bars=WARMUP
-    )
+    result = permuted(prepared, taken, choice.params, n=39)
     assert result.observed > 0.0
     assert result.p_value == 1 / 40
     shares = parameter_importance(trials, SPACE)
@@ -341,8 +344,11 @@ def portfolio(return_pct: float, n_days: int = 60, seed: int = 0) -> PortfolioRu
     return PortfolioRun(times, equity, 1_000.0, {})
 
 
-def unseen(own: float, now: float = 0.0, looks: int = 0, days: int = 60) -> Unseen:
-    result = HoldoutResult(portfolio(own, days), portfolio(now, days, 1), looks)
+def unseen(
+    own: float, now: float = 0.0, looks: int = 0, days: int = 60, trained: int = 0
+) -> Unseen:
+    before = SeenBefore(looks=looks, trained=trained)
+    result = HoldoutResult(portfolio(own, days), portfolio(now, days, 1), before)
     return Unseen(holdout=result, monte_carlo=None)
 
 
@@ -515,14 +521,36 @@ def test_the_holdouts_p_value_is_small_for_a_steady_gain_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gained", "profitable", "windows", "passes"),
-    [(0.1, 2, 4, True), (0.1, 1, 4, False), (0.0, 4, 4, False), (math.nan, 4, 4, False),
-     (0.1, 2, 3, True), (0.1, 0, 1, False)],
+    ("gained", "tests", "passes"),
+    [
+        (0.1, (1.0, 1.0, -0.5, -0.5), True), (0.1, (9.0, -1.0, -1.0, -1.0), False),
+        (0.0, (1.0,), False), (math.nan, (1.0,), False), (0.1, (1.0, 1.0, -1.0), True),
+        (0.1, (-1.0,), False), (0.1, (1.0, 1.0, -3.0), False), (0.1, (1.0, -1.0), False),
+    ],
 )  # fmt: skip
-def test_out_of_sample_means_a_holdout_gain_and_half_of_the_tests(
-    gained: float, profitable: int, windows: int, *, passes: bool
+def test_out_of_sample_means_gains_in_the_holdout_and_in_half_and_the_whole_of_the_tests(
+    gained: float, tests: tuple[float, ...], *, passes: bool
 ) -> None:
-    assert oos_pass(gained, profitable, windows) is passes
+    walk = walk_of(*tests, test=sum(tests) / 100.0)
+    assert oos_pass(gained, walk) is passes
+    lost_in_training = replace(walk, train_daily_pct=-0.1)
+    assert oos_pass(gained, lost_in_training) is False
+
+
+def test_a_good_verdict_comes_with_what_it_does_not_tell() -> None:
+    lines = [
+        evidence._test_windows(walk_of(1.0, 1.0)),  # noqa: SLF001
+        evidence._permutations(monte(0.01)),  # noqa: SLF001
+        evidence._overfitting(luck().overfitting),  # noqa: SLF001
+    ]
+    found = evidence.warnings_of(lines, SeenBefore(looks=1))
+    assert found == [
+        "not distinguishable from luck by: Test windows, Overfitting (PBO)",
+        "the holdout was looked at once before, so no longer untouched",
+    ]
+    assert evidence.warnings_of(lines[1:2], SeenBefore()) == []
+    text = out_of_sample_text(passed=True, warnings=found)
+    assert "\nwarning: not distinguishable from luck" in text
 
 
 @pytest.mark.parametrize(
@@ -628,17 +656,24 @@ def test_importance_is_not_told_where_scores_do_not_differ() -> None:
 
 DATA = DataSet(
     data_hash="a" * 16, source="test", coins=("BTC", "ETH"), start_ms=0, holdout_ms=1_000,
-    end_ms=1_200,
+    end_ms=1_200, closes={"BTC": {"0": 1.0, "7": 2.0}, "ETH": {"0": 3.0}},
 )  # fmt: skip
+
+
+def enter(ledger: TrialLedger, trials: int, study: str = "one") -> None:
+    """Enter a search that evaluates so many trials."""
+    with ledger.begin(study) as entry:
+        for _ in range(trials):
+            entry.count()
 
 
 def test_the_ledger_adds_up_what_searches_on_the_same_bars_have_tried(tmp_path: Path) -> None:
     ledger = TrialLedger(tmp_path / "deep", DATA)
-    assert (ledger.count_trials(), ledger.count_looks()) == (0, 0)
-    ledger.add("one", trials=30)
-    ledger.add("two", trials=12)
-    ledger.add("two", holdout_read=True)
-    assert (ledger.count_trials(), ledger.count_looks()) == (42, 1)
+    assert (ledger.count_trials(), ledger.seen_before()) == (0, SeenBefore(0, 0))
+    enter(ledger, 30, "one")
+    enter(ledger, 12, "two")
+    ledger.add_look("two")
+    assert (ledger.count_trials(), ledger.seen_before()) == (42, SeenBefore(1, 0))
     lines = ledger.path.read_text().splitlines()
     assert [json.loads(line)["study"] for line in lines] == ["one", "two", "two"]
 
@@ -651,23 +686,49 @@ def test_the_ledger_adds_up_what_searches_on_the_same_bars_have_tried(tmp_path: 
         ({"data_hash": "b", "coins": ("SOL", "BTC")}, True),
         ({"data_hash": "b", "start_ms": 501}, False),  # less than half in common
         ({"data_hash": "b", "coins": ("SOL",)}, False),
-        ({"data_hash": "b", "source": "demo"}, False),
+        ({"data_hash": "b", "source": "a copy"}, True),
+        ({"data_hash": "b", "source": "a copy", "closes": {"BTC": {"0": 5.0, "7": 2.0}}}, True),
+        ({"data_hash": "b", "closes": {"BTC": {"0": 5.0, "7": 6.0}, "ETH": {"0": 5.0}}}, False),
+        ({"data_hash": "b", "closes": {"BTC": {"0": 5.0, "7": 6.0}, "ETH": {"0": 3.0}}}, True),
+        ({"data_hash": "b", "closes": {"BTC": {"9": 5.0}, "ETH": {"0": 5.0}}}, True),
     ],
 )
 def test_searches_on_much_the_same_bars_count_too(
     tmp_path: Path, changes: dict[str, Any], *, counts: bool
 ) -> None:
-    TrialLedger(tmp_path, replace(DATA, **changes)).add("other", trials=5)
+    enter(TrialLedger(tmp_path, replace(DATA, **changes)), 5)
     assert TrialLedger(tmp_path, DATA).count_trials() == (5 if counts else 0)
 
 
 def test_a_look_counts_for_every_holdout_that_shares_a_bar(tmp_path: Path) -> None:
     ledger = TrialLedger(tmp_path, DATA)
-    ledger.add("one", holdout_read=True)
+    ledger.add_look("one")
     later = replace(DATA, data_hash="b", holdout_ms=1_199, end_ms=1_400)
-    assert TrialLedger(tmp_path, later).count_looks() == 1
+    assert TrialLedger(tmp_path, later).seen_before().looks == 1
     after = replace(DATA, data_hash="b", holdout_ms=1_200, end_ms=1_400)
-    assert TrialLedger(tmp_path, after).count_looks() == 0
+    assert TrialLedger(tmp_path, after).seen_before().looks == 0
+
+
+def test_a_holdout_an_earlier_search_trained_on_is_not_called_untouched(tmp_path: Path) -> None:
+    longer = replace(DATA, data_hash="b", holdout_ms=1_001, end_ms=2_000)
+    TrialLedger(tmp_path, longer).begin("began and was killed")
+    assert TrialLedger(tmp_path, DATA).seen_before() == SeenBefore(0, 0)
+    enter(TrialLedger(tmp_path, longer), 3)
+    assert TrialLedger(tmp_path, DATA).seen_before() == SeenBefore(0, 1)
+    other = replace(DATA, coins=("SOL",), closes={})
+    assert TrialLedger(tmp_path, other).seen_before() == SeenBefore(0, 0)
+    line = evidence._holdout(unseen(1.0, trained=1)).verdict  # noqa: SLF001
+    assert "trained or tested on in part by 1 earlier search, so no longer untouched" in line
+
+
+def test_a_search_that_is_killed_has_its_trials_in_the_ledger(tmp_path: Path) -> None:
+    ledger = TrialLedger(tmp_path, DATA)
+    entry = ledger.begin("killed")
+    entry.count()
+    enter(TrialLedger(tmp_path, DATA), 2)  # another one, meanwhile
+    entry.count()  # and nothing after that: no line is written at the end
+    assert ledger.count_trials() == 4
+    assert [json.loads(line)["trials"] for line in ledger.path.read_text().splitlines()] == [2, 2]
 
 
 @pytest.mark.parametrize("damage", [b"{", b"[1]", b'{"trials": "many"}', b"\xff\xfe", b"7"])
@@ -675,10 +736,10 @@ def test_damaged_lines_of_the_ledger_do_not_count(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes
 ) -> None:
     ledger = TrialLedger(tmp_path, DATA)
-    ledger.add("one", trials=3)
+    enter(ledger, 3)
     with ledger.path.open("ab") as file:
         file.write(damage)  # torn: no line end
-    ledger.add("two", trials=4)
+    enter(ledger, 4)
     assert ledger.count_trials() == 7
     assert "1 damaged lines do not count" in caplog.text
 
@@ -686,7 +747,7 @@ def test_damaged_lines_of_the_ledger_do_not_count(
 def test_several_searches_may_write_the_ledger_at_once(tmp_path: Path) -> None:
     def add() -> None:
         for _ in range(20):
-            TrialLedger(tmp_path, DATA).add("one", trials=1)
+            enter(TrialLedger(tmp_path, DATA), 1)
 
     threads = [threading.Thread(target=add) for _ in range(4)]
     for thread in threads:
@@ -696,7 +757,7 @@ def test_several_searches_may_write_the_ledger_at_once(tmp_path: Path) -> None:
     assert TrialLedger(tmp_path, DATA).count_trials() == 80
 
 
-@pytest.mark.parametrize("act", [lambda x: x.count_trials(), lambda x: x.add("one", trials=1)])
+@pytest.mark.parametrize("act", [lambda x: x.count_trials(), lambda x: x.begin("one")])
 def test_a_ledger_that_cannot_be_used_is_named(
     tmp_path: Path, act: Callable[[TrialLedger], object]
 ) -> None:

@@ -31,6 +31,8 @@ from backtest.optimize.report_figures import (
     progress_chart,
     stability_chart,
 )
+from backtest.optimize.robust import variation_text
+from backtest.optimize.verdict_tones import criterion, out_of_sample, verdict
 from backtest.parameter_table import parameter_rows, value_text
 from backtest.report_page import NOTHING, Numbers, number_text, parameter_table, render
 
@@ -46,22 +48,11 @@ CARDS: Final = (
     ("Train score", "train_score", "plain"),
     ("Current train score", "baseline_train_score", "plain"),
     ("Best single trial", "best_single_trial_score", "plain"),
-    ("Mean CV of the best trials", "robustness_score", "plain"),
     ("Walk-forward efficiency", "walk_forward.efficiency", "plain"),
     ("Share of tests with a gain", "walk_forward.profitable_share", "plain"),
     ("Probability of overfitting", "overfitting.pbo", "plain"),
     ("p, permuted bars", "mc_p_value", "plain"),
 )
-TONES: Final = {
-    "STABLE": "gain", "MODERATE": "fair", "UNSTABLE": "loss", "EXCELLENT": "gain", "GOOD": "gain",
-    "ACCEPTABLE": "fair", "WARNING": "loss",
-}  # fmt: skip
-"""Class of a verdict by its first word."""
-PASSES: Final = {True: ("gain", "yes"), False: ("loss", "no"), None: ("open", "open")}
-"""Class and word for whether a line of evidence meets its criterion."""
-OUT_OF_SAMPLE: Final = {
-    True: ("gain", "passed"), False: ("loss", "failed"), None: ("open", "not known"),
-}  # fmt: skip
 STATISTICS: Final = {
     "dsr": "probability that the true Sharpe ratio is above that of luck (deflated)",
     "psr": "probability that it is above 0, were this the only trial",
@@ -100,6 +91,12 @@ class ResultNumbers(Numbers):
         """Return what stands at ``path`` or None."""
         return look_up(self.document, path)
 
+    def variation(self, path: str) -> Markup:
+        """Return the coefficient of variation at ``path``, never rounded onto a limit."""
+        value = self.at(path)
+        text = NOTHING if value is None else variation_text(value)
+        return Markup('<span class="num" data-path="{}">{}</span>').format(path, text)
+
     def shown(self, path: str, digits: int = 6) -> Markup:
         """Return the number at ``path`` to ``digits`` figures, marked with its path, or a text."""
         value = self.at(path)
@@ -129,8 +126,9 @@ def optimizer_page(document: Document) -> bytes:
             "cards": CARDS,
             "shown": numbers.shown,
             "verdict": verdict,
-            "passes": PASSES,
-            "out_of_sample": OUT_OF_SAMPLE,
+            "passes": criterion,
+            "variation": numbers.variation,
+            "out_of_sample": out_of_sample(data),
             "parameters": _parameters(data),
             "parameter_rows": _all_parameters(data),
             "statistics": lambda *paths: _statistics([numbers.at(path) for path in paths]),
@@ -140,12 +138,6 @@ def optimizer_page(document: Document) -> bytes:
             "facts": _facts(data),
         },
     )  # fmt: skip
-
-
-def verdict(text: str | None) -> Markup:
-    """Return a verdict in the colour of its first word."""
-    tone = TONES.get((text or "").partition(" ")[0], "open")
-    return Markup('<b class="{}">{}</b>').format(tone, text or NOTHING)
 
 
 def _charts(document: Document) -> dict[str, Any]:
@@ -258,7 +250,7 @@ def _facts(data: Document) -> list[tuple[str, str]]:
         ("Study", "study_name"), ("Objective", "objective"), ("Seed", "seed"),
         ("From", "start"), ("Holdout from", "holdout_start"), ("To, exclusive", "end"),
         ("Coins", "coins"), ("Windows", "n_windows"), ("Data hash", "data_hash"),
-        ("Decision code", "fingerprint"),
+        ("Decision code", "fingerprint"), ("Scoring code", "scoring_fingerprint"),
     )  # fmt: skip
     return [(name, _text(data.get(key))) for name, key in names]
 

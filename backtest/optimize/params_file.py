@@ -25,8 +25,8 @@ class ParamsFile:
         params: the parameters, typed and within their bounds.
         oos_pass: whether they held on candles they were not chosen on; None where it says nothing.
         warnings: what that does not tell.
-        tested_with: all other parameters they were searched and tested with, typed; empty where
-            the file says nothing.
+        tested_with: all other parameters they were searched and tested with, as they stand in the
+            file, and readable; empty where it says nothing.
     """
 
     params: dict[str, Any]
@@ -60,9 +60,8 @@ def read_params(path: Path, key: str) -> ParamsFile:
     if not isinstance(whole, dict):
         raise ConfigError(f"{path}: params is {_short(whole)}, must be an object of parameters")
     others = {name: value for name, value in whole.items() if name not in params}
-    return ParamsFile(
-        _typed(params, path, key), verdict, tuple(warnings), _typed(others, path, "params")
-    )
+    _typed(others, path, "params")
+    return ParamsFile(_typed(params, path, key), verdict, tuple(warnings), others)
 
 
 def _typed(params: Mapping[str, Any], path: Path, key: str) -> dict[str, Any]:

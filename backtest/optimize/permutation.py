@@ -20,13 +20,9 @@ from core.errors import ConfigError, DataError
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-BLOCK_BARS: Final = 1
-"""Bars that stay together. One, because what a grid lives on, price coming back, happens between
-bars: 15-minute candles revert within some four hours, half of it within the first, and blocks of an
-hour (4 bars) would keep three quarters of what follows from one bar to the next. What a bar is by
-itself stays with one as with four: gap, high, low, close and volume travel together. The price of
-it: calm and wild hours mix, so that volatility no longer comes in clusters. Longer blocks answer
-the milder question what is found where it still does."""
+BLOCK_BARS: Final = 4
+"""Bars that are shuffled among themselves: an hour of 15-minute bars, in which volatility hardly
+changes."""
 
 
 def permute_candles(
@@ -38,12 +34,16 @@ def permute_candles(
     seed: int,
     block_bars: int = BLOCK_BARS,
 ) -> dict[str, Floats]:
-    """Return the candles with their log changes in another order.
+    """Return the candles with their bars shuffled within blocks and half of them mirrored.
 
     Of every bar but the first, ``ln(open_t / close_{t-1})`` and ``ln(high/open)``,
-    ``ln(low/open)``, ``ln(close/open)`` and the volume move jointly, in blocks of ``block_bars``
-    bars in a row, the last of which may be shorter. Prices are accumulated again from the first
-    bar, which stays. So the first open and (to rounding) the last close stay as well, timestamps
+    ``ln(low/open)``, ``ln(close/open)`` and the volume move jointly to another place in their block
+    of ``block_bars`` bars (where the blocks begin is drawn too, so the first and the last may be
+    shorter), and a coin decides whether the bar rises or falls: mirrored, all logs change their
+    sign, and high and low their roles. Prices are accumulated again from the first bar, which
+    stays. That they end where they did is reached by mirroring a few bars more, the larger the
+    likelier, as they would have to be among random walks that end there; what one bar is too coarse
+    for is spread over all gaps. So the first open and (to rounding) the last close stay, timestamps
     keep their places, and every price is positive. Prices are not on a tick: round them, high and
     low stay outermost.
 
@@ -53,8 +53,8 @@ def permute_candles(
         low: lowest prices.
         close: last prices.
         volume: traded.
-        seed: of the order.
-        block_bars: bars that stay together.
+        seed: of order and coins.
+        block_bars: bars that are shuffled among themselves.
 
     Returns:
         ``open high low close volume``, each ``(n_bars,)``.
@@ -71,10 +71,19 @@ def permute_candles(
     n_bars = len(candles["open"])
     if n_bars < 2:  # noqa: PLR2004 - nothing to permute
         return candles
+    rng = np.random.default_rng(seed)
     logs = {name: np.log(candles[name]) for name in ("open", "high", "low", "close")}
-    order = 1 + _block_order(n_bars - 1, block_bars, seed)
+    order = 1 + _order_within_blocks(n_bars - 1, block_bars, rng)
     gaps = logs["open"][order] - logs["close"][order - 1]
     inside = {name: logs[name][order] - logs["open"][order] for name in ("high", "low", "close")}
+    signs, rest = _coins(gaps + inside["close"], rng)
+    gaps = gaps * signs + rest / (n_bars - 1)
+    rises, tops, bottoms = signs > 0.0, inside["high"], inside["low"]
+    inside = {
+        "high": np.where(rises, tops, -bottoms),
+        "low": np.where(rises, bottoms, -tops),
+        "close": inside["close"] * signs,
+    }
     ends = logs["close"][0] + np.cumsum(gaps + inside["close"])
     starts = np.concatenate((logs["close"][:1], ends[:-1])) + gaps
     moved = {name: np.exp(starts + inside[name]) for name in ("high", "low", "close")}
@@ -118,12 +127,27 @@ def _check(candles: dict[str, Floats]) -> None:
             raise DataError(f"{name} of bar {bar} = {column[bar]} must be a positive price")
 
 
-def _block_order(n_bars: int, block_bars: int, seed: int) -> Ints:
-    """Return the bars 0..n_bars-1 in their new order: blocks shuffled, each in one piece."""
-    bars = np.arange(n_bars, dtype=np.int64)
-    blocks = np.random.default_rng(seed).permutation(-(-n_bars // block_bars))
-    starts = blocks * block_bars
-    lengths = np.minimum(block_bars, n_bars - starts)
-    within = bars - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    order: Ints = np.repeat(starts, lengths) + within
+def _order_within_blocks(n_bars: int, block_bars: int, rng: np.random.Generator) -> Ints:
+    """Return the bars 0..n_bars-1 in their new order: each somewhere in its own block."""
+    blocks = (np.arange(n_bars) + rng.integers(block_bars)) // block_bars
+    order: Ints = np.lexsort((rng.random(n_bars), blocks))
     return order
+
+
+def _coins(moves: Floats, rng: np.random.Generator) -> tuple[Floats, float]:
+    """Return a sign for every bar, and what their sum then lacks to be what it was.
+
+    Args:
+        moves: of the bars, from close to close, as logarithms.
+        rng: of the coins.
+    """
+    signs: Floats = rng.choice((-1.0, 1.0), moves.size)
+    signed = moves * signs
+    lacking = float(moves.sum() - signed.sum())
+    with np.errstate(divide="ignore"):  # a bar that goes nowhere comes last
+        likely = np.argsort(rng.exponential(size=moves.size) / np.abs(moves))
+    for bar, move in zip(likely.tolist(), signed[likely].tolist(), strict=True):
+        if move * lacking < 0.0 and abs(move) < abs(lacking):
+            signs[bar] = -signs[bar]
+            lacking += 2.0 * move
+    return signs, float(moves.sum() - (moves * signs).sum())

@@ -62,6 +62,11 @@ class Walk:
         """Whether the last candle has closed; from then on the price stands still."""
         return self.bar + 1 == len(self.candles) and self.now_ms >= self._end_ms
 
+    @property
+    def over_ms(self) -> int:
+        """How long the last candle has been closed, ms."""
+        return self.now_ms - self._end_ms if self.is_over else 0
+
     def forming(self) -> Bar:
         """Return the newest candle as far as it has come."""
         path = self._path
