@@ -47,9 +47,9 @@ is kept as config.py.bak, in place of an earlier one. The new file is executed a
 old one before it takes its place; whatever is wrong, the old one stays untouched.
 
 Refused without --force: parameters that did not hold on candles they were not chosen on (oos_pass
-false), of which nobody knows (no oos_pass), or that were tested together with other values of what is
-not searched than the config has; the differences are listed. What oos_pass does not tell, such as
-evidence not distinguishable from luck, is printed as a warning.
+false), of which nobody knows (no oos_pass), or that were tested together with other values of what
+is not searched than the config has; the differences are listed. What oos_pass does not tell, such
+as evidence not distinguishable from luck, is printed as a warning.
 
 exit code: 0 written, shown, or nothing to change; 1 the answer was no; 2 something was wrong (one
 line on standard error says what to do); 130 interrupted. Only with 0 may anything have changed.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from config import BACKTEST_CONFIG, OPTIMIZER_SPACE, PRESETS
+from config import BACKTEST_CONFIG, PRESETS
 from core.errors import GridError
 from main import EXIT_FAILED, EXIT_INTERRUPTED, chosen_params
 
@@ -25,7 +25,7 @@ examples:
   python3 optimizer.py --data my_candles --coins BTC --objective sharpe --study-name btc_sharpe
       your own files; another objective is another study
   python3 optimizer.py --demo --trials 100 --skip-mc --no-plot --output results
-      no permutations, no charts; all files in one folder
+      no permutations, no charts; the results in one folder (study and ledger stay where they are)
   python3 optimizer.py --demo --trials 1000 --timeout 600 --jobs 2 --seed 7 --study-name seed_7
       no trial is begun after ten minutes
   python3 optimizer.py --demo --preset documented --set leverage=2 --mc-perms 200 --holdout 0.2
@@ -38,21 +38,37 @@ values of OPTIMIZER_SPACE in config.py and is scored on the train windows: each 
 to 70 % into its piece, and the lowest score of all coins and windows counts. What is left of each
 piece after a gap is its test window. The robust choice is the middle of the best tenth of the
 trials (median or medoid, whichever is better in training), because the best of many is partly luck.
-Then, once, it is run on the holdout, and on permutations of the bars no train window has seen.
+It is run on permutations of the bars no train window has seen and then, once, on the holdout.
+
+What is maximised: the minimum over all coins and train windows of return / largest drawdown (at
+least 0.01 %) x sqrt(profit factor, at most 4); a loss is divided by that root instead (the profit
+factor at least 1/4), so that a losing window has -2 to 0. Then 0.01 is taken off per round trip
+above 300 per 10,000 bars. A window with fewer than 20 round trips, a drawdown over 50 %, a profit
+factor under 0.5 or the capital halved gets -10, and what it scored above 0 counts as x / (1 + x):
+-9 at most. Parameters that contradict each other score -1000. Other --objective: in place of the
+first sentence, the penalties stay.
 
 What to believe. Every line of evidence ends in plain words; "not distinguishable from luck" means
 p >= 0.05. oos_pass is true if the holdout gained and the honest walk-forward, which chooses at
-every window by the trains before it, gained in at least half of its tests. The more often you
-search the same bars, the less any result means: data/trial_ledger.jsonl counts, and the deflated
-Sharpe ratio takes it into account.
+every window by the trains before it, gained in at least half of its tests, in all of them together
+and in training too; what it does not tell is printed under it. That the best trials lie near each
+other is no sign of an edge: a search draws near what scored well, on noise too. The more often you
+search the same bars, the less any result means: the deflated Sharpe ratio takes it into account.
 
-Ctrl+C ends the search after the trials that run, keeps them and reports what can be said; the
-holdout stays untouched. The same command later adds trials to the study. Same seed, same trials,
-same result, however many --jobs (a storage that several processes share aside).
+What is counted. data/trial_ledger.jsonl of the current folder, wherever --output is, has every
+search started there, from its first trial on and whatever ended it: the trials of all that share a
+coin, its prices and at least half of the bars searched now; every look at bars of this holdout; and
+every search that trained or tested on bars of it. Other studies on the same data in --storage
+count, if they are more. Searches from other folders or machines and backtests cannot be known.
+
+Ctrl+C ends the search after the trials that run, keeps them and reports what can be said; Ctrl+C
+while the choice is judged reports what is finished. The holdout is read last of all, so it stays
+untouched. The same command later adds trials to the study. Same seed, same trials, same result,
+however many --jobs (a storage that several processes share aside).
 
 files: data/optimizer_results_robust.json, data/best_params_v4.json (the best trial, for reference),
-data/charts/optimizer_*.png, data/output/optimizer_report.html, data/trial_ledger.jsonl and the
-study, grid_v4_wfo.db, in the current folder.
+data/charts/optimizer_*.png, data/output/optimizer_report.html, or all of them in --output; and in
+the current folder data/trial_ledger.jsonl and the study, grid_v4_wfo.db.
 
 exit code: 0 all went well; 2 something was wrong (standard error says what to do; trials that are
 complete are kept); 130 interrupted.
@@ -78,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     output.add_argument(
         "--output", type=Path, metavar="DIR",
-        help="folder of all files but the study (default: data and folders in it)",
+        help="folder of all files but study and ledger (default: data and folders in it)",
     )  # fmt: skip
     return parser
 
@@ -123,7 +139,7 @@ def _add_search_options(group: Any) -> None:
     group.add_argument(
         "--objective", default="calmar_pf", metavar="NAME",
         help="what is maximised: calmar_pf, calmar, sharpe, sortino or return (default: calmar_pf, "
-        "Calmar ratio x sqrt(profit factor))",
+        "Calmar ratio x sqrt(profit factor), see below)",
     )  # fmt: skip
     group.add_argument(
         "--seed", type=int, default=42, metavar="N", help="of everything random (default: 42)"
@@ -163,9 +179,8 @@ def _add_parameter_options(group: Any) -> None:
     group.add_argument("--key", metavar="KEY", help="the object inside FILE that holds them")
     group.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
-        help="any strategy parameter, repeatable; one of the "
-        f"{len(OPTIMIZER_SPACE)} searched only says where the search begins "
-        "(main.py --list-params explains them)",
+        help="any strategy parameter, repeatable; one of OPTIMIZER_SPACE only says where the "
+        "search begins (main.py --list-params explains them)",
     )  # fmt: skip
 
 

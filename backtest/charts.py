@@ -41,7 +41,9 @@ class Marker:
     size: float = 1.0
 
 
+# Later ones cover earlier ones; a halt trades nothing.
 MARKERS: Final = (
+    Marker("circuit breaker", ("CIRCUIT_BREAKER_HALT",), "P", "#7b2cbf", 0.6),
     Marker("open long", ("BUY_OPEN_LONG",), "^", "#2ca02c"),
     Marker("close long", ("SELL_CLOSE_LONG",), "v", "#1e5bd9"),
     Marker("open short", ("SELL_OPEN_SHORT",), "v", "#e31a1c"),
@@ -50,7 +52,6 @@ MARKERS: Final = (
     Marker("closed at the end", ("CLOSE_END",), "s", "#17becf"),
     Marker("closed by somebody else", ("POSITION_SYNC",), "s", "#a16207"),
     Marker("stop", ("STOP_",), "D", "#8b0000"),
-    Marker("circuit breaker", ("CIRCUIT_BREAKER_HALT",), "P", "#7b2cbf", 1.8),
     Marker("liquidation", ("LIQUIDATION",), "X", "#000000", 3.0),
 )
 

@@ -17,6 +17,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 SIDES: Final = (("long", -1.0), ("short", 1.0))
 """Name of a side in the log, and where its entries lie from the centre."""
+MAX_LEVEL_LINES: Final = 12_000
+"""Of each side in a chart; where there are more, the grids that stood longest are drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,35 @@ class Generations:
         return Generations(
             self.first[rows], self.last[rows], self.centre[rows], self.entry_pct[rows]
         )
+
+
+def standing_log(result: Mapping[str, Any]) -> npt.NDArray[Any]:
+    """Return a run's log up to the liquidation that left nothing, if one did: no grid stands then.
+
+    Args:
+        result: as ``BacktestSimulator.run_single`` answers.
+    """
+    log: npt.NDArray[Any] = result["log"]
+    bars = [trade["bar"] for trade in result["trades"] if trade["label"] == "LIQUIDATION"]
+    if bars and float(result["equity_curve"][-1]) <= 0.0:
+        return log[: bars[-1] + 1]
+    return log
+
+
+def levels_sentence(result: Mapping[str, Any]) -> str:
+    """Return what the faint lines of the price chart are, and how many grids they leave out."""
+    most = max(1, MAX_LEVEL_LINES // int(result["params"]["grid_levels"]))
+    counts = {side: len(generations(standing_log(result), side).first) for side, _ in SIDES}
+    stood = "while they stood; regime, breaker and limits decide which of them had an order."
+    if not any(counts.values()):
+        return "No grid ever stood."
+    if max(counts.values()) <= most:
+        return f"Faint lines in the price chart are the entry levels of both grids {stood}"
+    parts = [f"{min(most, count):,} of {count:,} {side}" for side, count in counts.items()]
+    return (
+        f"Faint lines in the price chart are the entry levels of the grids that stood longest "
+        f"({' and '.join(parts)} ones; the others are not drawn), {stood}"
+    )
 
 
 def generations(log: npt.NDArray[Any], side: str) -> Generations:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from bokeh.layouts import column
 
+from backtest.grid_levels import levels_sentence
 from backtest.price_chart import FULL_DETAIL, price_chart
 from backtest.report_charts import (
     INK,
@@ -33,6 +33,7 @@ from backtest.report_facts import (
     subtitle,
     thinning,
 )
+from backtest.report_legend import legend_rows
 from backtest.report_page import Numbers, parameter_table, render, year_rows
 from backtest.timeframes import timeframe_ms
 from core.performance import drawdown_curve
@@ -41,6 +42,7 @@ Result = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+_TRADES_DRAWN: Final = "Every trade is drawn."
 HOLDING_NAMES: Final = (
     "same bar", "to 1 h", "to 2 h", "to 4 h", "to 8 h", "to 12 h", "to 1 d", "to 2 d", "to 3 d",
     "to 7 d", "over 7 d",
@@ -59,19 +61,22 @@ def coin_report(result: Result) -> bytes:
     at, data = numbers.at, numbers.document["data"]
     months = at("attribution.by_month")
     most = max((abs(month["return_pct"] or 0.0) for month in months), default=0.0)
+    course = _coin_course(result)
     sections = [("course", "Course"), ("months", "Months"), ("attribution", "Attribution"),
                 ("trips", "Round trips"), ("risk", "Drawdowns and inventory"),
                 ("parameters", "Parameters"), ("data", "Data")]  # fmt: skip
     if "bands" in numbers.document:
         sections.insert(0, ("bands", "Bands"))
     return render(
-        "coin.html", numbers, _coin_charts(result, numbers),
+        "coin.html", numbers, {**course, **_coin_charts(numbers)},
         {
             "title": f"{result['coin']} grid backtest",
             "subtitle": subtitle(data, result["params"]["initial_capital"]),
             "sections": sections,
             "cards": CARDS,
-            "thinning": thinning(len(result["equity_curve"])),
+            **_course_texts(course),
+            "thinning": f"{thinning(len(result['equity_curve']))} {_TRADES_DRAWN}",
+            "levels": levels_sentence(result),
             "detailed": len(result["trades"]) <= FULL_DETAIL,
             "month_names": MONTH_NAMES,
             "years": year_rows(months, at("attribution.by_year")),
@@ -79,7 +84,15 @@ def coin_report(result: Result) -> bytes:
             "parameter_rows": parameter_table(at("parameters"), at("changed_parameters")),
             "facts": facts(numbers.document),
         },
+        at_once=len(course),
     )  # fmt: skip
+
+
+def _course_texts(course: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "course": list(course),
+        "legends": {name: legend_rows(chart) for name, chart in course.items()},
+    }
 
 
 def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
@@ -100,8 +113,9 @@ def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
         "start": min(result["data"]["start"] for result in results.values()),
         "end": max(result["data"]["end"] for result in results.values()),
     }
+    course = _portfolio_course(portfolio, results)
     return render(
-        "portfolio.html", numbers, {"course": _portfolio_course(portfolio, results)},
+        "portfolio.html", numbers, course,
         {
             "title": "Portfolio of " + ", ".join(coins),
             "subtitle": subtitle(data, portfolio["initial_capital"]),
@@ -109,6 +123,7 @@ def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
                          ("months", "Months"), ("risk", "Drawdowns"),
                          ("parameters", "Parameters"), ("data", "Data")],
             "cards": CARDS,
+            **_course_texts(course),
             "thinning": thinning(len(portfolio["equity_curve"])),
             "matrices": matrices,
             "heat": lambda path: numbers.shade(path, 1.0),
@@ -116,15 +131,15 @@ def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
             "parameter_rows": parameter_table(first["params"], at("changed_parameters")),
             "facts": portfolio_facts(numbers.document, results),
         },
+        at_once=len(course),
     )  # fmt: skip
 
 
-def _coin_charts(result: Result, numbers: Numbers) -> dict[str, Any]:
+def _coin_charts(numbers: Numbers) -> dict[str, Any]:
     at = numbers.at
     trips = at("attribution.round_trips")
     hours, weekdays = at("attribution.by_hour"), at("attribution.by_weekday")
     return {
-        "course": _coin_course(result),
         "hours": bars_chart(
             "Change of equity by hour of the day, USDT", [row["key"] for row in hours],
             [row["equity_change"] for row in hours], "0,0.[00]", "@value{+0,0.00} USDT",
@@ -142,8 +157,8 @@ def _coin_charts(result: Result, numbers: Numbers) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _coin_course(result: Result) -> Any:
-    """Return the linked charts of a coin over time."""
+def _coin_course(result: Result) -> dict[str, Any]:
+    """Return the linked charts of a coin over time, from top to bottom."""
     times, closes = _times(result)
     equity = np.asarray(result["equity_curve"])
     price = np.array(result["candles"]["close"], dtype=np.float64)
@@ -160,16 +175,17 @@ def _coin_course(result: Result) -> Any:
         )
         for side, name in (("LONG", "long_qty"), ("SHORT", "short_qty"))
     }  # fmt: skip
-    charts = [
-        *equity_charts(axis, closes, equity, initial, held),
-        price_chart(axis, result),
-        inventory_chart(axis, closes, sides),
-        axis.overview(closes, price),
-    ]
-    return column(*charts, sizing_mode="stretch_width")
+    curve, fall = equity_charts(axis, closes, equity, initial, held)
+    return {
+        "equity": curve,
+        "drawdown": fall,
+        "price": price_chart(axis, result),
+        "inventory": inventory_chart(axis, closes, sides),
+        "overview": axis.overview(closes, price),
+    }
 
 
-def _portfolio_course(portfolio: Result, results: Mapping[str, Result]) -> Any:
+def _portfolio_course(portfolio: Result, results: Mapping[str, Result]) -> dict[str, Any]:
     times = np.asarray(portfolio["timestamp"], dtype=np.int64)
     bar_ms = timeframe_ms(next(iter(results.values()))["data"]["timeframe"])
     axis, closes = TimeAxis(int(times[0]), int(times[-1]) + bar_ms), times + bar_ms
@@ -182,12 +198,11 @@ def _portfolio_course(portfolio: Result, results: Mapping[str, Result]) -> Any:
         curves[coin] = 100.0 * (np.asarray(result["equity_curve"])[rows] / start - 1.0)
     strong = "portfolio"
     curves[strong] = 100.0 * (equity / initial - 1.0)
-    charts = [
-        returns_chart(axis, closes, curves, strong),
-        drawdown_chart(axis, closes, -100.0 * drawdown_curve(equity, initial)),
-        axis.overview(closes, equity),
-    ]
-    return column(*charts, sizing_mode="stretch_width")
+    return {
+        "returns": returns_chart(axis, closes, curves, strong),
+        "drawdown": drawdown_chart(axis, closes, -100.0 * drawdown_curve(equity, initial)),
+        "overview": axis.overview(closes, equity),
+    }
 
 
 def _profits_chart(bins: list[dict[str, Any]]) -> Any:

@@ -10,16 +10,9 @@ import numpy.typing as npt
 from bokeh.models import ColumnDataSource
 
 from backtest.charts import MARKERS, Marker
-from backtest.grid_levels import SIDES, level_segments
-from backtest.report_charts import (
-    GAIN,
-    LOSS,
-    MAX_POINTS,
-    LegendEntry,
-    TimeAxis,
-    add_legend,
-    hover,
-)
+from backtest.grid_levels import MAX_LEVEL_LINES, SIDES, level_segments, standing_log
+from backtest.report_charts import GAIN, LOSS, MAX_POINTS, TimeAxis, hover
+from backtest.report_legend import LegendEntry, set_legend
 from backtest.round_trips import round_trips
 from core.kama import BREAKOUT_DOWN, BREAKOUT_UP, DOWNTREND, UPTREND
 
@@ -41,8 +34,6 @@ _REGIMES: Final = (
     ("downtrend", DOWNTREND, "#fca5a5"),
     ("breakout down", BREAKOUT_DOWN, "#ef4444"),
 )
-MAX_LEVEL_LINES: Final = 12_000
-"""Of each side; where there are more, the grids that stood longest are drawn."""
 _LEVEL_COLOURS: Final = {"long": "#3b82f6", "short": "#a855f7"}
 _MANY: Final = 4_000
 _SIZE: Final = 7.0
@@ -63,12 +54,13 @@ def price_chart(axis: TimeAxis, result: Result) -> Any:
     bar_ms = int(np.median(np.diff(times)))
     items = _add_regimes(chart, np.asarray(result["regime_log"]), times, bar_ms)
     price = _add_price(chart, result["candles"], times, bar_ms)
-    items += price + _add_levels(chart, result, times, bar_ms)
-    items += _add_holdings(chart, result["trades"], bar_ms)
-    items += _add_trades(chart, result["trades"])
+    many = _add_levels(chart, result, times, bar_ms)
+    many += _add_holdings(chart, result["trades"], bar_ms)
+    many += _add_trades(chart, result["trades"])
     # What has no point in the time shown would count with all its points.
     chart.y_range.renderers = [drawn for _, (drawn,) in price]
-    add_legend(chart, items)
+    # Bokeh paints a page's charts twice before it rests: what is many is added after that.
+    set_legend(chart, [*items, *price, *many], later=[name for name, _ in many])
     return chart
 
 
@@ -133,8 +125,9 @@ def _add_price(chart: Any, candles: Any, times: Ints, bar_ms: int) -> list[Legen
 
 def _add_levels(chart: Any, result: Result, times: Ints, bar_ms: int) -> list[LegendEntry]:
     items = []
+    standing = {**result, "log": standing_log(result)}
     for side, heading in SIDES:
-        (first, last, prices), hidden = level_segments(result, heading, side, MAX_LEVEL_LINES)
+        (first, last, prices), _ = level_segments(standing, heading, side, MAX_LEVEL_LINES)
         if not prices.size:
             continue
         source = ColumnDataSource(
@@ -148,8 +141,7 @@ def _add_levels(chart: Any, result: Result, times: Ints, bar_ms: int) -> list[Le
             "start", "price", "end", "price", source=source, color=_LEVEL_COLOURS[side],
             alpha=0.28, line_width=0.8, name=f"{side} levels",
         )  # fmt: skip
-        rest = f" ({hidden:,} short-lived grids not drawn)" if hidden else ""
-        items.append((f"{side} grid levels{rest}", [drawn]))
+        items.append((f"{side} grid levels", [drawn]))
     return items
 
 
@@ -162,6 +154,8 @@ def _add_holdings(
     items = []
     for name, won in (("held, ended in profit", True), ("held, ended in loss", False)):
         own = trips.only((trips.net > 0.0) == won)
+        if not len(own.net):
+            continue
         source = ColumnDataSource(
             {
                 "start": own.entry_ms.astype(np.float64),
@@ -219,5 +213,12 @@ def _scatter(
     return chart.scatter(
         "time", "price", source=ColumnDataSource(columns), marker=SHAPES[marker.shape],
         size=size * marker.size**0.5, color=marker.colour, fill_alpha=0.85, line_width=1.0,
-        line_color=marker.colour if marker.shape in "xX" else "#ffffff", name=label,
+        line_color=_outline(marker, many=size < _SIZE), name=label,
     )  # fmt: skip
+
+
+def _outline(marker: Marker, *, many: bool) -> str | None:
+    """Return the colour around a marker; among many, outlines cost time and hide their colours."""
+    if marker.shape in "xX":
+        return marker.colour
+    return None if many else "#ffffff"

@@ -18,6 +18,7 @@ from bokeh.models import (
     DatetimeTickFormatter,
     FactorRange,
     HoverTool,
+    NoOverlap,
     NumeralTickFormatter,
     PanTool,
     Range1d,
@@ -29,12 +30,11 @@ from bokeh.models.annotations import Legend, LegendItem, Span
 from bokeh.plotting import figure
 
 from backtest.charts import thin
+from backtest.report_legend import LegendEntry, set_legend
 from core.performance import drawdown_curve
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-LegendEntry = tuple[str, list[Any]]
-"""A name, and what a click on it hides."""
 
 GAIN: Final = "#15803d"
 LOSS: Final = "#b91c1c"
@@ -83,7 +83,7 @@ class TimeAxis:
         chart.toolbar.logo = None
         chart.toolbar.autohide = True
         style_chart(chart)
-        chart.xaxis.formatter = date_format()
+        _write_dates(chart)
         chart.yaxis.formatter = NumeralTickFormatter(format=number)
         return chart
 
@@ -100,7 +100,7 @@ class TimeAxis:
         window.overlay.fill_color, window.overlay.fill_alpha = INK, 0.10
         chart.add_tools(window)
         style_chart(chart)
-        chart.xaxis.formatter = date_format()
+        _write_dates(chart)
         chart.yaxis.visible = False
         return chart
 
@@ -115,6 +115,12 @@ def style_chart(chart: Any) -> None:
         axis.minor_tick_line_color = None
         axis.major_label_text_color, axis.major_label_text_font_size = "#64748b", "11px"
     chart.xgrid.grid_line_color, chart.ygrid.grid_line_color = None, "#eef2f7"
+
+
+def _write_dates(chart: Any) -> None:
+    """Write instants below ``chart``, as many as there is room for."""
+    chart.xaxis.formatter = date_format()
+    chart.xaxis.major_label_policy = NoOverlap(min_distance=10)
 
 
 def date_format() -> DatetimeTickFormatter:
@@ -177,8 +183,8 @@ def equity_charts(
     if held is not None:
         hold = chart.line("time", "value", source=line_source(time, held), color="#d97706")
         hold.visible = False
-        items.append(("buy and hold (click to show)", [hold]))
-    add_legend(chart, items)
+        items.append(("buy and hold (hidden at first)", [hold]))
+    set_legend(chart, items)
     hover(chart, [drawn], [("close", _TIME), ("equity", "@value{0,0.00} USDT")])
     return [chart, drawdown_chart(axis, time, fall)]
 
@@ -214,7 +220,7 @@ def inventory_chart(axis: TimeAxis, time: Ints, sides: Mapping[str, Floats]) -> 
         )
         items.append((name.lower(), [area, line]))
         lines.append(line)
-    add_legend(chart, items)
+    set_legend(chart, items)
     hover(chart, lines, [("$name", "@value{0.00} % of equity"), ("close", _TIME)])
     return chart
 
@@ -277,6 +283,6 @@ def returns_chart(
         )  # fmt: skip
         items.append((name, [drawn]))
         lines.append(drawn)
-    add_legend(chart, items)
+    set_legend(chart, items)
     hover(chart, lines, [("$name", "@value{0.00} %"), ("close", _TIME)])
     return chart

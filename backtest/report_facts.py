@@ -44,10 +44,10 @@ def subtitle(data: Mapping[str, Any], capital: float) -> str:
 def thinning(n_bars: int) -> str:
     """Return what the lines of ``n_bars`` bars leave out."""
     if n_bars <= MAX_POINTS:
-        return "Every bar and every trade is drawn."
+        return "Every bar is drawn."
     return (
         f"Lines are thinned to the extremes of every stretch (about {MAX_POINTS:,} points for "
-        f"{n_bars:,} bars); every trade is drawn."
+        f"{n_bars:,} bars)."
     )
 
 

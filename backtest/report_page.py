@@ -94,20 +94,23 @@ def parameter_table(params: Mapping[str, Any], changed: Mapping[str, Any]) -> li
 
 
 def render(
-    template: str, numbers: Numbers, charts: Mapping[str, Any], texts: Mapping[str, Any]
-) -> bytes:
+    template: str, numbers: Numbers, charts: Mapping[str, Any], texts: Mapping[str, Any], *,
+    at_once: int = 1,
+) -> bytes:  # fmt: skip
     """Return a self-contained page.
 
     Args:
         template: file name among the templates.
         numbers: of the run.
         charts: figures or layouts by the name the template gives their place; None where there is
-            nothing to draw. The first is drawn at once, the others when they come into view.
+            nothing to draw. The first are drawn at once, the others when they come into view.
         texts: everything else the template reads.
+        at_once: how many are drawn at once, none of them None; these may share ranges and tools.
     """
-    first, *others = charts
-    later = {name: charts[name] for name in others if charts[name] is not None}
-    script, places = components({first: charts[first]}, wrap_script=False)
+    names = list(charts)
+    first = {name: charts[name] for name in names[:at_once]}
+    later = {name: charts[name] for name in names[at_once:] if charts[name] is not None}
+    script, places = components(first, wrap_script=False)
     late_script, late_places = components(later, wrap_script=False) if later else ("", {})
     divs = {name: Markup('<p class="note">nothing to draw</p>') for name in charts}
     for name, div in {**places, **late_places}.items():

@@ -8,6 +8,7 @@ processors and in under 1.5 GB.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import resource
 import sys
 import tempfile
@@ -18,10 +19,12 @@ from typing import Final, TypeVar
 
 from backtest.optimize.final_choice import parameter_importance
 from backtest.optimize.findings import Known, Unseen, judge_trials, judge_unseen
+from backtest.optimize.monte_carlo import permuted_returns
 from backtest.optimize.results import results_document, write_results
 from backtest.optimize.search_request import SearchRequest
 from backtest.optimize.search_run import Searched
 from backtest.optimize.search_session import Session, add_trials, open_session
+from backtest.optimize.trial_ledger import SeenBefore
 from benchmarks.engine import REAL_MARKET, machine_line
 from config import STRATEGY_PARAMS
 
@@ -67,12 +70,15 @@ def judge(session: Session, searched: Searched, n_ever: int) -> Known:
 
 
 def look(session: Session, known: Known) -> Unseen:
-    """Judge them on the holdout and on permuted bars."""
-    return judge_unseen(
-        session.prepared, known.choice.params, STRATEGY_PARAMS, looks_before=0,
-        permutations=PERMUTATIONS, seed=session.request.seed, jobs=session.request.n_jobs,
-        warmup_bars=session.warmup_bars,
+    """Judge them on permuted bars and on the holdout."""
+    permuted = permuted_returns(
+        session.prepared, known.choice.params, n=PERMUTATIONS, seed=session.request.seed,
+        jobs=session.request.n_jobs, warmup_bars=session.warmup_bars,
     )  # fmt: skip
+    return judge_unseen(
+        session.prepared, known.choice.params, STRATEGY_PARAMS, permuted=permuted,
+        before=SeenBefore(), warmup_bars=session.warmup_bars,
+    )
 
 
 def write(session: Session, searched: Searched, known: Known, unseen: Unseen) -> None:
@@ -86,7 +92,9 @@ def write(session: Session, searched: Searched, known: Known, unseen: Unseen) ->
 
 def measure(data: Path, trials: int, jobs: int | None) -> None:
     """Run the search and print what each part of it takes."""
-    with tempfile.TemporaryDirectory() as name:
+    data = data.resolve()
+    # In a folder of its own: these trials must not count in the ledger of the current one.
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         asked = request(Path(name), data, trials, jobs)
         session = stage("loading", lambda: open_session(asked))
         searched, n_ever = stage(f"search, {trials} trials", lambda: add_trials(session))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from core.errors import AccountError, CapitalError
 from live.exchange_types import Exchange, MarketFacts, OrderKind, Usage
 from live.order_desk import company_error
-from live.orders import id_prefix
+from live.orders import OUR_IDS, id_prefix
 from live.state import LoadedState
 
 _LOG: Final = logging.getLogger(__name__)
-OUR_IDS: Final = re.compile(r"g4[A-Za-z0-9]{1,8}-")
-"""How the client ids of this program begin, whichever ``instance`` sent them."""
 
 
 def refuse_closed_market(facts: MarketFacts) -> None:

@@ -43,6 +43,7 @@ _BY_CODE: Final[dict[int, type[GridError]]] = {
     -1008: NetworkError,  # overloaded, not carried out
     **dict.fromkeys(CLOCK_CODES, NetworkError),
     **dict.fromkeys((-1112, -2020, -4131), NetworkError),  # nobody to trade with right now
+    -4400: ExchangeError,  # only reducing orders for a while: not about the keys, as ccxt has it
     **dict.fromkeys(
         (-2023, -2027, -2028, -4028, -4047, -4048, -4061, -4067, -4068, -4161, -4168, -4208, -4209),
         AccountError,

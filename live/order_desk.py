@@ -16,7 +16,7 @@ from live.exchange_types import (
     OrderKind,
     OrderReply,
 )
-from live.orders import OrderRecord, OrderRegister, OrderState
+from live.orders import OUR_IDS, OrderRecord, OrderRegister, OrderState
 
 _LOG: Final = logging.getLogger(__name__)
 DENIALS: Final = 2
@@ -259,7 +259,7 @@ class OrderDesk:
         return None
 
     def _report_stranger(self, order: ExchangeOrder, *, is_leaving: bool) -> None:
-        if order.client_id.startswith(self._register.prefix) and not is_leaving:
+        if OUR_IDS.match(order.client_id) and not is_leaving:
             raise company_error(order.client_id)
         if order.client_id not in self._strangers:
             self._strangers.append(order.client_id)

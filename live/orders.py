@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -117,6 +118,10 @@ def in_base_36(number: int) -> str:
         number, digit = divmod(number, 36)
         text = DIGITS[digit] + text
     return text
+
+
+OUR_IDS: Final = re.compile(r"g4[A-Za-z0-9]{1,8}-")
+"""How the client ids of this program begin, whichever ``instance`` sent them."""
 
 
 def id_prefix(instance: str) -> str:

@@ -42,6 +42,7 @@ def identity(name: str = "study", seed: int = 7, space: Space = SPACE) -> StudyI
         name=name,
         space=space.to_dict(),
         fixed={"leverage": 1.0, "prune_enabled": ["GAP"]},
+        rules={"BTC.min_notional": 100.0, "ETH.min_notional": 20.0},
         coins=("BTC", "ETH"),
         start="2024-01-01",
         end="2024-12-31",
@@ -51,6 +52,7 @@ def identity(name: str = "study", seed: int = 7, space: Space = SPACE) -> StudyI
         objective="calmar_pf",
         seed=seed,
         fingerprint="f" * 12,
+        scoring="s" * 12,
     )
 
 

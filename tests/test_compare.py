@@ -279,5 +279,5 @@ def test_json_without_any_coin_is_still_json(
     monkeypatch.chdir(tmp_path)
     assert main.main(["--demo", "--coins", "DOGE", *RANGE, "--compare", "--json"]) == 2
     assert json.loads(capsys.readouterr().out) == {
-        "coins": {}, "all_coins": [], "failed": {"DOGE": "the demo has no coin DOGE"},
+        "coins": {}, "all_coins": [], "failed": {"DOGE": "the demo has no coin DOGE; it has: BTC, ETH, SOL"},
     }  # fmt: skip

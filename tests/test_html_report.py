@@ -23,12 +23,15 @@ from bokeh.models import Scatter
 import backtest.command
 import main
 from backtest.charts import MARKERS
+from backtest.grid_levels import generations, levels_sentence, standing_log
 from backtest.html_report import coin_report, portfolio_report
 from backtest.price_chart import SHAPES, price_chart, price_columns, regime_runs
 from backtest.report_charts import MAX_POINTS, TimeAxis, line_source
 from backtest.report_document import coin_document
+from backtest.report_legend import legend_rows
 from backtest.report_page import FORMATS, Numbers, embedded_json, number_text
 from backtest.simulator import BacktestSimulator
+from benchmarks.report import opening_seconds
 from config import PRESETS
 from engine.types import LABEL_NAMES
 
@@ -50,6 +53,8 @@ BANDS_SUMMARY = {
     "moves_most": {"about": "slippage", "assumption": "slippage x 3", "points": -2.0},
     "sign_depends_on": ["slippage x 3"],
     "runs": 2,
+    "distinct": 2,
+    "no_detail": "no such file",
 }
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
@@ -188,6 +193,9 @@ def test_bands_have_a_section_only_where_there_are_any(quiet: Result, page: str)
     with_bands = coin_report({**quiet, "bands": BANDS, "bands_summary": BANDS_SUMMARY}).decode()
     assert 'id="bands"' in with_bands
     assert "The sign of the return depends on: slippage x 3." in with_bands
+    assert "Not tried: 1m candles (no such file)." in with_bands
+    warning = with_bands.index("The sign of the return is not settled. It depends on:")
+    assert warning < with_bands.index('class="cards"')
     shown = dict(NumberReader(with_bands).found)
     assert shown["bands.1.total_return_pct"] == "-0.50 %"
     assert shown["bands.1.calmar_ratio"] == "-"
@@ -256,6 +264,48 @@ def test_very_many_trades_leave_out_what_is_said_to_be_left_out(
     text = coin_report(results["BTC"]).decode()
     assert "markers tell time and price only" in text
     assert len(text) < full
+
+
+def test_the_page_says_how_many_grids_are_not_drawn(
+    results: dict[str, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "are the entry levels of both grids while they stood" in levels_sentence(results["BTC"])
+    monkeypatch.setattr("backtest.grid_levels.MAX_LEVEL_LINES", 100)
+    log = results["BTC"]["log"]
+    counts = {side: len(generations(log, side).first) for side in ("long", "short")}
+    sentence = levels_sentence(results["BTC"])
+    assert f"(10 of {counts['long']:,} long and 10 of {counts['short']:,} short ones" in sentence
+    assert "both grids" not in sentence
+    assert sentence in coin_report(results["BTC"]).decode()
+
+
+def test_levels_end_with_the_liquidation_that_left_nothing(results: dict[str, Result]) -> None:
+    result = results["BTC"]
+    last = {**result["trades"][-1], "bar": 2_000, "label": "LIQUIDATION"}
+    lost = {**result, "trades": [*result["trades"], last]}
+    assert len(standing_log(lost)) == len(result["log"])  # something was left
+    curve = result["equity_curve"].copy()
+    curve[2_000:] = 0.0
+    assert len(standing_log({**lost, "equity_curve": curve})) == 2_001
+
+
+def test_the_portfolio_does_not_claim_to_draw_trades(results: dict[str, Result]) -> None:
+    coins = {name: results[name] for name in ("BTC", "ETH")}
+    assert "every trade is drawn" not in portfolio_report(results["_portfolio"], coins).decode()
+    assert "Every trade is drawn." in coin_report(results["BTC"]).decode()
+
+
+def test_a_legend_names_only_what_is_there(quiet: Result, results: dict[str, Result]) -> None:
+    names = [row.name for row in legend_rows(price_chart(axis_of(quiet), quiet))]
+    assert not any("held" in name or "(0)" in name for name in names)
+    busy = legend_rows(price_chart(axis_of(results["BTC"]), results["BTC"]))
+    assert all(row.models and row.mark and row.colour.startswith("#") for row in busy)
+    assert {"held, ended in profit", "held, ended in loss"} <= {row.name for row in busy}
+
+
+def test_halts_trade_nothing_and_cover_no_trade() -> None:
+    assert MARKERS[0].labels == ("CIRCUIT_BREAKER_HALT",)
+    assert MARKERS[0].size < min(marker.size for marker in MARKERS[1:])
 
 
 def test_the_readmes_picture_is_small_enough_to_commit() -> None:
@@ -396,7 +446,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return folder, json.loads(printed.getvalue())
 
 
-IDLE = "return window.Bokeh && Bokeh.documents.length > 0 && Bokeh.documents.every(d => d.is_idle)"
+IDLE = (
+    "return window.Bokeh && Bokeh.documents.length > 0 && Bokeh.documents.every(d => d.is_idle)"
+    " && document.documentElement.dataset.drawn === 'all'"
+)
 PAINTED = """
 const views = []
 const visit = view => {
@@ -497,7 +550,7 @@ def test_a_drag_over_one_chart_zooms_all(browser: Any, written: tuple[Path, Any]
     show(browser, written[0] / "BTC_report.html")
     views = (
         "const charts = Object.values(Bokeh.index.roots ? Bokeh.index.roots : Bokeh.index)"
-        ".flatMap(v => v.child_views || []).filter(v => v.model.x_range);"
+        ".filter(v => v.model.x_range);"
     )
     ranges = (
         f"{views} return charts"
@@ -518,6 +571,52 @@ def test_a_drag_over_one_chart_zooms_all(browser: Any, written: tuple[Path, Any]
         assert start < low < high < end
     assert len({low for _, low, _ in after}) == 1
     wait_for(browser, f"return (() => {{ {prices} }})() < {0.9 * all_prices}")
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_page_is_wider_than_the_window(
+    browser: Any, tmp_path: Path, written: tuple[Path, Any], quiet: Result, width: int
+) -> None:
+    (tmp_path / "quiet.html").write_bytes(coin_report(quiet))
+    mobile = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", mobile)
+    try:
+        for page in (
+            written[0] / "BTC_report.html", written[0] / "portfolio_report.html",
+            tmp_path / "quiet.html",
+        ):  # fmt: skip
+            assert show(browser, page) == []
+            wide = "return [document.documentElement.scrollWidth, window.innerWidth]"
+            assert browser.execute_script(wide) == [width, width], page.name
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_click_on_a_name_hides_what_it_names(browser: Any, written: tuple[Path, Any]) -> None:
+    show(browser, written[0] / "BTC_report.html")
+    button = browser.find_element("xpath", "//button[contains(., 'open long')]")
+    shown = (
+        f"return Bokeh.documents[0].get_model_by_id('{button.get_attribute('data-models')}').visible"
+    )
+    assert browser.execute_script(shown) is True  # drawn once the page stood
+    browser.execute_script("arguments[0].click()", button)
+    assert browser.execute_script(shown) is False
+    assert button.get_attribute("aria-pressed") == "false"
+    browser.execute_script("arguments[0].click()", button)
+    assert browser.execute_script(shown) is True
+
+
+@needs_browser
+@pytest.mark.slow
+def test_the_opening_of_a_report_can_be_measured(
+    browser: Any, written: tuple[Path, Any]
+) -> None:
+    stands, drawn = opening_seconds(browser, written[0] / "BTC_report.html")
+    assert 0.0 < stands <= drawn
 
 
 @needs_browser
@@ -549,7 +648,7 @@ def test_a_run_without_trades_is_drawn_too(browser: Any, tmp_path: Path, quiet: 
 @pytest.mark.slow
 def test_the_browser_test_notices_an_error_and_a_request(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "bad.html"
-    stub = "<script>Bokeh = {documents: [{is_idle: true}]}</script>"
+    stub = "<html data-drawn='all'><script>Bokeh = {documents: [{is_idle: true}]}</script>"
     path.write_text(f"{stub}<script>throw new Error('broken')</script>")
     assert "broken" in show(browser, path)[0]["message"]
     path.write_text(f"{stub}<img src='http://localhost:9/x.png'>")

@@ -143,8 +143,9 @@ def test_a_one_way_account_with_positions_is_refused_and_told_what_to_do(
     exchange.book.orders.clear()
     exchange.account.is_hedged = False
     told = refused(exchange, tmp_path, capsys)
-    assert "hedge mode cannot be set" in told
-    assert "positions are in the way, close them and start again" in told
+    assert "the account holds LONG 0.01 of this coin already" in told
+    assert "close it, or trade in a sub-account" in told
+    assert not exchange.account.is_hedged, "its owner's settings"
     assert float(exchange.account.positions["LONG"].qty) == 0.01
 
 

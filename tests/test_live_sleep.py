@@ -49,7 +49,9 @@ def let_go_wrong(scene: Scene, kind: FaultKind, chance: float) -> None:
     )  # fmt: skip
 
 
-def assert_all_is_well(scene: Scene, watchman: Watchman, bare_ms: float) -> None:
+def assert_all_is_well(
+    scene: Scene, watchman: Watchman, bare_ms: float, least: int = 5
+) -> None:
     """At the end of a time: nothing doubled, nothing lost, nothing bare for longer."""
     watchman.look()
     assert watchman.longest_bare_ms <= bare_ms
@@ -58,7 +60,7 @@ def assert_all_is_well(scene: Scene, watchman: Watchman, bare_ms: float) -> None
     assert_nothing_twice(end)
     assert_one_order_a_fill(trades)
     assert watchman.doubled == []
-    assert len(trades) >= 5
+    assert len(trades) >= least
 
 
 @pytest.mark.slow
@@ -107,7 +109,7 @@ def test_trades_that_are_listed_late_leave_no_position_without_its_stop(
         watchman = Watchman(scene.exchange)
         scene.exchange.faults.rate(FaultKind.LATE_TRADES, 1.0, lag_ms=lag_ms)
         assert scene.run_to(WARM + 1) is Ending.ASKED
-        assert_all_is_well(scene, watchman, 1e3 * SHORT_POLL_S + READABLE_MS)
+        assert_all_is_well(scene, watchman, 1e3 * SHORT_POLL_S + READABLE_MS, least=4)
 
 
 @pytest.mark.slow
@@ -154,7 +156,8 @@ def test_a_side_whose_stop_is_refused_for_a_minute_is_closed_at_market(
         scene.clock.at(filled_ms, lambda: fill_nearest(exchange))
         limit_ms = round(1e3 * (BARE_LIMIT_S + SHORT_POLL_S)) + 10_000
         assert scene.run_until(filled_ms + limit_ms) is Ending.ASKED
-        at_once_ms = filled_ms + 1e3 * SHORT_POLL_S + READABLE_MS
+        demanded_ms = 7_000 if code == -1015 else 0  # by the exchange, before the next request
+        at_once_ms = filled_ms + 1e3 * SHORT_POLL_S + READABLE_MS + demanded_ms
         assert min(told) <= at_once_ms
         assert max(rested) <= at_once_ms
         assert exchange.account.is_flat
@@ -170,7 +173,9 @@ def test_a_side_whose_stop_is_refused_for_a_minute_is_closed_at_market(
 def test_a_clock_that_is_a_little_off_changes_no_trade(ahead_ms: int, tmp_path: Path) -> None:
     rows = []
     for off_ms in (0, ahead_ms):
-        with busy_day(tmp_path / f"{off_ms}", ahead_ms=off_ms) as scene:
+        with busy_day(tmp_path / f"{off_ms}", ahead_ms=off_ms) as early:
+            early.exchange.advance(10_000)  # else the first candle has not opened for everybody
+            scene = early.reopened()
             assert scene.run_to(WARM + 24) is Ending.ASKED
             assert errors_of(scene) == 0
             rows.append(scene.rows())

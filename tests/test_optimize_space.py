@@ -114,6 +114,18 @@ def test_an_impossible_entry_is_refused_by_name(
         assert text in str(error.value)
 
 
+@pytest.mark.parametrize("entry", [3, None, "float", [0.1, 2.0]])
+def test_an_entry_that_is_no_dict_is_refused(entry: Any) -> None:
+    with pytest.raises(ConfigError, match=r"OPTIMIZER_SPACE\['gamma'\]: is .*must be a dict"):
+        read_space({"gamma": entry})
+
+
+@pytest.mark.parametrize("space", [5, ["gamma"], "gamma", {1: {"type": "float"}}])
+def test_a_space_that_is_no_dict_of_parameters_is_refused(space: Any) -> None:
+    with pytest.raises(ConfigError, match="OPTIMIZER_SPACE"):
+        read_space(space)
+
+
 def test_an_empty_space_is_refused() -> None:
     with pytest.raises(ConfigError, match="OPTIMIZER_SPACE is empty"):
         read_space({})

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.storages import InMemoryStorage
 
+from backtest.optimize import study_identity
 from backtest.optimize.local_study import LocalRun
 from backtest.optimize.sampling import BATCH, STARTUP_TRIALS, Sampler
 from backtest.optimize.space import Space, read_space
@@ -352,6 +353,10 @@ CHANGES: dict[str, tuple[Any, str]] = {
         {"leverage": 2.0},
         r"leverage: was 1\.0, is now 2\.0\n  fixed\.prune_enabled: was \[\"GAP\"\], is now absent",
     ),
+    "rules": (
+        {"BTC.min_notional": 5.0, "ETH.min_notional": 20.0},
+        r"rules\.BTC\.min_notional: was 100\.0, is now 5\.0",
+    ),
     "coins": (("BTC",), r'coins: was \["BTC", "ETH"\], is now \["BTC"\]'),
     "start": ("2023-01-01", 'start: was "2024-01-01", is now "2023-01-01"'),
     "end": ("2025-12-31", 'end: was "2024-12-31", is now "2025-12-31"'),
@@ -365,7 +370,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
 
 def test_every_part_of_the_identity_is_tested() -> None:
     names = {item.name for item in dataclasses.fields(StudyIdentity)}
-    assert names == CHANGES.keys() | {"name", "fingerprint"}
+    assert names == CHANGES.keys() | {"name", "fingerprint", "scoring"}
 
 
 @pytest.mark.parametrize("field", CHANGES)
@@ -388,11 +393,53 @@ def test_changed_code_is_warned_of_and_not_refused(tmp_path: Path) -> None:
     storage = tmp_path / "x.journal"
     with open_search(storage) as search:
         assert search.notices == ()
-    with open_search(storage, fingerprint="other") as search:
-        (notice,) = search.notices
-        assert "ffffffffffff, now other" in notice
-        assert "not comparable" in notice
+    for field, was in (("fingerprint", "f" * 12), ("scoring", "s" * 12)):
+        with open_search(storage, **{field: "other"}) as search:
+            (notice,) = search.notices
+            assert f"{was}, now other" in notice
+            assert "comparable" in notice
+            search.run(evaluate, 1)
+
+
+def test_the_code_that_scores_has_a_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = study_identity.scoring_fingerprint.__wrapped__
+    assert read() == study_identity.scoring_fingerprint()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: path.name.encode())
+    assert read() != study_identity.scoring_fingerprint()
+
+
+def test_a_study_without_any_trial_takes_what_comes(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/x.db"
+    open_search(storage).close()
+    with open_search(storage, coins=("SOL",), windows=2) as search:
         search.run(evaluate, 1)
+    with pytest.raises(ConfigError, match=r'coins: was \["SOL"\], is now'):
+        open_search(storage)
+
+
+def test_a_study_others_may_be_about_to_add_to_keeps_what_it_was_made_with(tmp_path: Path) -> None:
+    storage = tmp_path / "x.journal"
+    open_search(storage).close()
+    with pytest.raises(ConfigError, match="windows: was 4, is now 2"):
+        open_search(storage, windows=2)
+
+
+def test_a_search_that_is_not_approved_leaves_no_study(tmp_path: Path) -> None:
+    counts: list[int] = []
+
+    def refuse(before: int) -> None:
+        counts.append(before)
+        raise ConfigError("too few")
+
+    storage = f"sqlite:///{tmp_path}/x.db"
+    with pytest.raises(ConfigError, match="too few"):
+        Search(identity(), SPACE, storage, jobs=1, current=CURRENT, approve=refuse)
+    assert optuna.get_all_study_names(storage) == []
+    with open_search(storage) as search:
+        search.run(evaluate, 3)
+    with pytest.raises(ConfigError, match="too few"):
+        Search(identity(), SPACE, storage, jobs=1, current=CURRENT, approve=refuse)
+    assert counts == [0, 3]
 
 
 def test_another_version_of_optuna_is_warned_of(

@@ -18,10 +18,13 @@ from typing import Any
 
 import pytest
 
+import backtest.optimize.final_choice
+import backtest.optimize.monte_carlo
 import backtest.optimize.results
 import backtest.optimize.search_session
 import optimizer
 from backtest.demo_market import demo_market
+from backtest.optimize import search_run
 from backtest.optimize.conclusion import _go_on
 from backtest.optimize.evidence import evidence_lines
 from backtest.optimize.findings import judge_trials
@@ -34,7 +37,7 @@ from backtest.optimize.space import read_space
 from backtest.optimize.trial import TrialOutcome
 from backtest.optimize.windows import DEFAULT_HOLDOUT, DEFAULT_WINDOWS
 from backtest.timeframes import parse_time
-from config import OPTIMIZER_SPACE, STRATEGY_PARAMS
+from config import BACKTEST_CONFIG, OPTIMIZER_SPACE, STRATEGY_PARAMS
 from core.errors import DataError
 from core.params import StrategyParams
 from tests.optimizer_document import PARTS, SCALARS
@@ -45,9 +48,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 SHORT = ["--demo", "--coins", "SOL", "--start", "2025-09-01", "--end", "2025-12-01"]
 QUICK = [*SHORT, "--windows", "1", "--trials", "6", "--skip-mc", "--no-plot"]
-DATA_FILES = {
-    "data/optimizer_results_robust.json", "data/best_params_v4.json", "data/trial_ledger.jsonl",
-}  # fmt: skip
+LEDGER_FILE = "data/trial_ledger.jsonl"
+DATA_FILES = {"data/optimizer_results_robust.json", "data/best_params_v4.json", LEDGER_FILE}
 CHART_FILES = {
     *(f"data/charts/optimizer_{name}.png" for name in
       ("progress", "importance", "stability", "train_test", "holdout")),
@@ -142,7 +144,13 @@ def test_the_results_hold_what_the_rest_of_the_project_reads(search: Run, tmp_pa
     assert document["robust_choice"] in {"median", "medoid"}
     assert (document["mc_p_value"], document["mc_significant"]) == (None, None)
     best = json.loads((tmp_path / "data/best_params_v4.json").read_text())
-    assert set(best) == {"best_params", "best_score", "trial", "note"}
+    assert set(best) == {
+        "best_params", "best_score", "trial", "note", "params", "oos_pass", "oos_rule",
+        "oos_warnings",
+    }  # fmt: skip
+    assert best["oos_pass"] is document["oos_pass"]
+    assert best["params"] == {**document["params"], **best["best_params"]}
+    assert document["rules"]["SOL.tick_size"] > 0.0
     assert best["best_params"] == document["trials"][best["trial"]]["params"]
     assert best["best_score"] == max(item["score"] for item in document["trials"])
     assert "reference only" in best["note"]
@@ -153,10 +161,10 @@ def test_the_results_hold_what_the_rest_of_the_project_reads(search: Run, tmp_pa
     assert document["deflated_sharpe"]["n_trials_ever"] == 6
 
 
-def test_all_files_but_the_study_go_to_the_folder_chosen(search: Run, tmp_path: Path) -> None:
+def test_all_files_but_study_and_ledger_go_to_the_folder_chosen(search: Run, tmp_path: Path) -> None:
     assert search(*QUICK, "--output", "there")[0] == 0
-    names = {name.replace("data/", "there/") for name in DATA_FILES}
-    assert files_in(tmp_path) == names | STUDY_FILES
+    names = {name.replace("data/", "there/") for name in DATA_FILES - {LEDGER_FILE}}
+    assert files_in(tmp_path) == names | STUDY_FILES | {LEDGER_FILE}
 
 
 @pytest.mark.slow
@@ -182,12 +190,14 @@ def test_the_same_command_adds_trials_and_the_ledger_survives_a_deleted_study(
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_results_whatever_the_jobs(
-    search: Run, tmp_path: Path
+    search: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
     arguments = [*SHORT[:1], "--coins", "SOL", "ETH", *SHORT[3:], "--windows", "1", "--no-plot"]
     for jobs in ("1", "2"):
         folder = tmp_path / jobs
+        folder.mkdir()
+        monkeypatch.chdir(folder)  # each with a ledger of its own
         storage = f"sqlite:///{tmp_path}/{jobs}.db"
         code, _, _ = search(
             *arguments, "--trials", "12", "--mc-perms", "4", "--jobs", jobs, "--storage", storage,
@@ -290,7 +300,7 @@ def test_an_interruption_keeps_the_trials_and_leaves_the_holdout_alone(
     assert [json.loads(line)["holdout_read"] for line in entries] == [False]
     assert f"interrupted: {kept} trials are kept; the same command adds 50 more" in err
     if kept >= 5:
-        assert "not looked at: the search was interrupted" in " ".join(out.split())
+        assert "Holdout not reached: interrupted before, and untouched" in " ".join(out.split())
     assert signal.getsignal(signal.SIGINT) is handler
     assert search(*QUICK)[0] == 0
     assert results(tmp_path)["num_trials"] == kept + 6
@@ -305,12 +315,71 @@ def test_an_interruption_before_anything_can_be_said_says_so(search: Run, tmp_pa
     assert n_trials(tmp_path / "grid_v4_wfo.db") == 4
 
 
+@pytest.mark.parametrize(
+    ("stage", "missing"),
+    [
+        ("sensitivity", {"Sensitivity:", "Permuted bars", "Holdout", "Deflated Sharpe ratio"}),
+        ("permutations", {"Permuted bars", "Holdout"}),
+    ],
+)
+def test_an_interruption_while_judging_reports_what_is_finished_and_leaves_the_holdout_alone(
+    search: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, missing: set[str]
+) -> None:
+    takes: list[Holdout] = []
+    monkeypatch.setattr(Holdout, "take", takes.append)
+    run = search_run.side_by_side
+
+    def interrupted(*args: Any, title: str, **kwargs: Any) -> Any:
+        if title == stage:
+            os.kill(os.getpid(), signal.SIGINT)
+        return run(*args, title=title, **kwargs)
+
+    monkeypatch.setattr(backtest.optimize.final_choice, "side_by_side", interrupted)
+    monkeypatch.setattr(backtest.optimize.monte_carlo, "side_by_side", interrupted)
+    arguments = [item for item in QUICK if item != "--skip-mc"]
+    code, out, err = search(*arguments, "--mc-perms", "20", "--jobs", "1")
+    assert code == 130
+    assert takes == []
+    lines = [line for line in out.splitlines() if "not reached" in line]
+    assert all(any(name in line for line in lines) for name in missing)
+    assert ("Deflated Sharpe ratio" in " ".join(lines)) is (stage == "sensitivity")
+    assert "Walk-forward efficiency" in out
+    assert "interrupted: 6 trials are kept" in err
+    assert files_in(tmp_path) == {LEDGER_FILE, *STUDY_FILES}
+    entries = (tmp_path / LEDGER_FILE).read_text().splitlines()
+    assert [json.loads(line)["holdout_read"] for line in entries] == [False]
+    assert [json.loads(line)["trials"] for line in entries] == [6]
+
+
+@pytest.mark.slow
+def test_a_killed_search_has_its_trials_in_the_ledger(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, optimizer\n"
+        "from backtest.optimize.trial_ledger import SearchEntry\n"
+        "count, seen = SearchEntry.count, []\n"
+        "def counted(self):\n"
+        "    count(self)\n"
+        "    seen.append(1)\n"
+        "    if len(seen) == 4:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "SearchEntry.count = counted\n"
+        f"optimizer.main({QUICK!r})\n"
+    )
+    done = subprocess.run(  # noqa: S603 - this project's own code
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    (line,) = (tmp_path / LEDGER_FILE).read_text().splitlines()
+    assert json.loads(line)["trials"] == 4
+
+
 @pytest.mark.slow
 def test_a_second_interruption_ends_the_program_at_once() -> None:
     script = (
         "import os, signal, time\n"
         "from backtest.optimize.search_run import Interruption\n"
-        "with Interruption() as interruption:\n"
+        "with Interruption('the trials that run are finished') as interruption:\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    assert interruption.asked.is_set()\n"
         "    print('still here', flush=True)\n"
@@ -448,6 +517,21 @@ def test_a_market_in_which_nothing_can_be_chosen_is_refused_and_its_trials_kept(
     message = refusal(search(*QUICK, "--set", "initial_capital=50"))
     assert "none of 6 trials has a score above -9" in message
     assert n_trials(tmp_path / "grid_v4_wfo.db") == 6
+
+
+def test_too_few_trials_leave_no_study_behind(search: Run) -> None:
+    assert "must be at least 5" in refusal(search(*QUICK, "--trials", "4"))
+    assert search(*QUICK, "--end", "2025-11-25")[0] == 0
+
+
+@pytest.mark.slow
+def test_other_rules_of_the_exchange_are_another_study(
+    search: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(*QUICK)
+    markets: Any = BACKTEST_CONFIG["markets"]
+    monkeypatch.setitem(markets["SOL"], "min_notional", 77.0)
+    assert "rules.SOL.min_notional: was 5.0, is now 77.0" in refusal(search(*QUICK))
 
 
 @pytest.mark.slow

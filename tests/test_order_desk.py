@@ -443,9 +443,10 @@ def test_an_order_believed_gone_that_rests_is_taken_up_again() -> None:
     assert record.state is OrderState.OPEN
 
 
-def test_an_unknown_order_with_our_name_stops_everything() -> None:
+@pytest.mark.parametrize("instance", ["a", "b"])
+def test_an_unknown_order_with_our_name_stops_everything(instance: str) -> None:
     scene = Scene()
-    foreign = f"{scene.register.prefix}zz-LE00-0"
+    foreign = f"g4{instance}-zz-LE00-0"
     scene.exchange.orders[foreign] = strange(foreign)
 
     with pytest.raises(AccountError, match=foreign):
@@ -475,7 +476,7 @@ def test_a_stop_of_ours_that_was_not_written_down_is_taken_up() -> None:
     assert record.order_id == "5"
 
 
-@pytest.mark.parametrize("client_id", ["g4b-zz-LE00-0", "web_123"])
+@pytest.mark.parametrize("client_id", ["g4-zz-LE00-0", "web_123"])
 def test_strangers_are_reported_once_and_left_alone(client_id: str) -> None:
     scene = Scene()
     scene.exchange.orders[client_id] = strange(client_id)

@@ -20,6 +20,7 @@ from backtest.optimize.robust import (
     robust_candidates,
     robustness_word,
     stability_bar,
+    variation_text,
 )
 from backtest.optimize.sensitivity import (
     Curve,
@@ -243,7 +244,27 @@ def test_the_variation_of_random_draws_is_that_of_the_even_distribution(
     ],
 )  # fmt: skip
 def test_the_robustness_score_has_a_word(score: float, word: str) -> None:
-    assert robustness_word(score) == word
+    assert robustness_word(score, 0.9) == word
+
+
+@pytest.mark.parametrize(
+    ("score", "random_score", "remark"),
+    [(0.2, 0.21, False), (0.2, 0.2, True), (0.3, 0.25, True), (0.45, 0.4, True)],
+)
+def test_what_is_no_nearer_than_random_draws_is_not_called_good_without_saying_so(
+    score: float, random_score: float, *, remark: bool
+) -> None:
+    word = robustness_word(score, random_score)
+    assert ("no nearer to each other than random draws" in word) is remark
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.25, "0.25"), (0.2496, "0.2496"), (0.2504, "0.2504"), (0.24, "0.24"), (0.399, "0.399"),
+     (0.5000001, "0.500000"), (math.nan, "-"), (1.0 / 3.0, "0.33")],
+)  # fmt: skip
+def test_a_variation_is_not_rounded_onto_a_limit(value: float, text: str) -> None:
+    assert variation_text(value) == text
 
 
 def test_the_robustness_score_is_the_mean_variation() -> None:
@@ -360,11 +381,12 @@ def test_one_parameter_moves_while_all_others_stay() -> None:
         ({5.5: -3.0, 4.5: 0.2}, [4.5, 5.5]),
         ({4.5: -10.0}, [4.5]),
         ({5.5: math.nan}, [5.5]),
-        ({4.0: -10.0, 6.0: math.nan}, []),
+        ({4.0: -10.0, 6.0: math.nan}, [4.0, 6.0]),
+        ({4.0: 0.01, 6.0: 0.51}, [4.0]),
         ({4.5: 5.0}, []),
     ],
 )
-def test_a_cliff_is_a_fall_by_more_than_half_at_the_nearest_step(
+def test_a_cliff_is_a_fall_by_more_than_half_at_any_step(
     score_at: dict[float, float], cliffs: list[float]
 ) -> None:
     def score(params: Mapping[str, Any]) -> float:
@@ -378,10 +400,10 @@ def test_around_zero_a_small_fall_is_no_cliff() -> None:
         return lambda params: 0.01 - (by if params["k"] < 4.9 else 0.0)
 
     assert curves({"k": 5.0}, falling(0.049))["k"].cliffs == ()
-    assert len(curves({"k": 5.0}, falling(0.051))["k"].cliffs) == 1
+    assert len(curves({"k": 5.0}, falling(0.051))["k"].cliffs) == 2
 
 
-def test_the_next_whole_number_counts_as_the_nearest_step() -> None:
+def test_the_next_whole_number_counts_as_a_step() -> None:
     curve = curves({"levels": 3}, lambda params: 1.0 if params["levels"] == 3 else -10.0)["levels"]
     assert sorted(curve.cliffs) == [2, 4]
 

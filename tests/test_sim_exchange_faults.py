@@ -195,3 +195,67 @@ def test_clocks_do_not_move_for_a_sleep_of_nothing_and_move_for_the_least(bench:
     assert bench.clock.now_ms() == START + BAR
     bench.clock.sleep(1e-9)
     assert bench.clock.now_ms() == START + BAR + 1
+
+
+# --- what is known late -------------------------------------------------------------------------
+
+
+def opens_told(bench: Bench) -> list[int]:
+    """Return the open times of the candles that are told, in bars since the first."""
+    ask = {"symbol": "BTCUSDT", "interval": "15m"}
+    return [(row[0] - START) // BAR for row in bench.signed("GET", "v1/klines", **ask).json()]
+
+
+def test_a_candle_can_be_known_some_time_after_its_close(bench: Bench) -> None:
+    bench.exchange.faults.rate(FaultKind.LATE_CANDLES, 1.0, lag_ms=4_000)
+    bench.clock.sleep(3.999)
+    assert opens_told(bench) == []
+    bench.clock.sleep(0.001)
+    assert opens_told(bench) == [0, 1]
+    bench.clock.sleep(BAR / 1e3 - 1.0)
+    assert opens_told(bench) == [0]
+    bench.exchange.faults.end(FaultKind.LATE_CANDLES)
+    assert opens_told(bench) == [0, 1, 2]
+    bench.exchange.faults.next(FaultKind.NO_CANDLES, times=2)
+    assert bench.signed("GET", "v3/balance").status_code == 200  # it waits for its endpoint
+    assert [opens_told(bench) for _ in range(3)] == [[], [], [0, 1, 2]]
+
+
+def test_a_trade_can_be_listed_after_positions_show_it(bench: Bench) -> None:
+    bench.client.load_leverage_brackets()
+    bench.exchange.faults.rate(FaultKind.LATE_TRADES, 1.0, lag_ms=2_000)
+    bench.exchange.hand_trade("LONG", "BUY", 1.0)
+    for listed in (0, 1):
+        assert len(bench.signed("GET", "v1/userTrades", symbol="BTCUSDT").json()) == listed
+        assert len(bench.client.fetch_positions([SYMBOL])) == 1
+        bench.clock.sleep(2.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(-4045, 400), (-4400, 400), (-1015, 429), (-1008, 503)]
+)
+def test_a_stop_can_be_refused_with_any_code(bench: Bench, code: int, status: int) -> None:
+    bench.exchange.hand_trade("LONG", "BUY", 1.0)
+    bench.exchange.faults.rate(FaultKind.REFUSED_STOP, 1.0, code=code)
+    bench.limit(97.0)
+    with pytest.raises(ccxt.BaseError, match=f'"code":{code}'):
+        bench.stop(90.0)
+    assert bench.client.last_response_headers.get("Retry-After") == ("7" if status == 429 else None)
+    assert not bench.exchange.book.stops
+    bench.exchange.faults.end(FaultKind.REFUSED_STOP)
+    assert bench.stop(90.0)["id"]
+
+
+def test_a_client_may_sleep_through_what_happens() -> None:
+    with Bench(wakes_clients=False) as bench:
+        remote = RemoteClock(bench.server.port)
+        bench.limit(97.0, "a")
+        bench.limit(95.0, "b")
+        bench.clock.sleep(900.0)
+        bench.clock.sleep(899.0)
+        assert bench.clock.now_ms() == START + 3 * BAR - 1_000
+        assert len(bench.exchange.account.trades) == 1
+        remote.sleep(901.0)
+        assert remote.now_ms() == START + 4 * BAR
+        assert len(bench.exchange.account.trades) == 2
+        remote.close()

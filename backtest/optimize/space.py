@@ -140,6 +140,8 @@ def read_space(entries: Mapping[str, Mapping[str, Any]] | None = None) -> Space:
 
 
 def _read_entry(name: str, given: Mapping[str, Any]) -> Entry:
+    if not isinstance(name, str):
+        raise ConfigError(f"OPTIMIZER_SPACE: {name!r} must be the name of a parameter")
     if name not in param_fields():
         raise ConfigError(
             "OPTIMIZER_SPACE: " + unknown_key(name, param_fields(), "strategy parameter")

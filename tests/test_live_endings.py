@@ -1,0 +1,222 @@
+"""However a session ends: positions have their stops or are closed, and no entries rest."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from decimal import Decimal
+from functools import cache, partial
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from live.departure import Ending
+from live.instance_lock import write_durably
+from tests.live_scene import Scene
+from tests.live_watch import (
+    HOUR_BARS,
+    NO_LOSS_LIMIT,
+    WARM,
+    assert_all_stopped,
+    assert_books_agree,
+    assert_stopped_in_order,
+    busy_day,
+    crash,
+    fill_nearest,
+    finish,
+    no_waiting_for_the_disk,  # noqa: F401 - pytest uses it
+    wild_hour,
+)
+from tests.sim_exchange import FaultKind, SimExchange
+
+POLL_S: Final = 60.0
+SHORT_POLL_S: Final = 5.0
+CALM: Final = {**NO_LOSS_LIMIT, "poll_s": SHORT_POLL_S}
+STRANGER: Final = "g4a-zz-LE00-0"
+
+
+def lay_stranger(exchange: SimExchange) -> None:
+    """Let an order rest that bears our name and that no session knows."""
+    exchange.book.new_order(
+        client_id=STRANGER, side="BUY", direction="LONG", kind="LIMIT", qty=Decimal("0.01"),
+        price=Decimal(1_000), time_in_force="GTX", now_ms=exchange.stamp_ms,
+    )  # fmt: skip
+
+
+def cut_off(scene: Scene, seconds: float) -> None:
+    """Let no request arrive for some seconds from now on."""
+    faults = scene.exchange.faults
+    faults.rate(FaultKind.DROP, 1.0)
+    scene.clock.at(
+        scene.exchange.now_ms + round(1e3 * seconds), lambda: faults.end(FaultKind.DROP)
+    )
+
+
+def when_told(scene: Scene, words: str, action: Callable[[], None]) -> None:
+    """Let ``action`` happen once a person is told of ``words``."""
+    send, done = scene.ears.send, list[str]()
+
+    def hear(text: str) -> None:
+        send(text)
+        if words in text and not done:
+            done.append(text)
+            action()
+
+    scene.ears.send = hear  # type: ignore[method-assign]  # a test's ear at the seam
+
+
+# --- a signal -----------------------------------------------------------------------------------
+
+
+@cache
+def moments_of_fills(folder: Path) -> list[int]:
+    """Return when something filled in a wild hour, ms after its begin."""
+    with wild_hour(folder, POLL_S) as scene:
+        begin_ms = scene.opens_ms(WARM)
+        assert scene.run_to(WARM + HOUR_BARS) is Ending.ASKED
+        return sorted({trade.ts_ms - begin_ms for trade in scene.exchange.account.trades})
+
+
+@pytest.fixture(scope="module")
+def hour_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hour")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1, 3, 6, 10, 14])
+def test_a_signal_between_a_fill_and_the_next_look_leaves_no_position_bare(
+    which: int, hour_folder: Path, tmp_path: Path
+) -> None:
+    with wild_hour(tmp_path, POLL_S) as scene:
+        filled_ms = scene.opens_ms(WARM) + moments_of_fills(hour_folder)[which]
+        assert scene.run_until(filled_ms + 1) is Ending.ASKED
+        assert filled_ms in {trade.ts_ms for trade in scene.exchange.account.trades}
+        assert scene.exchange.now_ms < filled_ms + 10_000
+        assert_all_stopped(scene.exchange)
+        end, trades = finish(scene)
+    assert_books_agree(end, trades)
+
+
+# --- errors in a row ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_errors_in_a_row_end_the_session_with_stops_for_what_filled_meanwhile(
+    tmp_path: Path,
+) -> None:
+    with busy_day(tmp_path, settings=CALM) as scene:
+        exchange, open_ms = scene.exchange, scene.opens_ms(WARM + 1)
+        spoil = partial(exchange.faults.next, FaultKind.HTML, path="klines", times=10**6)
+        scene.clock.at(open_ms - 5_000, spoil)
+        scene.clock.at(open_ms + 8_000, lambda: fill_nearest(exchange))
+        assert scene.run() is Ending.FAILED
+        assert_stopped_in_order(exchange)
+
+
+@pytest.mark.slow
+def test_without_a_way_to_the_exchange_the_end_is_tried_until_there_is_one(tmp_path: Path) -> None:
+    with busy_day(tmp_path, settings={**CALM, "max_errors_in_row": 3}) as scene:
+        exchange, away_ms = scene.exchange, scene.opens_ms(WARM) + 20_000
+        scene.clock.at(away_ms, lambda: cut_off(scene, 1_200.0))
+        scene.clock.at(away_ms + 1_000, lambda: fill_nearest(exchange))
+        assert scene.run() is Ending.FAILED
+        assert exchange.now_ms > away_ms + 1_200_000
+        assert_stopped_in_order(exchange)
+
+
+@pytest.mark.slow
+def test_without_a_way_to_the_exchange_a_signal_ends_it_and_says_what_may_be_open(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with busy_day(tmp_path, settings={**CALM, "max_errors_in_row": 3}) as scene:
+        away_ms = scene.opens_ms(WARM) + 20_000
+        scene.clock.at(away_ms, lambda: cut_off(scene, 36_000.0))
+        assert scene.run_until(away_ms + 1_500_000) is Ending.FAILED
+        assert away_ms + 1_500_000 <= scene.exchange.now_ms < away_ms + 1_800_000
+        assert scene.exchange.book.open_orders
+    last = [record for record in caplog.records if record.levelname == "CRITICAL"][-1]
+    assert "may still be open" in last.message
+
+
+# --- the disk -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [2, 3, 6, 9, 14, 20, 28, 40, 55, 70])
+def test_a_disk_that_is_full_at_any_write_leaves_no_position_bare_and_no_entry(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = list[Path]()
+
+    def write(path: Path, body: bytes, flags: int) -> None:
+        if not path.name.startswith(".BTCUSDT_health"):  # not needed to trade
+            writes.append(path)
+        if len(writes) >= number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_durably(path, body, flags)
+
+    with wild_hour(tmp_path, POLL_S) as scene:
+        monkeypatch.setattr("live.instance_lock.write_durably", write)
+        monkeypatch.setattr("live.trade_files.write_durably", write)
+        assert scene.run_to(WARM + HOUR_BARS) is Ending.FAILED
+        assert_all_stopped(scene.exchange)
+        monkeypatch.undo()
+        end, _ = finish(scene)
+    assert end.position_gaps() == [0.0, 0.0]
+    assert end.equity_gap() == pytest.approx(0.0, abs=1e-6)
+
+
+# --- the loss limit -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("away_s", [60.0, 600.0])
+def test_at_the_loss_limit_all_is_closed_once_there_is_a_way_to_the_exchange(
+    away_s: float, tmp_path: Path
+) -> None:
+    with crash(tmp_path) as scene:
+        exchange = scene.exchange
+        limit_ms = list[int]()
+
+        def away() -> None:
+            limit_ms.append(exchange.now_ms)
+            cut_off(scene, away_s)
+
+        when_told(scene, "EMERGENCY", away)
+        assert scene.run() is Ending.EMERGENCY
+        assert exchange.now_ms >= limit_ms[0] + 1e3 * away_s
+        assert exchange.account.is_flat
+        assert not exchange.book.open_orders
+        assert not exchange.book.open_stops
+    assert "CLOSE_END" in {trade.label for trade in scene.session.trades}
+
+
+# --- company ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_an_order_that_bears_our_name_ends_the_session_with_its_stops_in_place(
+    tmp_path: Path,
+) -> None:
+    with busy_day(tmp_path, settings=CALM) as scene:
+        exchange, open_ms = scene.exchange, scene.opens_ms(WARM)
+        scene.clock.at(open_ms + 20_000, lambda: fill_nearest(exchange))
+        scene.clock.at(open_ms + 40_000, lambda: lay_stranger(exchange))
+        assert scene.run() is Ending.FAILED
+        assert exchange.now_ms < open_ms + 60_000
+        assert not exchange.account.is_flat
+        assert_all_stopped(exchange, STRANGER)
+
+
+@pytest.mark.slow
+def test_an_order_that_bears_our_name_does_not_keep_the_loss_limit_from_closing(
+    tmp_path: Path,
+) -> None:
+    with crash(tmp_path) as scene:
+        exchange = scene.exchange
+        when_told(scene, "EMERGENCY", lambda: lay_stranger(exchange))
+        assert scene.run() is Ending.EMERGENCY
+        assert exchange.account.is_flat
+        assert_all_stopped(exchange, STRANGER)

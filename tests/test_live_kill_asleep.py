@@ -1,0 +1,53 @@
+"""A session killed in a busy hour goes on, also where it had slept through what filled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.live_hour import Hour, Outcome, Point
+from tests.live_nursery import Nursery
+
+ASLEEP: Final[dict[str, Any]] = {"wakes_clients": False}
+KILLS: Final = 10
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that every run of the hour empties."""
+    return tmp_path_factory.mktemp("hour")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(nursery: Nursery, folder: Path) -> Outcome:
+    return Hour(nursery, folder, **ASLEEP).run()
+
+
+@pytest.mark.slow
+def test_killed_anywhere_a_session_that_slept_through_fills_ends_as_if_it_had_not_been(
+    nursery: Nursery, folder: Path, undisturbed: Outcome
+) -> None:
+    points = Hour(nursery, folder, **ASLEEP).survey()
+    worlds = list({world: (point, about) for point, world, about in points}.values())
+    assert len(worlds) > 4 * KILLS
+    wrong = []
+    for point, about in worlds[2 :: len(worlds) // KILLS]:
+        found = Hour(nursery, folder, **ASLEEP).run_killed(Point(*point))
+        if problem := found.difference(undisturbed):
+            wrong.append(f"{point} {about}: {problem}")
+    assert wrong == []
+
+
+@pytest.mark.slow
+def test_in_that_hour_fills_are_slept_through(undisturbed: Outcome) -> None:
+    assert undisturbed.bare_ms > 0
+    assert {row["label"] for row in undisturbed.csv_rows} >= {"BUY_OPEN_LONG", "SELL_OPEN_SHORT"}
