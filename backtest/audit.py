@@ -180,7 +180,7 @@ def _checked(audit: TradeAudit, n_rows: int, n_figures: int) -> list[str]:
     return [
         f"{n_rows:,} rows: columns, bar and time, label, side, regime, lot step, fee",
         *(line for line in prices if not line.startswith("0 ")),
-        f"{ledger.next_id:,} entries' sizes: share of equity, fills per side, caps of side and both",
+        f"{ledger.next_id:,} entries' sizes: share of equity, fills of a side, caps of one and two",
         f"{ledger.round_trips:,} fills opened once and closed whole, pnl recomputed; none left",
         f"{audit.settlements:,} bars with settlements, {len(ledger.payments):,} with a position",
         f"{n_figures:,} figures of the summary; {account}",

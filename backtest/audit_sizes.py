@@ -63,17 +63,17 @@ class SizeRules:
         if row.qty > self._minimum(row.price) * (1.0 + RELATIVE) and notional > bound * (
             1.0 + RELATIVE
         ):
+            expected = f"at most {bound:.6g}: order_pct, leverage and harvest on "
             return (
                 f"an order of {notional:.6g} USDT",
-                f"at most {bound:.6g}: order_pct, leverage and harvest on {self.highest:.6g}, the "
-                "highest equity so far",
+                f"{expected}{self.highest:.6g}, the highest equity so far",
             )
         lots = math.floor(max(self.lowest, 0.0) * share * least / row.price / step + RELATIVE)
         if row.qty / step < lots - GRID:
+            expected = f"at least {lots * step:.12g}: order_pct, leverage and the smallest factors"
             return (
                 f"an order of {row.qty:g}",
-                f"at least {lots * step:.12g}: order_pct, leverage and the smallest factors on "
-                f"{self.lowest:.6g}, the lowest equity so far",
+                f"{expected} on {self.lowest:.6g}, the lowest equity so far",
             )
         return None
 

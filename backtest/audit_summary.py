@@ -69,8 +69,12 @@ def _repeated(summary: Summary) -> Iterator[tuple[str, Any, Any]]:
 
 def figures(summary: Summary, ledger: Ledger, bars: AuditBars) -> Iterator[tuple[str, Any]]:
     """Yield (metric, what it must be); None where it has no denominator."""
-    capital, labels = ledger.capital, ledger.labels
-    prunes = {name: n for name, n in labels.items() if name.startswith("PRUNE_")}
+    yield from _of_account(summary, ledger, bars)
+    yield from _of_records(ledger)
+
+
+def _of_account(summary: Summary, ledger: Ledger, bars: AuditBars) -> Iterator[tuple[str, Any]]:
+    capital = ledger.capital
     equity, held = account_curve(ledger, bars)
     first = min(summary.first_bar, len(bars) - 1)
     peak = np.maximum.accumulate(np.maximum(equity, capital))
@@ -84,12 +88,17 @@ def figures(summary: Summary, ledger: Ledger, bars: AuditBars) -> Iterator[tuple
     sharpe, sortino = return_ratios(equity[first:], capital, bars)
     yield "sharpe_ratio", sharpe
     yield "sortino_ratio", sortino
-    yield "stops_long", Between(*ledger.stops.get(LONG, (0, 0)))
-    yield "stops_short", Between(*ledger.stops.get(SHORT, (0, 0)))
-    yield "liquidations", ledger.liquidations
     yield "exposure_pct", 100.0 * float(np.mean(held[first:]))
     yield "buy_hold_return_pct", 100.0 * float(bars.close[-1] / bars.open[first] - 1.0)
     yield "turnover", ledger.turnover / capital
+
+
+def _of_records(ledger: Ledger) -> Iterator[tuple[str, Any]]:
+    labels = ledger.labels
+    prunes = {name: n for name, n in labels.items() if name.startswith("PRUNE_")}
+    yield "stops_long", Between(*ledger.stops.get(LONG, (0, 0)))
+    yield "stops_short", Between(*ledger.stops.get(SHORT, (0, 0)))
+    yield "liquidations", ledger.liquidations
     yield "longs_opened", labels["BUY_OPEN_LONG"]
     yield "longs_closed", labels["SELL_CLOSE_LONG"]
     yield "shorts_opened", labels["SELL_OPEN_SHORT"]

@@ -30,7 +30,8 @@ Band = dict[str, Any]
 THROUGH_BPS: Final = 2.0
 """How far the path must go through a limit order to have filled it for sure."""
 SLIPPAGE_FACTORS: Final = (0.0, 1.0, 3.0)
-LEAST_SLIPPAGE: Final = float(STRATEGY_PARAMS["slippage"])
+_SHIPPED: Final[Mapping[str, Any]] = STRATEGY_PARAMS
+LEAST_SLIPPAGE: Final = float(_SHIPPED["slippage"])
 """The factors' basis where the run assumes less: a run without slippage has not shown that there is
 none."""
 MOST_SLIPPAGE: Final = 0.5

@@ -155,6 +155,8 @@ class ResultWriter:
             summary = json.loads((self.files / f"{_GROUP}_summary.json").read_bytes())
         except (OSError, ValueError):
             summary = None
+        if not coins:
+            return []
         held = summary.get("coins") if isinstance(summary, dict) else None
         if isinstance(held, list) and not set(coins) & set(map(str, held)):
             return []
@@ -204,18 +206,11 @@ def run_backtest(request: BacktestRequest) -> int:
             failed[coin] = outcome
         else:
             done[coin] = outcome | {"run_id": new_run_id(writer.files)}
-            paths = writer.write_coin(done[coin])
-            _say_written(coin, paths, done[coin]["run_id"])
-            _say_removed(coin, writer.remove_stale(coin, paths))
+            _keep_coin(writer, done[coin])
     results = {coin: done[coin] for coin in coins if coin in done}
     if len(results) > 1 and not failed:
-        portfolio = simulator.portfolio(results)
-        paths = writer.write_portfolio(portfolio, results)
-        _say_written(_GROUP, paths)
-        _say_removed(_GROUP, writer.remove_stale(_GROUP, paths))
-        results[PORTFOLIO] = portfolio
-    elif results:
-        _say_removed(_GROUP, writer.remove_stale_portfolio(results))
+        results[PORTFOLIO] = simulator.portfolio(results)
+    _keep_portfolio(writer, results)
     if request.as_json:
         sys.stdout.write(json_bytes(run_document(results, failed)).decode())
     elif results:
@@ -224,6 +219,23 @@ def run_backtest(request: BacktestRequest) -> int:
         print_report(results)
     _say_remarks(results, failed)
     return 2 if failed else 0
+
+
+def _keep_coin(writer: ResultWriter, result: Result) -> None:
+    coin, paths = result["coin"], writer.write_coin(result)
+    _say_written(coin, paths, result["run_id"])
+    _say_removed(coin, writer.remove_stale(coin, paths))
+
+
+def _keep_portfolio(writer: ResultWriter, results: Mapping[str, Result]) -> None:
+    """Write the portfolio if there is one; else remove an earlier one of the coins run anew."""
+    if PORTFOLIO not in results:
+        _say_removed(_GROUP, writer.remove_stale_portfolio(results))
+        return
+    coins = {name: result for name, result in results.items() if name != PORTFOLIO}
+    paths = writer.write_portfolio(results[PORTFOLIO], coins)
+    _say_written(_GROUP, paths)
+    _say_removed(_GROUP, writer.remove_stale(_GROUP, paths))
 
 
 def _say_remarks(results: Mapping[str, Result], failed: Mapping[str, GridError]) -> None:

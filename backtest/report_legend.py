@@ -67,8 +67,9 @@ def legend_rows(chart: Any) -> list[LegendRow]:
 
 
 def _look(glyph: Any) -> tuple[str, str]:
+    style: Any = glyph  # its properties may be columns too; ours are not
     if isinstance(glyph, Scatter):
-        return _MARKS[glyph.marker], glyph.fill_color
+        return _MARKS[style.marker], style.fill_color
     if isinstance(glyph, Line | Segment | Step):
-        return _LINE, glyph.line_color
-    return _AREA, glyph.fill_color
+        return _LINE, style.line_color
+    return _AREA, style.fill_color

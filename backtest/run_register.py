@@ -123,7 +123,7 @@ def find_run(entries: Sequence[Entry], text: str, folder: Path) -> Entry:
 
 
 def read_copy(folder: Path, run_id: str) -> tuple[dict[str, Any], str]:
-    """Return the summary, its sections ``COMPARED`` there and objects, and the trades (CSV) of a run.
+    """Return a run's summary, whose sections ``COMPARED`` are objects, and its trades (CSV).
 
     Raises:
         DataError: the copy is gone or damaged.

@@ -238,10 +238,10 @@ def document(markets: Mapping[str, MarketData], measured: Mapping[str, Measured]
         f"The design of this strategy makes three claims. These are the numbers found for them, "
         f"whatever they are, on recorded 15-minute candles of {', '.join(markets)} perpetuals from "
         f"{start} to {end}, with fees and funding. Funding is real where it is on record: the "
-        f"column \"real funding\" has the share of the settlements in each window that are, the "
-        f"others are modelled from the price."
+        'column "real funding" has the share of the settlements in each window that are, the '
+        "others are modelled from the price."
     )
-    origin = f"`python3 -m benchmarks.claims` writes this file (decision code `{CODE_FINGERPRINT}`)."
+    origin = f"`python3 -m benchmarks.claims` wrote this file (decision code `{CODE_FINGERPRINT}`)."
     windows = paragraph(
         f"**Windows** are chosen by rule, per coin, among those that start at 00:00 UTC with "
         f"{WARMUP_BARS:,} bars before them to warm up: the windows of {TREND_DAYS} days with the "
@@ -261,5 +261,5 @@ def document(markets: Mapping[str, MarketData], measured: Mapping[str, Measured]
         downtrends(measured["down"], markets),
         crash_section(measured["crash"], markets),
     )
-    head = f"# The design's three claims, measured\n\n{about}\n\n{origin}\n\n{windows}\n\n{runs}\n\n"
-    return head + "\n".join(sections)
+    head = f"# The design's three claims, measured\n\n{about}\n\n{origin}\n\n{windows}\n\n{runs}"
+    return f"{head}\n\n" + "\n".join(sections)

@@ -1,4 +1,4 @@
-"""Measure how long a browser takes to open the report of two years: ``python3 -m benchmarks.report``.
+"""Measure how fast a browser opens the report of two years: ``python3 -m benchmarks.report``.
 
 Builds the report of the demo's busiest coin with the values of the strategy's description, opens it
 several times in a headless chromium (Debian: ``chromium chromium-driver``; ``pip install

@@ -30,6 +30,8 @@ DAY_BARS: Final = 96
 HOUR_BARS: Final = 4
 HOUR_SEED: Final = 148
 """Of a hundred seeds the one whose wild hour has most trades with a market exit among them."""
+CALM_SEED: Final = 113
+"""Of a day in whose first half hour nothing fills, with entries on both sides."""
 POLL_S: Final = 240.0
 NO_LOSS_LIMIT: Final = {"equity_warn_pct": 1e5, "equity_emergency_pct": 1e6}
 MUCH_AT_A_TIME: Final = {"max_errors_in_row": 1_000}
@@ -232,6 +234,12 @@ def fill_nearest(exchange: SimExchange, direction: str = "LONG") -> None:
     ]
     nearest = min(entries, key=lambda order: abs(order.price - exchange.price))
     exchange.book.fill_limit(nearest, exchange.stamp_ms)
+
+
+def fill_on_a_flat_side(exchange: SimExchange) -> None:
+    """Let the nearest entry fill of a side that holds nothing and therefore has no stop yet."""
+    flat = [name for name, side in exchange.account.positions.items() if not side.qty]
+    fill_nearest(exchange, flat[0])
 
 
 def assert_all_stopped(exchange: SimExchange, *strangers: str) -> None:

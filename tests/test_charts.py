@@ -67,8 +67,8 @@ def test_colours_mean_what_the_manual_says(label: str, name: str, colour: str) -
 
 
 def test_long_entries_are_triangles_that_point_up() -> None:
-    assert MARKERS[0].labels == ("BUY_OPEN_LONG",)
-    assert MARKERS[0].shape == "^"
+    assert MARKERS[1].labels == ("BUY_OPEN_LONG",)
+    assert MARKERS[1].shape == "^"
 
 
 def test_the_legend_counts_every_trade_record() -> None:

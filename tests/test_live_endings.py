@@ -16,6 +16,7 @@ from live.departure import Ending
 from live.instance_lock import write_durably
 from tests.live_scene import Scene
 from tests.live_watch import (
+    CALM_SEED,
     HOUR_BARS,
     NO_LOSS_LIMIT,
     WARM,
@@ -25,6 +26,7 @@ from tests.live_watch import (
     busy_day,
     crash,
     fill_nearest,
+    fill_on_a_flat_side,
     finish,
     no_waiting_for_the_disk,  # noqa: F401 - pytest uses it
     wild_hour,
@@ -106,11 +108,11 @@ def test_a_signal_between_a_fill_and_the_next_look_leaves_no_position_bare(
 def test_errors_in_a_row_end_the_session_with_stops_for_what_filled_meanwhile(
     tmp_path: Path,
 ) -> None:
-    with busy_day(tmp_path, settings=CALM) as scene:
+    with busy_day(tmp_path, seed=CALM_SEED, settings=CALM) as scene:
         exchange, open_ms = scene.exchange, scene.opens_ms(WARM + 1)
         spoil = partial(exchange.faults.next, FaultKind.HTML, path="klines", times=10**6)
         scene.clock.at(open_ms - 5_000, spoil)
-        scene.clock.at(open_ms + 8_000, lambda: fill_nearest(exchange))
+        scene.clock.at(open_ms + 8_000, lambda: fill_on_a_flat_side(exchange))
         assert scene.run() is Ending.FAILED
         assert_stopped_in_order(exchange)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import pandas as pd
 import pytest
 
 from live.departure import Ending
 from live.stop_orders import BARE_LIMIT_S
-from tests.live_scene import Scene
+from tests.live_scene import Scene, backtest, rows_of
 from tests.live_watch import (
+    CALM_SEED,
+    DOCUMENTED,
     HOUR_BARS,
     MUCH_AT_A_TIME,
     NO_LOSS_LIMIT,
@@ -22,12 +25,15 @@ from tests.live_watch import (
     busy_day,
     errors_of,
     fill_nearest,
+    fill_on_a_flat_side,
     finish,
     no_waiting_for_the_disk,  # noqa: F401 - pytest uses it
     wild_hour,
+    wild_market,
 )
 from tests.sim_exchange import READ, FaultKind
 from tests.sim_exchange.faults import ONLY_AT
+from tests.synthetic import RULES
 
 POLL_S: Final = 60.0
 SHORT_POLL_S: Final = 5.0
@@ -117,7 +123,8 @@ def test_trades_that_are_listed_late_leave_no_position_without_its_stop(
 def test_candles_that_are_late_leave_no_position_without_its_stop(
     kind: FaultKind, tmp_path: Path
 ) -> None:
-    with wild_hour(tmp_path, SHORT_POLL_S, **MUCH_AT_A_TIME) as scene:
+    settings = {**NO_LOSS_LIMIT, **MUCH_AT_A_TIME, "poll_s": SHORT_POLL_S}
+    with busy_day(tmp_path, seed=CALM_SEED, settings=settings) as scene:
         exchange, open_ms = scene.exchange, scene.opens_ms(WARM + 1)
         watchman = Watchman(exchange)
 
@@ -125,11 +132,11 @@ def test_candles_that_are_late_leave_no_position_without_its_stop(
             exchange.faults.next(kind, [READ], path="klines", times=10**6, lag_ms=120_000)
 
         scene.clock.at(open_ms - 10_000, begin)
-        scene.clock.at(open_ms + 10_000, lambda: fill_nearest(exchange))
+        scene.clock.at(open_ms + 10_000, lambda: fill_on_a_flat_side(exchange))
         scene.clock.at(open_ms + 120_000, exchange.faults.clear)
         assert scene.run_until(open_ms + 200_000) is Ending.ASKED
         assert exchange.faults.injected[kind] > 1
-        assert_all_is_well(scene, watchman, 1e3 * SHORT_POLL_S + READABLE_MS)
+        assert_all_is_well(scene, watchman, 1e3 * SHORT_POLL_S + READABLE_MS, least=1)
 
 
 @pytest.mark.slow
@@ -212,3 +219,15 @@ def test_a_ban_of_two_minutes_is_waited_out_and_changes_nothing_else(tmp_path: P
         assert errors_of(scene) == 0
         assert exchange.limits.banned_until_ms < exchange.now_ms
         assert_all_is_well(scene, watchman, 1e3 * POLL_S + READABLE_MS)
+
+
+@pytest.mark.slow
+def test_the_trades_of_the_hour_are_those_of_a_backtest(tmp_path: Path) -> None:
+    candles, funding = wild_market()
+    rates = pd.DataFrame(funding, columns=["timestamp", "rate"])
+    with wild_hour(tmp_path, POLL_S) as scene:
+        assert scene.run_to(WARM + 2) is Ending.ASKED
+        told = backtest(candles, DOCUMENTED, RULES, WARM, rates, scene.capital)
+    wanted = [row for row in rows_of(told["trades"]) if row[3] < WARM + 2]
+    assert scene.rows() == wanted
+    assert len(wanted) > 10

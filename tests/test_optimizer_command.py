@@ -24,7 +24,7 @@ import backtest.optimize.results
 import backtest.optimize.search_session
 import optimizer
 from backtest.demo_market import demo_market
-from backtest.optimize import search_run
+from backtest.optimize import objective, search_run
 from backtest.optimize.conclusion import _go_on
 from backtest.optimize.evidence import evidence_lines
 from backtest.optimize.findings import judge_trials
@@ -32,7 +32,13 @@ from backtest.optimize.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from backtest.optimize.prepare import Coins, Holdout, Prepared
 from backtest.optimize.search_report import has_blocks, report
 from backtest.optimize.search_request import SearchRequest
-from backtest.optimize.search_session import Session, add_trials, open_session
+from backtest.optimize.search_session import (
+    WIDTH,
+    Session,
+    add_trials,
+    header,
+    open_session,
+)
 from backtest.optimize.space import read_space
 from backtest.optimize.trial import TrialOutcome
 from backtest.optimize.windows import DEFAULT_HOLDOUT, DEFAULT_WINDOWS
@@ -161,7 +167,7 @@ def test_the_results_hold_what_the_rest_of_the_project_reads(search: Run, tmp_pa
     assert document["deflated_sharpe"]["n_trials_ever"] == 6
 
 
-def test_all_files_but_study_and_ledger_go_to_the_folder_chosen(search: Run, tmp_path: Path) -> None:
+def test_results_go_to_the_folder_chosen_and_the_ledger_stays(search: Run, tmp_path: Path) -> None:
     assert search(*QUICK, "--output", "there")[0] == 0
     names = {name.replace("data/", "there/") for name in DATA_FILES - {LEDGER_FILE}}
     assert files_in(tmp_path) == names | STUDY_FILES | {LEDGER_FILE}
@@ -448,6 +454,26 @@ def test_curves_are_digits_where_the_terminal_has_no_blocks(session: Session) ->
     assert session.prepared.holdout.reads == 0
 
 
+def test_a_choice_worse_than_the_config_in_training_is_said_to_be(session: Session) -> None:
+    searched, n_ever = add_trials(session)
+    known = judge_trials(
+        session.prepared, session.space, searched, STRATEGY_PARAMS, n_ever=n_ever, seed=1, jobs=1
+    )
+    for baseline, said in ((known.choice.outcome.score - 0.1, False), (99.0, True)):
+        text = report(
+            replace(known, baseline_score=baseline), [], STRATEGY_PARAMS, encoding="ascii"
+        )
+        assert ("higher than the choice" in text) is said
+
+
+@pytest.mark.parametrize("length", range(1, 60, 3))
+def test_the_header_does_not_part_a_label_from_its_value(session: Session, length: int) -> None:
+    named = replace(session, identity=replace(session.identity, name="x" * length))
+    for line in header(named).splitlines():
+        assert not line.endswith(("study", "objective", "seed"))
+        assert len(line) <= WIDTH
+
+
 @pytest.mark.parametrize(
     ("encoding", "blocks"),
     [("utf-8", True), ("ascii", False), ("cp1252", False), ("no such thing", False)],
@@ -482,7 +508,7 @@ def test_going_on_with_the_exchanges_candles_needs_their_end(session: Session) -
         (["--seed", "-1"], "--seed -1 must be 0 or more"),
         (["--timeout", "0"], "--timeout 0 must be a number of seconds above 0"),
         (["--timeout", "nan"], "--timeout nan must be a number of seconds above 0"),
-        (["--timeout", "0.000001"], "0 trials are complete, a robust choice needs at least 5"),
+        (["--timeout", "0.000001"], "0 trials are complete, a robust choice needs at least 5; run"),
         (["--objective", "sharp"], "unknown objective 'sharp'; did you mean sharpe?"),
         (["--study-name", "../x"], "--study-name '../x' must be 1 to 100 letters"),
         (["--coins", "DOGE"], "the demo has no coin DOGE; it has: BTC, ETH, SOL"),
@@ -605,6 +631,22 @@ def test_help_explains_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     for action in optimizer.build_parser()._actions:  # noqa: SLF001 - shown no other way
         assert action.help
         assert all(option in text for option in action.option_strings)
+
+
+def test_help_says_what_is_maximised_with_the_numbers_that_hold() -> None:
+    text = " ".join(optimizer.EXAMPLES.split())
+    for words in (
+        f"drawdown (at least {objective.MIN_DRAWDOWN_PCT:g} %)",
+        f"sqrt(profit factor, at most {objective.MAX_PROFIT_FACTOR:g})",
+        f"{objective.EXCESS_TRADE_COST:g} is taken off per round trip",
+        f"above {objective.TRADES_PER_10K_BARS:g} per 10,000 bars",
+        f"fewer than {objective.MIN_TRADES} round trips",
+        f"drawdown over {objective.MAX_DRAWDOWN_PCT:g} %",
+        f"profit factor under {objective.MIN_PROFIT_FACTOR:g}",
+        f"gets -{objective.PENALTY:g}",
+        f"score {objective.WORST_SCORE:g}",
+    ):
+        assert words in text
 
 
 def test_the_examples_in_help_can_be_parsed() -> None:

@@ -750,7 +750,7 @@ def test_a_look_counts_for_every_holdout_that_shares_a_bar(tmp_path: Path) -> No
 
 def test_a_holdout_an_earlier_search_trained_on_is_not_called_untouched(tmp_path: Path) -> None:
     longer = replace(DATA, data_hash="b", holdout_ms=1_001, end_ms=2_000)
-    TrialLedger(tmp_path, longer).begin("began and was killed")
+    enter(TrialLedger(tmp_path, longer), 0)
     assert TrialLedger(tmp_path, DATA).seen_before() == SeenBefore(0, 0)
     enter(TrialLedger(tmp_path, longer), 3)
     assert TrialLedger(tmp_path, DATA).seen_before() == SeenBefore(0, 1)
@@ -762,11 +762,11 @@ def test_a_holdout_an_earlier_search_trained_on_is_not_called_untouched(tmp_path
 
 def test_a_search_that_is_killed_has_its_trials_in_the_ledger(tmp_path: Path) -> None:
     ledger = TrialLedger(tmp_path, DATA)
-    entry = ledger.begin("killed")
-    entry.count()
-    enter(TrialLedger(tmp_path, DATA), 2)  # another one, meanwhile
-    entry.count()  # and nothing after that: no line is written at the end
-    assert ledger.count_trials() == 4
+    with ledger.begin("killed later") as entry:
+        entry.count()
+        enter(TrialLedger(tmp_path, DATA), 2)  # another one, meanwhile
+        entry.count()
+        assert ledger.count_trials() == 4  # at any moment, not only at the end
     assert [json.loads(line)["trials"] for line in ledger.path.read_text().splitlines()] == [2, 2]
 
 

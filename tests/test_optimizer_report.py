@@ -33,7 +33,7 @@ from backtest.optimize.chart_data import (
     score_limits,
     windows,
 )
-from backtest.optimize.optimizer_report import optimizer_page, verdict
+from backtest.optimize.optimizer_report import optimizer_page
 from backtest.optimize.parameter_figures import (
     BEST_SHOWN,
     MAX_SHOWN,
@@ -42,6 +42,7 @@ from backtest.optimize.parameter_figures import (
     trial_charts,
 )
 from backtest.optimize.report_figures import histogram_chart, progress_chart, stability_chart
+from backtest.optimize.verdict_tones import verdict
 from config import STRATEGY_PARAMS
 from core.errors import DataError
 from tests import test_html_report as pages
@@ -508,6 +509,45 @@ def test_whoever_looked_at_the_holdout_before_is_counted(document: Document, pag
     assert "Earlier searches looked at them 2 times" in shown_text(page)
     first = changed(document, "holdout.looks_before", 0)
     assert "Earlier searches" not in words_of(first)
+
+
+def test_a_search_that_trained_on_the_holdout_is_said_to_have(document: Document) -> None:
+    trained = changed(document, "holdout.trained_before", 2)
+    assert "Earlier searches chose by part of them" in words_of(trained)
+    assert "Earlier searches chose" not in words_of(document)
+
+
+def test_what_luck_may_explain_is_not_green(document: Document) -> None:
+    verdicts = {"by itself not distinguishable from luck": "fair", "beyond luck": "gain"}
+    evidence = [
+        {"name": "x", "value": "-", "verdict": words, "passes": True} for words in verdicts
+    ]
+    made = optimizer_page({**document, "evidence": evidence}).decode()
+    for words, tone in verdicts.items():
+        assert f'<td class="text {tone}">{words}</td>' in made
+        assert f'<td class="text"><b class="{tone}">yes</b>' in made
+
+
+@pytest.mark.parametrize(
+    ("warnings", "tone", "words"),
+    [(["the holdout was looked at"], "fair", "passed, with warnings"), ([], "gain", "passed")],
+)
+def test_a_pass_with_warnings_is_not_green_and_names_them(
+    document: Document, warnings: list[str], tone: str, words: str
+) -> None:
+    made = optimizer_page({**document, "oos_pass": True, "oos_warnings": warnings}).decode()
+    assert f'<b class="{tone}" id="out-of-sample">{words}</b>' in made
+    assert all(text in made for text in warnings)
+
+
+def test_robustness_no_better_than_random_draws_is_not_green(document: Document) -> None:
+    word = "EXCELLENT, but no nearer to each other than random draws"
+    made = optimizer_page({**document, "robustness_verdict": word}).decode()
+    assert f'<b class="fair">{word}</b>' in made
+    edge = {**document, "robustness_score": 0.2496, "robustness_verdict": "EXCELLENT"}
+    assert '<span class="num" data-path="robustness_score">0.2496</span>' in (
+        optimizer_page(edge).decode()
+    )
 
 
 def test_a_test_that_was_left_out_is_said_to_be_left_out(document: Document) -> None:

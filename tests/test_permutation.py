@@ -184,7 +184,8 @@ def test_half_of_the_bars_are_mirrored_and_the_end_costs_few() -> None:
 
 
 def test_a_bar_that_stands_still_may_be_mirrored_for_ever() -> None:
-    flat = from_logs(*np.zeros((4, 30)), price=100.0)
+    still = np.zeros(30)
+    flat = from_logs(still, still, still, still, 100.0)
     found = permute(flat, seed=1)
     assert all(found[name] == pytest.approx(np.full(30, 100.0)) for name in NAMES[:4])
 

@@ -3,8 +3,11 @@
 The parameters were chosen on the train bars, so they do better there than on shuffled ones even if
 there is nothing to find; a p value from those bars would flatter. So only the bars that no train
 window has seen are permuted, from the last test's start through the holdout to the end; the bars
-before stay as they are and warm the indicators up. All coins get the same permutation, which keeps
-them moving together. Funding rates stay at their times.
+before stay as they are and warm the indicators up. All coins get the same permutation and, but for
+the few bars that make each end at its own price, the same coins tossed, which keeps them moving
+together. Funding rates stay at their times.
+
+The permuted runs come first, then the real one: until then nothing of the holdout is known.
 """
 
 from __future__ import annotations

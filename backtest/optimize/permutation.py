@@ -1,10 +1,37 @@
-"""Monte-Carlo bar permutation: the same candles in another order, with nothing left to find.
+"""Monte-Carlo bar permutation: the same bars, with neither direction nor order left to live on.
 
 A search finds something in any market. How good it gets where there is nothing to find says what
-its result on the real candles is worth: permute, search again, compare.
+its result on the real candles is worth: permute, run again, compare.
 
 Source: Masters, "Permutation and Randomization Tests for Trading System Development", 2020,
-chapter on permuting bars; here a bar's gap and its inside travel together.
+chapter on permuting bars; here a bar's gap and its inside travel together. Permuted over the whole
+range, though, calm and wild hours would mix, and a grid fares otherwise where volatility comes in
+clusters, as it does in every real market: the test would take the clusters for an edge. So bars
+move within an hour only. That alone would leave what happens from hour to hour, so besides a coin
+decides of every bar whether it rises or falls. Under the hypothesis tested, that rises and falls
+are equally likely whatever came before, the mirrored market is as likely as the real one, however
+volatility moves (Wilcoxon's and Fisher's sign randomization). What this takes away with the edge is
+any tie between direction and volatility or funding; a strategy that lives on that has an edge too.
+
+Measured, share of p <= 0.05 where there is nothing to find, 15-minute bars, 19 permutations, preset
+``documented`` / shipped values (whole range: 60 to 100 markets of 12,000 bars; within the hour: 120
+of 8,000, of two hours 100, of the first real ones 240):
+
+==================================================  ===========  =========================
+market                                              whole range  within the hour, mirrored
+==================================================  ===========  =========================
+walk, volatility in clusters of two hours           -            7 % / -
+walk, volatility in clusters of a day               40 % / 16 %  4 % / 4 %
+walk, volatility in clusters of ten days            - / 8 %      4 % / 3 %
+real BTC bars, the direction of each drawn by coin  12 % / 13 %  5 % / 3 %
+walk, volatility constant                           3 % / 2 %    5 % / 4 %
+==================================================  ===========  =========================
+
+By Kolmogorov and Smirnov p is even in each of them (the smallest of ten probabilities is 0.008,
+of the real bars, whose second 120 markets have 0.36). A planted market in which the price keeps
+coming back is found (p <= 0.05, 39 permutations) in 20 of 20 cases with ``documented`` and in 18 of
+20 with the shipped values; of 3,000 bars in 8 of 20, where the whole range finds 6. Shuffling
+within four hours or a day without mirroring finds, with the shipped values, 0 of 3.
 """
 
 from __future__ import annotations
