@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.atr import MEAN_WINDOW
-from core.errors import DataError
+from core.errors import DataError, GridError, NetworkError, ReplyError
 from core.params import StrategyParams
 from core.records import dtype_of
 from core.regime_gmm import GMM_RETURN_BARS, GMM_WINDOW
@@ -136,20 +136,26 @@ class CandleBuffer:
         return self._first_bar - 1
 
     def _extend(self, bar: int, meanwhile: Callable[[], None]) -> None:
-        """Read what is missing up to ``bar``, again while it is not there."""
+        """Read what is missing up to ``bar``, again while it is not there or cannot be read."""
+        unread: GridError | None = None
         for attempt in range(REFETCHES + 1):
             if attempt:
                 self._clock.sleep(REFETCH_WAIT_S * attempt)
                 meanwhile()
             first = self._last_bar() + 1
-            fresh = self._reader.closed_candles(first * BAR_MS, (bar + 1) * BAR_MS)
+            try:
+                fresh = self._reader.closed_candles(first * BAR_MS, (bar + 1) * BAR_MS)
+            except (NetworkError, ReplyError) as error:
+                unread = error
+                continue
+            unread = None
             if len(fresh) and not len(self._candles):
                 self._refuse_late_start(fresh)
             grown = np.concatenate([self._candles, _unbroken(fresh, first)])
             self._candles = grown.view(dtype_of(Candle))  # an empty part makes it a bare table
             if self._last_bar() >= bar:
                 return
-        raise DataError(
+        raise unread or DataError(
             f"the candle that opened at {(self._last_bar() + 1) * BAR_MS} ms cannot be read; it "
             f"was asked for {REFETCHES + 1} times"
         )

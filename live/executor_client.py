@@ -135,6 +135,11 @@ class Connection:
         answer: T = self._ask(request, parse, frozenset()).reply
         return answer
 
+    def read_once(self, request: Request, parse: Callable[[Any], T]) -> T:
+        """Ask as ``read`` does, but once: whoever asks has something to do between tries."""
+        answer: T = self._ask(request, parse, frozenset(), retries=0).reply
+        return answer
+
     def find(self, request: Request, parse: Callable[[Any], T], absent: frozenset[int]) -> T | None:
         """Ask as ``read`` does; None if the exchange answers with one of the codes ``absent``."""
         answer: T | None = self._ask(request, parse, absent).reply
@@ -157,9 +162,10 @@ class Connection:
         return outcome
 
     def _ask(
-        self, request: Request, parse: Callable[[Any], Any], absent: frozenset[int]
-    ) -> Outcome:
-        tries = 0
+        self, request: Request, parse: Callable[[Any], Any], absent: frozenset[int],
+        *, retries: int | None = None,
+    ) -> Outcome:  # fmt: skip
+        tries, most = 0, self._retries if retries is None else retries
         while True:
             outcome = self.attempt(request)
             error = outcome.error
@@ -170,7 +176,7 @@ class Connection:
                     return Outcome(reply=parse(outcome.reply))
                 except ReplyError as unreadable:
                     error = unreadable
-            if tries >= self._retries or not _may_pass(error):
+            if tries >= most or not _may_pass(error):
                 raise error
             wait_s = self._backoff_s(tries)
             _log.info("%s: %s; asking again in %.1f s", request.endpoint, error, wait_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -62,13 +63,16 @@ class MarketCalls:
         """Return the candles that opened in ``[start_ms, end_ms)`` and have closed.
 
         What has closed is judged by the exchange's time before it was asked: an answer made
-        before a candle's close must not pass for its last word.
+        before a candle's close must not pass for its last word. A few candles are asked for once:
+        a session has its stops to look after between tries.
         """
         since_ms = -(-start_ms // BAR_MS) * BAR_MS
         end_ms = min(end_ms, self._connection.server_ms() // BAR_MS * BAR_MS)
+        is_history = end_ms - since_ms > CANDLE_ROWS * BAR_MS
+        ask = self._connection.read if is_history else self._connection.read_once
         pages = [candle_table([], since_ms, end_ms)]
         while since_ms < end_ms:
-            page = self._candle_page(since_ms, end_ms)
+            page = self._candle_page(since_ms, end_ms, ask)
             if len(page) == 0:
                 break
             pages.append(page)
@@ -80,7 +84,7 @@ class MarketCalls:
 
         Where nothing has traded in it yet: the last price.
         """
-        page = self._candle_page(open_ms, open_ms + BAR_MS)
+        page = self._candle_page(open_ms, open_ms + BAR_MS, self._connection.read)
         return float(page["open"][0]) if len(page) else self.last_price()
 
     def last_price(self) -> float:
@@ -103,7 +107,10 @@ class MarketCalls:
         settled = ((time_ms - time_ms % MINUTE_MS, rate) for time_ms, rate in rates)
         return [(time_ms, rate) for time_ms, rate in settled if start_ms <= time_ms <= end_ms]
 
-    def _candle_page(self, since_ms: int, end_ms: int) -> Candles:
+    def _candle_page(
+        self, since_ms: int, end_ms: int,
+        ask: Callable[[Request, Callable[[Any], Candles]], Candles],
+    ) -> Candles:  # fmt: skip
         rows = min(CANDLE_ROWS, -(-(end_ms - since_ms) // BAR_MS))
         query = {
             "symbol": self._symbol,
@@ -114,7 +121,7 @@ class MarketCalls:
         }
         weight = next((cost for below, cost in _KLINE_WEIGHTS if rows < below), _MOST_WEIGHT)
         request = Request("fapiPublicGetKlines", query, weight=weight)
-        return self._connection.read(request, lambda reply: candle_table(reply, since_ms, end_ms))
+        return ask(request, lambda reply: candle_table(reply, since_ms, end_ms))
 
     def _funding_page(self, since_ms: int, until_ms: int) -> list[tuple[int, float]]:
         query = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from config import PRESETS, STRATEGY_PARAMS
-from core.errors import DataError
+from core.errors import DataError, NetworkError
 from core.params import StrategyParams
 from core.records import dtype_of
 from core.signals import Signal, SignalArray, compute_signals
@@ -177,6 +177,20 @@ def test_an_empty_answer_of_another_table_leaves_candles_readable() -> None:
     assert buffer.candle(bar + 1).close == TABLE["close"][NEEDED + 1]
     assert buffer.candle(bar).close == TABLE["close"][NEEDED]
     assert told == ["meanwhile"]
+
+
+def test_candles_that_cannot_be_read_are_asked_for_again_and_the_last_error_is_told() -> None:
+    reader, clock, told = FakeReader(TABLE), WaitingClock(), list[int]()
+
+    def fail(start_ms: int, end_ms: int) -> Candles:
+        raise NetworkError(f"no {start_ms} to {end_ms}")
+
+    buffer = buffer_of(reader, clock=clock)
+    buffer.update(FIRST + NEEDED)
+    reader.closed_candles = fail  # type: ignore[method-assign]
+    with pytest.raises(NetworkError, match="no "):
+        buffer.update(FIRST + NEEDED + 1, lambda: told.append(clock.ms))
+    assert told == [1_000, 3_000, 6_000, 10_000, 15_000]
 
 
 def test_a_candle_that_never_comes_is_an_error_that_names_it() -> None:

@@ -273,7 +273,17 @@ def test_an_unreadable_answer_is_asked_for_again_and_then_refused(
     exchange.always(endpoint, (200, answer))
     with pytest.raises(ReplyError):
         ask(exchange.executor())
-    assert len(exchange.asked(endpoint)) == 5
+    assert len(exchange.asked(endpoint)) == (1 if endpoint == KLINES else 5)
+
+
+def test_a_few_candles_are_asked_for_once_and_a_history_again(exchange: CannedExchange) -> None:
+    exchange.always(KLINES, (200, "<html>"))
+    executor = exchange.executor()
+    for bars, tries in ((4, 1), (1_501, 5)):
+        exchange.sent.clear()
+        with pytest.raises(ReplyError):
+            executor.closed_candles(START_MS - bars * BAR_MS, START_MS)
+        assert len(exchange.asked(KLINES)) == tries
 
 
 @pytest.mark.parametrize("unclear", [TIMEOUT, (502, "<html>"), (200, "<html>"), (503, "")], ids=str)
