@@ -20,8 +20,9 @@ from live.admission import (
 )
 from live.broker import Broker
 from live.candle_buffer import BAR_MS, CandleBuffer
+from live.exchange import Clock, Exchange, MarketReader
 from live.exchange_broker import ExchangeBroker
-from live.exchange_types import Clock, Exchange, MarketFacts, MarketReader
+from live.exchange_types import MarketFacts
 from live.funding_rates import FundingRates
 from live.logger import TradeLogger
 from live.monitor import HealthMonitor

@@ -21,7 +21,8 @@ import requests
 from config import LIVE_CONFIG
 from core.errors import ConfigError
 from live.account_replies import QUOTE
-from live.exchange_types import Clock, Usage
+from live.exchange import Clock
+from live.exchange_types import Usage
 from live.executor_cancels import CancelCalls
 from live.executor_client import Connection
 
@@ -29,7 +30,7 @@ STOP_TRIGGERS: Final = ("CONTRACT_PRICE", "MARK_PRICE")
 
 
 class BinanceExecutor(CancelCalls):
-    """One symbol on one account, in hedge mode. Implements ``live.exchange_types.Exchange``."""
+    """One symbol on one account, in hedge mode. Implements ``live.exchange.Exchange``."""
 
     def __init__(
         self,

@@ -21,8 +21,9 @@ from core.errors import (
     ReplyError,
     UnknownOutcome,
 )
+from live.exchange import Clock
 from live.exchange_errors import CLOCK_CODES, HttpReply, error_code, scrub, translate
-from live.exchange_types import Clock, Usage
+from live.exchange_types import Usage
 from live.executor_transport import NO_SIGNATURES, BinanceClient, Outcome, Request
 from live.market_replies import server_time
 from live.reply_shapes import wrong

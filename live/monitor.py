@@ -15,8 +15,9 @@ from typing import Any, Final
 from core.errors import GridError, StateError
 from engine.strategy import BAR_MS
 from live.alerts import Alerts, Condition, HealthLimits, StandingConditions, Verdict
-from live.exchange_types import Clock, Usage
-from live.instance_lock import plain_symbol, write_atomically
+from live.durable_file import plain_symbol, write_atomically
+from live.exchange import Clock
+from live.exchange_types import Usage
 from live.logger import money, number, utc_text
 
 WEIGHT_LIMIT: Final = 2_400

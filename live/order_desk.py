@@ -7,15 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.errors import AccountError, CredentialsError
-from live.exchange_types import (
-    Answer,
-    Clock,
-    Exchange,
-    ExchangeOrder,
-    Fate,
-    OrderKind,
-    OrderReply,
-)
+from live.exchange import Clock, Exchange
+from live.exchange_types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply
 from live.orders import OUR_IDS, OrderRecord, OrderRegister, OrderState
 
 _LOG: Final = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ from engine.strategy import GridStrategyV4
 from live.account_replies import QUOTE
 from live.alerts import AlertSender
 from live.candle_buffer import BAR_MS
+from live.durable_file import write_atomically
 from live.exchange_types import Candles, MarketFacts
 from live.funding_rates import FundingRates
-from live.instance_lock import write_atomically
 from live.logger import number, utc_text
 from live.monitor import HealthMonitor
 from live.orders import OrderRegister

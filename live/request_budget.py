@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from core.errors import RateLimitError
+from live.exchange import Clock
 from live.exchange_errors import HttpReply
-from live.exchange_types import Clock
 
 LONGEST_WAIT_S: Final = 65.0
 """A longer one is the caller's to decide on: one minute's window, with room to spare."""

@@ -25,8 +25,8 @@ from core.jit import CODE_FINGERPRINT
 from core.params import StrategyParams
 from core.records import dtype_of, load_jsonable, zeros
 from engine.types import State
-from live.exchange_types import Clock
-from live.instance_lock import plain_symbol, read_file, write_atomically
+from live.durable_file import plain_symbol, read_file, write_atomically
+from live.exchange import Clock
 
 SCHEMA: Final = 1
 """Version of the file's layout."""

@@ -15,13 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import StateError
-from live.instance_lock import (
-    not_writable,
-    plain_symbol,
-    read_file,
-    write_atomically,
-    write_durably,
-)
+from live.durable_file import not_writable, plain_symbol, read_file, write_atomically, write_durably
 
 TRADE_COLUMNS: Final = (
     "bar", "timestamp", "datetime", "price", "qty", "label", "regime", "pnl", "fee", "direction",

@@ -21,15 +21,8 @@ from core.errors import (
     NetworkError,
     RateLimitError,
 )
-from live.exchange_types import (
-    Answer,
-    Exchange,
-    ExchangeOrder,
-    Fate,
-    OrderKind,
-    OrderReply,
-    OrderSpec,
-)
+from live.exchange import Exchange
+from live.exchange_types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply, OrderSpec
 from live.executor import BinanceExecutor
 from live.order_requests import on_step
 from tests.canned_exchange import (

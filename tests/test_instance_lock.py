@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from core.errors import ConfigError, StateError
-from live.instance_lock import InstanceLock, plain_symbol, read_file, write_atomically
+from live.durable_file import plain_symbol, read_file, write_atomically
+from live.instance_lock import InstanceLock
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -198,7 +199,7 @@ def test_the_message_of_a_full_disk_says_which_file_why_and_what_to_do(
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from live.instance_lock import write_atomically
+from live.durable_file import write_atomically
 name, nth = sys.argv[2], int(sys.argv[3])
 real, calls = getattr(os, name), 0
 def killed(*arguments, **keywords):

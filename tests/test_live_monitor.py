@@ -339,6 +339,22 @@ def test_usage_and_clock_of_the_exchange_are_judged(ward: Ward) -> None:
     ]
 
 
+def test_a_side_without_its_stop_is_told_when_it_begins_and_when_it_ends(ward: Ward) -> None:
+    ward.monitor.note_bare({"LONG": "it is not protected"})
+    assert ward.told() == ["BTCUSDT WARN LONG stop: it is not protected"]
+    assert ward.file()["conditions"] == {"LONG stop": "it is not protected"}
+    ward.monitor.note_bare({})
+    assert ward.told() == ["BTCUSDT OK LONG stop: in order again"]
+
+
+def test_a_defect_is_told_at_once_and_ends_the_session(ward: Ward) -> None:
+    ward.monitor.note_defect(ValueError("no such thing"))
+    text = "ValueError: no such thing; a defect of the program: the session ends"
+    assert ward.told() == [f"BTCUSDT SHUTDOWN defect: {text}"]
+    assert ward.monitor.check() is Verdict.SHUTDOWN
+    assert ward.file()["defect"] == text
+
+
 def test_after_a_restart_losses_count_from_the_old_start_and_peak(ward: Ward) -> None:
     ward.monitor.restore_equity(start=10_000.0, peak=12_000.0)
     ward.step(8_900.0)
@@ -380,6 +396,8 @@ def test_the_file_has_what_another_program_needs(ward: Ward) -> None:
         "weight_1m": 0,
         "clock_offset_ms": 0,
         "out_of_sync": {},
+        "bare": {},
+        "defect": "",
         "is_file_stale": False,
         "drawdown_from_start_pct": pytest.approx(1.0),
         "drawdown_from_peak_pct": pytest.approx(1.0),

@@ -18,7 +18,8 @@ from core.errors import AccountError
 from engine.strategy import GridStrategyV4
 from live.admission import refuse_company, refuse_wrong_clock
 from live.banner import left_open
-from live.exchange_types import Exchange, ExchangeOrder, OrderKind, SidePosition, Usage
+from live.exchange import Exchange
+from live.exchange_types import ExchangeOrder, OrderKind, SidePosition, Usage
 from live.orders import OUR_IDS, OrderRegister, OrderState, id_prefix
 from live.saved_state import SavedState, saved_state
 from live.session import LiveSession
