@@ -200,8 +200,8 @@ class LiveRunner:
         now_ms = self._clock.now_ms()
         next_step = ((now_ms - self._grace_ms) // BAR_MS + 1) * BAR_MS + self._grace_ms
         pause_s = min(self._poll_s, self._broker.patience_s(), (next_step - now_ms) / 1e3)
-        pause_s, self._barred_s = max(pause_s, self._barred_s), 0.0
-        self._clock.sleep(pause_s)
+        self._clock.sleep(self._barred_s or pause_s)
+        self._barred_s = 0.0
 
     # --- a step -----------------------------------------------------------------------------------
 
