@@ -218,7 +218,7 @@ def check_account(run: Run) -> None:
     (wallet, equity, long_qty, short_qty), log = rebuilt_account(run), run.result["log"]
     # Slippage or funding can cost more than there is: such a run ends at zero, at the next step
     # at the latest.
-    broke = (long_qty + short_qty == 0.0) & (wallet < 0.0)
+    broke = (long_qty + short_qty < 1e-9) & (wallet < 0.0)
     has_ended = run.result["equity_curve"] == 0.0
     has_ended[1:] |= broke[:-1]
     equity[broke & has_ended] = 0.0
