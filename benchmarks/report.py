@@ -10,9 +10,7 @@ turn, such as one of an earlier version.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -24,13 +22,9 @@ from typing import Any, Final
 from backtest.html_report import coin_report
 from backtest.simulator import BacktestSimulator
 from config import PRESETS
+from tests.browser import missing, start_browser
 
 COIN: Final = "SOL"
-FLAGS: Final = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--window-size=1300,1000",
-)  # fmt: skip
 STANDS: Final = (
     "return window.Bokeh && Bokeh.documents.length > 0 && Bokeh.documents.every(d => d.is_idle)"
 )
@@ -42,31 +36,12 @@ TIMEOUT_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.01
 
 
-def missing() -> list[str]:
-    """Return what is not installed of what the measurement needs."""
-    programs = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
-    return programs + ([] if importlib.util.find_spec("selenium") else ["selenium"])
-
-
 def write_report(folder: Path) -> tuple[Path, int]:
     """Write the report of two years to ``folder``; return its path and the number of trades."""
     result = BacktestSimulator(PRESETS["documented"], source="demo").run_single(COIN)
     path = folder / f"{COIN}_report.html"
     path.write_bytes(coin_report(result))
     return path, len(result["trades"])
-
-
-def start_browser(profile: Path) -> Any:
-    """Return a headless browser with an empty profile."""
-    from selenium.webdriver import Chrome  # noqa: PLC0415 - only where it is installed
-    from selenium.webdriver.chrome.options import Options  # noqa: PLC0415
-    from selenium.webdriver.chrome.service import Service  # noqa: PLC0415
-
-    options = Options()
-    options.binary_location = str(shutil.which("chromium"))
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    return Chrome(options=options, service=Service(str(shutil.which("chromedriver"))))
 
 
 def opening_seconds(browser: Any, page: Path) -> tuple[float, float]:

@@ -78,8 +78,7 @@ class RestingOrders:
             self._lay_limits([
                 order
                 for order in difference.creates
-                if order.kind == "TAKE_PROFIT"
-                or (order.kind == "ENTRY" and order.direction not in bare)
+                if order.kind == "TAKE_PROFIT" or order.direction not in bare
             ])  # fmt: skip
             return
         _LOG.warning("orders have filled whose trades are not listed yet; none is laid until then")

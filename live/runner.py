@@ -33,6 +33,10 @@ from live.stop_request import StopRequest
 _LOG: Final = logging.getLogger(__name__)
 
 
+HOPELESS: Final = (StateError, AccountError, CredentialsError)
+"""Errors that trying again does not mend: they end the session."""
+
+
 class LiveRunner:
     """Runs one session.
 
@@ -91,7 +95,7 @@ class LiveRunner:
             try:
                 stepped = self._turn()
                 self._monitor.ok()
-            except (StateError, AccountError, CredentialsError) as error:
+            except HOPELESS as error:
                 return self._departure.give_up(error)
             except RateLimitError as error:
                 stepped = False
@@ -126,7 +130,7 @@ class LiveRunner:
         """Do what is due; where it fails positions have their stops all the same."""
         try:
             return self._do_due()
-        except (StateError, AccountError, CredentialsError, RateLimitError):
+        except (*HOPELESS, RateLimitError):
             raise
         except GridError:
             self._secure()
@@ -152,7 +156,7 @@ class LiveRunner:
         """Have every position its stop, as far as the exchange can be reached."""
         try:
             self._broker.secure()
-        except (StateError, AccountError, CredentialsError, RateLimitError):
+        except (*HOPELESS, RateLimitError):
             raise
         except GridError as error:
             _LOG.warning("looking after the stops: %s", error)

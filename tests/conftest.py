@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 import backtest.command
 import main
+
+if TYPE_CHECKING:
+    from tests.live_nursery import Nursery
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -24,6 +28,21 @@ settings.load_profile("repeatable")
 # they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """Yield a process that forks live sessions."""
+    from tests.live_nursery import Nursery  # noqa: PLC0415 - imports all of live trading
+
+    with Nursery() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that every run of an hour empties."""
+    return tmp_path_factory.mktemp("hour")
 
 
 @pytest.fixture

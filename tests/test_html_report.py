@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +32,7 @@ from backtest.simulator import BacktestSimulator
 from benchmarks.report import opening_seconds
 from config import PRESETS
 from engine.types import LABEL_NAMES
+from tests.browser import missing, start_browser
 
 Result = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,21 +55,7 @@ BANDS_SUMMARY = {
     "distinct": 2,
     "no_detail": "no such file",
 }
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--window-size=1300,1000",
-)  # fmt: skip
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-MISSING = [
-    name
-    for name, found in (
-        ("chromium", BROWSER),
-        ("chromedriver", DRIVER),
-        ("selenium", importlib.util.find_spec("selenium")),
-    )
-    if not found
-]
+MISSING = missing()
 needs_browser = pytest.mark.skipif(
     bool(MISSING),
     reason=f"not installed: {', '.join(MISSING)} (Debian: apt-get install chromium "
@@ -420,16 +405,8 @@ def test_numbers_read_as_people_write_them(value: float | None, kind: str, text:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Return a headless browser with an empty profile that logs console and network."""
-    from selenium.webdriver import Chrome  # noqa: PLC0415 - only where it is installed
-    from selenium.webdriver.chrome.options import Options  # noqa: PLC0415
-    from selenium.webdriver.chrome.service import Service  # noqa: PLC0415
-
-    options = Options()
-    options.binary_location = str(BROWSER)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(options=options, service=Service(str(DRIVER)))
+    logs = {"browser": "ALL", "performance": "ALL"}
+    driver = start_browser(tmp_path_factory.mktemp("profile"), {"goog:loggingPrefs": logs})
     yield driver
     driver.quit()
 

@@ -33,18 +33,6 @@ World = tuple[Point, str]
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that every run of the hour empties."""
-    return tmp_path_factory.mktemp("hour")
-
-
-@pytest.fixture(scope="module")
 def undisturbed(nursery: Nursery, folder: Path) -> Outcome:
     return Hour(nursery, folder).run()
 

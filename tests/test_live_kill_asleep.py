@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,18 +12,6 @@ from tests.live_nursery import Nursery
 
 ASLEEP: Final[dict[str, Any]] = {"wakes_clients": False}
 KILLS: Final = 10
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that every run of the hour empties."""
-    return tmp_path_factory.mktemp("hour")
 
 
 @pytest.fixture(scope="module")

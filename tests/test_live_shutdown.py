@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -30,18 +29,6 @@ REFUSED: Final = 2
 INTERRUPTED: Final = 130
 KEY: Final = "KeyThatMustStayHidden0123456789"
 SECRET: Final = "SecretThatMustStayHidden+/=&%9"  # noqa: S105 - the simulation's
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that every run of the hour empties."""
-    return tmp_path_factory.mktemp("hour")
 
 
 @dataclass(frozen=True)
