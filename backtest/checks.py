@@ -19,9 +19,9 @@ from backtest.coin_data import CoinData
 from backtest.simulator import BacktestSimulator
 from backtest.sources import MarketSource
 from core.errors import ConfigError
-from core.jit import CODE_FINGERPRINT, is_compiled
 from core.params import unknown_key
-from engine.compiling import load_machine_code
+from engine.compiling import is_compiled, load_machine_code
+from engine.strategy import CODE_FINGERPRINT
 
 EXIT_FOUND: Final = 1
 LOOKAHEAD: Final = "lookahead"

@@ -29,7 +29,7 @@ from backtest.run_register import new_run_id, record_run
 from backtest.simulator import BacktestSimulator
 from backtest.sources import EXCHANGE
 from core.errors import GridError, NetworkError
-from core.jit import is_compiled
+from engine.compiling import is_compiled
 
 Result = dict[str, Any]
 

@@ -14,7 +14,7 @@ from backtest.compare import FULL, STATIC, Row, add_outcomes, coin_rows, overall
 from backtest.result_files import json_bytes
 from backtest.simulator import BacktestSimulator
 from core.errors import GridError
-from core.jit import is_compiled
+from engine.compiling import is_compiled
 
 Result = Mapping[str, Any]
 

@@ -20,11 +20,10 @@ from backtest.timeframes import format_time, parse_time, timeframe_ms
 from backtest.variants import Variants
 from config import BACKTEST_CONFIG, STRATEGY_PARAMS
 from core.errors import ConfigError, DataError, GridError
-from core.jit import CODE_FINGERPRINT
 from core.market import MarketRules
 from core.params import StrategyParams, unknown_key
 from engine.compiling import load_machine_code
-from engine.strategy import GridStrategyV4, read_config
+from engine.strategy import CODE_FINGERPRINT, GridStrategyV4, read_config
 
 MIN_CANDLES: Final = 100
 AlsoCompute = Callable[[Variants, dict[str, Any]], dict[str, Any]]

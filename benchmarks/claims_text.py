@@ -26,7 +26,7 @@ from benchmarks.claims import (
     real_funding_pct,
 )
 from config import PRESETS
-from core.jit import CODE_FINGERPRINT
+from engine.strategy import CODE_FINGERPRINT
 
 Measured = Sequence[tuple[Window, Runs]]
 Figure = Callable[[Window, Outcome], float]

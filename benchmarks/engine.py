@@ -25,11 +25,10 @@ import pandas as pd
 from backtest.data_fetcher import load_market
 from backtest.demo_market import demo_market
 from config import PRESETS
-from core.jit import CODE_FINGERPRINT
 from core.params import StrategyParams
 from core.signals import compute_signals
 from engine.compiling import load_machine_code
-from engine.strategy import GridStrategyV4, read_config
+from engine.strategy import CODE_FINGERPRINT, GridStrategyV4, read_config
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 REAL_MARKET: Final = ROOT.parent / "shared" / "market"

@@ -1,59 +1,26 @@
-"""The only module that knows how kernels are compiled and cached."""
+"""The only module that knows how kernels are compiled and cached.
+
+Numba keys its disk cache on the decorated function's own file only; an edited helper or constant in
+another file would silently keep the old machine code (numba issue #1833). So machine code lies in a
+folder named by the fingerprint of the kernel's module, which covers everything that module imports:
+what changes nothing recompiles nothing, and an edit of one strategy leaves the others' code alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-_ROOT = Path(__file__).resolve().parent.parent
-_KERNEL_SOURCES = ("core/*.py", "engine/*.py")
+import numba
 
+from core.code_cache import ROOT, cache_folder, make_private
+from core.fingerprint import fingerprint
 
-def _fingerprint() -> str:
-    """Digest every source that can end up inside a compiled kernel.
-
-    Numba keys its disk cache on the decorated function's own file only; an edited helper or
-    constant in another file would silently keep the old machine code (numba issue #1833).
-    """
-    digest = hashlib.sha256()
-    for pattern in _KERNEL_SOURCES:
-        for path in sorted(_ROOT.glob(pattern)):
-            digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-CODE_FINGERPRINT: Final = _fingerprint()
-"""Names the decision code a result was made with."""
-
-
-def _cache_folder() -> Path:
-    """Return a writable folder for machine code, beside the sources if possible."""
-    variant = f"{CODE_FINGERPRINT}-{os.environ.get('NUMBA_BOUNDSCHECK', '0')}"
-    fallback = Path(tempfile.gettempdir()) / f"grid-strategy-{os.getuid()}"
-    for base in (_ROOT / ".numba_cache", fallback):
-        folder = base / variant
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK):
-            return folder
-    return fallback
-
-
-CACHE_FOLDER: Final = _cache_folder()
-os.environ["NUMBA_CACHE_DIR"] = str(CACHE_FOLDER)
-
-import numba  # noqa: E402
-
-numba.config.reload_config()  # type: ignore[no-untyped-call]
-
+_LOCATOR: Final = "core.jit.ClosureLocator"
 _OPTIONS: Final[dict[str, Any]] = {
-    "cache": True,
     "nogil": True,
     "error_model": "numpy",
     "no_cfunc_wrapper": True,  # nothing calls kernels from C; each costs compile time
@@ -61,11 +28,67 @@ _OPTIONS: Final[dict[str, Any]] = {
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class ClosureLocator:
+    """Tells numba where the machine code of a kernel lies, and whether it is fresh."""
+
+    def __init__(self, function: Any, folder: Path) -> None:
+        self._folder = folder
+        self._code = hashlib.sha256(function.__code__.co_code).hexdigest()[:8]
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> ClosureLocator | None:
+        """Return a locator, or None for code that is not ours."""
+        module = _module_of(Path(py_file))
+        folder = None if module is None else code_folder(module)
+        return None if folder is None else cls(py_func, folder)
+
+    def ensure_cache_path(self) -> None:
+        """Make the folder, for us alone; numba calls this before it writes."""
+        if not make_private(self._folder):
+            raise OSError(f"{self._folder} is not a folder that only we can write to")
+
+    def get_cache_path(self) -> str:
+        """Return the folder, whose name is the fingerprint."""
+        return str(self._folder)
+
+    def get_source_stamp(self) -> str:
+        """Return the fingerprint: numba discards machine code of another."""
+        return self._folder.name
+
+    def get_disambiguator(self) -> str:
+        """Return what tells functions of one name in one module apart, whatever line they are on."""
+        return self._code
+
+
+def code_folder(module: str) -> Path | None:
+    """Return the folder of the machine code of a module's kernels, None if none is kept."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    checked = "-checked" if os.environ.get("NUMBA_BOUNDSCHECK", "0") not in {"", "0"} else ""
+    return folder / f"{module}-{fingerprint(module)}{checked}"
+
+
+def _module_of(path: Path) -> str | None:
+    try:
+        return ".".join(path.resolve().relative_to(ROOT).with_suffix("").parts)
+    except ValueError:
+        return None
+
+
 def kernel(function: F) -> F:
     """Compile ``function`` with the project's numba settings and keep its Python signature."""
-    return cast(F, numba.njit(**_OPTIONS)(function))
+    before = numba.config.CACHE_LOCATOR_CLASSES  # type: ignore[attr-defined]
+    numba.config.CACHE_LOCATOR_CLASSES = _LOCATOR  # type: ignore[attr-defined]
+    try:
+        return cast(F, numba.njit(cache=cache_folder() is not None, **_OPTIONS)(function))
+    finally:
+        numba.config.CACHE_LOCATOR_CLASSES = before  # type: ignore[attr-defined]
 
 
-def is_compiled() -> bool:
-    """Return whether machine code of this source is on disk, so that starting is quick."""
-    return os.environ.get("NUMBA_DISABLE_JIT") == "1" or any(CACHE_FOLDER.rglob("*run_bars*.nbi"))
+def has_machine_code(module: str, function: str) -> bool:
+    """Return whether a kernel's machine code is on disk, or nothing is compiled at all."""
+    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+        return True
+    folder = code_folder(module)
+    return folder is not None and any(folder.glob(f"*.{function}-*.nbi"))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 import config as settings
 from core.errors import ConfigError, DataError
+from core.fingerprint import fingerprint
 from core.funding import schedule_funding
 from core.market import MarketRules
 from core.params import StrategyParams, unknown_key
@@ -26,6 +27,8 @@ from engine.types import Exit, PositionTracker, State, Tape, new_state
 __all__ = ["PROTECT_PHASES", "GridStrategyV4", "arrange", "open_step", "protect", "read_config"]
 
 BAR_MS: Final = 900_000
+CODE_FINGERPRINT: Final = fingerprint("engine.strategy")
+"""Names the decision code a result was made with."""
 
 
 def read_config(config: Mapping[str, Any] | StrategyParams | None) -> StrategyParams:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.errors import CredentialsError, GridError, NetworkError
-from core.jit import CODE_FINGERPRINT
 from core.params import StrategyParams
+from engine.strategy import CODE_FINGERPRINT
 from live.admission import allowed_capital
 from live.alerts import AlertSender
 from live.assembly import Assembled, Plan, check_state

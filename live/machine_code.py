@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from core.jit import is_compiled
 from core.market import MarketRules
 from engine.book import clear_side, set_stop
 from engine.booking import (
@@ -17,7 +16,7 @@ from engine.booking import (
     book_side,
     book_take_profit,
 )
-from engine.compiling import load_machine_code
+from engine.compiling import is_compiled, load_machine_code
 from engine.decision import move_clock
 from engine.ledger import close_side, equity_at, find_fill, unrealized_at
 from engine.protection import has_position

@@ -14,10 +14,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]  # no stubs installed
 
 from config import LIVE_CONFIG
 from core.errors import DataError
-from core.jit import CODE_FINGERPRINT
 from core.market import MarketRules
 from core.params import StrategyParams
-from engine.strategy import GridStrategyV4
+from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
 from live.account_replies import QUOTE
 from live.alerts import AlertSender
 from live.candle_buffer import BAR_MS

@@ -21,9 +21,9 @@ from typing import Any, Final, NoReturn
 import numpy as np
 
 from core.errors import ConfigError, StateError
-from core.jit import CODE_FINGERPRINT
 from core.params import StrategyParams
 from core.records import dtype_of, load_jsonable, zeros
+from engine.strategy import CODE_FINGERPRINT
 from engine.types import State
 from live.durable_file import plain_symbol, read_file, write_atomically
 from live.exchange import Clock

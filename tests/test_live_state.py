@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 import live.state
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError, StateError
-from core.jit import CODE_FINGERPRINT
 from core.params import MAX_LEVELS, MAX_STOP_EVENTS, StrategyParams
 from core.records import dtype_of
-from engine.strategy import GridStrategyV4
+from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
 from engine.types import KELLY_MEMORY, LATTICE, LONG, MAX_FILLS, SHORT, State
 from live.state import SCHEMA, LoadedState, StateManager, table_capacities
 from tests.test_instance_lock import FULL, READ_ONLY, WRITE_SITES, break_at, open_files

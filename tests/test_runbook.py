@@ -73,7 +73,7 @@ def messages_in(source: str) -> Iterator[str]:
 @functools.cache
 def messages() -> frozenset[str]:
     """Return every message of live trading."""
-    sources = [*sorted((ROOT / "live").glob("*.py")), ROOT / "live_trade.py"]
+    sources = [*sorted((ROOT / "live").rglob("*.py")), ROOT / "live_trade.py"]
     found = {text for path in sources for text in messages_in(path.read_text(encoding="utf-8"))}
     return frozenset(found | set(_ADVICE.values()))
 
@@ -105,7 +105,7 @@ def cells(heading: str, column: int = 0) -> list[str]:
 
 @pytest.mark.slow
 def test_every_message_quoted_is_one_of_the_program() -> None:
-    whole = {text for path in (ROOT / "live").glob("*.py") for text in all_texts(path)} | messages()
+    whole = {text for path in (ROOT / "live").rglob("*.py") for text in all_texts(path)} | messages()
     assert len(quoted()) > 100
     for row in quoted():
         assert any(row in text for text in whole), row
@@ -270,7 +270,7 @@ def test_the_image_installs_what_live_trading_imports() -> None:
         assert re.search(rf"^{name}[><=]", required, re.MULTILINE), name
     sources = [ROOT / "live_trade.py", ROOT / "main.py", ROOT / "config.py"]
     for folder in ("core", "engine", "live"):
-        sources += (ROOT / folder).glob("*.py")
+        sources += (ROOT / folder).rglob("*.py")
     for path in sources:
         for module in imports_of(path):
             assert DISTRIBUTIONS.get(module, module) in installed, (path, module)

@@ -24,11 +24,10 @@ from backtest.sources import MarketSource
 from backtest.timeframes import parse_time
 from config import BACKTEST_CONFIG, STRATEGY_PARAMS
 from core.errors import CapitalError, ConfigError, DataError, NetworkError
-from core.jit import CODE_FINGERPRINT
 from core.market import MarketRules
 from core.params import StrategyParams
 from core.risk import DEFAULT_BRACKETS
-from engine.strategy import GridStrategyV4
+from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
 
 START, END = "2024-01-10", "2024-02-10"
 BAR_MS = 900_000

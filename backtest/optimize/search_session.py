@@ -23,7 +23,8 @@ from backtest.parameter_table import value_text
 from backtest.simulator import BacktestSimulator
 from backtest.timeframes import format_time
 from core.errors import ConfigError
-from core.jit import CODE_FINGERPRINT, is_compiled
+from engine.compiling import is_compiled
+from engine.strategy import CODE_FINGERPRINT
 
 WIDTH: Final = 96
 _TIE: Final = "\x1f"
