@@ -65,25 +65,33 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--params", type=Path, default=PARAMS, metavar="FILE",
+        "--params",
+        type=Path,
+        default=PARAMS,
+        metavar="FILE",
         help=f"JSON file with the results (default: {PARAMS})",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--key", default="best_params", metavar="KEY",
+        "--key",
+        default="best_params",
+        metavar="KEY",
         help="the object inside FILE that holds the parameters: robust_params or best_params "
         "(default: best_params)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE",
+        "--config",
+        type=Path,
+        metavar="FILE",
         help="Python file to rewrite (default: this project's config.py)",
-    )  # fmt: skip
+    )
     parser.add_argument("--preview", action="store_true", help="show the changes, write nothing")
     parser.add_argument("--yes", action="store_true", help="write without asking")
     parser.add_argument(
-        "--force", action="store_true",
+        "--force",
+        action="store_true",
         help="take parameters that failed on candles they were not chosen on (oos_pass is false or "
         "missing), or were tested with other values of what is not searched than config.py has",
-    )  # fmt: skip
+    )
     return parser
 
 

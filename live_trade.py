@@ -87,14 +87,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     output = parser.add_argument_group("files and output")
     output.add_argument(
-        "--log-level", type=str.upper, choices=LOG_LEVELS, default="INFO", metavar="LEVEL",
+        "--log-level",
+        type=str.upper,
+        choices=LOG_LEVELS,
+        default="INFO",
+        metavar="LEVEL",
         help=f"of the console: {', '.join(LOG_LEVELS)} (default: INFO)",
-    )  # fmt: skip
+    )
     for name, what in (("state", "state, trades and health"), ("log", "logs")):
         output.add_argument(
-            f"--{name}-dir", type=Path, metavar="DIR",
+            f"--{name}-dir",
+            type=Path,
+            metavar="DIR",
             help=f"folder of {what} (default: {LIVE_CONFIG[f'{name}_dir']})",
-        )  # fmt: skip
+        )
     return parser
 
 
@@ -106,18 +112,21 @@ def _add_session_options(group: Any) -> None:
         "--dry-run", action="store_true", help="on paper: real candles, no keys, no orders"
     )
     group.add_argument(
-        "--testnet", action="store_true",
+        "--testnet",
+        action="store_true",
         help="demo trading instead of real money; with --dry-run: its prices",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--resume", action="store_true",
+        "--resume",
+        action="store_true",
         help="go on from the saved state: take in what happened meanwhile; a new session where "
         "none is saved",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--accept-code-change", action="store_true",
+        "--accept-code-change",
+        action="store_true",
         help="with --resume: also a state that other decision code wrote",
-    )  # fmt: skip
+    )
     group.add_argument("--yes", action="store_true", help="do not ask, as for a service or script")
 
 
@@ -127,26 +136,32 @@ def _add_other_actions(group: Any) -> None:
         "--status", action="store_true", help="tell from the files how the session stands"
     )
     one_of.add_argument(
-        "--flatten", action="store_true",
+        "--flatten",
+        action="store_true",
         help="cancel every order and close every position of this bot at market, and save",
-    )  # fmt: skip
+    )
     one_of.add_argument(
-        "--once", action="store_true",
+        "--once",
+        action="store_true",
         help="do the step that is due next and end, at an exchange as at a stop: entries and "
         "take-profits are cancelled, stops stay",
-    )  # fmt: skip
+    )
     one_of.add_argument(
-        "--replay", type=Path, metavar="DIR",
+        "--replay",
+        type=Path,
+        metavar="DIR",
         help="trade recorded candles (as main.py --data) on paper at full speed",
-    )  # fmt: skip
+    )
     for name, what in (("start", "first candle traded"), ("end", "where the candles end")):
         group.add_argument(
             f"--{name}", metavar="DATE", help=f"of a replay: {what}, UTC, ISO (as in main.py)"
         )
     group.add_argument(
-        "--replay-dir", type=Path, metavar="DIR",
+        "--replay-dir",
+        type=Path,
+        metavar="DIR",
         help="of a replay: folder of the list of its trades (default: data/live_replay)",
-    )  # fmt: skip
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -160,9 +175,13 @@ def _run(args: argparse.Namespace) -> int:
     from live.target import find_target  # noqa: PLC0415
 
     target = find_target(
-        normalize_coin(args.coin), dry_run=args.dry_run, testnet=args.testnet,
-        settings=LIVE_CONFIG, state_dir=args.state_dir, log_dir=args.log_dir,
-    )  # fmt: skip
+        normalize_coin(args.coin),
+        dry_run=args.dry_run,
+        testnet=args.testnet,
+        settings=LIVE_CONFIG,
+        state_dir=args.state_dir,
+        log_dir=args.log_dir,
+    )
     if args.status:
         from live.status import status_text  # noqa: PLC0415
 
@@ -178,11 +197,16 @@ def _run(args: argparse.Namespace) -> int:
     capital = params.pop("initial_capital", None)
     return trade(
         TradeRequest(
-            target=target, params=read_config(params), capital=capital, resume=args.resume,
-            accept_code_change=args.accept_code_change, once=args.once, yes=args.yes,
+            target=target,
+            params=read_config(params),
+            capital=capital,
+            resume=args.resume,
+            accept_code_change=args.accept_code_change,
+            once=args.once,
+            yes=args.yes,
             log_level=args.log_level,
         )
-    )  # fmt: skip
+    )
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -209,13 +233,7 @@ def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
     from backtest.simulator import BacktestSimulator  # noqa: PLC0415 - pandas and numba, 0.7 s
     from live.machine_code import load_live_code  # noqa: PLC0415
     from live.replay import candle_table  # noqa: PLC0415
-    from live.replay_report import (  # noqa: PLC0415
-        REPLAY_DIR,
-        Recording,
-        report_text,
-        run_replay,
-        write_trades,
-    )
+    from live.replay_report import REPLAY_DIR, Recording, report_text, run_replay, write_trades  # noqa: PLC0415
 
     folder = (args.replay_dir or REPLAY_DIR).resolve()
     kept = Path(str(LIVE_CONFIG["state_dir"])).resolve()
@@ -226,11 +244,13 @@ def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
     loaded = simulator.load(args.coin, args.start, args.end)
     load_live_code()
     recording = Recording(
-        coin=loaded.market.coin, candles=candle_table(loaded.market.candles),
-        first=loaded.first_bar, rules=loaded.rules,
+        coin=loaded.market.coin,
+        candles=candle_table(loaded.market.candles),
+        first=loaded.first_bar,
+        rules=loaded.rules,
         settlements=loaded.market.funding["timestamp"].to_numpy(copy=True),
         rates=loaded.market.funding["rate"].to_numpy(copy=True),
-    )  # fmt: skip
+    )
     session = run_replay(recording, simulator.params)
     path = write_trades(recording, session, args.replay_dir or REPLAY_DIR)
     print(f"{report_text(recording, session)}\nTrades in {path}")  # noqa: T201

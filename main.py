@@ -22,7 +22,8 @@ from core.params import read_value, unknown_key
 EXIT_FAILED: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
-EXAMPLES: Final = """\
+EXAMPLES: Final = (
+    """\
 examples:
   python3 main.py --demo
       a made-up market: needs no network and no files
@@ -39,7 +40,9 @@ examples:
   python3 main.py --list
   python3 main.py --diff 3f9c 81d0
       earlier runs, and what differs between two of them (beginnings of ids suffice)
-""" + CHECK_EXAMPLES + """
+"""
+    + CHECK_EXAMPLES
+    + """
 Of the same parameter the later of these wins: config.py, --preset, --params, --set, then
 --capital, --leverage and --no-short.
 
@@ -47,6 +50,7 @@ exit code: 0 all went well; 1 a check or the audit found something; 2 something 
 line on standard error says what to do, the files of coins that went well are complete); 130
 interrupted.
 """
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,30 +68,35 @@ def build_parser() -> argparse.ArgumentParser:
         parameters, f"initial_capital, per coin (default: {STRATEGY_PARAMS['initial_capital']:g})"
     )
     parameters.add_argument(
-        "--list-params", action="store_true",
+        "--list-params",
+        action="store_true",
         help="print every parameter with default, range and meaning, and stop",
-    )  # fmt: skip
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "--no-plot", action="store_true", help="draw no charts and write no HTML report"
     )
     one_of = output.add_mutually_exclusive_group()
     one_of.add_argument(
-        "--compare", action="store_true",
+        "--compare",
+        action="store_true",
         help="print what each mechanism is worth: runs without it, and a static grid; no files",
-    )  # fmt: skip
+    )
     one_of.add_argument(
-        "--bands", action="store_true",
+        "--bands",
+        action="store_true",
         help="print how far the result depends on what candles cannot settle",
-    )  # fmt: skip
+    )
     output.add_argument(
         "--json", action="store_true", help="print one JSON document instead of the table"
     )
     output.add_argument(
-        "--output", type=Path, metavar="DIR",
+        "--output",
+        type=Path,
+        metavar="DIR",
         help=f"folder of all files (default: {BACKTEST_CONFIG['output_dir']} and "
         f"{BACKTEST_CONFIG['chart_dir']})",
-    )  # fmt: skip
+    )
     _add_record_options(parser.add_argument_group("earlier runs, in the folder of files"))
     add_check_options(parser.add_argument_group("checking a result"))
     return parser
@@ -96,14 +105,17 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_run_options(group: Any) -> None:
     coins: Any = BACKTEST_CONFIG["coins"]
     group.add_argument(
-        "--coins", nargs="+", metavar="COIN",
+        "--coins",
+        nargs="+",
+        metavar="COIN",
         help=f"such as BTC or BTC/USDT: the USDT perpetual (default: {' '.join(coins)})",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--start", metavar="DATE",
+        "--start",
+        metavar="DATE",
         help=f"first bar traded, UTC, ISO (default: {BACKTEST_CONFIG['start']}); "
         f"{BACKTEST_CONFIG['warmup_bars']:,} bars before it warm the indicators up",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--end", metavar="DATE", help="where the bars end, UTC, ISO, exclusive (default: now)"
     )
@@ -115,9 +127,11 @@ def _add_run_options(group: Any) -> None:
 def _add_data_options(group: Any) -> None:
     one_of = group.add_mutually_exclusive_group()
     one_of.add_argument(
-        "--data", type=Path, metavar="DIR",
+        "--data",
+        type=Path,
+        metavar="DIR",
         help="your own candle and funding files (CSV, Parquet, Feather) instead of the exchange",
-    )  # fmt: skip
+    )
     one_of.add_argument(
         "--demo", action="store_true", help="a made-up market: no network, no files"
     )
@@ -130,34 +144,44 @@ def add_parameter_options(group: Any, capital: str) -> None:
     """Add the flags that ``chosen_params`` reads; ``capital`` is the help of ``--capital``."""
     group.add_argument("--capital", metavar="USDT", help=capital)
     group.add_argument(
-        "--leverage", metavar="X",
+        "--leverage",
+        metavar="X",
         help=f"multiplies order sizes and caps (default: {STRATEGY_PARAMS['leverage']:g})",
-    )  # fmt: skip
+    )
     group.add_argument("--no-short", action="store_true", help="trade the long grid only")
     group.add_argument("--preset", metavar="NAME", help=f"one of: {', '.join(PRESETS)}")
     group.add_argument("--params", type=Path, metavar="FILE", help="a JSON object of parameters")
     group.add_argument("--key", metavar="KEY", help="the object inside FILE that holds them")
     group.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
         help="any strategy parameter; repeatable",
-    )  # fmt: skip
+    )
 
 
 def _add_record_options(group: Any) -> None:
     one_of = group.add_mutually_exclusive_group()
     one_of.add_argument("--list", action="store_true", help="list the runs on record, and stop")
     one_of.add_argument(
-        "--diff", nargs=2, metavar=("A", "B"),
+        "--diff",
+        nargs=2,
+        metavar=("A", "B"),
         help="show what differs between two runs, by their ids in the list, and stop",
-    )  # fmt: skip
+    )
 
 
 def parameter_names() -> str:
     """Return the names ``--set`` knows, for the end of a help text."""
     names = textwrap.fill(
-        " ".join(STRATEGY_PARAMS), width=96, initial_indent="  ", subsequent_indent="  ",
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+        " ".join(STRATEGY_PARAMS),
+        width=96,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     return f"parameters for --set (main.py --list-params explains them):\n{names}"
 
 

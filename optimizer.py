@@ -93,32 +93,38 @@ def build_parser() -> argparse.ArgumentParser:
         "--no-plot", action="store_true", help="draw no charts and write no HTML report"
     )
     output.add_argument(
-        "--output", type=Path, metavar="DIR",
+        "--output",
+        type=Path,
+        metavar="DIR",
         help="folder of all files but study and ledger (default: data and folders in it)",
-    )  # fmt: skip
+    )
     return parser
 
 
 def _add_data_options(group: Any) -> None:
     coins: Any = BACKTEST_CONFIG["coins"]
     group.add_argument(
-        "--coins", nargs="+", metavar="COIN",
+        "--coins",
+        nargs="+",
+        metavar="COIN",
         help=f"such as BTC or BTC/USDT: the USDT perpetual (default: {' '.join(coins)})",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--start", metavar="DATE",
-        help=f"first bar, UTC, ISO (default: {BACKTEST_CONFIG['start']})",
-    )  # fmt: skip
+        "--start", metavar="DATE", help=f"first bar, UTC, ISO (default: {BACKTEST_CONFIG['start']})"
+    )
     group.add_argument(
-        "--end", metavar="DATE",
+        "--end",
+        metavar="DATE",
         help="where the bars end, UTC, ISO, exclusive (default: now; give it to be able to add "
         "trials later)",
-    )  # fmt: skip
+    )
     one_of = group.add_mutually_exclusive_group()
     one_of.add_argument(
-        "--data", type=Path, metavar="DIR",
+        "--data",
+        type=Path,
+        metavar="DIR",
         help="your own candle and funding files (CSV, Parquet, Feather) instead of the exchange",
-    )  # fmt: skip
+    )
     one_of.add_argument(
         "--demo", action="store_true", help="a made-up market: no network, no files"
     )
@@ -126,50 +132,65 @@ def _add_data_options(group: Any) -> None:
 
 def _add_search_options(group: Any) -> None:
     group.add_argument(
-        "--trials", type=int, default=100, metavar="N",
+        "--trials",
+        type=int,
+        default=100,
+        metavar="N",
         help="trials to add to the study (default: 100)",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="begin no trial after that time"
     )
     group.add_argument(
-        "--jobs", type=int, metavar="N",
+        "--jobs",
+        type=int,
+        metavar="N",
         help="trials at a time (default: one per processor); the result does not depend on it",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--objective", default="calmar_pf", metavar="NAME",
+        "--objective",
+        default="calmar_pf",
+        metavar="NAME",
         help="what is maximised: calmar_pf, calmar, sharpe, sortino or return (default: calmar_pf, "
         "Calmar ratio x sqrt(profit factor), see below)",
-    )  # fmt: skip
+    )
     group.add_argument(
         "--seed", type=int, default=42, metavar="N", help="of everything random (default: 42)"
     )
     group.add_argument(
-        "--study-name", default=STUDY, metavar="NAME",
+        "--study-name",
+        default=STUDY,
+        metavar="NAME",
         help=f"trials are kept, and can be added to, under this name (default: {STUDY})",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--storage", metavar="URL",
+        "--storage",
+        metavar="URL",
         help="where: sqlite:///FILE.db, postgresql://USER:PASSWORD@HOST/DATABASE, grpc://HOST:PORT "
         "or FILE.journal (default: sqlite:///STUDY.db in the current folder)",
-    )  # fmt: skip
+    )
 
 
 def _add_judging_options(group: Any) -> None:
     group.add_argument(
-        "--windows", type=int, default=4, metavar="N",
-        help="walk-forward windows (default: 4)",
-    )  # fmt: skip
+        "--windows", type=int, default=4, metavar="N", help="walk-forward windows (default: 4)"
+    )
     group.add_argument(
-        "--holdout", type=float, default=0.15, metavar="SHARE",
+        "--holdout",
+        type=float,
+        default=0.15,
+        metavar="SHARE",
         help="of the bars, at the end, looked at once when all is chosen: above 0, at most 0.5 "
         "(default: 0.15)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--mc-perms", type=int, default=50, metavar="N",
+        "--mc-perms",
+        type=int,
+        default=50,
+        metavar="N",
         help="permutations of the Monte-Carlo test (default: 50; fewer than 20 cannot show "
         "anything)",
-    )  # fmt: skip
+    )
     group.add_argument("--skip-mc", action="store_true", help="leave that test out")
 
 
@@ -178,10 +199,13 @@ def _add_parameter_options(group: Any) -> None:
     group.add_argument("--params", type=Path, metavar="FILE", help="a JSON object of parameters")
     group.add_argument("--key", metavar="KEY", help="the object inside FILE that holds them")
     group.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
         help="any strategy parameter, repeatable; one of OPTIMIZER_SPACE only says where the "
         "search begins (main.py --list-params explains them)",
-    )  # fmt: skip
+    )
 
 
 def _run(args: argparse.Namespace) -> int:

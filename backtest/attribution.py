@@ -74,13 +74,15 @@ def attribution(result: Result) -> dict[str, Any]:
         "by_month": by_month,
         "by_year": _years(by_month),
         "drawdowns": drawdown_facts(
-            np.asarray(result["equity_curve"]), result["params"]["initial_capital"], times,
+            np.asarray(result["equity_curve"]),
+            result["params"]["initial_capital"],
+            times,
             timeframe_ms(result["data"]["timeframe"]),
         ),
         "time_in_market": time_in_market(result),
         "round_trips": trip_statistics(trips),
         "inventory": inventory(result, trips),
-    }  # fmt: skip
+    }
 
 
 def accounting_identity(result: Result) -> dict[str, float]:

@@ -27,8 +27,10 @@ from core.errors import ConfigError, DataError
 EXIT_FOUND: Final = 1
 _FILES_PREFIX: Final = "files in "
 _FLAGS: Final[Mapping[str, str]] = {
-    DEMO: "--demo", "files": "--data DIR", EXCHANGE: "neither --demo nor --data"
-}  # fmt: skip
+    DEMO: "--demo",
+    "files": "--data DIR",
+    EXCHANGE: "neither --demo nor --data",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,19 +13,41 @@ from typing import Any, Final
 from core.errors import DataError
 
 COLUMNS: Final = (
-    "bar", "timestamp", "datetime", "price", "qty", "label", "regime", "pnl", "fee", "direction",
+    "bar",
+    "timestamp",
+    "datetime",
+    "price",
+    "qty",
+    "label",
+    "regime",
+    "pnl",
+    "fee",
+    "direction",
     "fill_id",
-)  # fmt: skip
+)
 _WHOLE: Final = ("bar", "timestamp", "fill_id")
 _NUMBERS: Final = ("price", "qty", "pnl", "fee")
 _SECTIONS: Final = ("metrics", "data", "market", "parameters")
 _DATA_KEYS: Final = (
-    "hash", "source", "timeframe", "detail", "loaded_from", "loaded_to", "start", "end", "bars",
+    "hash",
+    "source",
+    "timeframe",
+    "detail",
+    "loaded_from",
+    "loaded_to",
+    "start",
+    "end",
+    "bars",
     "warmup_bars",
-)  # fmt: skip
+)
 _MARKET_KEYS: Final = (
-    "tick_size", "step_size", "min_qty", "min_notional", "liquidation_fee", "brackets",
-)  # fmt: skip
+    "tick_size",
+    "step_size",
+    "min_qty",
+    "min_notional",
+    "liquidation_fee",
+    "brackets",
+)
 _SUMMARY_SUFFIX: Final = "_summary.json"
 _NOT_A_COIN: Final = "portfolio"
 
@@ -174,9 +196,12 @@ def read_summary(path: Path) -> Summary:
             f"{path}: changed_parameters must be an object and bands a list; run the backtest again"
         )
     return Summary(
-        coin=str(content["coin"]), first_bar=int(content["first_bar"]),
-        changed_parameters=changed, bands=tuple(bands), **sections,
-    )  # fmt: skip
+        coin=str(content["coin"]),
+        first_bar=int(content["first_bar"]),
+        changed_parameters=changed,
+        bands=tuple(bands),
+        **sections,
+    )
 
 
 def coins_in(folder: Path) -> list[str]:

@@ -62,12 +62,16 @@ def audit_bars(market: MarketData, first: int) -> AuditBars:
     low, high, end = _paths(market, ts_ms, opens, lows, highs, closes)
     before_close, before_end = _previous(closes), _previous(end)
     return AuditBars(
-        ts_ms=ts_ms[first:], open=opens[first:], close=closes[first:],
-        low=low[first:], high=high[first:],
+        ts_ms=ts_ms[first:],
+        open=opens[first:],
+        close=closes[first:],
+        low=low[first:],
+        high=high[first:],
         before_low=np.minimum(before_close, before_end)[first:],
         before_high=np.maximum(before_close, before_end)[first:],
-        before_close=before_close[first:], due=funding_due(market)[first:],
-    )  # fmt: skip
+        before_close=before_close[first:],
+        due=funding_due(market)[first:],
+    )
 
 
 def _previous(values: Floats) -> Floats:
@@ -76,9 +80,13 @@ def _previous(values: Floats) -> Floats:
 
 
 def _paths(
-    market: MarketData, ts_ms: npt.NDArray[np.int64], opens: Floats, lows: Floats, highs: Floats,
+    market: MarketData,
+    ts_ms: npt.NDArray[np.int64],
+    opens: Floats,
+    lows: Floats,
+    highs: Floats,
     closes: Floats,
-) -> tuple[Floats, Floats, Floats]:  # fmt: skip
+) -> tuple[Floats, Floats, Floats]:
     """Return lowest, highest and last price of each bar's path.
 
     A bar that has finer candles is walked over these only; its own open is where it starts.

@@ -12,16 +12,7 @@ import numpy as np
 from backtest.audit_files import TradeRow
 from backtest.audit_ledger import LONG, RELATIVE, SIGNS, Ledger, Reason
 from backtest.audit_market import AuditBars
-from backtest.audit_rules import (
-    CLOSE_END,
-    ENTRY,
-    GRID,
-    HALT,
-    KINDS,
-    LIQUIDATION,
-    STOP,
-    TAKE_PROFIT,
-)
+from backtest.audit_rules import CLOSE_END, ENTRY, GRID, HALT, KINDS, LIQUIDATION, STOP, TAKE_PROFIT
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,10 @@ class SizeRules:
 
     def check_entry(self, row: TradeRow, ledger: Ledger) -> Reason | None:
         """Return what is wrong with the size of the entry ``row``, which is not booked yet."""
-        return self._check_order(row) or self._check_count(row, ledger) or self._check_caps(
-            row, ledger
+        return (
+            self._check_order(row)
+            or self._check_count(row, ledger)
+            or self._check_caps(row, ledger)
         )
 
     def _check_order(self, row: TradeRow) -> Reason | None:

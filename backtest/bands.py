@@ -118,9 +118,7 @@ def _combinations(params: StrategyParams) -> Iterator[tuple[str, dict[str, Any]]
     Fewer fills need not be worse: the corners in which they meet the other slippage are run too.
     """
     strict = {
-        **_through(
-            max(params.fill_through_bps, THROUGH_BPS), max(params.fill_through_ticks, 1)
-        ),
+        **_through(max(params.fill_through_bps, THROUGH_BPS), max(params.fill_through_ticks, 1)),
         "refuse_first_touch": True,
     }
     kind = {**_through(0.0, 0), "refuse_first_touch": False}
@@ -157,9 +155,11 @@ def _slippage_text(params: StrategyParams, factor: float) -> str:
 
 
 def run_bands(
-    variants: Variants, central: Result, other_detail: pd.DataFrame | None = None,
+    variants: Variants,
+    central: Result,
+    other_detail: pd.DataFrame | None = None,
     threads: int | None = None,
-) -> list[Band]:  # fmt: skip
+) -> list[Band]:
     """Run under every assumption.
 
     Args:

@@ -54,7 +54,7 @@ def sign_sentence(result: Result) -> str:
     return (
         f"{result['coin']}: the sign of the return depends on {which}: "
         f"{_signed_percent(central)} as run, {_signed_percent(other['total_return_pct'])} with "
-        f"\"{other['assumption']}\"{more}"
+        f'"{other["assumption"]}"{more}'
     )
 
 
@@ -67,9 +67,7 @@ def sign_warning(result: Result) -> str | None:
     if not turning:
         return None
     more = f" and {len(turning) - 1} more" if len(turning) > 1 else ""
-    return (
-        f"{result['coin']}: the sign of the return depends on '{turning[0]}'{more} (see --bands)"
-    )
+    return f"{result['coin']}: the sign of the return depends on '{turning[0]}'{more} (see --bands)"
 
 
 def band_lines(result: Result) -> list[str]:
@@ -93,7 +91,7 @@ def _most_sentence(summary: Mapping[str, Any]) -> str:
     if most is None:
         return "No single assumption moves the return."
     return (
-        f"The return is moved most by: {most['about']} (\"{most['assumption']}\": "
+        f'The return is moved most by: {most["about"]} ("{most["assumption"]}": '
         f"{most['points']:+.2f} points)"
     )
 

@@ -39,8 +39,15 @@ NAMES_HINT: Final = (
 _FUNDING: Final = "funding"
 _MARKET_WORDS: Final = frozenset({"usdt", "perp", "swap", "futures", "um"})
 _TIME_NAMES: Final = (
-    "timestamp", "open_time", "opentime", "time", "datetime", "date", "fundingtime", "calc_time",
-)  # fmt: skip
+    "timestamp",
+    "open_time",
+    "opentime",
+    "time",
+    "datetime",
+    "date",
+    "fundingtime",
+    "calc_time",
+)
 _MILLISECONDS_FROM: Final = 10**11
 _RATE_NAMES: Final = ("rate", "fundingrate", "funding_rate", "last_funding_rate")
 _READERS: Final[dict[str, Callable[[Path], pd.DataFrame]]] = {

@@ -24,23 +24,27 @@ def add_check_options(group: Any) -> None:
     """Add the flags to an argument group."""
     one_of = group.add_mutually_exclusive_group()
     one_of.add_argument(
-        "--check", nargs="+", metavar="NAME",
+        "--check",
+        nargs="+",
+        metavar="NAME",
         help="lookahead: cut the data at every decision that traded, recompute and compare; "
         "warmup: indicators at the last bar from the last 500 to 5,000 bars against all of them; "
         "parity: the compiled loop against single steps restarted from JSON. On the same data and "
         "parameters as a backtest; writes no files, and exits with 1 at the first difference",
-    )  # fmt: skip
+    )
     one_of.add_argument(
-        "--audit", action="store_true",
+        "--audit",
+        action="store_true",
         help="check the files of an earlier run (--output DIR) row by row against the candles, in "
         "code that shares nothing with the strategy; needs the run's --demo or --data DIR, takes "
         "the rest from its summary, and exits with 1 at the first row that cannot be right",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--budget", metavar="N",
+        "--budget",
+        metavar="N",
         help="cuts, bars looked at, or restarts per check and coin; or a time such as 30s "
         "(default: 200, and at most 60s)",
-    )  # fmt: skip
+    )
 
 
 def run_asked(args: argparse.Namespace, params: Mapping[str, Any]) -> int:
@@ -62,16 +66,28 @@ def run_asked(args: argparse.Namespace, params: Mapping[str, Any]) -> int:
         plain = StrategyParams.from_dict({**STRATEGY_PARAMS, **params}).to_dict()
         return run_audit(
             AuditRequest(
-                coins=args.coins, start=args.start, end=args.end, source=source,
-                detail=args.detail, folder=args.output, as_json=args.json,
+                coins=args.coins,
+                start=args.start,
+                end=args.end,
+                source=source,
+                detail=args.detail,
+                folder=args.output,
+                as_json=args.json,
                 params={name: plain[name] for name in params},
             )
-        )  # fmt: skip
+        )
     from backtest.checks import CheckRequest, run_checks  # noqa: PLC0415 - numba, 0.7 s
 
     return run_checks(
         CheckRequest(
-            names=args.check, coins=args.coins, start=args.start, end=args.end, params=params,
-            source=source, detail=args.detail, budget=args.budget, as_json=args.json,
+            names=args.check,
+            coins=args.coins,
+            start=args.start,
+            end=args.end,
+            params=params,
+            source=source,
+            detail=args.detail,
+            budget=args.budget,
+            as_json=args.json,
         )
-    )  # fmt: skip
+    )

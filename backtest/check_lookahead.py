@@ -18,13 +18,7 @@ import numpy as np
 from backtest.check_outcome import Budget, CheckOutcome, coarse_to_fine, first_difference
 from backtest.coin_data import CoinData
 from backtest.market_data import MarketData
-from backtest.step_run import (
-    RunTables,
-    StepRun,
-    run_tables,
-    state_difference,
-    trade_difference,
-)
+from backtest.step_run import RunTables, StepRun, run_tables, state_difference, trade_difference
 from backtest.timeframes import DAY_MS, format_time
 from core.market import MarketRules
 from core.params import StrategyParams

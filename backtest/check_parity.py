@@ -10,12 +10,7 @@ from typing import Final
 
 from backtest.check_outcome import Budget, CheckOutcome, first_difference, spread
 from backtest.coin_data import CoinData
-from backtest.step_run import (
-    StepRun,
-    run_tables,
-    state_difference,
-    trade_difference,
-)
+from backtest.step_run import StepRun, run_tables, state_difference, trade_difference
 from backtest.timeframes import format_time
 from core.params import StrategyParams
 

@@ -133,9 +133,12 @@ def _gmm_label(market: MarketData, params: StrategyParams, bars: int) -> str:
     atr = _indicators(candles, params, market.bar_ms)["atr"]
     tail = GMM_WINDOW + GMM_RETURN_BARS + day
     labels = calculate_gmm_regime(
-        candles["timestamp"].iloc[-tail:], candles["close"].iloc[-tail:], atr[-tail:],
-        params.gmm_seed, bar_ms=market.bar_ms,
-    )  # fmt: skip
+        candles["timestamp"].iloc[-tail:],
+        candles["close"].iloc[-tail:],
+        atr[-tail:],
+        params.gmm_seed,
+        bar_ms=market.bar_ms,
+    )
     return REGIME_NAMES[int(labels[-1])]
 
 
@@ -197,8 +200,7 @@ def _table(
         _line("regime", [_same(row.regime) for row in rows]),
         _line("GMM label", [_same(row.gmm) for row in rows]),
         _line(
-            f"worst at {looked_at:,} bars",
-            [_percent(worst[row.bars].difference) for row in rows],
+            f"worst at {looked_at:,} bars", [_percent(worst[row.bars].difference) for row in rows]
         ),
     ]
 

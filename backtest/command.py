@@ -108,9 +108,11 @@ class ResultWriter:
             from backtest.charts import equity_figure, png, trades_figure  # noqa: PLC0415 (0.4 s)
 
             equity = equity_figure(
-                coin, result["candles"]["timestamp"], result["equity_curve"],
+                coin,
+                result["candles"]["timestamp"],
+                result["equity_curve"],
                 result["params"]["initial_capital"],
-            )  # fmt: skip
+            )
             bodies[self.charts / f"{coin}_equity.png"] = png(equity)
             bodies[self.charts / f"{coin}_trades.png"] = png(trades_figure(result))
             from backtest.html_report import coin_report  # noqa: PLC0415 (0.5 s)
@@ -173,9 +175,11 @@ class ResultWriter:
             from backtest.charts import equity_figure, png  # noqa: PLC0415 (0.4 s)
 
             equity = equity_figure(
-                "Portfolio of " + ", ".join(portfolio["coins"]), portfolio["timestamp"],
-                portfolio["equity_curve"], portfolio["initial_capital"],
-            )  # fmt: skip
+                "Portfolio of " + ", ".join(portfolio["coins"]),
+                portfolio["timestamp"],
+                portfolio["equity_curve"],
+                portfolio["initial_capital"],
+            )
             bodies[self.charts / "portfolio_equity.png"] = png(equity)
             from backtest.html_report import portfolio_report  # noqa: PLC0415 (0.5 s)
 
@@ -257,9 +261,11 @@ def _failure(coin: str, error: GridError) -> str:
 def _simulator(request: BacktestRequest) -> BacktestSimulator:
     wanted = request.plot or request.bands  # the HTML report always shows them
     simulator = BacktestSimulator(
-        request.params, source=request.source, detail=request.detail,
+        request.params,
+        source=request.source,
+        detail=request.detail,
         also=add_bands if wanted else None,
-    )  # fmt: skip
+    )
     if wanted and request.source != EXCHANGE:  # from there it would be a long download
         load = partial(
             simulator.source.load, timeframe=simulator.settings["timeframe"], detail=DETAIL

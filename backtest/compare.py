@@ -21,56 +21,60 @@ Result = Mapping[str, Any]
 STATIC: Final = "static grid"
 FULL: Final = "full strategy"
 
-STATIC_GRID: Final[Mapping[str, Any]] = MappingProxyType({
-    "regime_enabled": False,
-    "adx_veto_enabled": False,
-    "skew_enabled": False,
-    "optimal_spread_enabled": False,
-    "adaptive_floor_scale": 0.0,
-    # Its bound for people is 100 spacings, which a grid of half percents would reach.
-    "regen_drift_mult": math.inf,
-    "round_number_nudge": 0.0,
-    "trailing_enabled": False,
-    "low_volume_threshold": 0.0,
-    "kelly_enabled": False,
-    "stop_cooldown_enabled": False,
-    "funding_bias_enabled": False,
-    "funding_harvest_enabled": False,
-    "circuit_breaker_enabled": False,
-    "stop1_enabled": False,
-    "stop2_enabled": False,
-    "prune_enabled": PruneRule(0),
-    "var_block_enabled": False,
-    "var_deleverage_enabled": False,
-})  # fmt: skip
+STATIC_GRID: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "regime_enabled": False,
+        "adx_veto_enabled": False,
+        "skew_enabled": False,
+        "optimal_spread_enabled": False,
+        "adaptive_floor_scale": 0.0,
+        # Its bound for people is 100 spacings, which a grid of half percents would reach.
+        "regen_drift_mult": math.inf,
+        "round_number_nudge": 0.0,
+        "trailing_enabled": False,
+        "low_volume_threshold": 0.0,
+        "kelly_enabled": False,
+        "stop_cooldown_enabled": False,
+        "funding_bias_enabled": False,
+        "funding_harvest_enabled": False,
+        "circuit_breaker_enabled": False,
+        "stop1_enabled": False,
+        "stop2_enabled": False,
+        "prune_enabled": PruneRule(0),
+        "var_block_enabled": False,
+        "var_deleverage_enabled": False,
+    }
+)
 """Entries and take-profits around the first price, and nothing else.
 
 What is left are the grid's geometry (levels, spacing from ATR and floor at the first step,
 take-profit shares), its size limits and its costs.
 """
 
-MECHANISMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
-    "regime": ("regime_enabled",),
-    "ADX veto": ("adx_veto_enabled",),
-    "skew": ("skew_enabled",),
-    "optimal spread": ("optimal_spread_enabled",),
-    "adaptive floor": ("adaptive_floor_scale",),
-    "re-centring": ("regen_drift_mult",),
-    "round numbers": ("round_number_nudge",),
-    "trailing": ("trailing_enabled",),
-    "low-volume scaling": ("low_volume_threshold",),
-    "Kelly": ("kelly_enabled",),
-    "cooldown": ("stop_cooldown_enabled",),
-    "funding bias": ("funding_bias_enabled",),
-    "funding harvest": ("funding_harvest_enabled",),
-    "breaker": ("circuit_breaker_enabled",),
-    "stop stage 1": ("stop1_enabled",),
-    "stop stage 2": ("stop2_enabled",),
-    "both stops": ("stop1_enabled", "stop2_enabled"),
-    "all prunings": ("prune_enabled",),
-    "VaR block": ("var_block_enabled",),
-    "VaR de-leverage": ("var_deleverage_enabled",),
-})  # fmt: skip
+MECHANISMS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "regime": ("regime_enabled",),
+        "ADX veto": ("adx_veto_enabled",),
+        "skew": ("skew_enabled",),
+        "optimal spread": ("optimal_spread_enabled",),
+        "adaptive floor": ("adaptive_floor_scale",),
+        "re-centring": ("regen_drift_mult",),
+        "round numbers": ("round_number_nudge",),
+        "trailing": ("trailing_enabled",),
+        "low-volume scaling": ("low_volume_threshold",),
+        "Kelly": ("kelly_enabled",),
+        "cooldown": ("stop_cooldown_enabled",),
+        "funding bias": ("funding_bias_enabled",),
+        "funding harvest": ("funding_harvest_enabled",),
+        "breaker": ("circuit_breaker_enabled",),
+        "stop stage 1": ("stop1_enabled",),
+        "stop stage 2": ("stop2_enabled",),
+        "both stops": ("stop1_enabled", "stop2_enabled"),
+        "all prunings": ("prune_enabled",),
+        "VaR block": ("var_block_enabled",),
+        "VaR de-leverage": ("var_deleverage_enabled",),
+    }
+)
 """Mechanism and the parameters of ``STATIC_GRID`` that remove it; prunings come besides."""
 
 _PRUNING: Final = "prune "
@@ -155,9 +159,9 @@ def coin_rows(result: Result) -> list[Row]:
     """Return a coin's comparison: static grid and full strategy, then what removal costs most."""
     outcomes: Mapping[str, Outcome] = result["outcomes"]
     full = outcomes[FULL].metrics["total_return_pct"]
-    return _sorted([
-        _row(name, outcome.metrics, outcome.metrics, full) for name, outcome in outcomes.items()
-    ])  # fmt: skip
+    return _sorted(
+        [_row(name, outcome.metrics, outcome.metrics, full) for name, outcome in outcomes.items()]
+    )
 
 
 def overall_rows(results: Sequence[Result]) -> list[Row]:

@@ -74,9 +74,7 @@ def print_comparison(
     write(_REMARK)
 
 
-def document(
-    results: Mapping[str, Result], failed: Mapping[str, GridError]
-) -> dict[str, Any]:
+def document(results: Mapping[str, Result], failed: Mapping[str, GridError]) -> dict[str, Any]:
     """Return the comparison as ``--json`` prints it: rows by coin and over all that went well."""
     return {
         "coins": {coin: [asdict(row) for row in coin_rows(item)] for coin, item in results.items()},

@@ -35,11 +35,27 @@ _COMMON_SEED: Final = 20_240_101
 # Days, drift per day, volatility relative to the coin's; a drift of None is a range, in which the
 # price is pulled back to where the range began.
 _SCHEDULE: Final[tuple[tuple[int, float | None, float], ...]] = (
-    (40, None, 0.8), (45, 0.009, 1.0), (30, None, 0.9), (35, -0.009, 1.2), (45, None, 0.7),
-    (40, 0.007, 1.0), (25, None, 0.8), (1, -0.27, 1.5), (14, 0.024, 1.5), (50, None, 0.9),
-    (50, 0.008, 0.9), (40, None, 1.1), (60, -0.006, 1.1), (45, None, 0.7), (45, 0.007, 0.9),
-    (30, -0.010, 1.3), (60, None, 0.8), (45, 0.006, 1.0), (40, -0.007, 1.2), (23, None, 0.8),
-)  # fmt: skip
+    (40, None, 0.8),
+    (45, 0.009, 1.0),
+    (30, None, 0.9),
+    (35, -0.009, 1.2),
+    (45, None, 0.7),
+    (40, 0.007, 1.0),
+    (25, None, 0.8),
+    (1, -0.27, 1.5),
+    (14, 0.024, 1.5),
+    (50, None, 0.9),
+    (50, 0.008, 0.9),
+    (40, None, 1.1),
+    (60, -0.006, 1.1),
+    (45, None, 0.7),
+    (45, 0.007, 0.9),
+    (30, -0.010, 1.3),
+    (60, None, 0.8),
+    (45, 0.006, 1.0),
+    (40, -0.007, 1.2),
+    (23, None, 0.8),
+)
 _CRASH_BAR: Final = 260 * _BARS_PER_DAY + 58
 """On the one-day stretch of the schedule."""
 _CRASH_RETURN: Final = -0.11
@@ -50,9 +66,33 @@ _GAP_BEYOND: Final = 2.9  # standard deviations: one bar in 300 opens off the pr
 
 # Trading by hour, UTC: quiet in the Asian night, busy when America opens.
 _HOURLY_VOLUME: Final = np.array(
-    [0.9, 0.9, 0.8, 0.7, 0.6, 0.6, 0.7, 0.8, 1.0, 1.0, 0.9, 0.9,
-     1.1, 1.5, 1.7, 1.7, 1.5, 1.3, 1.2, 1.1, 1.1, 1.0, 0.9, 0.9]
-)  # fmt: skip
+    [
+        0.9,
+        0.9,
+        0.8,
+        0.7,
+        0.6,
+        0.6,
+        0.7,
+        0.8,
+        1.0,
+        1.0,
+        0.9,
+        0.9,
+        1.1,
+        1.5,
+        1.7,
+        1.7,
+        1.5,
+        1.3,
+        1.2,
+        1.1,
+        1.1,
+        1.0,
+        0.9,
+        0.9,
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -102,11 +142,7 @@ DEMO_COINS: Final = {
 
 
 def demo_market(
-    coin: str,
-    start_ms: int = DEMO_START_MS,
-    end_ms: int = DEMO_END_MS,
-    *,
-    detail: bool = False,
+    coin: str, start_ms: int = DEMO_START_MS, end_ms: int = DEMO_END_MS, *, detail: bool = False
 ) -> MarketData:
     """Return the demo market of a coin; a part of it is the same part of the whole.
 
@@ -202,11 +238,7 @@ def _schedule() -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
 
 
 def _walk(
-    made: DemoCoin,
-    drift: Floats,
-    level: Floats,
-    in_range: npt.NDArray[np.bool_],
-    shocks: Floats,
+    made: DemoCoin, drift: Floats, level: Floats, in_range: npt.NDArray[np.bool_], shocks: Floats
 ) -> tuple[Floats, Floats]:
     """Return the closes (quote) and each bar's volatility (per bar).
 

@@ -15,9 +15,7 @@ Ints = npt.NDArray[np.int64]
 LISTED: Final = 5
 
 
-def drawdown_facts(
-    equity: Floats, initial: float, timestamps: Ints, bar_ms: int
-) -> dict[str, Any]:
+def drawdown_facts(equity: Floats, initial: float, timestamps: Ints, bar_ms: int) -> dict[str, Any]:
     """Return the drawdowns that matter, JSON-ready.
 
     Args:

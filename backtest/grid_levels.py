@@ -104,9 +104,18 @@ def entry_levels(
     prices: Any = np.zeros((len(found.first), params.grid_levels))
     for row, centre, pct in zip(prices, found.centre, found.entry_pct, strict=True):
         fill_ladder(
-            row, 0, 1, params.grid_levels, centre, pct, heading, int(params.grid_mode),
-            params.round_number_nudge, 0.0, market,
-        )  # fmt: skip
+            row,
+            0,
+            1,
+            params.grid_levels,
+            centre,
+            pct,
+            heading,
+            int(params.grid_mode),
+            params.round_number_nudge,
+            0.0,
+            market,
+        )
     return np.asarray(prices, dtype=np.float64)
 
 

@@ -44,9 +44,18 @@ Ints = npt.NDArray[np.int64]
 
 _TRADES_DRAWN: Final = "Every trade is drawn."
 HOLDING_NAMES: Final = (
-    "same bar", "to 1 h", "to 2 h", "to 4 h", "to 8 h", "to 12 h", "to 1 d", "to 2 d", "to 3 d",
-    "to 7 d", "over 7 d",
-)  # fmt: skip
+    "same bar",
+    "to 1 h",
+    "to 2 h",
+    "to 4 h",
+    "to 8 h",
+    "to 12 h",
+    "to 1 d",
+    "to 2 d",
+    "to 3 d",
+    "to 7 d",
+    "over 7 d",
+)
 
 
 def coin_report(result: Result) -> bytes:
@@ -62,13 +71,21 @@ def coin_report(result: Result) -> bytes:
     months = at("attribution.by_month")
     most = max((abs(month["return_pct"] or 0.0) for month in months), default=0.0)
     course = _coin_course(result)
-    sections = [("course", "Course"), ("months", "Months"), ("attribution", "Attribution"),
-                ("trips", "Round trips"), ("risk", "Drawdowns and inventory"),
-                ("parameters", "Parameters"), ("data", "Data")]  # fmt: skip
+    sections = [
+        ("course", "Course"),
+        ("months", "Months"),
+        ("attribution", "Attribution"),
+        ("trips", "Round trips"),
+        ("risk", "Drawdowns and inventory"),
+        ("parameters", "Parameters"),
+        ("data", "Data"),
+    ]
     if "bands" in numbers.document:
         sections.insert(0, ("bands", "Bands"))
     return render(
-        "coin.html", numbers, {**course, **_coin_charts(numbers)},
+        "coin.html",
+        numbers,
+        {**course, **_coin_charts(numbers)},
         {
             "title": f"{result['coin']} grid backtest",
             "subtitle": subtitle(data, result["params"]["initial_capital"]),
@@ -85,7 +102,7 @@ def coin_report(result: Result) -> bytes:
             "facts": facts(numbers.document),
         },
         at_once=len(course),
-    )  # fmt: skip
+    )
 
 
 def _course_texts(course: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,8 +122,11 @@ def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
     numbers = Numbers(group_document(portfolio, results))
     at, first = numbers.at, next(iter(results.values()))
     coins = list(results)
-    values = [value or 0.0 for row in at("by_month")
-              for value in (row["return_pct"], *row["coins"].values())]  # fmt: skip
+    values = [
+        value or 0.0
+        for row in at("by_month")
+        for value in (row["return_pct"], *row["coins"].values())
+    ]
     most = max(map(abs, values), default=0.0)
     matrices = [("Prices", matrix(coins, "prices")), ("Equity", matrix(coins, "equity"))]
     data = first["data"] | {
@@ -115,13 +135,21 @@ def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
     }
     course = _portfolio_course(portfolio, results)
     return render(
-        "portfolio.html", numbers, course,
+        "portfolio.html",
+        numbers,
+        course,
         {
             "title": "Portfolio of " + ", ".join(coins),
             "subtitle": subtitle(data, portfolio["initial_capital"]),
-            "sections": [("course", "Course"), ("coins", "Coins"), ("correlation", "Correlation"),
-                         ("months", "Months"), ("risk", "Drawdowns"),
-                         ("parameters", "Parameters"), ("data", "Data")],
+            "sections": [
+                ("course", "Course"),
+                ("coins", "Coins"),
+                ("correlation", "Correlation"),
+                ("months", "Months"),
+                ("risk", "Drawdowns"),
+                ("parameters", "Parameters"),
+                ("data", "Data"),
+            ],
             "cards": CARDS,
             **_course_texts(course),
             "thinning": thinning(len(portfolio["equity_curve"])),
@@ -132,7 +160,7 @@ def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
             "facts": portfolio_facts(numbers.document, results),
         },
         at_once=len(course),
-    )  # fmt: skip
+    )
 
 
 def _coin_charts(numbers: Numbers) -> dict[str, Any]:
@@ -141,20 +169,31 @@ def _coin_charts(numbers: Numbers) -> dict[str, Any]:
     hours, weekdays = at("attribution.by_hour"), at("attribution.by_weekday")
     return {
         "hours": bars_chart(
-            "Change of equity by hour of the day, USDT", [row["key"] for row in hours],
-            [row["equity_change"] for row in hours], "0,0.[00]", "@value{+0,0.00} USDT",
+            "Change of equity by hour of the day, USDT",
+            [row["key"] for row in hours],
+            [row["equity_change"] for row in hours],
+            "0,0.[00]",
+            "@value{+0,0.00} USDT",
         ),
         "weekdays": bars_chart(
-            "Change of equity by weekday, USDT", [row["key"] for row in weekdays],
-            [row["equity_change"] for row in weekdays], "0,0.[00]", "@value{+0,0.00} USDT",
+            "Change of equity by weekday, USDT",
+            [row["key"] for row in weekdays],
+            [row["equity_change"] for row in weekdays],
+            "0,0.[00]",
+            "@value{+0,0.00} USDT",
         ),
         "profits": _profits_chart(trips["net"]["histogram"]),
         "holding": bars_chart(
-            "Round trips by time held", HOLDING_NAMES,
-            [row["count"] for row in trips["holding_hours"]["histogram"]], "0,0",
-            "@value{0,0} round trips", colours=[INK] * len(HOLDING_NAMES),
-        ) if trips["count"] else None,
-    }  # fmt: skip
+            "Round trips by time held",
+            HOLDING_NAMES,
+            [row["count"] for row in trips["holding_hours"]["histogram"]],
+            "0,0",
+            "@value{0,0} round trips",
+            colours=[INK] * len(HOLDING_NAMES),
+        )
+        if trips["count"]
+        else None,
+    }
 
 
 def _coin_course(result: Result) -> dict[str, Any]:
@@ -170,11 +209,13 @@ def _coin_course(result: Result) -> dict[str, Any]:
     log = result["log"]
     sides = {
         side: np.divide(
-            100.0 * np.asarray(log[name]) * price, equity, out=np.zeros(len(price)),
+            100.0 * np.asarray(log[name]) * price,
+            equity,
+            out=np.zeros(len(price)),
             where=equity > 0.0,
         )
         for side, name in (("LONG", "long_qty"), ("SHORT", "short_qty"))
-    }  # fmt: skip
+    }
     curve, fall = equity_charts(axis, closes, equity, initial, held)
     return {
         "equity": curve,
@@ -213,9 +254,13 @@ def _profits_chart(bins: list[dict[str, Any]]) -> Any:
     names[0] = f"under {bins[0]['to']:.4g}"
     names[-1] = f"from {bins[-1]['from']:.4g}" if len(bins) > 1 else "all"
     return bars_chart(
-        "Round trips by profit, USDT", names, [row["count"] for row in bins], "0,0",
-        "@value{0,0} round trips", colours=by_sign([row["from"] for row in bins]),
-    )  # fmt: skip
+        "Round trips by profit, USDT",
+        names,
+        [row["count"] for row in bins],
+        "0,0",
+        "@value{0,0} round trips",
+        colours=by_sign([row["from"] for row in bins]),
+    )
 
 
 def _times(result: Result) -> tuple[Ints, Ints]:

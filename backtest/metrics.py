@@ -23,10 +23,24 @@ PORTFOLIO: Final = "_portfolio"
 """Key of the portfolio among the coins."""
 
 _SUMMED: Final = (
-    "longs_opened", "longs_closed", "shorts_opened", "shorts_closed", "stops_long", "stops_short",
-    "total_trades", "prune_count", "circuit_breaker_triggers", "trailing_shifts", "var_blocks",
-    "liquidations", "gross_profit", "gross_loss", "fees_paid", "funding_pnl", "capacity_reached",
-)  # fmt: skip
+    "longs_opened",
+    "longs_closed",
+    "shorts_opened",
+    "shorts_closed",
+    "stops_long",
+    "stops_short",
+    "total_trades",
+    "prune_count",
+    "circuit_breaker_triggers",
+    "trailing_shifts",
+    "var_blocks",
+    "liquidations",
+    "gross_profit",
+    "gross_loss",
+    "fees_paid",
+    "funding_pnl",
+    "capacity_reached",
+)
 
 
 def combine_portfolio(
@@ -48,9 +62,7 @@ def combine_portfolio(
         DataError: the coins have no bar in common.
     """
     times, rows = _common_rows(results)
-    equity = np.sum(
-        [results[coin]["equity_curve"][row] for coin, row in rows.items()], axis=0
-    )
+    equity = np.sum([results[coin]["equity_curve"][row] for coin, row in rows.items()], axis=0)
     initial = params.initial_capital * len(results)
     first_ms = min(_first_traded_ms(result) for result in results.values())
     first = min(int(np.searchsorted(times, first_ms)), len(times) - 1)
@@ -99,13 +111,17 @@ def portfolio_var(
     returns = np.zeros_like(closes)
     returns[:, 1:] = closes[:, 1:] / closes[:, :-1] - 1.0
     last_of_day = np.flatnonzero(np.diff(times // DAY_MS, append=-1))
-    at_risk = np.array([
-        compute_portfolio_var(
-            notionals[:, i], sigmas[:, i], returns[:, max(0, i + 1 - CORRELATION_BARS) : i + 1].T,
-            params.high_corr_threshold,
-        )
-        for i in last_of_day.tolist()
-    ]) * np.sqrt(params.var_horizon_bars)  # fmt: skip
+    at_risk = np.array(
+        [
+            compute_portfolio_var(
+                notionals[:, i],
+                sigmas[:, i],
+                returns[:, max(0, i + 1 - CORRELATION_BARS) : i + 1].T,
+                params.high_corr_threshold,
+            )
+            for i in last_of_day.tolist()
+        ]
+    ) * np.sqrt(params.var_horizon_bars)
     highest = int(at_risk.argmax())
     then = equity[last_of_day]
     return {

@@ -21,9 +21,14 @@ Ints = npt.NDArray[np.int64]
 Result = Mapping[str, Any]
 
 SHAPES: Final = {
-    "^": "triangle", "v": "inverted_triangle", "x": "x", "s": "square", "D": "diamond",
-    "P": "square_pin", "X": "asterisk",
-}  # fmt: skip
+    "^": "triangle",
+    "v": "inverted_triangle",
+    "x": "x",
+    "s": "square",
+    "D": "diamond",
+    "P": "square_pin",
+    "X": "asterisk",
+}
 """The charts' marker shapes in Bokeh's names."""
 FULL_DETAIL: Final = 60_000
 """Trade records up to which a marker also tells quantity, profit and fee, and holdings are drawn;
@@ -102,9 +107,14 @@ def _add_regimes(chart: Any, regimes: Ints, times: Ints, bar_ms: int) -> list[Le
             }
         )
         drawn = chart.vstrip(
-            "start", "end", source=source, color=colour, fill_alpha=0.16, line_alpha=0.0,
+            "start",
+            "end",
+            source=source,
+            color=colour,
+            fill_alpha=0.16,
+            line_alpha=0.0,
             level="underlay",
-        )  # fmt: skip
+        )
         items.append((name, [drawn]))
     return items
 
@@ -117,9 +127,12 @@ def _add_price(chart: Any, candles: Any, times: Ints, bar_ms: int) -> list[Legen
     )
     width = bar_ms * -(-len(times) // len(columns["time"]))
     drawn = chart.line(
-        "time", "close", color="#334155", line_width=1.1,
+        "time",
+        "close",
+        color="#334155",
+        line_width=1.1,
         source=ColumnDataSource({"time": columns["time"] + width, "close": columns["close"]}),
-    )  # fmt: skip
+    )
     return [("low to high", [span]), ("close", [drawn])]
 
 
@@ -138,9 +151,16 @@ def _add_levels(chart: Any, result: Result, times: Ints, bar_ms: int) -> list[Le
             }
         )
         drawn = chart.segment(
-            "start", "price", "end", "price", source=source, color=_LEVEL_COLOURS[side],
-            alpha=0.28, line_width=0.8, name=f"{side} levels",
-        )  # fmt: skip
+            "start",
+            "price",
+            "end",
+            "price",
+            source=source,
+            color=_LEVEL_COLOURS[side],
+            alpha=0.28,
+            line_width=0.8,
+            name=f"{side} levels",
+        )
         items.append((f"{side} grid levels", [drawn]))
     return items
 
@@ -164,9 +184,15 @@ def _add_holdings(
             }
         )
         drawn = chart.segment(
-            "start", "price", "end", "price", source=source, color=GAIN if won else LOSS,
-            alpha=0.55, line_width=1.4,
-        )  # fmt: skip
+            "start",
+            "price",
+            "end",
+            "price",
+            source=source,
+            color=GAIN if won else LOSS,
+            alpha=0.55,
+            line_width=1.4,
+        )
         items.append((name, [drawn]))
     return items
 
@@ -200,9 +226,14 @@ def _add_trades(chart: Any, trades: Sequence[Mapping[str, Any]]) -> list[LegendE
 
 
 def _scatter(
-    chart: Any, marker: Marker, label: str, shown: Sequence[Mapping[str, Any]], size: float, *,
+    chart: Any,
+    marker: Marker,
+    label: str,
+    shown: Sequence[Mapping[str, Any]],
+    size: float,
+    *,
     detailed: bool,
-) -> Any:  # fmt: skip
+) -> Any:
     columns: dict[str, Any] = {
         "time": np.array([trade["timestamp"] for trade in shown], np.float64),
         "price": np.array([trade["price"] for trade in shown], np.float32),
@@ -211,10 +242,17 @@ def _scatter(
         for name in ("qty", "pnl", "fee"):
             columns[name] = np.array([trade[name] for trade in shown], np.float32)
     return chart.scatter(
-        "time", "price", source=ColumnDataSource(columns), marker=SHAPES[marker.shape],
-        size=size * marker.size**0.5, color=marker.colour, fill_alpha=0.85, line_width=1.0,
-        line_color=_outline(marker, many=size < _SIZE), name=label,
-    )  # fmt: skip
+        "time",
+        "price",
+        source=ColumnDataSource(columns),
+        marker=SHAPES[marker.shape],
+        size=size * marker.size**0.5,
+        color=marker.colour,
+        fill_alpha=0.85,
+        line_width=1.0,
+        line_color=_outline(marker, many=size < _SIZE),
+        name=label,
+    )
 
 
 def _outline(marker: Marker, *, many: bool) -> str | None:

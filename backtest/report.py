@@ -159,9 +159,13 @@ def _gap_text(data: Mapping[str, Any]) -> str:
 
 def _wrapped(name: str, text: str) -> list[str]:
     return textwrap.wrap(
-        text, _WIDTH, initial_indent=f"{name:<{len(_INDENT) - 1}} ", subsequent_indent=_INDENT,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+        text,
+        _WIDTH,
+        initial_indent=f"{name:<{len(_INDENT) - 1}} ",
+        subsequent_indent=_INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def var_lines(portfolio: Result) -> list[str]:

@@ -41,8 +41,15 @@ LOSS: Final = "#b91c1c"
 INK: Final = "#1d4ed8"
 MUTED: Final = "#94a3b8"
 COIN_COLOURS: Final = (
-    "#d97706", "#6d28d9", "#0d9488", "#be185d", "#4d7c0f", "#0369a1", "#9f1239", "#57534e",
-)  # fmt: skip
+    "#d97706",
+    "#6d28d9",
+    "#0d9488",
+    "#be185d",
+    "#4d7c0f",
+    "#0369a1",
+    "#9f1239",
+    "#57534e",
+)
 MAX_POINTS: Final = 8_000
 """Of a line: a week of two years still shows its shape when zoomed into."""
 LEGEND_COLUMNS: Final = 7
@@ -70,15 +77,25 @@ class TimeAxis:
             values: range of the values where the data alone do not decide it.
         """
         chart = figure(
-            height=height, sizing_mode="stretch_width", title=title, x_range=self.range,
-            y_range=values or DataRange1d(only_visible=True), x_axis_type="datetime",
-            tools="", toolbar_location="above", window_axis="x", min_border_left=72,
-        )  # fmt: skip
+            height=height,
+            sizing_mode="stretch_width",
+            title=title,
+            x_range=self.range,
+            y_range=values or DataRange1d(only_visible=True),
+            x_axis_type="datetime",
+            tools="",
+            toolbar_location="above",
+            window_axis="x",
+            min_border_left=72,
+        )
         drag = BoxZoomTool(dimensions="width")
         chart.add_tools(
-            drag, PanTool(dimensions="width"), WheelZoomTool(dimensions="width"), ResetTool(),
+            drag,
+            PanTool(dimensions="width"),
+            WheelZoomTool(dimensions="width"),
+            ResetTool(),
             CrosshairTool(overlay=self._crosshair),
-        )  # fmt: skip
+        )
         chart.toolbar.active_drag = drag
         chart.toolbar.logo = None
         chart.toolbar.autohide = True
@@ -91,10 +108,14 @@ class TimeAxis:
         """Return a low chart of ``values`` whose shaded window chooses the time shown."""
         rows = thin(values, 2_000)
         chart = figure(
-            height=74, sizing_mode="stretch_width", x_axis_type="datetime", tools="",
-            toolbar_location=None, x_range=Range1d(start=self.range.start, end=self.range.end),
+            height=74,
+            sizing_mode="stretch_width",
+            x_axis_type="datetime",
+            tools="",
+            toolbar_location=None,
+            x_range=Range1d(start=self.range.start, end=self.range.end),
             min_border_left=72,
-        )  # fmt: skip
+        )
         chart.line(time[rows].astype(np.float64), values[rows], color=MUTED, line_width=1)
         window = RangeTool(x_range=self.range)
         window.overlay.fill_color, window.overlay.fill_alpha = INK, 0.10
@@ -126,9 +147,13 @@ def _write_dates(chart: Any) -> None:
 def date_format() -> DatetimeTickFormatter:
     """Return how instants are written on an axis: as coarse as the distance of ticks allows."""
     return DatetimeTickFormatter(
-        hours="%d %b %H:%M", days="%d %b %Y", months="%b %Y", years="%Y", hourmin="%d %b %H:%M",
+        hours="%d %b %H:%M",
+        days="%d %b %Y",
+        months="%b %Y",
+        years="%Y",
+        hourmin="%d %b %H:%M",
         minutes="%d %b %H:%M",
-    )  # fmt: skip
+    )
 
 
 def line_source(time: Ints, values: Floats, **others: Floats) -> ColumnDataSource:
@@ -142,22 +167,37 @@ def add_legend(chart: Any, items: Sequence[LegendEntry]) -> None:
     """Put a legend above ``chart``; a click on an entry hides or shows it."""
     legend = Legend(
         items=[LegendItem(label=name, renderers=drawn) for name, drawn in items],
-        orientation="horizontal", click_policy="hide", border_line_color=None, margin=0,
-        spacing=8, label_text_font_size="11px", glyph_width=16, glyph_height=16,
-        background_fill_alpha=0.0, ncols=LEGEND_COLUMNS, location="top_left",
-    )  # fmt: skip
+        orientation="horizontal",
+        click_policy="hide",
+        border_line_color=None,
+        margin=0,
+        spacing=8,
+        label_text_font_size="11px",
+        glyph_width=16,
+        glyph_height=16,
+        background_fill_alpha=0.0,
+        ncols=LEGEND_COLUMNS,
+        location="top_left",
+    )
     chart.add_layout(legend, "above")
 
 
 def hover(
-    chart: Any, drawn: list[Any], rows: Sequence[tuple[str, str]],
+    chart: Any,
+    drawn: list[Any],
+    rows: Sequence[tuple[str, str]],
     mode: Literal["vline", "mouse"] = "vline",
-) -> None:  # fmt: skip
+) -> None:
     """Show ``rows`` (name, format) of the point under the pointer."""
     chart.add_tools(
         HoverTool(
-            renderers=drawn, tooltips=list(rows), mode=mode, point_policy="snap_to_data",
-            line_policy="nearest", formatters={"@time": "datetime"}, visible=False,
+            renderers=drawn,
+            tooltips=list(rows),
+            mode=mode,
+            point_policy="snap_to_data",
+            line_policy="nearest",
+            formatters={"@time": "datetime"},
+            visible=False,
         )
     )
 
@@ -231,9 +271,14 @@ def by_sign(values: Sequence[float]) -> list[str]:
 
 
 def bars_chart(
-    title: str, names: Sequence[str], values: Sequence[float], number: str, hint: str, *,
+    title: str,
+    names: Sequence[str],
+    values: Sequence[float],
+    number: str,
+    hint: str,
+    *,
     colours: Sequence[str] | None = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """Return a bar chart, one bar per name.
 
     Args:
@@ -247,10 +292,14 @@ def bars_chart(
     shown = list(colours or by_sign(values))
     source = ColumnDataSource({"name": list(names), "value": list(values), "colour": shown})
     chart = figure(
-        height=220, sizing_mode="stretch_width", title=title,
-        x_range=FactorRange(factors=list(names)), tools="", toolbar_location=None,
+        height=220,
+        sizing_mode="stretch_width",
+        title=title,
+        x_range=FactorRange(factors=list(names)),
+        tools="",
+        toolbar_location=None,
         min_border_left=60,
-    )  # fmt: skip
+    )
     chart.vbar("name", 0.84, "value", 0.0, source=source, color="colour", alpha=0.85)
     chart.add_tools(HoverTool(tooltips=[("", "@name"), ("", hint)], mode="vline"))
     style_chart(chart)
@@ -261,9 +310,7 @@ def bars_chart(
     return chart
 
 
-def returns_chart(
-    axis: TimeAxis, time: Ints, curves: Mapping[str, Floats], strong: str
-) -> Any:
+def returns_chart(axis: TimeAxis, time: Ints, curves: Mapping[str, Floats], strong: str) -> Any:
     """Return a chart of several curves' returns in percent, the one called ``strong`` in front.
 
     Args:
@@ -278,9 +325,13 @@ def returns_chart(
     items, lines = [], []
     for name in [*others, strong]:
         drawn = chart.line(
-            "time", "value", source=line_source(time, curves[name]),
-            color=colours.get(name, INK), line_width=1.2 if name in colours else 2.4, name=name,
-        )  # fmt: skip
+            "time",
+            "value",
+            source=line_source(time, curves[name]),
+            color=colours.get(name, INK),
+            line_width=1.2 if name in colours else 2.4,
+            name=name,
+        )
         items.append((name, [drawn]))
         lines.append(drawn)
     set_legend(chart, items)

@@ -52,13 +52,19 @@ def group_document(portfolio: Result, results: Mapping[str, Result]) -> dict[str
     """
     times = np.asarray(portfolio["timestamp"], dtype=np.int64)
     identities = {coin: accounting_identity(result) for coin, result in results.items()}
-    names = ("initial_capital", "price_profit", "fees", "funding", "expected", "final_equity",
-             "equity_change", "difference")  # fmt: skip
+    names = (
+        "initial_capital",
+        "price_profit",
+        "fees",
+        "funding",
+        "expected",
+        "final_equity",
+        "equity_change",
+        "difference",
+    )
     bar_ms = timeframe_ms(next(iter(results.values()))["data"]["timeframe"])
     return portfolio_document(portfolio, results) | {
-        "identity": {
-            name: math.fsum(sums[name] for sums in identities.values()) for name in names
-        },
+        "identity": {name: math.fsum(sums[name] for sums in identities.values()) for name in names},
         "by_coin": [_coin_row(results[coin], identities[coin]) for coin in results],
         "by_month": _months(portfolio, results, times),
         "drawdowns": drawdown_facts(
@@ -139,9 +145,7 @@ def _curves(results: Mapping[str, Result], times: Ints) -> dict[str, Floats]:
     return {coin: _on(result, times, result["equity_curve"]) for coin, result in results.items()}
 
 
-def _months(
-    portfolio: Result, results: Mapping[str, Result], times: Ints
-) -> list[dict[str, Any]]:
+def _months(portfolio: Result, results: Mapping[str, Result], times: Ints) -> list[dict[str, Any]]:
     months = times.astype("datetime64[ms]").astype("datetime64[M]")
     last = np.flatnonzero(np.append(months[1:] != months[:-1], np.True_))
     first = next(iter(results.values()))

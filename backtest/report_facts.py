@@ -28,8 +28,19 @@ CARDS: Final = (
     ("Liquidations", "metrics.liquidations", "count"),
 )
 MONTH_NAMES: Final = (
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-)  # fmt: skip
+    "Jan",
+    "Feb",
+    "Mar",
+    "Apr",
+    "May",
+    "Jun",
+    "Jul",
+    "Aug",
+    "Sep",
+    "Oct",
+    "Nov",
+    "Dec",
+)
 
 
 def subtitle(data: Mapping[str, Any], capital: float) -> str:

@@ -16,9 +16,14 @@ LegendEntry = tuple[str, list[Any]]
 _LINE: Final = "\u2501"
 _AREA: Final = "\u25a0"
 _MARKS: Final = {
-    "triangle": "\u25b2", "inverted_triangle": "\u25bc", "x": "\u2715", "square": "\u25a0",
-    "diamond": "\u25c6", "square_pin": "\u271a", "asterisk": "\u2731",
-}  # fmt: skip
+    "triangle": "\u25b2",
+    "inverted_triangle": "\u25bc",
+    "x": "\u2715",
+    "square": "\u25a0",
+    "diamond": "\u25c6",
+    "square_pin": "\u271a",
+    "asterisk": "\u2731",
+}
 
 
 class LegendRow(NamedTuple):

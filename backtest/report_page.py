@@ -94,9 +94,13 @@ def parameter_table(params: Mapping[str, Any], changed: Mapping[str, Any]) -> li
 
 
 def render(
-    template: str, numbers: Numbers, charts: Mapping[str, Any], texts: Mapping[str, Any], *,
+    template: str,
+    numbers: Numbers,
+    charts: Mapping[str, Any],
+    texts: Mapping[str, Any],
+    *,
     at_once: int = 1,
-) -> bytes:  # fmt: skip
+) -> bytes:
     """Return a self-contained page.
 
     Args:
@@ -117,9 +121,12 @@ def render(
         divs[name] = Markup(div)  # noqa: S704 - of our figures
     library = Resources(mode="inline", components=["bokeh"], log_level="error").render_js()
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     page = environment.get_template(template).render(
         document=numbers.document,
         at=numbers.at,

@@ -23,9 +23,18 @@ from core.market import MarketRules
 Result = Mapping[str, Any]
 
 TRADE_COLUMNS: Final = (
-    "bar", "timestamp", "datetime", "price", "qty", "label", "regime", "pnl", "fee", "direction",
+    "bar",
+    "timestamp",
+    "datetime",
+    "price",
+    "qty",
+    "label",
+    "regime",
+    "pnl",
+    "fee",
+    "direction",
     "fill_id",
-)  # fmt: skip
+)
 
 
 def trades_csv(result: Result) -> bytes:

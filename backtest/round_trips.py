@@ -157,9 +157,10 @@ def profit_histogram(net: Floats) -> list[dict[str, Any]]:
     counts, _ = np.histogram(net, edges)
     return [
         {"from": low, "to": high, "count": count}
-        for low, high, count in zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(),
-                                    strict=True)
-    ]  # fmt: skip
+        for low, high, count in zip(
+            edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True
+        )
+    ]
 
 
 def open_fills(trips: RoundTrips, direction: str, n_bars: int) -> Ints:

@@ -12,9 +12,14 @@ from typing import Any, Final
 from backtest.run_register import find_run, read_copy, read_register
 
 _RESULTS: Final = (
-    "total_return_pct", "max_drawdown_pct", "calmar_ratio", "final_capital", "total_trades",
-    "fees_paid", "funding_pnl",
-)  # fmt: skip
+    "total_return_pct",
+    "max_drawdown_pct",
+    "calmar_ratio",
+    "final_capital",
+    "total_trades",
+    "fees_paid",
+    "funding_pnl",
+)
 _NOT_COMPARED: Final = ("bar", "datetime")
 """Columns of trades: one counts from the start of the run, the other repeats ``timestamp``."""
 _SHOWN: Final = ("datetime", "label", "price", "qty", "regime", "pnl", "fee", "fill_id")
@@ -48,11 +53,12 @@ def diff_runs(folder: Path, first: str, second: str) -> dict[str, Any]:
         "results": {name: results[name] for name in _RESULTS if name in results},
         "parameters": _differing(a["parameters"], b["parameters"]),
         "market": _differing(a["market"], b["market"]),
-        "data": _differing({"coin": a.get("coin"), **a["data"]},
-                           {"coin": b.get("coin"), **b["data"]}),
+        "data": _differing(
+            {"coin": a.get("coin"), **a["data"]}, {"coin": b.get("coin"), **b["data"]}
+        ),
         "code_fingerprint": codes if codes[0] != codes[1] else None,
         "trades": diff_trades(_rows(trades_a), _rows(trades_b)),
-    }  # fmt: skip
+    }
 
 
 def diff_trades(
@@ -63,9 +69,7 @@ def diff_trades(
     for number, (a, b) in enumerate(itertools.zip_longest(first, second), start=1):
         if a is None or b is None:
             return _trade_difference(counts, number, [], a, b)
-        columns = [
-            name for name in a if name not in _NOT_COMPARED and a[name] != b.get(name)
-        ]
+        columns = [name for name in a if name not in _NOT_COMPARED and a[name] != b.get(name)]
         if columns:
             return _trade_difference(counts, number, columns, a, b)
     return {"counts": counts, "first_difference": None}
@@ -87,16 +91,17 @@ def diff_text(diff: Mapping[str, Any]) -> str:
     for title, values in sections.items():
         lines += ["", f"{title}: {'' if values else 'the same'}".rstrip()]
         width = max(map(len, values), default=0)
-        lines += [
-            f"  {name:<{width}}  {_text(a)} -> {_text(b)}" for name, (a, b) in values.items()
-        ]
+        lines += [f"  {name:<{width}}  {_text(a)} -> {_text(b)}" for name, (a, b) in values.items()]
     return "\n".join([*lines, "", *_trade_lines(diff["trades"])])
 
 
 def _trade_difference(
-    counts: list[int], number: int, columns: list[str],
-    first: Mapping[str, str] | None, second: Mapping[str, str] | None,
-) -> dict[str, Any]:  # fmt: skip
+    counts: list[int],
+    number: int,
+    columns: list[str],
+    first: Mapping[str, str] | None,
+    second: Mapping[str, str] | None,
+) -> dict[str, Any]:
     rows = [dict(row) if row is not None else None for row in (first, second)]
     difference = {"number": number, "columns": columns, "rows": rows}
     return {"counts": counts, "first_difference": difference}

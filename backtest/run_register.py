@@ -34,8 +34,17 @@ COMPARED: Final = ("metrics", "parameters", "market", "data")
 """Sections of a summary that a comparison reads, each an object."""
 
 _log: Final = logging.getLogger(__name__)
-_TEXTS: Final = ("id", "at", "coin", "start", "end", "timeframe", "parameters_hash", "data_hash",
-                 "code_fingerprint")  # fmt: skip
+_TEXTS: Final = (
+    "id",
+    "at",
+    "coin",
+    "start",
+    "end",
+    "timeframe",
+    "parameters_hash",
+    "data_hash",
+    "code_fingerprint",
+)
 _NUMBERS: Final = ("total_return_pct", "max_drawdown_pct", "total_trades")
 _ID_LENGTH: Final = 8
 

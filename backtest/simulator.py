@@ -211,22 +211,30 @@ class BacktestSimulator:
         market, rules, first = loaded.market, loaded.rules, loaded.first_bar
         strategy, variants = GridStrategyV4(self.params, rules), Variants(loaded, self.params)
         result = strategy.run(
-            market.candles, funding=market.funding, detail=market.detail, first_bar=first,
-            signals=variants.signals, bar_ms=self.bar_ms,
-        )  # fmt: skip
+            market.candles,
+            funding=market.funding,
+            detail=market.detail,
+            first_bar=first,
+            signals=variants.signals,
+            bar_ms=self.bar_ms,
+        )
         check_capital(coin, strategy, rules, result)
         facts = data_facts(market, first, self.settings["timeframe"], self.detail, result)
         more = self.also(variants, result) if self.also is not None else {}
-        return _from_bar(result, first) | more | {
-            "coin": coin,
-            "candles": market.candles.iloc[first:].reset_index(drop=True),
-            "params": self.params.to_dict(),
-            "market": rules,
-            "data": facts | loaded_range(*loaded.span_ms),
-            "fingerprint": CODE_FINGERPRINT,
-            "notices": ([loaded.notice] if loaded.notice else [])
-            + run_notices(coin, strategy, result),
-        }
+        return (
+            _from_bar(result, first)
+            | more
+            | {
+                "coin": coin,
+                "candles": market.candles.iloc[first:].reset_index(drop=True),
+                "params": self.params.to_dict(),
+                "market": rules,
+                "data": facts | loaded_range(*loaded.span_ms),
+                "fingerprint": CODE_FINGERPRINT,
+                "notices": ([loaded.notice] if loaded.notice else [])
+                + run_notices(coin, strategy, result),
+            }
+        )
 
 
 def _split_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -67,9 +67,14 @@ def run_tables(
     candles, bar_ms = market.candles, market.bar_ms
     bars = bar_table(candles)
     signals = compute_signals(
-        bars["ts_ms"], candles["high"], candles["low"], candles["close"], candles["volume"],
-        params, bar_ms=bar_ms,
-    )  # fmt: skip
+        bars["ts_ms"],
+        candles["high"],
+        candles["low"],
+        candles["close"],
+        candles["volume"],
+        params,
+        bar_ms=bar_ms,
+    )
     settled = np.array(market.funding["timestamp"], dtype=np.int64)
     rates = np.array(market.funding["rate"], dtype=np.float64)
     schedule = schedule_funding(
@@ -79,9 +84,15 @@ def run_tables(
     if market.detail is not None:
         detail = within_bars(bars, bar_table(market.detail), bar_ms)
     return RunTables(
-        params, rules, bars, signals, funding_rows(schedule), detail,
-        detail_rows(bars, detail, bar_ms), first_bar,
-    )  # fmt: skip
+        params,
+        rules,
+        bars,
+        signals,
+        funding_rows(schedule),
+        detail,
+        detail_rows(bars, detail, bar_ms),
+        first_bar,
+    )
 
 
 class StepRun:
@@ -109,10 +120,19 @@ class StepRun:
         x, strategy, done = self.tables, self.strategy, start
         while done < stop:
             done = run_bars(
-                strategy.state, strategy.frozen_params, strategy.rules, x.bars[:stop], x.signals,
-                x.funding, x.detail, x.detail_from, x.first_bar, done, strategy.tape,
+                strategy.state,
+                strategy.frozen_params,
+                strategy.rules,
+                x.bars[:stop],
+                x.signals,
+                x.funding,
+                x.detail,
+                x.detail_from,
+                x.first_bar,
+                done,
+                strategy.tape,
                 self.log[:stop],
-            )  # fmt: skip
+            )
             self._taken.append(strategy.take_trades())
 
     def acts(self, i: int) -> bool:
@@ -125,13 +145,20 @@ class StepRun:
         """Do what step ``i`` does at the open of its bar: gap, exits, orders."""
         x, strategy = self.tables, self.strategy
         state, params, market, tape = (
-            strategy.state, strategy.frozen_params, strategy.rules, strategy.tape
-        )  # fmt: skip
+            strategy.state,
+            strategy.frozen_params,
+            strategy.rules,
+            strategy.tape,
+        )
         price, before = float(x.bars["open"][i]), float(x.bars["close"][i - 1])
         strategy.open_step(
-            i, int(x.bars["ts_ms"][i]), price, before, x.signals[i - 1],
+            i,
+            int(x.bars["ts_ms"][i]),
+            price,
+            before,
+            x.signals[i - 1],
             float(x.funding["known"][i]),
-        )  # fmt: skip
+        )
         walk_gap(state, params, market, before, price, tape)
         for phase in range(PROTECT_PHASES):
             if strategy.protect(phase):
@@ -170,9 +197,13 @@ class StepRun:
         """Close what is open at the close of bar ``stop - 1``."""
         strategy, price = self.strategy, float(self.tables.bars["close"][stop - 1])
         close_at_end(
-            strategy.state, strategy.frozen_params, strategy.rules, price, strategy.tape,
+            strategy.state,
+            strategy.frozen_params,
+            strategy.rules,
+            price,
+            strategy.tape,
             self.log[stop - 1],
-        )  # fmt: skip
+        )
 
     def restart(self) -> None:
         """Go on with a new strategy, its state loaded from the JSON text of the old one's."""

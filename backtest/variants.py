@@ -33,10 +33,21 @@ SubBars = tuple[Any, Any]
 
 _REGIME_SWITCHES: Final = ("regime_enabled", "adx_veto_enabled")
 _SIGNAL_PARAMS: Final = (
-    "kama_period", "kama_fast", "kama_slow", "atr_period", "adx_period", "z_score_period",
-    "volatility_period", "regime_timeframe_mult", "regime_threshold", "er_trend_threshold",
-    "adx_trend_threshold", "regime_hysteresis_bars", "use_ml_regime", "gmm_seed",
-)  # fmt: skip
+    "kama_period",
+    "kama_fast",
+    "kama_slow",
+    "atr_period",
+    "adx_period",
+    "z_score_period",
+    "volatility_period",
+    "regime_timeframe_mult",
+    "regime_threshold",
+    "er_trend_threshold",
+    "adx_trend_threshold",
+    "regime_hysteresis_bars",
+    "use_ml_regime",
+    "gmm_seed",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +81,14 @@ class Variants:
         candles, bar_ms = data.market.candles, data.market.bar_ms
         self._bars = bar_table(candles)
         self._indicators, slope = compute_indicators(
-            candles["timestamp"], candles["high"], candles["low"], candles["close"],
-            candles["volume"], params, bar_ms=bar_ms,
-        )  # fmt: skip
+            candles["timestamp"],
+            candles["high"],
+            candles["low"],
+            candles["close"],
+            candles["volume"],
+            params,
+            bar_ms=bar_ms,
+        )
         self._raw_regime = compute_raw_regime(
             candles["timestamp"], candles["close"], self._indicators, slope, params, bar_ms=bar_ms
         )
@@ -142,9 +158,19 @@ class Variants:
         done, parts = 0, []
         while done < len(bars):
             done = run_bars(
-                state, frozen, market, bars, signals, funding, detail,
-                detail_from, self.data.first_bar, done, tape, log,
-            )  # fmt: skip
+                state,
+                frozen,
+                market,
+                bars,
+                signals,
+                funding,
+                detail,
+                detail_from,
+                self.data.first_bar,
+                done,
+                tape,
+                log,
+            )
             parts.append(_take_trades(tape))
         close_at_end(state, frozen, market, bars[-1].close, tape, log[-1])
         trades = np.concatenate([*parts, _take_trades(tape)])
@@ -162,9 +188,12 @@ class Variants:
         if self._funding is None:
             settled, bars = self.data.market.funding, self._bars
             schedule = schedule_funding(
-                np.array(bars["ts_ms"]), np.array(bars["close"]), times_ms(settled),
-                np.array(settled["rate"], dtype=np.float64), self.data.market.bar_ms,
-            )  # fmt: skip
+                np.array(bars["ts_ms"]),
+                np.array(bars["close"]),
+                times_ms(settled),
+                np.array(settled["rate"], dtype=np.float64),
+                self.data.market.bar_ms,
+            )
             self._funding = funding_rows(schedule)
         return self._funding
 

@@ -118,9 +118,13 @@ def crashes(market: MarketData) -> list[Window]:
 
 
 def _windows(
-    market: MarketData, scores: Floats, moves: Floats, starts: npt.NDArray[np.int64], n_bars: int,
+    market: MarketData,
+    scores: Floats,
+    moves: Floats,
+    starts: npt.NDArray[np.int64],
+    n_bars: int,
     count: int,
-) -> list[Window]:  # fmt: skip
+) -> list[Window]:
     return [
         Window(market.coin, int(starts[row]), n_bars, 100.0 * float(moves[row]))
         for row in strongest(scores, starts, n_bars, count)
@@ -145,18 +149,24 @@ def real_funding_pct(market: MarketData, window: Window, days_before: int) -> fl
     data = window_data(market, _rules(market), window, days_before)
     candles, funding = data.market.candles, data.market.funding
     times, _, modelled = merge_settlements(
-        candles["timestamp"].to_numpy(), candles["close"].to_numpy(),
-        funding["timestamp"].to_numpy(), funding["rate"].to_numpy(), market.bar_ms,
-    )  # fmt: skip
+        candles["timestamp"].to_numpy(),
+        candles["close"].to_numpy(),
+        funding["timestamp"].to_numpy(),
+        funding["rate"].to_numpy(),
+        market.bar_ms,
+    )
     start_ms = int(candles["timestamp"].iloc[data.first_bar])
     due = int(np.sum(times > start_ms))
     return 100.0 * (1.0 - int(np.sum(modelled > start_ms)) / due) if due else math.nan
 
 
 def run_window(
-    market: MarketData, rules: MarketRules, window: Window, days_before: int,
+    market: MarketData,
+    rules: MarketRules,
+    window: Window,
+    days_before: int,
     changes: Mapping[str, Change],
-) -> dict[str, Outcome]:  # fmt: skip
+) -> dict[str, Outcome]:
     """Run both presets over a window with each of ``changes`` (by name, ``{}`` the preset's)."""
     data = window_data(market, rules, window, days_before)
     found: dict[str, Outcome] = {}

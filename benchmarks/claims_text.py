@@ -80,9 +80,12 @@ def _spread(values: Sequence[float]) -> list[str]:
 
 
 def by_window(
-    measured: Measured, markets: Mapping[str, MarketData], names: Sequence[str], figure: Figure,
+    measured: Measured,
+    markets: Mapping[str, MarketData],
+    names: Sequence[str],
+    figure: Figure,
     days_before: int = 0,
-) -> str:  # fmt: skip
+) -> str:
     """Return a table with one row per window, one column per run.
 
     ``days_before`` the window its runs begin; over all of that counts how many of the funding
@@ -106,8 +109,9 @@ def by_run(measured: Measured, names: Sequence[str], figure: Figure, what: str) 
 
 def paragraph(text: str) -> str:
     """Return ``text`` wrapped like the project's other documents."""
-    return textwrap.fill(" ".join(text.split()), 100, break_long_words=False,
-                         break_on_hyphens=False)  # fmt: skip
+    return textwrap.fill(
+        " ".join(text.split()), 100, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _each(values: Mapping[str, float], form: str) -> str:
@@ -200,9 +204,10 @@ def crash_section(measured: Measured, markets: Mapping[str, MarketData]) -> str:
         name: sum(runs[name].metrics["liquidations"] > 0 for _, runs in measured) for name in names
     }
     safe = [
-        leverage for leverage in LEVERAGES
+        leverage
+        for leverage in LEVERAGES
         if not any(dead[f"{preset} x{leverage:g}"] for preset in PRESETS)
-    ]  # fmt: skip
+    ]
     found = f"Found at leverage {', '.join(f'{x:g}' for x in safe)}" if safe else "Not found"
     text = paragraph(
         f"**{found}** in {len(measured)} crashes, where survived means not liquidated. Surviving "

@@ -79,9 +79,13 @@ def elapsed(work: Callable[[], Any]) -> float:
 def signals_of(candles: pd.DataFrame, params: StrategyParams) -> Any:
     """Return the indicators and regimes of ``candles``."""
     return compute_signals(
-        candles["timestamp"], candles["high"], candles["low"], candles["close"],
-        candles["volume"], params,
-    )  # fmt: skip
+        candles["timestamp"],
+        candles["high"],
+        candles["low"],
+        candles["close"],
+        candles["volume"],
+        params,
+    )
 
 
 def there_and_back(candles: pd.DataFrame, n_bars: int) -> pd.DataFrame:
@@ -108,9 +112,10 @@ def report_presets(candles: pd.DataFrame, funding: pd.DataFrame, rounds: int) ->
         result: dict[str, Any] = {}
 
         def run(
-            strategy: GridStrategyV4 = strategy, signals: Any = signals,
+            strategy: GridStrategyV4 = strategy,
+            signals: Any = signals,
             result: dict[str, Any] = result,
-        ) -> float:  # fmt: skip
+        ) -> float:
             result.update(strategy.run(candles, funding=funding, signals=signals))
             return float(result["seconds"])
 

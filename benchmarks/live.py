@@ -40,11 +40,19 @@ GRACE_MS: Final = int(1_000 * float(str(LIVE_CONFIG["candle_grace_s"])))
 MANY: Final = 30
 """Orders from which on a step has moved the grid."""
 FORTY: Final = {
-    "grid_levels": 20, "max_inventory_per_side": 20, "order_pct": 0.01, "spacing_floor": 0.002,
-    "grid_spacing_k": 0.1, "adaptive_floor_scale": 0.0, "optimal_spread_enabled": False,
-    "regime_enabled": False, "trailing_enabled": False, "var_block_enabled": False,
-    "regen_drift_mult": 0.1, "round_number_nudge": 0.0,
-}  # fmt: skip
+    "grid_levels": 20,
+    "max_inventory_per_side": 20,
+    "order_pct": 0.01,
+    "spacing_floor": 0.002,
+    "grid_spacing_k": 0.1,
+    "adaptive_floor_scale": 0.0,
+    "optimal_spread_enabled": False,
+    "regime_enabled": False,
+    "trailing_enabled": False,
+    "var_block_enabled": False,
+    "regen_drift_mult": 0.1,
+    "round_number_nudge": 0.0,
+}
 """Parameters that lay 20 entries a side and renew them at almost every step."""
 
 
@@ -169,13 +177,22 @@ def stage(candles: pd.DataFrame, config: Mapping[str, Any], reply_s: float) -> I
         clock = StepClock(exchange, adapter, reply_s)
         settings = {**LIVE_CONFIG, "state_dir": folder, "poll_s": POLL_S}
         executor = BinanceExecutor(
-            COIN, api_key=exchange.api_key, api_secret=exchange.secret, clock=clock, session=http,
+            COIN,
+            api_key=exchange.api_key,
+            api_secret=exchange.secret,
+            clock=clock,
+            session=http,
             settings=settings,
-        )  # fmt: skip
+        )
         plan = Plan(
-            symbol=exchange.symbol, params=params, mode="live", capital=None, resume=False,
-            accept_code_change=False, settings=settings,
-        )  # fmt: skip
+            symbol=exchange.symbol,
+            params=params,
+            mode="live",
+            capital=None,
+            resume=False,
+            accept_code_change=False,
+            settings=settings,
+        )
         monitor = HealthMonitor(plan.symbol, Path(folder), settings, clock, Silence())
         equipment = Equipment(
             clock=clock, stop=StopRequest(), monitor=monitor, log=None, alert=Silence().send

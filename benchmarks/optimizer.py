@@ -54,39 +54,71 @@ def stage(name: str, work: Callable[[], T]) -> T:
 def request(folder: Path, data: Path, trials: int, jobs: int | None) -> SearchRequest:
     """Return the search that is measured; it leaves its files in ``folder``."""
     return SearchRequest(
-        coins=COINS, start=START, end=END, params={}, source=data, trials=trials, windows=4,
-        holdout=0.15, objective="calmar_pf", study="benchmark",
-        storage=f"sqlite:///{folder}/benchmark.db", seed=42, jobs=jobs, timeout=None,
-        permutations=PERMUTATIONS, skip_permutations=False, plot=True, output=folder,
-    )  # fmt: skip
+        coins=COINS,
+        start=START,
+        end=END,
+        params={},
+        source=data,
+        trials=trials,
+        windows=4,
+        holdout=0.15,
+        objective="calmar_pf",
+        study="benchmark",
+        storage=f"sqlite:///{folder}/benchmark.db",
+        seed=42,
+        jobs=jobs,
+        timeout=None,
+        permutations=PERMUTATIONS,
+        skip_permutations=False,
+        plot=True,
+        output=folder,
+    )
 
 
 def judge(session: Session, searched: Searched, n_ever: int) -> Known:
     """Choose parameters and judge them on the bars before the holdout."""
     return judge_trials(
-        session.prepared, session.space, searched, STRATEGY_PARAMS, n_ever=n_ever,
-        seed=session.request.seed, jobs=session.request.n_jobs,
-    )  # fmt: skip
+        session.prepared,
+        session.space,
+        searched,
+        STRATEGY_PARAMS,
+        n_ever=n_ever,
+        seed=session.request.seed,
+        jobs=session.request.n_jobs,
+    )
 
 
 def look(session: Session, known: Known) -> Unseen:
     """Judge them on permuted bars and on the holdout."""
     permuted = permuted_returns(
-        session.prepared, known.choice.params, n=PERMUTATIONS, seed=session.request.seed,
-        jobs=session.request.n_jobs, warmup_bars=session.warmup_bars,
-    )  # fmt: skip
+        session.prepared,
+        known.choice.params,
+        n=PERMUTATIONS,
+        seed=session.request.seed,
+        jobs=session.request.n_jobs,
+        warmup_bars=session.warmup_bars,
+    )
     return judge_unseen(
-        session.prepared, known.choice.params, STRATEGY_PARAMS, permuted=permuted,
-        before=SeenBefore(), warmup_bars=session.warmup_bars,
+        session.prepared,
+        known.choice.params,
+        STRATEGY_PARAMS,
+        permuted=permuted,
+        before=SeenBefore(),
+        warmup_bars=session.warmup_bars,
     )
 
 
 def write(session: Session, searched: Searched, known: Known, unseen: Unseen) -> None:
     """Write results, charts and page."""
     document = results_document(
-        session.identity, session.prepared, searched, known, unseen,
-        importance=parameter_importance(searched.trials, session.space), seconds=0.0,
-    )  # fmt: skip
+        session.identity,
+        session.prepared,
+        searched,
+        known,
+        unseen,
+        importance=parameter_importance(searched.trials, session.space),
+        seconds=0.0,
+    )
     write_results(document, known.choice.best, session.folders, plot=True)
 
 

@@ -98,9 +98,18 @@ def tick_beyond(market: Market, level: float, heading: float, previous: float) -
 
 @kernel
 def fill_ladder(
-    out: Table[float], offset: int, stride: int, count: int, centre: float, pct: float,
-    heading: float, mode: int, nudge: float, previous: float, market: Market,
-) -> None:  # fmt: skip
+    out: Table[float],
+    offset: int,
+    stride: int,
+    count: int,
+    centre: float,
+    pct: float,
+    heading: float,
+    mode: int,
+    nudge: float,
+    previous: float,
+    market: Market,
+) -> None:
     """Write ``count`` levels on one side of ``centre`` into ``out``, nearest first.
 
     ``level_k = centre * (1+pct)^k`` (or ``centre + k*pct*centre``), moved off round numbers, put
@@ -142,9 +151,7 @@ def is_large_enough(market: Market, qty: float, price: float) -> bool:
 
 
 @kernel
-def order_quantity(
-    market: Market, equity_share: float, scale: float, price: float
-) -> float:
+def order_quantity(market: Market, equity_share: float, scale: float, price: float) -> float:
     """Return the quantity of an entry order in base units, 0 where none is possible.
 
     Args:

@@ -23,9 +23,12 @@ def normalize_inventory(position_notional: float, cap: float) -> float:
 
 @kernel
 def calculate_reservation_price(
-    mid_price: float, inventory_q: float, gamma: float, volatility: float,
+    mid_price: float,
+    inventory_q: float,
+    gamma: float,
+    volatility: float,
     time_horizon: float = 96.0,
-) -> float:  # fmt: skip
+) -> float:
     """Return ``r = mid * (1 - q * gamma * sigma^2 * T)``; positive ``q`` is a long inventory."""
     return mid_price * (1.0 - inventory_q * gamma * volatility * volatility * time_horizon)
 
@@ -41,9 +44,14 @@ def calculate_optimal_spread(
 
 @kernel
 def get_skewed_grid_params(
-    mid_price: float, inventory_q: float, gamma: float, volatility: float, kappa: float,
-    time_horizon: float = 96.0, min_spacing: float = 0.0,
-) -> tuple[float, float, float]:  # fmt: skip
+    mid_price: float,
+    inventory_q: float,
+    gamma: float,
+    volatility: float,
+    kappa: float,
+    time_horizon: float = 96.0,
+    min_spacing: float = 0.0,
+) -> tuple[float, float, float]:
     """Return buy spacing, sell spacing (both quote units) and the skewed anchor price."""
     half = calculate_optimal_spread(volatility, gamma, kappa, time_horizon) / 2.0 * mid_price
     spacing = max(half, min_spacing)

@@ -56,7 +56,7 @@ class ClosureLocator:
         return self._folder.name
 
     def get_disambiguator(self) -> str:
-        """Return what tells functions of one name in one module apart, whatever line they are on."""
+        """Return what tells functions of one name in a module apart, whatever their line."""
         return self._code
 
 

@@ -184,11 +184,15 @@ class StrategyParams:
         """Raise ConfigError where values contradict each other."""
         ordered = [
             ("kama_fast", "<", "kama_slow", self.kama_fast < self.kama_slow),
-            ("halt_z_threshold", "<", "resume_z_threshold",
-             self.halt_z_threshold < self.resume_z_threshold),
+            (
+                "halt_z_threshold",
+                "<",
+                "resume_z_threshold",
+                self.halt_z_threshold < self.resume_z_threshold,
+            ),
             ("stop1_mult", "<=", "stop2_mult", self.stop1_mult <= self.stop2_mult),
             ("kelly_min_trades", "<=", "kelly_window", self.kelly_min_trades <= self.kelly_window),
-        ]  # fmt: skip
+        ]
         for low, sign, high, holds in ordered:
             if not holds:
                 raise ConfigError(
@@ -235,8 +239,16 @@ def read_value(key: str, value: Any) -> Any:
 
 
 def _read_bool(value: Any) -> bool:
-    words = {"true": True, "yes": True, "on": True, "1": True,
-             "false": False, "no": False, "off": False, "0": False}  # fmt: skip
+    words = {
+        "true": True,
+        "yes": True,
+        "on": True,
+        "1": True,
+        "false": False,
+        "no": False,
+        "off": False,
+        "0": False,
+    }
     if isinstance(value, str):
         return words[value.strip().lower()]
     if isinstance(value, bool) or value in (0, 1):

@@ -46,9 +46,16 @@ def continuous_brackets(tiers: list[tuple[float, float]]) -> tuple[tuple[float, 
 
 
 DEFAULT_BRACKETS: Final = continuous_brackets(
-    [(0.0, 0.004), (50e3, 0.005), (250e3, 0.01), (1e6, 0.025), (10e6, 0.05), (20e6, 0.10),
-     (50e6, 0.125)]
-)  # fmt: skip
+    [
+        (0.0, 0.004),
+        (50e3, 0.005),
+        (250e3, 0.01),
+        (1e6, 0.025),
+        (10e6, 0.05),
+        (20e6, 0.10),
+        (50e6, 0.125),
+    ]
+)
 """Seven tiers for coins whose brackets are not known."""
 
 
@@ -70,9 +77,13 @@ def maintenance_margin(table: Brackets, notional: float) -> float:
 
 @kernel
 def solve_liquidation_price(
-    table: Brackets, wallet: float, signed_entry_cost: float, long_qty: float, short_qty: float,
+    table: Brackets,
+    wallet: float,
+    signed_entry_cost: float,
+    long_qty: float,
+    short_qty: float,
     start: float,
-) -> float:  # fmt: skip
+) -> float:
     """Return the price at which equity equals maintenance margin under cross margin.
 
     ``wallet + x*(long - short) - signed_entry_cost = maintenance(x*long) + maintenance(x*short)``
@@ -175,19 +186,13 @@ def value_at_risk(exposure: float, sigma: float, horizon_bars: float) -> float:
     return exposure * Z_95 * sigma * math.sqrt(horizon_bars)
 
 
-def calculate_var_95(
-    portfolio_value: float, sigma_15m: float, horizon_bars: float = 1.0
-) -> float:
+def calculate_var_95(portfolio_value: float, sigma_15m: float, horizon_bars: float = 1.0) -> float:
     """Return the 95 % value at risk of ``portfolio_value`` with per-bar ``sigma_15m``, quote."""
     return float(value_at_risk(float(portfolio_value), float(sigma_15m), float(horizon_bars)))
 
 
 def check_var_constraint(
-    exposure: float,
-    sigma: float,
-    max_drawdown_pct: float,
-    equity: float,
-    horizon_bars: float = 1.0,
+    exposure: float, sigma: float, max_drawdown_pct: float, equity: float, horizon_bars: float = 1.0
 ) -> bool:
     """Return True when the value at risk of ``exposure`` exceeds the drawdown budget: blocked."""
     at_risk = value_at_risk(float(exposure), float(sigma), float(horizon_bars))

@@ -20,18 +20,28 @@ PICTURE: Final = Path(__file__).resolve().parent / "demo_BTC_report.png"
 _SIZE: Final = (1240, 1880)
 _COLOURS: Final = 256
 _FLAGS: Final = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--hide-scrollbars", "--virtual-time-budget=20000",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--virtual-time-budget=20000",
+)
 
 
 def photograph(page: Path, picture: Path, folder: Path) -> None:
     """Write what a browser shows of ``page`` to ``picture``, PNG, its profile in ``folder``."""
     command = [
-        "chromium", *_FLAGS, f"--user-data-dir={folder / 'profile'}",
-        f"--window-size={_SIZE[0]},{_SIZE[1]}", f"--screenshot={picture}", page.as_uri(),
-    ]  # fmt: skip
+        "chromium",
+        *_FLAGS,
+        f"--user-data-dir={folder / 'profile'}",
+        f"--window-size={_SIZE[0]},{_SIZE[1]}",
+        f"--screenshot={picture}",
+        page.as_uri(),
+    ]
     subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - as written above
 
 

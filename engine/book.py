@@ -54,9 +54,7 @@ def set_stop(state: State, params: StrategyParams, market: Market, side: int) ->
     position = state.sides[side]
     position.stop_price = 0.0
     if params.stop2_enabled and position.n_fills > 0:
-        position.stop_price = stop_level(
-            market, side, position.avg_entry, position.stop_distance
-        )
+        position.stop_price = stop_level(market, side, position.avg_entry, position.stop_distance)
 
 
 @dataclass(frozen=True, slots=True)

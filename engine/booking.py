@@ -26,9 +26,17 @@ from engine.types import OPEN, TAKE_PROFIT, PositionSide, State, Tape, sign_of
 
 @kernel
 def book_entry(
-    state: State, params: StrategyParams, market: Market, side: int, generation: int, level: int,
-    price: float, qty: float, fee: float, tape: Tape,
-) -> None:  # fmt: skip
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    side: int,
+    generation: int,
+    level: int,
+    price: float,
+    qty: float,
+    fee: float,
+    tape: Tape,
+) -> None:
     """Book that ``qty`` (base) of an entry order traded at ``price`` for ``fee``.
 
     Later parts of an order belong to the fill that its first part opened. What is left of the
@@ -64,9 +72,15 @@ def _fill_of_order(position: PositionSide, generation: int, level: int) -> int:
 
 @kernel
 def _extend_fill(
-    state: State, market: Market, side: int, row: int, price: float, qty: float, fee: float,
+    state: State,
+    market: Market,
+    side: int,
+    row: int,
+    price: float,
+    qty: float,
+    fee: float,
     tape: Tape,
-) -> None:  # fmt: skip
+) -> None:
     """Add another part of its order to the fill in ``row``, at the mean price."""
     position = state.sides[side]
     fill = position.fills[row]
@@ -80,9 +94,16 @@ def _extend_fill(
 
 @kernel
 def book_take_profit(
-    state: State, params: StrategyParams, market: Market, side: int, order_price: float,
-    price: float, qty: float, fee: float, tape: Tape,
-) -> float:  # fmt: skip
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    side: int,
+    order_price: float,
+    price: float,
+    qty: float,
+    fee: float,
+    tape: Tape,
+) -> float:
     """Book that ``qty`` of the take-profit order at ``order_price`` traded at ``price``.
 
     Closes the fills the order was made for, best first; where the ledger knows of no more of
@@ -98,9 +119,17 @@ def book_take_profit(
         else:
             part = _take_from_slice(position, market, row, left)
         close_fill(
-            state, params, market, side, row, part, price, fee * (part / qty),
-            TAKE_PROFIT + side, tape,
-        )  # fmt: skip
+            state,
+            params,
+            market,
+            side,
+            row,
+            part,
+            price,
+            fee * (part / qty),
+            TAKE_PROFIT + side,
+            tape,
+        )
         left = lots_nearest(market, left - part)
     find_next_tp(position, sign, 0)
     return left
@@ -131,9 +160,17 @@ def _best_fill(position: PositionSide, sign: float) -> int:
 
 @kernel
 def book_exit(
-    state: State, params: StrategyParams, market: Market, side: int, fill_id: int, price: float,
-    qty: float, fee: float, label: int, tape: Tape,
-) -> float:  # fmt: skip
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    side: int,
+    fill_id: int,
+    price: float,
+    qty: float,
+    fee: float,
+    label: int,
+    tape: Tape,
+) -> float:
     """Book that ``qty`` of fill ``fill_id`` was closed at market; return what it did not have."""
     row = find_fill(state.sides[side], fill_id)
     if row < 0:
@@ -145,9 +182,16 @@ def book_exit(
 
 @kernel
 def book_side(
-    state: State, params: StrategyParams, market: Market, side: int, price: float, qty: float,
-    fee: float, label: int, tape: Tape,
-) -> float:  # fmt: skip
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    side: int,
+    price: float,
+    qty: float,
+    fee: float,
+    label: int,
+    tape: Tape,
+) -> float:
     """Book that ``qty`` of a side was closed, worst fill first; return what it did not have.
 
     For what closes a side as a whole: its wick stop, a liquidation, somebody else's order.

@@ -74,9 +74,13 @@ def compile_exchange() -> None:
     execute_exits(state, params, market, tape)
     candles = _flat_candles()
     compute_signals(
-        candles["timestamp"], candles["high"], candles["low"], candles["close"],
-        candles["volume"], strategy.params,
-    )  # fmt: skip
+        candles["timestamp"],
+        candles["high"],
+        candles["low"],
+        candles["close"],
+        candles["volume"],
+        strategy.params,
+    )
 
 
 def _strategy() -> GridStrategyV4:
@@ -89,4 +93,3 @@ def _flat_candles() -> Any:
     row = np.arange(_N_BARS)
     prices = dict.fromkeys(("open", "high", "low", "close"), np.full(_N_BARS, _PRICE))
     return pd.DataFrame({"timestamp": row * 900_000, "volume": row + 1.0, **prices})
-

@@ -39,9 +39,14 @@ PROTECT_PHASES: Final = 4
 
 @kernel
 def open_step(
-    state: State, bar: int, ts_ms: int, price: float, prev_close: float, signal: Signal,
+    state: State,
+    bar: int,
+    ts_ms: int,
+    price: float,
+    prev_close: float,
+    signal: Signal,
     funding_rate: float,
-) -> None:  # fmt: skip
+) -> None:
     """Set the clock: what step ``bar`` knows (step 1).
 
     Args:
@@ -73,9 +78,7 @@ def move_clock(state: State, bar: int, ts_ms: int) -> None:
 
 
 @kernel
-def protect(
-    state: State, params: StrategyParams, market: Market, phase: int, tape: Tape,
-) -> int:  # fmt: skip
+def protect(state: State, params: StrategyParams, market: Market, phase: int, tape: Tape) -> int:
     """Decide the market exits of one phase (steps 2 to 5); return their number.
 
     Args:

@@ -62,9 +62,7 @@ def liquidate(
 
 
 @kernel
-def execute_exits(
-    state: State, params: StrategyParams, market: Market, tape: Tape,
-) -> None:  # fmt: skip
+def execute_exits(state: State, params: StrategyParams, market: Market, tape: Tape) -> None:
     """Carry out the market exits on the tape at the step's price."""
     price = state.now.price
     for k in range(tape.n_exits):
@@ -77,9 +75,7 @@ def execute_exits(
 
 
 @kernel
-def fill_entry(
-    state: State, params: StrategyParams, market: Market, side: int, tape: Tape
-) -> None:
+def fill_entry(state: State, params: StrategyParams, market: Market, side: int, tape: Tape) -> None:
     """Fill the nearest entry order of ``side`` at its price; its wick stop moves.
 
     With ``refuse_first_touch`` the bar that first reaches an order does not fill it.
@@ -132,9 +128,8 @@ def fill_take_profit(
 
 @kernel
 def trigger_stop(
-    state: State, params: StrategyParams, market: Market, side: int, basis: float,
-    tape: Tape,
-) -> None:  # fmt: skip
+    state: State, params: StrategyParams, market: Market, side: int, basis: float, tape: Tape
+) -> None:
     """Close ``side`` by its wick stop at ``basis``; its orders are gone for the rest of the bar.
 
     Where the price has jumped so far that no equity is left, it is a liquidation instead.
@@ -148,9 +143,7 @@ def trigger_stop(
 
 
 @kernel
-def trigger_passed_stops(
-    state: State, params: StrategyParams, market: Market, tape: Tape
-) -> None:
+def trigger_passed_stops(state: State, params: StrategyParams, market: Market, tape: Tape) -> None:
     """Trigger the wick stops that the price had passed when they were set (end of step 8)."""
     price = state.now.price
     for side in (LONG, SHORT):

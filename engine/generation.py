@@ -100,15 +100,22 @@ def regenerate(
 
 
 @kernel
-def _lay_entries(
-    params: StrategyParams, market: Market, position: PositionSide, side: int
-) -> None:
+def _lay_entries(params: StrategyParams, market: Market, position: PositionSide, side: int) -> None:
     """Write the entry levels of a new generation."""
     count = params.grid_levels
     fill_ladder(
-        position.entries, 0, 1, count, position.centre, position.entry_pct, -sign_of(side),
-        params.grid_mode, params.round_number_nudge, 0.0, market,
-    )  # fmt: skip
+        position.entries,
+        0,
+        1,
+        count,
+        position.centre,
+        position.entry_pct,
+        -sign_of(side),
+        params.grid_mode,
+        params.round_number_nudge,
+        0.0,
+        market,
+    )
     for k in range(count):
         level = position.levels[k]
         level.qty, level.armed = 0.0, position.entries[k] > 0.0
@@ -124,9 +131,7 @@ def _lay_exits(params: StrategyParams, market: Market, position: PositionSide, s
     zero = max(0.0, zero)  # a strong skew may leave no positive centre
     position.exits[count] = zero
     up = 1 if side == LONG else -1
-    fill_ladder(
-        position.exits, count + up, up, count, centre, pct, 1.0, mode, nudge, zero, market
-    )
+    fill_ladder(position.exits, count + up, up, count, centre, pct, 1.0, mode, nudge, zero, market)
     fill_ladder(
         position.exits, count - up, -up, count, centre, pct, -1.0, mode, nudge, zero, market
     )
@@ -177,5 +182,3 @@ def renew_generation(
         regenerate(state, params, market, side, state.now.price)
     elif trailed > 0.0:
         regenerate(state, params, market, side, trailed)
-
-

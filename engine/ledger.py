@@ -79,9 +79,16 @@ def sum_fills(position: PositionSide, market: Market) -> None:
 
 @kernel
 def write_trade(
-    state: State, tape: Tape, label: int, direction: int, fill_id: int, price: float,
-    qty: float, pnl: float, fee: float,
-) -> None:  # fmt: skip
+    state: State,
+    tape: Tape,
+    label: int,
+    direction: int,
+    fill_id: int,
+    price: float,
+    qty: float,
+    pnl: float,
+    fee: float,
+) -> None:
     """Append one record and book its profit and fee to the wallet."""
     trade = tape.trades[tape.n_trades]
     trade.bar, trade.ts_ms, trade.regime = state.now.bar, state.now.ts_ms, state.now.regime
@@ -97,9 +104,15 @@ def write_trade(
 
 @kernel
 def open_fill(
-    state: State, market: Market, side: int, level: int, price: float, qty: float, fee: float,
+    state: State,
+    market: Market,
+    side: int,
+    level: int,
+    price: float,
+    qty: float,
+    fee: float,
     tape: Tape,
-) -> None:  # fmt: skip
+) -> None:
     """Book an entry of ``qty`` at ``price`` (fee in quote) that came from grid level ``level``."""
     position = state.sides[side]
     fill = position.fills[position.n_fills]
@@ -149,9 +162,17 @@ def remember_round_trip(state: State, fill: Fill) -> None:
 
 @kernel
 def close_fill(
-    state: State, params: StrategyParams, market: Market, side: int, row: int, qty: float,
-    price: float, fee: float, label: int, tape: Tape,
-) -> None:  # fmt: skip
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    side: int,
+    row: int,
+    qty: float,
+    price: float,
+    fee: float,
+    label: int,
+    tape: Tape,
+) -> None:
     """Book the close of ``qty`` of the fill in ``row`` at ``price`` (fee in quote).
 
     A fill that is closed entirely leaves the table; the rows behind it move up, so that rows stay
@@ -190,9 +211,16 @@ def market_price(params: StrategyParams, market: Market, side: int, basis: float
 
 @kernel
 def close_at_market(
-    state: State, params: StrategyParams, market: Market, side: int, row: int, qty: float,
-    basis: float, label: int, tape: Tape,
-) -> None:  # fmt: skip
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    side: int,
+    row: int,
+    qty: float,
+    basis: float,
+    label: int,
+    tape: Tape,
+) -> None:
     """Close ``qty`` of the fill in ``row`` by a market order while the price is ``basis``."""
     price = market_price(params, market, side, basis)
     fee = price * qty * params.fee_taker
@@ -201,9 +229,14 @@ def close_at_market(
 
 @kernel
 def close_side(
-    state: State, params: StrategyParams, market: Market, side: int, basis: float, label: int,
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    side: int,
+    basis: float,
+    label: int,
     tape: Tape,
-) -> None:  # fmt: skip
+) -> None:
     """Close a whole side by a market order, worst fill first."""
     position = state.sides[side]
     while position.n_fills > 0:

@@ -30,9 +30,13 @@ STOPPED: Final = 3
 
 @kernel
 def next_event(
-    state: State, params: StrategyParams, market: Market, position: float, end: float,
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    position: float,
+    end: float,
     heading: float,
-) -> tuple[int, float]:  # fmt: skip
+) -> tuple[int, float]:
     """Return the next event on the leg from ``position`` to ``end`` and the path's price there."""
     buyer = LONG if heading < 0.0 else SHORT  # whose entries and stop this leg can meet
     through = 1.0 + heading * params.fill_through_bps * 1e-4
@@ -76,9 +80,15 @@ def is_margin_short(state: State, market: Market, start: float, end: float) -> b
 
 @kernel
 def walk_leg(
-    state: State, params: StrategyParams, market: Market, start: float, end: float,
-    heading: float, jump: bool, tape: Tape,
-) -> None:  # fmt: skip
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    start: float,
+    end: float,
+    heading: float,
+    jump: bool,
+    tape: Tape,
+) -> None:
     """Walk the price from ``start`` to ``end``, down if ``heading`` is -1, up if it is 1.
 
     On a ``jump`` nothing traded in between: limits fill at their price, stops at ``end``, and
@@ -120,9 +130,7 @@ def is_untouched(state: State, market: Market, low: float, high: float) -> bool:
 
 
 @kernel
-def walk_bar(
-    state: State, params: StrategyParams, market: Market, bar: Bar, tape: Tape
-) -> None:
+def walk_bar(state: State, params: StrategyParams, market: Market, bar: Bar, tape: Tape) -> None:
     """Walk one bar from its open: to the nearer extreme by the path rule, the other, the close."""
     if is_untouched(state, market, bar.low, bar.high):
         return
@@ -150,9 +158,8 @@ def offer_again(state: State, params: StrategyParams) -> None:
 
 @kernel
 def walk_gap(
-    state: State, params: StrategyParams, market: Market, start: float, end: float,
-    tape: Tape,
-) -> None:  # fmt: skip
+    state: State, params: StrategyParams, market: Market, start: float, end: float, tape: Tape
+) -> None:
     """Let the book meet a jump of the price from one close to the next open."""
     if params.refuse_first_touch:
         offer_again(state, params)
@@ -164,9 +171,14 @@ def walk_gap(
 
 @kernel
 def walk_detail(
-    state: State, params: StrategyParams, market: Market, bars: Table[Bar], first: int, stop: int,
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    bars: Table[Bar],
+    first: int,
+    stop: int,
     tape: Tape,
-) -> None:  # fmt: skip
+) -> None:
     """Walk the sub-bars ``first`` to ``stop - 1`` of a bar, each by its own path.
 
     Where a sub-bar does not open at the close before it, the price is at the open at once, and

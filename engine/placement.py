@@ -76,9 +76,12 @@ def order_scale(state: State, params: StrategyParams, side: int) -> float:
         scale *= params.stop_cooldown_factor
     if params.funding_harvest_enabled and state.now.regime == 0:
         scale *= funding_harvest_factor(
-            state.now.funding_rate, sign_of(side), params.funding_harvest_threshold,
-            params.funding_harvest_boost, params.funding_harvest_cut,
-        )  # fmt: skip
+            state.now.funding_rate,
+            sign_of(side),
+            params.funding_harvest_threshold,
+            params.funding_harvest_boost,
+            params.funding_harvest_cut,
+        )
     return scale
 
 
@@ -145,9 +148,10 @@ def choose_levels(
         if (
             (slots <= 0 and not rest)  # the fill of a rest is counted already
             or position.resting_notional + notional > room
-            or is_beyond_stop(params, market, side, level_price, qty_held, cost_held,
-                              position.stop_distance)
-        ):  # fmt: skip
+            or is_beyond_stop(
+                params, market, side, level_price, qty_held, cost_held, position.stop_distance
+            )
+        ):
             chosen = k
             break
         if params.stop2_enabled and qty_held > 0.0:

@@ -53,9 +53,14 @@ def stop_unit(state: State, params: StrategyParams, position: PositionSide) -> f
 
 @kernel
 def is_beyond_stop(
-    params: StrategyParams, market: Market, side: int, price: float, qty: float, cost: float,
+    params: StrategyParams,
+    market: Market,
+    side: int,
+    price: float,
+    qty: float,
+    cost: float,
     distance: float,
-) -> bool:  # fmt: skip
+) -> bool:
     """Return whether ``price`` lies beyond the stop of a position of ``qty`` bought for ``cost``.
 
     The stop is on the tick away from the price, so a price short of the exact distance is never
@@ -81,9 +86,7 @@ def stop_level(market: Market, side: int, avg_entry: float, distance: float) -> 
 
 
 @kernel
-def stage1_exits(
-    state: State, params: StrategyParams, market: Market, tape: Tape
-) -> None:
+def stage1_exits(state: State, params: StrategyParams, market: Market, tape: Tape) -> None:
     """Decide the exits of stage 1, judged on the last close.
 
     Closes ``stop1_close_pct`` of a side, worst fills first; all of it where there is one fill or

@@ -43,9 +43,7 @@ def records_per_step(state: State, params: StrategyParams) -> int:
 
 
 @kernel
-def decide_step(
-    state: State, params: StrategyParams, market: Market, tape: Tape,
-) -> None:  # fmt: skip
+def decide_step(state: State, params: StrategyParams, market: Market, tape: Tape) -> None:
     """Do steps 2 to 8, with every exit and every stop already passed done at the step's price."""
     for phase in range(PROTECT_PHASES):
         if protect(state, params, market, phase, tape) > 0:
@@ -69,10 +67,19 @@ def log_bar(state: State, funding: float, close: float, row: BarLog) -> None:
 
 @kernel
 def run_bars(
-    state: State, params: StrategyParams, market: Market, bars: Table[Bar],
-    signals: Table[Signal], funding: Table[Funding], detail: Table[Bar],
-    detail_from: Table[int], first_bar: int, start: int, tape: Tape, log: Table[BarLog],
-) -> int:  # fmt: skip
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    bars: Table[Bar],
+    signals: Table[Signal],
+    funding: Table[Funding],
+    detail: Table[Bar],
+    detail_from: Table[int],
+    first_bar: int,
+    start: int,
+    tape: Tape,
+    log: Table[BarLog],
+) -> int:
     """Run steps from ``start`` on; return the index of the first step not done.
 
     Stops early, between two steps, where the tape could overflow: the caller takes its trades off
@@ -105,9 +112,7 @@ def run_bars(
             walk_gap(state, params, market, bars[i - 1].close, bar.open, tape)
             decide_step(state, params, market, tape)
             if detail_from[i + 1] > detail_from[i]:
-                walk_detail(
-                    state, params, market, detail, detail_from[i], detail_from[i + 1], tape
-                )
+                walk_detail(state, params, market, detail, detail_from[i], detail_from[i + 1], tape)
             else:
                 walk_bar(state, params, market, bar, tape)
             if params.funding_enabled and funding[i].due != 0.0:
@@ -118,9 +123,8 @@ def run_bars(
 
 @kernel
 def close_at_end(
-    state: State, params: StrategyParams, market: Market, close: float, tape: Tape,
-    row: BarLog,
-) -> None:  # fmt: skip
+    state: State, params: StrategyParams, market: Market, close: float, tape: Tape, row: BarLog
+) -> None:
     """Close what is open like a market exit at the last ``close`` and log the account after it."""
     close_side(state, params, market, LONG, close, CLOSE_END, tape)
     close_side(state, params, market, SHORT, close, CLOSE_END, tape)

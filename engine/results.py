@@ -24,8 +24,17 @@ from engine.types import (
 
 Records = npt.NDArray[Any]
 TRADE_FIELDS: Final = (
-    "bar", "timestamp", "price", "qty", "label", "regime", "pnl", "fee", "direction", "fill_id",
-)  # fmt: skip
+    "bar",
+    "timestamp",
+    "price",
+    "qty",
+    "label",
+    "regime",
+    "pnl",
+    "fee",
+    "direction",
+    "fill_id",
+)
 
 
 def trade_columns(trades: Records) -> dict[str, list[Any]]:
@@ -87,9 +96,13 @@ def count_metrics(state: State, trades: Records) -> dict[str, Any]:
 
 
 def run_metrics(
-    state: State, params: StrategyParams, bars: Records, log: Records, trades: Records,
+    state: State,
+    params: StrategyParams,
+    bars: Records,
+    log: Records,
+    trades: Records,
     first_bar: int,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return all metrics of a run, from the first tradable bar on.
 
     Args:

@@ -130,17 +130,27 @@ class GridStrategyV4:
             self._market = inferred.to_record(self.params.liquidation_fee)
         if signals is None:
             signals = compute_signals(
-                bars["ts_ms"], df["high"], df["low"], df["close"], df["volume"], self.params,
+                bars["ts_ms"],
+                df["high"],
+                df["low"],
+                df["close"],
+                df["volume"],
+                self.params,
                 bar_ms=bar_ms,
-            )  # fmt: skip
+            )
         schedule = _schedule(bars, df, funding, bar_ms)
         sub_bars = within_bars(bars, bar_table(detail), bar_ms) if detail is not None else bars[:0]
         log = np.zeros(len(bars), dtype_of(BarLog))
         started = time.perf_counter()
         trades = self._replay(
-            bars, signals, funding_rows(schedule), sub_bars, detail_rows(bars, sub_bars, bar_ms),
-            first_bar, log,
-        )  # fmt: skip
+            bars,
+            signals,
+            funding_rows(schedule),
+            sub_bars,
+            detail_rows(bars, sub_bars, bar_ms),
+            first_bar,
+            log,
+        )
         seconds = time.perf_counter() - started
         return self._result(bars, signals, log, trades, first_bar) | {
             "funding_source": schedule.source,
@@ -149,16 +159,32 @@ class GridStrategyV4:
         }
 
     def _replay(
-        self, bars: Any, signals: Any, funding: Any, detail: Any, detail_from: Any,
-        first_bar: int, log: Any,
-    ) -> Any:  # fmt: skip
+        self,
+        bars: Any,
+        signals: Any,
+        funding: Any,
+        detail: Any,
+        detail_from: Any,
+        first_bar: int,
+        log: Any,
+    ) -> Any:
         """Run the compiled loop to the end and return the trade table."""
         done, parts, market = 0, [], self.rules
         while done < len(bars):
             done = run_bars(
-                self.state, self.frozen_params, market, bars, signals, funding, detail, detail_from,
-                first_bar, done, self.tape, log,
-            )  # fmt: skip
+                self.state,
+                self.frozen_params,
+                market,
+                bars,
+                signals,
+                funding,
+                detail,
+                detail_from,
+                first_bar,
+                done,
+                self.tape,
+                log,
+            )
             parts.append(self.take_trades())
         close_at_end(self.state, self.frozen_params, market, bars[-1].close, self.tape, log[-1])
         return np.concatenate([*parts, self.take_trades()])
@@ -191,9 +217,14 @@ class GridStrategyV4:
     # --- one step at a time ---------------------------------------------------------------------
 
     def open_step(
-        self, bar: int, ts_ms: int, price: float, prev_close: float, signal: Signal,
+        self,
+        bar: int,
+        ts_ms: int,
+        price: float,
+        prev_close: float,
+        signal: Signal,
         funding_rate: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """See :func:`engine.decision.open_step`."""
         open_step(self.state, bar, ts_ms, price, prev_close, signal, funding_rate)
 
@@ -229,7 +260,6 @@ class GridStrategyV4:
         load_jsonable(self.state, data)
 
 
-
 def _schedule(bars: Any, df: Any, funding: Any, bar_ms: int) -> Any:
     """Return the funding schedule from settlements, from the frame's column, or the model."""
     times, rates = np.empty(0, np.int64), np.empty(0)
@@ -239,7 +269,4 @@ def _schedule(bars: Any, df: Any, funding: Any, bar_ms: int) -> Any:
     elif funding is None and "fundingRate" in df.columns:
         rates = np.array(df["fundingRate"], dtype=np.float64)
         times = np.array(bars["ts_ms"])
-    return schedule_funding(
-        np.array(bars["ts_ms"]), np.array(bars["close"]), times, rates, bar_ms
-    )
-
+    return schedule_funding(np.array(bars["ts_ms"]), np.array(bars["close"]), times, rates, bar_ms)

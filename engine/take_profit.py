@@ -70,9 +70,7 @@ def split_ladder(
 
 
 @kernel
-def place_take_profits(
-    state: State, params: StrategyParams, market: Market, side: int
-) -> None:
+def place_take_profits(state: State, params: StrategyParams, market: Market, side: int) -> None:
     """Lay out the take-profits of ``side`` where fills, lattice or price ask for it.
 
     Reads: now.price, fills, exits. Writes: the fills' ladders, next_tp, the range of prices in
@@ -163,9 +161,7 @@ def find_next_tp(position: PositionSide, sign: float, refusing: int) -> None:
 
 
 @kernel
-def best_fill_at(
-    position: PositionSide, sign: float, tp_price: float, refusing: int
-) -> int:
+def best_fill_at(position: PositionSide, sign: float, tp_price: float, refusing: int) -> int:
     """Return the best-entered fill (ties: older) whose next take-profit is ``tp_price``, or -1.
 
     ``refusing`` is the bar in which a first touch does not fill; 0 where every touch does.

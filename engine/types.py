@@ -29,12 +29,23 @@ NEVER: Final = -(10**9)
 
 # Labels of trade records; the names are the public ones.
 LABEL_NAMES: Final = (
-    "BUY_OPEN_LONG", "SELL_OPEN_SHORT", "SELL_CLOSE_LONG", "BUY_CLOSE_SHORT",
-    "STOP_LONG", "STOP_SHORT",
-    "PRUNE_DEVIANCE", "PRUNE_OLDEST", "PRUNE_GAP", "PRUNE_FUNDING", "PRUNE_OFFSET",
-    "PRUNE_VAR_WARNING", "CIRCUIT_BREAKER_HALT", "LIQUIDATION", "CLOSE_END",
+    "BUY_OPEN_LONG",
+    "SELL_OPEN_SHORT",
+    "SELL_CLOSE_LONG",
+    "BUY_CLOSE_SHORT",
+    "STOP_LONG",
+    "STOP_SHORT",
+    "PRUNE_DEVIANCE",
+    "PRUNE_OLDEST",
+    "PRUNE_GAP",
+    "PRUNE_FUNDING",
+    "PRUNE_OFFSET",
+    "PRUNE_VAR_WARNING",
+    "CIRCUIT_BREAKER_HALT",
+    "LIQUIDATION",
+    "CLOSE_END",
     "POSITION_SYNC",
-)  # fmt: skip
+)
 OPEN: Final = 0  # + side
 TAKE_PROFIT: Final = 2  # + side
 STOP: Final = 4  # + side
@@ -289,8 +300,19 @@ class PositionTracker:
     @property
     def fills(self) -> list[dict[str, Any]]:
         """Open fills, oldest first."""
-        names = ("fill_id", "bar", "ts_ms", "price", "qty", "entry_qty", "entry_fee", "funding",
-                 "generation", "level", "regime")  # fmt: skip
+        names = (
+            "fill_id",
+            "bar",
+            "ts_ms",
+            "price",
+            "qty",
+            "entry_qty",
+            "entry_fee",
+            "funding",
+            "generation",
+            "level",
+            "regime",
+        )
         table = self._side.fills
         return [
             {name: np.asarray(getattr(table[i], name)).item() for name in names}

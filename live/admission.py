@@ -63,9 +63,12 @@ def allowed_capital(settings: Mapping[str, Any], wanted: float | None, wallet: f
         )
     if wanted is not None and wanted > most:
         _LOG.warning(
-            "capital %g is more than %g %% of the wallet of %g USDT; %g are used", wanted,
-            100.0 * share, wallet, most,
-        )  # fmt: skip
+            "capital %g is more than %g %% of the wallet of %g USDT; %g are used",
+            wanted,
+            100.0 * share,
+            wallet,
+            most,
+        )
     return most if wanted is None else min(wanted, most)
 
 

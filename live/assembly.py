@@ -12,12 +12,7 @@ from core.errors import StateError
 from core.params import StrategyParams
 from engine.ledger import equity_at
 from engine.strategy import GridStrategyV4
-from live.admission import (
-    allowed_capital,
-    refuse_closed_market,
-    refuse_company,
-    refuse_wrong_clock,
-)
+from live.admission import allowed_capital, refuse_closed_market, refuse_company, refuse_wrong_clock
 from live.broker import Broker
 from live.candle_buffer import BAR_MS, CandleBuffer
 from live.exchange import Clock, Exchange, MarketReader
@@ -118,12 +113,17 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
     session = _session(plan, params, facts, equipment, states, loaded, started_ms)
     candles, rates = _market(plan, session, exchange, equipment)
     broker = ExchangeBroker(
-        exchange, session, facts, rates,
-        lambda ts_ms: float(candles.candle(ts_ms // BAR_MS - 1).close), equipment.clock,
-        equipment.monitor, equipment.alert,
+        exchange,
+        session,
+        facts,
+        rates,
+        lambda ts_ms: float(candles.candle(ts_ms // BAR_MS - 1).close),
+        equipment.clock,
+        equipment.monitor,
+        equipment.alert,
         int(plan.settings["recv_window_ms"]) + LATE_MARGIN_MS,
         int(1_000 * float(plan.settings["poll_s"])),
-    )  # fmt: skip
+    )
     runner = _runner(plan, session, broker, candles, rates, equipment, exchange.usage)
     return Assembled(runner=runner, session=session, broker=broker, facts=facts)
 
@@ -174,9 +174,13 @@ def check_state(plan: Plan, clock: Clock) -> bool:
 
 def _states(plan: Plan, clock: Clock) -> StateManager:
     return StateManager(
-        plan.symbol, plan.state_folder, params=plan.params, mode=plan.mode, clock=clock,
+        plan.symbol,
+        plan.state_folder,
+        params=plan.params,
+        mode=plan.mode,
+        clock=clock,
         snapshots=int(plan.settings["snapshots"]),
-    )  # fmt: skip
+    )
 
 
 def _loaded(states: StateManager, plan: Plan) -> LoadedState | None:
@@ -195,17 +199,26 @@ def _loaded(states: StateManager, plan: Plan) -> LoadedState | None:
 
 
 def _session(
-    plan: Plan, params: StrategyParams, facts: MarketFacts, equipment: Equipment,
-    states: StateManager, loaded: LoadedState | None, started_ms: int,
-) -> LiveSession:  # fmt: skip
+    plan: Plan,
+    params: StrategyParams,
+    facts: MarketFacts,
+    equipment: Equipment,
+    states: StateManager,
+    loaded: LoadedState | None,
+    started_ms: int,
+) -> LiveSession:
     """Return a session, a new one or the saved one.
 
     ``started_ms`` is by the clock that dates its trades: nothing traded before is its own.
     """
     session = LiveSession(
-        GridStrategyV4(params, facts.rules), OrderRegister(str(plan.settings["instance"])), states,
-        TradeFiles(plan.symbol, plan.state_folder), _teller(equipment), started_ms,
-    )  # fmt: skip
+        GridStrategyV4(params, facts.rules),
+        OrderRegister(str(plan.settings["instance"])),
+        states,
+        TradeFiles(plan.symbol, plan.state_folder),
+        _teller(equipment),
+        started_ms,
+    )
     if loaded is not None:
         session.resume(loaded)
         _restore_equity(session, equipment)
@@ -236,8 +249,7 @@ def _refuse_to_forget(states: StateManager, plan: Plan) -> None:
     if held or alive:
         raise StateError(
             f"{states.path} still has {held} open fills and {alive} orders: go on with --resume, "
-            "or close them with --flatten"
-            + (", or delete the file" if plan.mode == "dry" else "")
+            "or close them with --flatten" + (", or delete the file" if plan.mode == "dry" else "")
         )
 
 
@@ -253,18 +265,33 @@ def _market(
     plan: Plan, session: LiveSession, reader: MarketReader, equipment: Equipment
 ) -> tuple[CandleBuffer, FundingRates]:
     candles = CandleBuffer(
-        reader, plan.params, equipment.clock, least=int(plan.settings["buffer_bars"]),
+        reader,
+        plan.params,
+        equipment.clock,
+        least=int(plan.settings["buffer_bars"]),
         first_bar=session.progress.first_bar,
-    )  # fmt: skip
+    )
     return candles, FundingRates(reader)
 
 
 def _runner(
-    plan: Plan, session: LiveSession, broker: Broker, candles: CandleBuffer, rates: FundingRates,
-    equipment: Equipment, usage: Any,
-) -> LiveRunner:  # fmt: skip
+    plan: Plan,
+    session: LiveSession,
+    broker: Broker,
+    candles: CandleBuffer,
+    rates: FundingRates,
+    equipment: Equipment,
+    usage: Any,
+) -> LiveRunner:
     return LiveRunner(
-        session=session, broker=broker, candles=candles, rates=rates, monitor=equipment.monitor,
-        log=equipment.log, clock=equipment.clock, stop=equipment.stop, settings=plan.settings,
+        session=session,
+        broker=broker,
+        candles=candles,
+        rates=rates,
+        monitor=equipment.monitor,
+        log=equipment.log,
+        clock=equipment.clock,
+        stop=equipment.stop,
+        settings=plan.settings,
         usage=usage,
-    )  # fmt: skip
+    )

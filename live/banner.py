@@ -27,9 +27,13 @@ def changed_text(params: StrategyParams) -> str:
 
 
 def start_text(
-    target: Target, params: StrategyParams, facts: MarketFacts, capital: str, n_alerts: int,
+    target: Target,
+    params: StrategyParams,
+    facts: MarketFacts,
+    capital: str,
+    n_alerts: int,
     notes: Iterable[str],
-) -> str:  # fmt: skip
+) -> str:
     """Return what must be known before a session begins.
 
     Args:
@@ -63,9 +67,13 @@ def start_text(
 
 def _row(name: str, text: str) -> str:
     return textwrap.fill(
-        text, _WIDTH, initial_indent=f"  {name:<10}", subsequent_indent=" " * 12,
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+        text,
+        _WIDTH,
+        initial_indent=f"  {name:<10}",
+        subsequent_indent=" " * 12,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _fees(params: StrategyParams, facts: MarketFacts) -> str:
@@ -118,4 +126,3 @@ def end_text(ending: Ending, session: LiveSession, mode: str, *, once: bool) -> 
         f"ended after errors; left open: {left}; look at the log, then go on with --resume, or "
         "close with --flatten"
     )
-

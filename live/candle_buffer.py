@@ -92,9 +92,14 @@ class CandleBuffer:
     """
 
     def __init__(
-        self, reader: MarketReader, params: StrategyParams, clock: Clock, *, least: int,
+        self,
+        reader: MarketReader,
+        params: StrategyParams,
+        clock: Clock,
+        *,
+        least: int,
         first_bar: int = -1,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._reader, self._params, self._clock = reader, params, clock
         self._needed = bars_needed(params, least)
         self._first_bar = first_bar
@@ -181,9 +186,13 @@ class CandleBuffer:
     def _compute(self) -> SignalArray:
         candles, params = self._candles, self._params
         signals, slope = compute_indicators(
-            candles["ts_ms"], candles["high"], candles["low"], candles["close"],
-            candles["volume"], params,
-        )  # fmt: skip
+            candles["ts_ms"],
+            candles["high"],
+            candles["low"],
+            candles["close"],
+            candles["volume"],
+            params,
+        )
         known = len(self._raw_regime)
         start = 0
         if params.use_ml_regime and known > MIXTURE_BARS:
@@ -191,9 +200,12 @@ class CandleBuffer:
             # stand: only what is new, and the day it belongs to, is worked out.
             start = known - MIXTURE_BARS
         raw = compute_raw_regime(
-            candles["ts_ms"][start:], candles["close"][start:], signals[start:], slope[start:],
+            candles["ts_ms"][start:],
+            candles["close"][start:],
+            signals[start:],
+            slope[start:],
             params,
-        )  # fmt: skip
+        )
         self._raw_regime = np.concatenate([self._raw_regime[:known], raw[known - start :]])
         signals["regime"] = settle_regime(self._raw_regime, signals["adx"], params)
         return signals

@@ -66,10 +66,14 @@ class TradeRequest:
     def plan(self) -> Plan:
         """The same for the session."""
         return Plan(
-            symbol=self.target.symbol, params=self.params, mode=self.target.mode,
-            capital=self.capital, resume=self.resume,
-            accept_code_change=self.accept_code_change, settings=self.target.settings,
-        )  # fmt: skip
+            symbol=self.target.symbol,
+            params=self.params,
+            mode=self.target.mode,
+            capital=self.capital,
+            resume=self.resume,
+            accept_code_change=self.accept_code_change,
+            settings=self.target.settings,
+        )
 
 
 def trade(request: TradeRequest) -> int:
@@ -140,9 +144,7 @@ def _notes() -> list[str]:
     return [f"{ENV_FILE} can be read by other users of this machine: chmod 600 {ENV_FILE}"]
 
 
-def _run(
-    request: TradeRequest, station: Station, stop: StopRequest, alerts: AlertSender
-) -> int:  # fmt: skip
+def _run(request: TradeRequest, station: Station, stop: StopRequest, alerts: AlertSender) -> int:
     """Begin, run and end a session."""
     symbol = request.target.symbol
     with closing(open_log(station, request.log_level)) as log:

@@ -48,22 +48,41 @@ class ExchangeBroker:
     """
 
     def __init__(
-        self, exchange: Exchange, session: LiveSession, facts: MarketFacts, rates: FundingRates,
-        mark: Callable[[int], float], clock: Clock, monitor: HealthMonitor,
-        alert: Callable[[str], None], late_ms: int, poll_ms: int,
-    ) -> None:  # fmt: skip
+        self,
+        exchange: Exchange,
+        session: LiveSession,
+        facts: MarketFacts,
+        rates: FundingRates,
+        mark: Callable[[int], float],
+        clock: Clock,
+        monitor: HealthMonitor,
+        alert: Callable[[str], None],
+        late_ms: int,
+        poll_ms: int,
+    ) -> None:
         self._exchange, self._session, self._facts = exchange, session, facts
         self._clock, self._monitor, self._alert = clock, monitor, alert
         self._desk = OrderDesk(
-            exchange, session.orders, session.save, alert, session.progress.strange_orders,
-            clock, late_ms,
-        )  # fmt: skip
+            exchange,
+            session.orders,
+            session.save,
+            alert,
+            session.progress.strange_orders,
+            clock,
+            late_ms,
+        )
         self._intake = Intake(exchange, session, self._desk, rates, mark, alert)
         self._exits = MarketExits(session, self._desk, self._intake, facts.rules, clock)
         self._stops = StopOrders(
-            exchange, session, self._desk, self._intake, self._exits, facts, clock,
+            exchange,
+            session,
+            self._desk,
+            self._intake,
+            self._exits,
+            facts,
+            clock,
             monitor.note_bare,
-        )  # fmt: skip
+        )
         self._resting = RestingOrders(
             self._recent_price, session, self._desk, self._intake, self._stops, facts
         )
@@ -174,9 +193,16 @@ class ExchangeBroker:
         qty = lots_nearest(strategy.rules, qty)
         session.go_to(self._clock.now_ms())
         book_side(
-            strategy.state, strategy.frozen_params, strategy.rules, side, price, qty, 0.0,
-            POSITION_SYNC, strategy.tape,
-        )  # fmt: skip
+            strategy.state,
+            strategy.frozen_params,
+            strategy.rules,
+            side,
+            price,
+            qty,
+            0.0,
+            POSITION_SYNC,
+            strategy.tape,
+        )
         session.collect()
         session.save()
         self._alert(

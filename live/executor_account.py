@@ -217,8 +217,11 @@ class AccountCalls(MarketCalls):
             self._converted.add(asset)
             _log.warning(
                 "amounts in %s are valued at the last %s%s price; pay fees in %s for exact books",
-                asset, asset, QUOTE, QUOTE,
-            )  # fmt: skip
+                asset,
+                asset,
+                QUOTE,
+                QUOTE,
+            )
         return amount * self._asset_price(asset)
 
     def _asset_price(self, asset: str) -> float:

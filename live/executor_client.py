@@ -163,9 +163,13 @@ class Connection:
         return outcome
 
     def _ask(
-        self, request: Request, parse: Callable[[Any], Any], absent: frozenset[int],
-        *, retries: int | None = None,
-    ) -> Outcome:  # fmt: skip
+        self,
+        request: Request,
+        parse: Callable[[Any], Any],
+        absent: frozenset[int],
+        *,
+        retries: int | None = None,
+    ) -> Outcome:
         tries, most = 0, self._retries if retries is None else retries
         while True:
             outcome = self.attempt(request)

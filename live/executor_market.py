@@ -108,9 +108,11 @@ class MarketCalls:
         return [(time_ms, rate) for time_ms, rate in settled if start_ms <= time_ms <= end_ms]
 
     def _candle_page(
-        self, since_ms: int, end_ms: int,
+        self,
+        since_ms: int,
+        end_ms: int,
         ask: Callable[[Request, Callable[[Any], Candles]], Candles],
-    ) -> Candles:  # fmt: skip
+    ) -> Candles:
         rows = min(CANDLE_ROWS, -(-(end_ms - since_ms) // BAR_MS))
         query = {
             "symbol": self._symbol,

@@ -264,10 +264,7 @@ def _placed(specs: Sequence[OrderSpec], order: ExchangeOrder) -> Replies:
     if spec.kind in _POST_ONLY and crossed:
         return {spec.client_id: _reply(spec, Answer.WOULD_CROSS, order.status)}
     reply = OrderReply(
-        client_id=spec.client_id,
-        answer=Answer.ACCEPTED,
-        order_id=order.order_id,
-        text=order.status,
+        client_id=spec.client_id, answer=Answer.ACCEPTED, order_id=order.order_id, text=order.status
     )
     return {spec.client_id: reply}
 
@@ -285,6 +282,12 @@ def _report(spec: OrderSpec, reply: OrderReply) -> None:
     _log.log(
         logging.INFO if calm else logging.WARNING,
         "%s %s %s %s %g at %g: %s (%s)",
-        spec.client_id, spec.kind.name, spec.side, spec.direction, spec.qty, spec.price,
-        reply.answer.value, reply.text,
-    )  # fmt: skip
+        spec.client_id,
+        spec.kind.name,
+        spec.side,
+        spec.direction,
+        spec.qty,
+        spec.price,
+        reply.answer.value,
+        reply.text,
+    )

@@ -96,10 +96,15 @@ def _to_be_closed(target: Target, saved: SavedState) -> str:
 
 def _plan(target: Target, saved: SavedState) -> Plan:
     return Plan(
-        symbol=target.symbol, params=StrategyParams.from_dict(saved.parameters), mode=target.mode,
-        capital=None, resume=True, accept_code_change=True, settings=target.settings,
+        symbol=target.symbol,
+        params=StrategyParams.from_dict(saved.parameters),
+        mode=target.mode,
+        capital=None,
+        resume=True,
+        accept_code_change=True,
+        settings=target.settings,
         only_closes=True,
-    )  # fmt: skip
+    )
 
 
 def _close_all(assembled: Assembled, station: Station) -> None:
@@ -140,5 +145,6 @@ def _tell_strangers(assembled: Assembled, station: Station) -> None:
         if side.qty > assembled.facts.rules.step_size / 2:
             _LOG.warning(
                 "the account holds %s %s that is not this session's; it is left alone",
-                name, qty_text(side.qty),
-            )  # fmt: skip
+                name,
+                qty_text(side.qty),
+            )

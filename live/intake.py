@@ -50,9 +50,14 @@ class Intake:
     """
 
     def __init__(
-        self, exchange: Exchange, session: LiveSession, desk: OrderDesk, rates: FundingRates,
-        mark: Callable[[int], float], alert: Callable[[str], None],
-    ) -> None:  # fmt: skip
+        self,
+        exchange: Exchange,
+        session: LiveSession,
+        desk: OrderDesk,
+        rates: FundingRates,
+        mark: Callable[[int], float],
+        alert: Callable[[str], None],
+    ) -> None:
         self._exchange, self._session, self._desk = exchange, session, desk
         self._rates, self._mark, self._alert = rates, mark, alert
         self._held: list[Execution] = []
@@ -162,9 +167,17 @@ class Intake:
         left = 0.0
         if record.kind is OrderKind.ENTRY:
             book_entry(
-                state, params, market, side, record.generation, record.level, price, qty, fee,
+                state,
+                params,
+                market,
+                side,
+                record.generation,
+                record.level,
+                price,
+                qty,
+                fee,
                 strategy.tape,
-            )  # fmt: skip
+            )
         elif record.kind is OrderKind.TAKE_PROFIT:
             left = book_take_profit(
                 state, params, market, side, record.price, price, qty, fee, strategy.tape
@@ -200,16 +213,13 @@ class Intake:
                 continue
             fee = execution.fee * (part / execution.qty)
             short = book_exit(
-                state, params, market, side, fill_id, price, part, fee, record.label,
-                strategy.tape,
-            )  # fmt: skip
+                state, params, market, side, fill_id, price, part, fee, record.label, strategy.tape
+            )
             left = lots_nearest(market, left - part + short)
         if left < 0.5 * market.step_size:
             return 0.0
         fee = execution.fee * (left / execution.qty)
-        left = book_side(
-            state, params, market, side, price, left, fee, record.label, strategy.tape
-        )
+        left = book_side(state, params, market, side, price, left, fee, record.label, strategy.tape)
         return float(left)
 
     def _book_strange(self, execution: Execution) -> str:
@@ -228,10 +238,16 @@ class Intake:
         if not strategy.state.orders_gone:
             begin_liquidation(strategy.state, strategy.frozen_params)
         book_side(
-            strategy.state, strategy.frozen_params, strategy.rules,
-            DIRECTION_NAMES.index(execution.direction), execution.price, execution.qty,
-            execution.fee, LIQUIDATION, strategy.tape,
-        )  # fmt: skip
+            strategy.state,
+            strategy.frozen_params,
+            strategy.rules,
+            DIRECTION_NAMES.index(execution.direction),
+            execution.price,
+            execution.qty,
+            execution.fee,
+            LIQUIDATION,
+            strategy.tape,
+        )
         if not has_position(strategy.state) and strategy.state.wallet < CENT:
             strategy.state.ended = True  # what is left is what the exchange rounded
         return client_id
@@ -254,9 +270,10 @@ class Intake:
         return [
             payment
             for payment in self._exchange.funding_payments(since)
-            if payment.ts_ms <= until_ms and payment.income_id not in progress.funding_ids
+            if payment.ts_ms <= until_ms
+            and payment.income_id not in progress.funding_ids
             and payment.ts_ms >= since
-        ]  # fmt: skip
+        ]
 
     def _book_payments(self, payments: list[FundingPayment]) -> None:
         """Book the payments of one instant: both sides' together."""

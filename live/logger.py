@@ -214,9 +214,14 @@ class TradeLogger:
     """
 
     def __init__(
-        self, symbol: str, folder: Path, level: str = "INFO", *, secrets: Iterable[str] = (),
+        self,
+        symbol: str,
+        folder: Path,
+        level: str = "INFO",
+        *,
+        secrets: Iterable[str] = (),
         stream: TextIO | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if level.upper() not in LEVELS:
             raise ConfigError(f"log level = {level!r} must be one of {', '.join(LEVELS)}")
         plain = plain_symbol(symbol)
@@ -240,9 +245,12 @@ class TradeLogger:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = _LogFile(
-                path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8",
+                path,
+                maxBytes=LOG_BYTES,
+                backupCount=LOG_FILES,
+                encoding="utf-8",
                 errors="backslashreplace",
-            )  # fmt: skip
+            )
         except OSError as error:
             raise not_writable(path, error) from None
         file.setFormatter(_FileFormatter())
@@ -263,9 +271,14 @@ class TradeLogger:
         self._event(trade_text(trade, self.symbol, self.rules), colour)
 
     def equity(
-        self, ts_ms: int, equity: float, wallet: float, upnl_long: float, upnl_short: float,
+        self,
+        ts_ms: int,
+        equity: float,
+        wallet: float,
+        upnl_long: float,
+        upnl_short: float,
         regime: str,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Tell the account at ``ts_ms``, amounts in quote."""
         self._event(equity_text(ts_ms, equity, wallet, upnl_long, upnl_short, regime), "")
 

@@ -31,9 +31,10 @@ def load_live_code() -> None:
     """Load what a session runs; compile it where that was never done, and say so."""
     if not is_compiled():
         print(  # noqa: T201
-            "compiling the strategy: about half a minute, this first time only", file=sys.stderr,
+            "compiling the strategy: about half a minute, this first time only",
+            file=sys.stderr,
             flush=True,
-        )  # fmt: skip
+        )
     load_machine_code()
     _rehearse()
 
@@ -42,8 +43,11 @@ def _rehearse() -> None:
     """Book one of everything an exchange can report, on a ledger nobody looks at."""
     strategy = GridStrategyV4(market=MarketRules.inferred(_PRICE))
     state, params, market, tape = (
-        strategy.state, strategy.frozen_params, strategy.rules, strategy.tape
-    )  # fmt: skip
+        strategy.state,
+        strategy.frozen_params,
+        strategy.rules,
+        strategy.tape,
+    )
     move_clock(state, 1, BAR_MS)
     book_entry(state, params, market, LONG, 0, 0, _PRICE, 1.0, 0.0, tape)
     book_take_profit(state, params, market, LONG, _PRICE, _PRICE, 0.1, 0.0, tape)

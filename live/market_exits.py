@@ -34,9 +34,13 @@ class MarketExits:
     """
 
     def __init__(
-        self, session: LiveSession, desk: OrderDesk, intake: Intake, rules: MarketRules,
+        self,
+        session: LiveSession,
+        desk: OrderDesk,
+        intake: Intake,
+        rules: MarketRules,
         clock: Clock,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._session, self._desk, self._intake = session, desk, intake
         self._rules, self._clock = rules, clock
 
@@ -75,9 +79,14 @@ class MarketExits:
     def intend(self, side: int, label: int, wanted: list[tuple[int, float]]) -> None:
         """Write down that ``wanted`` (fill id, base) of ``side`` is to be closed at market."""
         self._session.orders.new(
-            OrderKind.EXIT, DIRECTION_NAMES[side], 0.0, self._total(wanted),
-            self._session.progress.bar, label=label, exits=wanted,
-        )  # fmt: skip
+            OrderKind.EXIT,
+            DIRECTION_NAMES[side],
+            0.0,
+            self._total(wanted),
+            self._session.progress.bar,
+            label=label,
+            exits=wanted,
+        )
 
     def _total(self, parts: Sequence[tuple[int, float]]) -> float:
         step = self._rules.step_size

@@ -119,13 +119,25 @@ def judge(
     offset, weight = abs(readings.clock_offset_ms), readings.weight_1m
     measured = (
         ("heartbeat", silent_s, limits.heartbeat_max_s, f"no step has ended for {silent_s:.0f} s"),
-        ("candles", age_s - BAR_MS / 1e3, limits.candle_max_age_s,
-         f"the newest closed candle closed {age_s:.0f} s ago"),
-        ("clock", offset, limits.clock_warn_ms,
-         f"our clock is off by {readings.clock_offset_ms:+d} ms"),
-        ("weight", weight, limits.max_weight_share * WEIGHT_LIMIT,
-         f"request weight {weight} of {WEIGHT_LIMIT} in a minute"),
-    )  # fmt: skip
+        (
+            "candles",
+            age_s - BAR_MS / 1e3,
+            limits.candle_max_age_s,
+            f"the newest closed candle closed {age_s:.0f} s ago",
+        ),
+        (
+            "clock",
+            offset,
+            limits.clock_warn_ms,
+            f"our clock is off by {readings.clock_offset_ms:+d} ms",
+        ),
+        (
+            "weight",
+            weight,
+            limits.max_weight_share * WEIGHT_LIMIT,
+            f"request weight {weight} of {WEIGHT_LIMIT} in a minute",
+        ),
+    )
     conditions = [
         Condition(name, Verdict.WARN, text)
         for name, value, limit, text in measured

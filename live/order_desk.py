@@ -29,9 +29,15 @@ class OrderDesk:
     """
 
     def __init__(
-        self, exchange: Exchange, register: OrderRegister, save: Callable[[], None],
-        alert: Callable[[str], None], strangers: list[str], clock: Clock, late_ms: int,
-    ) -> None:  # fmt: skip
+        self,
+        exchange: Exchange,
+        register: OrderRegister,
+        save: Callable[[], None],
+        alert: Callable[[str], None],
+        strangers: list[str],
+        clock: Clock,
+        late_ms: int,
+    ) -> None:
         self._exchange, self._register, self._save = exchange, register, save
         self._alert, self._strangers = alert, strangers
         self._clock, self._late_ms = clock, late_ms
@@ -51,9 +57,7 @@ class OrderDesk:
         """
         self._save()
 
-    def send(
-        self, records: Sequence[OrderRecord], *, is_written: bool = False
-    ) -> list[OrderReply]:
+    def send(self, records: Sequence[OrderRecord], *, is_written: bool = False) -> list[OrderReply]:
         """Write ``records`` down, then send them; return the answers in their order.
 
         An order whose outcome stays unknown remains INTENDED and counts as there until
@@ -280,7 +284,13 @@ def _refusal_text(record: OrderRecord, reply: OrderReply) -> str:
 
 def _as_open(record: OrderRecord) -> ExchangeOrder:
     return ExchangeOrder(
-        client_id=record.client_id, order_id=record.order_id, kind=record.kind,
-        direction=record.direction, price=record.price, qty=record.qty,
-        filled_qty=record.booked_qty, is_open=True, status="",
-    )  # fmt: skip
+        client_id=record.client_id,
+        order_id=record.order_id,
+        kind=record.kind,
+        direction=record.direction,
+        price=record.price,
+        qty=record.qty,
+        filled_qty=record.booked_qty,
+        is_open=True,
+        status="",
+    )

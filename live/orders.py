@@ -85,9 +85,12 @@ class OrderRecord:
     def spec(self) -> OrderSpec:
         """The order as it is sent."""
         return OrderSpec(
-            client_id=self.client_id, kind=self.kind, direction=self.direction, price=self.price,
+            client_id=self.client_id,
+            kind=self.kind,
+            direction=self.direction,
+            price=self.price,
             qty=self.qty,
-        )  # fmt: skip
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data; asked for with every save, hence without ``asdict``."""
@@ -172,10 +175,18 @@ class OrderRegister:
         ]
 
     def new(
-        self, kind: OrderKind, direction: str, price: float, qty: float, bar: int, *,
-        level: int = -1, generation: int = 0, label: int = -1,
+        self,
+        kind: OrderKind,
+        direction: str,
+        price: float,
+        qty: float,
+        bar: int,
+        *,
+        level: int = -1,
+        generation: int = 0,
+        label: int = -1,
         exits: list[tuple[int, float]] | None = None,
-    ) -> OrderRecord:  # fmt: skip
+    ) -> OrderRecord:
         """Write down an order we mean to send and return it.
 
         Its identity follows from instance, bar, side, kind, level and how many of these there
@@ -184,18 +195,31 @@ class OrderRegister:
         stem = f"{self.prefix}{in_base_36(bar)}-{direction[0]}{kind.value}{max(level, 0):02d}-"
         count = sum(1 for client_id in self._records if client_id.startswith(stem))
         record = OrderRecord(
-            client_id=stem + in_base_36(count), kind=kind, direction=direction, price=price,
-            qty=qty, bar=bar, level=level, generation=generation, label=label, exits=exits or [],
-        )  # fmt: skip
+            client_id=stem + in_base_36(count),
+            kind=kind,
+            direction=direction,
+            price=price,
+            qty=qty,
+            bar=bar,
+            level=level,
+            generation=generation,
+            label=label,
+            exits=exits or [],
+        )
         self._records[record.client_id] = record
         return record
 
     def adopt_stop(self, client_id: str, direction: str, price: float) -> OrderRecord:
         """Take up a stop of ours that was sent and could not be written down; return it."""
         record = OrderRecord(
-            client_id=client_id, kind=OrderKind.STOP, direction=direction, price=price, qty=0.0,
-            bar=0, state=OrderState.OPEN,
-        )  # fmt: skip
+            client_id=client_id,
+            kind=OrderKind.STOP,
+            direction=direction,
+            price=price,
+            qty=0.0,
+            bar=0,
+            state=OrderState.OPEN,
+        )
         self._records[client_id] = record
         return record
 

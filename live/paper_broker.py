@@ -31,9 +31,8 @@ class PaperBroker:
     """
 
     def __init__(
-        self, session: LiveSession, candles: CandleSource, reader: MarketReader,
-        rates: FundingRates,
-    ) -> None:  # fmt: skip
+        self, session: LiveSession, candles: CandleSource, reader: MarketReader, rates: FundingRates
+    ) -> None:
         self._session, self._candles = session, candles
         self._reader, self._rates = reader, rates
         self._bar = zeros(Bar)
@@ -100,9 +99,7 @@ class PaperBroker:
     def lay_out(self) -> None:
         """The book is the strategy's own; only stops that were passed when set are left to do."""
         strategy = self._session.strategy
-        trigger_passed_stops(
-            strategy.state, strategy.frozen_params, strategy.rules, strategy.tape
-        )
+        trigger_passed_stops(strategy.state, strategy.frozen_params, strategy.rules, strategy.tape)
         self._session.collect()
 
     def watch(self) -> None:

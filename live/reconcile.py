@@ -11,8 +11,10 @@ from engine.book import RestingOrder
 from live.exchange_types import OrderKind
 
 KINDS: Final = {
-    "ENTRY": OrderKind.ENTRY, "TAKE_PROFIT": OrderKind.TAKE_PROFIT, "STOP": OrderKind.STOP,
-}  # fmt: skip
+    "ENTRY": OrderKind.ENTRY,
+    "TAKE_PROFIT": OrderKind.TAKE_PROFIT,
+    "STOP": OrderKind.STOP,
+}
 _URGENCY: Final = (OrderKind.STOP, OrderKind.TAKE_PROFIT, OrderKind.ENTRY)
 
 

@@ -52,9 +52,13 @@ class RecordedMarket:
     """
 
     def __init__(
-        self, candles: Candles, settlements: npt.NDArray[np.int64],
-        rates: npt.NDArray[np.float64], params: StrategyParams, facts: MarketFacts,
-    ) -> None:  # fmt: skip
+        self,
+        candles: Candles,
+        settlements: npt.NDArray[np.int64],
+        rates: npt.NDArray[np.float64],
+        params: StrategyParams,
+        facts: MarketFacts,
+    ) -> None:
         times = np.array(candles["ts_ms"])
         holes = np.flatnonzero(np.diff(times) != BAR_MS)
         if holes.size:
@@ -127,9 +131,12 @@ def candle_table(columns: Any) -> Candles:
 
 
 def replay(
-    runner: LiveRunner, broker: PaperBroker, session: LiveSession, clock: ReplayClock,
+    runner: LiveRunner,
+    broker: PaperBroker,
+    session: LiveSession,
+    clock: ReplayClock,
     bars: Iterable[int],
-) -> None:  # fmt: skip
+) -> None:
     """Run a session's steps over ``bars`` and close what is open at the last close.
 
     Args:
@@ -151,8 +158,13 @@ def replay(
     price = broker.last_close(bar)
     for side in (LONG, SHORT):
         close_side(
-            strategy.state, strategy.frozen_params, strategy.rules, side, price, CLOSE_END,
+            strategy.state,
+            strategy.frozen_params,
+            strategy.rules,
+            side,
+            price,
+            CLOSE_END,
             strategy.tape,
-        )  # fmt: skip
+        )
     session.collect()
     session.save()

@@ -77,9 +77,13 @@ def run_replay(recording: Recording, params: StrategyParams) -> LiveSession:
     """
     symbol = recording.symbol
     facts = MarketFacts(
-        symbol=symbol, rules=recording.rules, fee_maker=None, fee_taker=None, is_trading=True,
+        symbol=symbol,
+        rules=recording.rules,
+        fee_maker=None,
+        fee_taker=None,
+        is_trading=True,
         max_orders=_MAX_ORDERS,
-    )  # fmt: skip
+    )
     market = RecordedMarket(
         recording.candles, recording.settlements, recording.rates, params, facts
     )
@@ -89,15 +93,25 @@ def run_replay(recording: Recording, params: StrategyParams) -> LiveSession:
         raise DataError(f"{symbol}: there is no candle to trade; choose another --start or --end")
     clock, rates = ReplayClock(), FundingRates(market)
     session = LiveSession(
-        GridStrategyV4(params, recording.rules), OrderRegister(str(LIVE_CONFIG["instance"])),
-        None, None, lambda _: None, bars[0] * BAR_MS,
-    )  # fmt: skip
+        GridStrategyV4(params, recording.rules),
+        OrderRegister(str(LIVE_CONFIG["instance"])),
+        None,
+        None,
+        lambda _: None,
+        bars[0] * BAR_MS,
+    )
     broker = PaperBroker(session, market, market, rates)
     runner = LiveRunner(
-        session=session, broker=broker, candles=market, rates=rates,
+        session=session,
+        broker=broker,
+        candles=market,
+        rates=rates,
         monitor=HealthMonitor(symbol, Path(), LIVE_CONFIG, clock, AlertSender((), symbol)),
-        log=None, clock=clock, stop=StopRequest(), settings=LIVE_CONFIG,
-    )  # fmt: skip
+        log=None,
+        clock=clock,
+        stop=StopRequest(),
+        settings=LIVE_CONFIG,
+    )
     with tqdm(bars, desc=symbol, unit=" candles", leave=False, disable=None) as progress:
         replay(runner, broker, session, clock, progress)
     return session

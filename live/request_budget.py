@@ -138,8 +138,11 @@ class RequestBudget:
             wait_ms = window.left_ms(self._server_ms()) + _MARGIN_MS
             _log.warning(
                 "waiting %.1f s: %d of %d used (%s)",
-                wait_ms / 1_000, used, window.limit, window.header,
-            )  # fmt: skip
+                wait_ms / 1_000,
+                used,
+                window.limit,
+                window.header,
+            )
             wait_until(self._clock, self._clock.now_ms() + wait_ms)
         now_ms = self._server_ms()
         window.set(window.used(now_ms) + cost, now_ms)

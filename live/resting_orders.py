@@ -34,9 +34,14 @@ class RestingOrders:
     """
 
     def __init__(
-        self, last_price: Callable[[], float], session: LiveSession, desk: OrderDesk,
-        intake: Intake, stops: StopOrders, facts: MarketFacts,
-    ) -> None:  # fmt: skip
+        self,
+        last_price: Callable[[], float],
+        session: LiveSession,
+        desk: OrderDesk,
+        intake: Intake,
+        stops: StopOrders,
+        facts: MarketFacts,
+    ) -> None:
         self._last_price, self._session, self._desk = last_price, session, desk
         self._intake, self._stops, self._facts = intake, stops, facts
         self._refused: set[tuple[int, RestingOrder]] = set()
@@ -75,11 +80,13 @@ class RestingOrders:
             if fate is Fate.GONE:
                 self._intake.take()
                 continue  # something filled before it could be cancelled
-            self._lay_limits([
-                order
-                for order in difference.creates
-                if order.kind == "TAKE_PROFIT" or order.direction not in bare
-            ])  # fmt: skip
+            self._lay_limits(
+                [
+                    order
+                    for order in difference.creates
+                    if order.kind == "TAKE_PROFIT" or order.direction not in bare
+                ]
+            )
             return
         _LOG.warning("orders have filled whose trades are not listed yet; none is laid until then")
 
@@ -146,6 +153,11 @@ class RestingOrders:
 
     def _intend(self, order: RestingOrder) -> OrderRecord:
         return self._session.orders.new(
-            KINDS[order.kind], order.direction, order.price, order.qty,
-            self._session.progress.bar, level=order.level, generation=self._generation(order),
-        )  # fmt: skip
+            KINDS[order.kind],
+            order.direction,
+            order.price,
+            order.qty,
+            self._session.progress.bar,
+            level=order.level,
+            generation=self._generation(order),
+        )

@@ -6,13 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from core.errors import (
-    AccountError,
-    CredentialsError,
-    GridError,
-    RateLimitError,
-    StateError,
-)
+from core.errors import AccountError, CredentialsError, GridError, RateLimitError, StateError
 from core.kama import REGIME_NAMES
 from engine.decision import PROTECT_PHASES
 from engine.ledger import equity_at, unrealized_at
@@ -54,10 +48,19 @@ class LiveRunner:
     """
 
     def __init__(
-        self, *, session: LiveSession, broker: Broker, candles: CandleSource, rates: FundingRates,
-        monitor: HealthMonitor, log: TradeLogger | None, clock: Clock, stop: StopRequest,
-        settings: Mapping[str, Any], usage: Any = None,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        session: LiveSession,
+        broker: Broker,
+        candles: CandleSource,
+        rates: FundingRates,
+        monitor: HealthMonitor,
+        log: TradeLogger | None,
+        clock: Clock,
+        stop: StopRequest,
+        settings: Mapping[str, Any],
+        usage: Any = None,
+    ) -> None:
         self._session, self._broker = session, broker
         self._candles, self._rates = candles, rates
         self._monitor, self._log, self._clock, self._stop = monitor, log, clock, stop
@@ -293,5 +296,6 @@ class LiveRunner:
             self._told_too_small = True
             _LOG.warning(
                 "every order of a grid is under the exchange's minimum: %.0f USDT of capital "
-                "would do", float(state.capital_needed),
-            )  # fmt: skip
+                "would do",
+                float(state.capital_needed),
+            )

@@ -81,9 +81,14 @@ class LiveSession:
     """
 
     def __init__(
-        self, strategy: GridStrategyV4, register: OrderRegister, states: StateManager | None,
-        files: TradeFiles | None, on_trade: Any, start_ms: int,
-    ) -> None:  # fmt: skip
+        self,
+        strategy: GridStrategyV4,
+        register: OrderRegister,
+        states: StateManager | None,
+        files: TradeFiles | None,
+        on_trade: Any,
+        start_ms: int,
+    ) -> None:
         self.strategy, self.orders = strategy, register
         self.progress = Progress(start_ms=start_ms)
         self.entries: dict[int, Entry] = {}
@@ -176,10 +181,16 @@ class LiveSession:
         elif fill_id in self.entries:
             entry = self.entries[fill_id]
             close = close_figures(
-                pnl=record["pnl"], fee=record["fee"], qty=record["qty"],
-                ts_ms=record["timestamp"], entry_price=entry.price, entry_qty=entry.qty,
-                entry_fee=entry.fee, entry_ts_ms=entry.ts_ms, stop_distance=entry.stop_distance,
-            )  # fmt: skip
+                pnl=record["pnl"],
+                fee=record["fee"],
+                qty=record["qty"],
+                ts_ms=record["timestamp"],
+                entry_price=entry.price,
+                entry_qty=entry.qty,
+                entry_fee=entry.fee,
+                entry_ts_ms=entry.ts_ms,
+                stop_distance=entry.stop_distance,
+            )
         return LiveTrade(**record, trade_id=identity, client_id=client_id, close=close)
 
     def _remember(self, record: dict[str, Any]) -> None:
@@ -188,15 +199,16 @@ class LiveSession:
         params = self.strategy.params
         stage2 = float(self.strategy.state.sides[side].stop_distance)
         fresh = Entry(
-            price=record["price"], qty=record["qty"], fee=record["fee"],
-            ts_ms=record["timestamp"], stop_distance=stage2 * params.stop1_mult / params.stop2_mult,
-        )  # fmt: skip
+            price=record["price"],
+            qty=record["qty"],
+            fee=record["fee"],
+            ts_ms=record["timestamp"],
+            stop_distance=stage2 * params.stop1_mult / params.stop2_mult,
+        )
         before = self.entries.get(int(record["fill_id"]))
         if before is not None:
             fresh.qty += before.qty
-            fresh.price = (
-                before.price * before.qty + record["price"] * record["qty"]
-            ) / fresh.qty
+            fresh.price = (before.price * before.qty + record["price"] * record["qty"]) / fresh.qty
             fresh.fee += before.fee
             fresh.ts_ms, fresh.stop_distance = before.ts_ms, before.stop_distance
         self.entries[int(record["fill_id"])] = fresh

@@ -32,9 +32,16 @@ SCHEMA: Final = 1
 """Version of the file's layout."""
 MODES: Final = ("live", "testnet", "dry")
 _KEYS: Final = (
-    "schema", "symbol", "mode", "saved_at", "code_fingerprint", "capacities", "parameters",
-    "engine", "session",
-)  # fmt: skip
+    "schema",
+    "symbol",
+    "mode",
+    "saved_at",
+    "code_fingerprint",
+    "capacities",
+    "parameters",
+    "engine",
+    "session",
+)
 _SEAL: Final = re.compile(rb'\{\n"sha256": "([0-9a-f]{64})",\n')
 _MARK: Final = "float:"
 _ABSENT: Final = "absent"
@@ -70,9 +77,15 @@ class StateManager:
     """
 
     def __init__(
-        self, symbol: str, folder: Path, *, params: StrategyParams, mode: str, clock: Clock,
+        self,
+        symbol: str,
+        folder: Path,
+        *,
+        params: StrategyParams,
+        mode: str,
+        clock: Clock,
         snapshots: int = 10,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if mode not in MODES:
             raise ConfigError(f"mode = {mode!r} must be one of {', '.join(MODES)}")
         if snapshots < 1:
@@ -96,8 +109,15 @@ class StateManager:
             StateError: the file cannot be written, or the data are not JSON-ready.
         """
         saved_at = self._clock.now_ms()
-        head = (SCHEMA, self.symbol, self._mode, saved_at, CODE_FINGERPRINT, self._capacities,
-                self._parameters)  # fmt: skip
+        head = (
+            SCHEMA,
+            self.symbol,
+            self._mode,
+            saved_at,
+            CODE_FINGERPRINT,
+            self._capacities,
+            self._parameters,
+        )
         texts = [*map(_encode, head), _encode_engine(engine), _encode(_marked(session))]
         lines = [f'"{key}": {text}' for key, text in zip(_KEYS, texts, strict=True)]
         sealed = (",\n".join(lines) + "\n}\n").encode()

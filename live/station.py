@@ -103,9 +103,7 @@ def open_log(station: Station, level: str) -> TradeLogger:
     )
 
 
-def equip(
-    station: Station, stop: StopRequest, log: TradeLogger, alerts: AlertSender
-) -> Equipment:  # fmt: skip
+def equip(station: Station, stop: StopRequest, log: TradeLogger, alerts: AlertSender) -> Equipment:
     """Return what a session uses of the process; whoever uses it closes its monitor.
 
     Raises:

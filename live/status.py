@@ -49,8 +49,11 @@ def _row(name: str, text: str) -> str:
 
 def _elsewhere(target: Target) -> str:
     """Return where else there is a state of this coin, with the flag that shows it."""
-    flags = {"live": "without --dry-run and --testnet", "testnet": "with --testnet",
-             "dry": "with --dry-run"}  # fmt: skip
+    flags = {
+        "live": "without --dry-run and --testnet",
+        "testnet": "with --testnet",
+        "dry": "with --dry-run",
+    }
     for mode in MODE_NAMES:
         path = mode_folder(target.settings, "state_dir", mode) / target.state_path.name
         if mode != target.mode and path.exists():
@@ -68,10 +71,13 @@ def _health(target: Target, now_ms: int) -> list[str]:
         age_ms = now_ms - int(health["updated_at"])
         lines = [_row("process", _process(health, age_ms))]
         lines.append(
-            _row("health", f"{health['verdict']}; {health['errors_in_row']} errors in a row, "
-                 f"{health['errors']} since it started; request weight {health['weight_1m']}; "
-                 f"clock {health['clock_offset_ms']:+d} ms")
-        )  # fmt: skip
+            _row(
+                "health",
+                f"{health['verdict']}; {health['errors_in_row']} errors in a row, "
+                f"{health['errors']} since it started; request weight {health['weight_1m']}; "
+                f"clock {health['clock_offset_ms']:+d} ms",
+            )
+        )
         return lines + [_row("", f"{k}: {text}") for k, text in health["conditions"].items()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return [_row("process", f"nothing known: {target.health_path} is unreadable ({error!r})")]
@@ -100,9 +106,12 @@ def _step(target: Target, saved: SavedState) -> list[str]:
     price = float(now.price)
     state = "complete" if progress.done else "not complete"
     lines.append(
-        _row("last step", f"{utc_text(progress.bar * BAR_MS)} UTC, {state}; price "
-             f"{price_text(price)}, regime {REGIME_NAMES[int(now.regime)]}")
-    )  # fmt: skip
+        _row(
+            "last step",
+            f"{utc_text(progress.bar * BAR_MS)} UTC, {state}; price "
+            f"{price_text(price)}, regime {REGIME_NAMES[int(now.regime)]}",
+        )
+    )
     equity = float(equity_at(saved.ledger, price))
     told = f"{money(equity)} at that price; wallet {money(float(saved.ledger.wallet))}"
     if progress.start_equity > 0.0:
@@ -166,10 +175,13 @@ def position_lines(target: Target, saved: SavedState, side: int) -> list[str]:
         f"unrealised {money(profit, signed=True)}, {told}"
     )
     return [_row(name, head)] + [
-        _row("", f"fill {fill['fill_id']}: {qty_text(fill['qty'])} at "
-             f"{price_text(fill['price'])}, {utc_text(fill['ts_ms'])}")
+        _row(
+            "",
+            f"fill {fill['fill_id']}: {qty_text(fill['qty'])} at "
+            f"{price_text(fill['price'])}, {utc_text(fill['ts_ms'])}",
+        )
         for fill in position.fills
-    ]  # fmt: skip
+    ]
 
 
 def order_lines(target: Target, saved: SavedState) -> list[str]:

@@ -40,10 +40,16 @@ class StopOrders:
     """
 
     def __init__(
-        self, exchange: Exchange, session: LiveSession, desk: OrderDesk, intake: Intake,
-        exits: MarketExits, facts: MarketFacts, clock: Clock,
+        self,
+        exchange: Exchange,
+        session: LiveSession,
+        desk: OrderDesk,
+        intake: Intake,
+        exits: MarketExits,
+        facts: MarketFacts,
+        clock: Clock,
         tell: Callable[[Mapping[str, str]], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._exchange, self._session, self._desk = exchange, session, desk
         self._intake, self._exits, self._facts = intake, exits, facts
         self._clock, self._tell = clock, tell
@@ -111,9 +117,17 @@ class StopOrders:
             state = state.copy()  # type: ignore[attr-defined]  # a record: see core.records
             for record in unlisted:
                 book_entry(
-                    state, strategy.frozen_params, strategy.rules, record.side, record.generation,
-                    record.level, record.price, record.unlisted, 0.0, zeros(Tape),
-                )  # fmt: skip
+                    state,
+                    strategy.frozen_params,
+                    strategy.rules,
+                    record.side,
+                    record.generation,
+                    record.level,
+                    record.price,
+                    record.unlisted,
+                    0.0,
+                    zeros(Tape),
+                )
         book = OrderBook(state, strategy.params.grid_levels)
         return [order for order in book if order.kind == "STOP"]
 
@@ -148,11 +162,13 @@ class StopOrders:
         now_ms = self._clock.now_ms()
         self._bare_since_ms = {d: self._bare_since_ms.get(d, now_ms) for d in held}
         self.looks = self.looks + 1 if failed or uncertain else 0
-        self._tell({
-            direction: f"it is not protected: {reply.answer.value} ({reply.text}); its entries are "
-            f"off, and it is closed at market after {BARE_LIMIT_S:.0f} s"
-            for direction, reply in held.items()
-        })  # fmt: skip
+        self._tell(
+            {
+                direction: f"it is not protected: {reply.answer.value} ({reply.text}); its entries "
+                f"are off, and it is closed at market after {BARE_LIMIT_S:.0f} s"
+                for direction, reply in held.items()
+            }
+        )
         return uncertain | failed.keys()
 
     def _is_settled(self, direction: str, reply: OrderReply) -> bool:

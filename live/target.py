@@ -81,9 +81,14 @@ def mode_folder(settings: Mapping[str, Any], key: str, mode: str) -> Path:
 
 
 def find_target(
-    coin: str, *, dry_run: bool, testnet: bool, settings: Mapping[str, Any],
-    state_dir: Path | None = None, log_dir: Path | None = None,
-) -> Target:  # fmt: skip
+    coin: str,
+    *,
+    dry_run: bool,
+    testnet: bool,
+    settings: Mapping[str, Any],
+    state_dir: Path | None = None,
+    log_dir: Path | None = None,
+) -> Target:
     """Return what the command line asks for.
 
     A dry run on the testnet's prices has folders of its own too: two price series must not meet

@@ -18,9 +18,22 @@ from core.errors import StateError
 from live.durable_file import not_writable, plain_symbol, read_file, write_atomically, write_durably
 
 TRADE_COLUMNS: Final = (
-    "bar", "timestamp", "datetime", "price", "qty", "label", "regime", "pnl", "fee", "direction",
-    "fill_id", "trade_id", "client_id", "r_multiple", "hold_hours",
-)  # fmt: skip
+    "bar",
+    "timestamp",
+    "datetime",
+    "price",
+    "qty",
+    "label",
+    "regime",
+    "pnl",
+    "fee",
+    "direction",
+    "fill_id",
+    "trade_id",
+    "client_id",
+    "r_multiple",
+    "hold_hours",
+)
 """Those of a backtest's trades, in their order, then what only a live session knows."""
 _WHOLE: Final = frozenset({"bar", "timestamp", "fill_id"})
 _FINITE: Final = frozenset({"price", "qty", "pnl", "fee"})
@@ -49,9 +62,17 @@ class Close:
 
 
 def close_figures(
-    *, pnl: float, fee: float, qty: float, ts_ms: int, entry_price: float, entry_qty: float,
-    entry_fee: float, entry_ts_ms: int, stop_distance: float,
-) -> Close:  # fmt: skip
+    *,
+    pnl: float,
+    fee: float,
+    qty: float,
+    ts_ms: int,
+    entry_price: float,
+    entry_qty: float,
+    entry_fee: float,
+    entry_ts_ms: int,
+    stop_distance: float,
+) -> Close:
     """Return the figures of a close; NaN where a denominator is not positive or unknown.
 
     ``net = pnl - fee - entry_fee * qty / entry_qty``, as round trips are counted (funding apart);
@@ -138,10 +159,21 @@ class LiveTrade:
         moment = datetime.fromtimestamp(self.timestamp // 1000, UTC)
         close = (self.close.r_multiple, self.close.hold_hours) if self.close else (None, None)
         values = (
-            int(self.bar), int(self.timestamp), f"{moment:%Y-%m-%d %H:%M:%S}", float(self.price),
-            float(self.qty), self.label, self.regime, float(self.pnl), float(self.fee),
-            self.direction, int(self.fill_id), self.trade_id, self.client_id, *map(_finite, close),
-        )  # fmt: skip
+            int(self.bar),
+            int(self.timestamp),
+            f"{moment:%Y-%m-%d %H:%M:%S}",
+            float(self.price),
+            float(self.qty),
+            self.label,
+            self.regime,
+            float(self.pnl),
+            float(self.fee),
+            self.direction,
+            int(self.fill_id),
+            self.trade_id,
+            self.client_id,
+            *map(_finite, close),
+        )
         row = dict(zip(TRADE_COLUMNS, values, strict=True))
         wrong = [name for name in TRADE_COLUMNS if not _is_sound(name, row[name])]
         if wrong:

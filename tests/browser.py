@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 FLAGS: Final = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
     "--window-size=1300,1000",
-)  # fmt: skip
+)
 
 
 def missing() -> list[str]:

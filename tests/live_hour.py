@@ -33,14 +33,22 @@ N_BARS: Final = 4
 END_MS: Final = 40_000
 """So long after the open of the bar behind it the scene ends; the price still stands."""
 CHANGES: Final = {
-    "kama_slow": "10", "grid_levels": "3", "kelly_enabled": "false", "atr_sl_mult": "1.0",
-    "stop1_enabled": "false", "max_position_age_hours": "0.25", "prune_cooldown_bars": "0",
-    "prune_enabled": "OLDEST", "funding_harvest_enabled": "false",
+    "kama_slow": "10",
+    "grid_levels": "3",
+    "kelly_enabled": "false",
+    "atr_sl_mult": "1.0",
+    "stop1_enabled": "false",
+    "max_position_age_hours": "0.25",
+    "prune_cooldown_bars": "0",
+    "prune_enabled": "OLDEST",
+    "funding_harvest_enabled": "false",
     "funding_bias_enabled": "false",
-}  # fmt: skip
+}
 ARGUMENTS: Final = (
-    "--preset", "documented", *(f"--set={name}={value}" for name, value in CHANGES.items())
-)  # fmt: skip
+    "--preset",
+    "documented",
+    *(f"--set={name}={value}" for name, value in CHANGES.items()),
+)
 SETTINGS: Final = {"poll_s": 900.0, "buffer_bars": 100}
 GIVE_UP_S: Final = 60.0
 Hook = Callable[[int, str, str], None]
@@ -63,9 +71,13 @@ class HourExchange(SimExchange):
         candles = synthetic_candles(1_300, SEED).iloc[: FIRST + N_BARS + 4]
         funding_ms = int(candles["timestamp"].iloc[FIRST + 2])
         super().__init__(
-            candles, rules=RULES, start_bar=FIRST, funding=[(funding_ms, 0.0007)],
-            still_ms=60_000, **options,
-        )  # fmt: skip
+            candles,
+            rules=RULES,
+            start_bar=FIRST,
+            funding=[(funding_ms, 0.0007)],
+            still_ms=60_000,
+            **options,
+        )
         self.start_ms = self.now_ms
         self.bare_ms = 0
         self.orders: dict[int, list[OrderRow]] = {}
@@ -144,18 +156,20 @@ def outcome_of(exchange: HourExchange, folder: Path) -> Outcome:
     """Read what is left at the exchange and on the disk."""
     state = folder / STATE
     taken: Counter[tuple[str, ...]] = Counter(
-        (stem(o.client_id), o.side, str(o.price), str(o.qty))
-        for o in exchange.book.orders.values()
+        (stem(o.client_id), o.side, str(o.price), str(o.qty)) for o in exchange.book.orders.values()
     )
     with (state / f"{SYMBOL}_trades.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     lines = (state / f"{SYMBOL}_trades.jsonl").read_text(encoding="utf-8").splitlines()
     return Outcome(
         positions={side: str(p.qty) for side, p in exchange.account.positions.items()},
-        orders=exchange.orders, intents=taken, csv_rows=[_comparable(row) for row in rows],
+        orders=exchange.orders,
+        intents=taken,
+        csv_rows=[_comparable(row) for row in rows],
         jsonl_rows=[_comparable(json.loads(line)) for line in lines],
-        engine=state_of(folder)["engine"], bare_ms=exchange.bare_ms,
-    )  # fmt: skip
+        engine=state_of(folder)["engine"],
+        bare_ms=exchange.bare_ms,
+    )
 
 
 def state_of(folder: Path) -> dict[str, Any]:
@@ -175,9 +189,12 @@ def hour_wish(
 ) -> Wish:
     """Return what a session is to do that trades ``n_bars`` and the step after them."""
     return Wish(
-        port=port, folder=str(folder), arguments=(*ARGUMENTS, *arguments), settings=SETTINGS,
+        port=port,
+        folder=str(folder),
+        arguments=(*ARGUMENTS, *arguments),
+        settings=SETTINGS,
         until_ms=exchange.start_ms + n_bars * BAR_MS + END_MS,
-    )  # fmt: skip
+    )
 
 
 class Hour:

@@ -218,9 +218,13 @@ class FileOperations:
         if not self._wish.is_survey:
             return
         row = {
-            "time": time.monotonic_ns(), "n": self._count, "when": when, "call": call,
-            "file": file, "world": world_of(self._clock.ask("state"), self._folder),
-        }  # fmt: skip
+            "time": time.monotonic_ns(),
+            "n": self._count,
+            "when": when,
+            "call": call,
+            "file": file,
+            "world": world_of(self._clock.ask("state"), self._folder),
+        }
         with (self._folder / "survey.jsonl").open("a", encoding="utf-8") as survey:
             survey.write(json.dumps(row) + "\n")
 

@@ -24,13 +24,7 @@ from live.monitor import HealthMonitor
 from live.session import LiveSession
 from live.stop_request import StopRequest
 from tests.oracle import BAR_MS
-from tests.sim_exchange import (
-    InProcessAdapter,
-    LoopbackAdapter,
-    SimClock,
-    SimExchange,
-    SimServer,
-)
+from tests.sim_exchange import InProcessAdapter, LoopbackAdapter, SimClock, SimExchange, SimServer
 from tests.sim_exchange.clocks import wait_ms
 
 Row = tuple[str, float, float, int]
@@ -190,23 +184,45 @@ def warm_bars(config: Mapping[str, Any]) -> int:
 
 @contextmanager
 def on_stage(
-    candles: pd.DataFrame, config: Mapping[str, Any], rules: MarketRules, folder: Path, *,
-    coin: str = "BTC", start_bar: int, funding: list[tuple[int, float]] | None = None,
-    wallet: float = 10_000.0, capital: float | None = None, resume: bool = False,
-    settings: Mapping[str, Any] | None = None, over_socket: bool = False, ahead_ms: int = 0,
+    candles: pd.DataFrame,
+    config: Mapping[str, Any],
+    rules: MarketRules,
+    folder: Path,
+    *,
+    coin: str = "BTC",
+    start_bar: int,
+    funding: list[tuple[int, float]] | None = None,
+    wallet: float = 10_000.0,
+    capital: float | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    over_socket: bool = False,
+    ahead_ms: int = 0,
     **sim: Any,
-) -> Iterator[Scene]:  # fmt: skip
+) -> Iterator[Scene]:
     """Yield a session that stands before the step of candle ``start_bar``."""
     params = read_config(config)
     exchange = SimExchange(
-        candles, coin=coin, rules=rules, funding=funding or [], wallet=wallet,
-        start_bar=start_bar, fee_maker=params.fee_maker, fee_taker=params.fee_taker,
-        slippage=params.slippage, **{"liquidation_fee": params.liquidation_fee, **sim},
-    )  # fmt: skip
+        candles,
+        coin=coin,
+        rules=rules,
+        funding=funding or [],
+        wallet=wallet,
+        start_bar=start_bar,
+        fee_maker=params.fee_maker,
+        fee_taker=params.fee_taker,
+        slippage=params.slippage,
+        **{"liquidation_fee": params.liquidation_fee, **sim},
+    )
     plan = Plan(
-        symbol=exchange.symbol, params=params, mode="live", capital=capital, resume=resume,
-        accept_code_change=False, settings=settings or settings_in(folder),
-    )  # fmt: skip
+        symbol=exchange.symbol,
+        params=params,
+        mode="live",
+        capital=capital,
+        resume=resume,
+        accept_code_change=False,
+        settings=settings or settings_in(folder),
+    )
     with ExitStack() as stack:
         http = stack.enter_context(requests.Session())
         http.trust_env = False
@@ -224,9 +240,13 @@ def open_scene(
     plan = replace(plan, resume=resume)
     clock, ears = SceneClock(exchange, ahead_ms), Ears()
     executor = BinanceExecutor(
-        exchange.coin, api_key=exchange.api_key, api_secret=exchange.secret, clock=clock,
-        session=http, settings=plan.settings,
-    )  # fmt: skip
+        exchange.coin,
+        api_key=exchange.api_key,
+        api_secret=exchange.secret,
+        clock=clock,
+        session=http,
+        settings=plan.settings,
+    )
     folder = Path(plan.settings["state_dir"])
     monitor = HealthMonitor(exchange.symbol, folder, plan.settings, clock, ears)
     equipment = Equipment(clock=clock, stop=clock.stop, monitor=monitor, log=None, alert=ears.send)
@@ -251,9 +271,13 @@ def _stop_after_last_bar(scene: Scene) -> None:
 
 
 def backtest(
-    candles: pd.DataFrame, config: Mapping[str, Any], rules: MarketRules, start_bar: int,
-    funding: pd.DataFrame | None = None, capital: float | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    candles: pd.DataFrame,
+    config: Mapping[str, Any],
+    rules: MarketRules,
+    start_bar: int,
+    funding: pd.DataFrame | None = None,
+    capital: float | None = None,
+) -> dict[str, Any]:
     """Return a backtest over the same candles."""
     chosen = dict(config) if capital is None else {**config, "initial_capital": capital}
     return GridStrategyV4(chosen, rules).run(candles, funding=funding, first_bar=start_bar)
@@ -282,4 +306,3 @@ def on_tick(candles: pd.DataFrame, rules: MarketRules) -> pd.DataFrame:
         for name in ("open", "high", "low", "close")
     }
     return candles.assign(**prices)
-

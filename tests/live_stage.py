@@ -69,9 +69,12 @@ class Stage:
     """
 
     def __init__(
-        self, exchange: SimExchange, clock: StageClock, folder: Path,
+        self,
+        exchange: SimExchange,
+        clock: StageClock,
+        folder: Path,
         capsys: pytest.CaptureFixture[str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.exchange, self.clock, self.folder = exchange, clock, folder
         self._capsys = capsys
 

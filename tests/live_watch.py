@@ -63,19 +63,30 @@ def wild_market() -> tuple[pd.DataFrame, list[tuple[int, float]]]:
 
 @contextmanager
 def busy_day(
-    folder: Path, *, seed: int = 112, n_bars: int = DAY_BARS + 1, rules: MarketRules = RULES,
-    config: dict[str, Any] | None = None, settings: dict[str, Any] | None = None, **stage: Any,
-) -> Iterator[Scene]:  # fmt: skip
+    folder: Path,
+    *,
+    seed: int = 112,
+    n_bars: int = DAY_BARS + 1,
+    rules: MarketRules = RULES,
+    config: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    **stage: Any,
+) -> Iterator[Scene]:
     """Yield a session that stands before the first step of a day with much trading.
 
     As in reality, it sleeps through what happens between its looks.
     """
     candles, funding = busy_market(seed, n_bars)
     with on_stage(
-        candles, {**DOCUMENTED, **(config or {})}, rules, folder, start_bar=WARM, funding=funding,
+        candles,
+        {**DOCUMENTED, **(config or {})},
+        rules,
+        folder,
+        start_bar=WARM,
+        funding=funding,
         settings=settings_in(folder, **{"poll_s": POLL_S, **(settings or {})}),
         **{"wakes_clients": False, **stage},
-    ) as scene:  # fmt: skip
+    ) as scene:
         yield scene
 
 
@@ -94,9 +105,15 @@ def wild_hour(folder: Path, poll_s: float, **changes: Any) -> Iterator[Scene]:
     stage = {"wakes_clients": False, **changes.pop("stage", {})}
     settings = settings_in(folder, **{**NO_LOSS_LIMIT, "poll_s": poll_s, **changes})
     with on_stage(
-        candles, DOCUMENTED, RULES, folder, start_bar=WARM, funding=funding, settings=settings,
+        candles,
+        DOCUMENTED,
+        RULES,
+        folder,
+        start_bar=WARM,
+        funding=funding,
+        settings=settings,
         **stage,
-    ) as scene:  # fmt: skip
+    ) as scene:
         yield scene
 
 
@@ -114,15 +131,27 @@ def falling(n_bars: int) -> pd.DataFrame:
 def crash(folder: Path, **stage: Any) -> Iterator[Scene]:
     """Yield a session without near stops that a crash makes lose over a quarter."""
     config = {
-        **DOCUMENTED, "leverage": 5.0, "atr_sl_mult": 8.0, "regime_enabled": False,
-        "circuit_breaker_enabled": False, "prune_enabled": (), "var_deleverage_enabled": False,
-        "var_block_enabled": False, "kelly_enabled": False, "allow_short": False,
-    }  # fmt: skip
+        **DOCUMENTED,
+        "leverage": 5.0,
+        "atr_sl_mult": 8.0,
+        "regime_enabled": False,
+        "circuit_breaker_enabled": False,
+        "prune_enabled": (),
+        "var_deleverage_enabled": False,
+        "var_block_enabled": False,
+        "kelly_enabled": False,
+        "allow_short": False,
+    }
     settings = settings_in(folder, poll_s=POLL_S)
     with on_stage(
-        falling(24), config, RULES, folder, start_bar=WARM, settings=settings,
+        falling(24),
+        config,
+        RULES,
+        folder,
+        start_bar=WARM,
+        settings=settings,
         **{"price_band": 0.9, "wakes_clients": False, **stage},
-    ) as scene:  # fmt: skip
+    ) as scene:
         yield scene
 
 
@@ -163,9 +192,7 @@ class Watchman:
                     self._bare_since[direction] = self._begin_ms(direction)
             elif direction in self._bare_since:
                 self._spells.append((self._bare_since.pop(direction), now_ms))
-        entries = Counter(
-            (o.direction, o.price) for o in book.open_orders.values() if not o.closes
-        )
+        entries = Counter((o.direction, o.price) for o in book.open_orders.values() if not o.closes)
         self.doubled += [f"{place} at {now_ms}" for place, n in entries.items() if n > 1]
 
     def _begin_ms(self, direction: str) -> int:

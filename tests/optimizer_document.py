@@ -22,18 +22,56 @@ SPACE: Final[dict[str, Any]] = {
     "trailing_enabled": {"type": "cat", "choices": [True, False]},
 }
 SCALARS: Final = (
-    "robust_choice", "robustness_score", "robustness_verdict", "num_trials", "top_trials_used",
-    "best_single_trial_score", "best_single_trial_number", "n_windows", "oos_pass",
-    "mc_significant", "mc_p_value", "start", "end", "holdout_start", "seed", "study_name",
-    "objective", "data_hash", "fingerprint", "train_score",
-    "median_score", "medoid_score", "medoid_number", "robustness_random", "trials_scored",
-    "baseline_train_score", "oos_rule", "scoring_fingerprint",
-)  # fmt: skip
+    "robust_choice",
+    "robustness_score",
+    "robustness_verdict",
+    "num_trials",
+    "top_trials_used",
+    "best_single_trial_score",
+    "best_single_trial_number",
+    "n_windows",
+    "oos_pass",
+    "mc_significant",
+    "mc_p_value",
+    "start",
+    "end",
+    "holdout_start",
+    "seed",
+    "study_name",
+    "objective",
+    "data_hash",
+    "fingerprint",
+    "train_score",
+    "median_score",
+    "medoid_score",
+    "medoid_number",
+    "robustness_random",
+    "trials_scored",
+    "baseline_train_score",
+    "oos_rule",
+    "scoring_fingerprint",
+)
 PARTS: Final = (
-    "robust_params", "param_stability", "coins", "space", "params", "windows", "walk_forward",
-    "holdout", "monte_carlo", "deflated_sharpe", "overfitting", "superior", "evidence",
-    "sensitivity", "trials", "importance", "timing", "oos_warnings", "rules",
-)  # fmt: skip
+    "robust_params",
+    "param_stability",
+    "coins",
+    "space",
+    "params",
+    "windows",
+    "walk_forward",
+    "holdout",
+    "monte_carlo",
+    "deflated_sharpe",
+    "overfitting",
+    "superior",
+    "evidence",
+    "sensitivity",
+    "trials",
+    "importance",
+    "timing",
+    "oos_warnings",
+    "rules",
+)
 
 
 def full_document(n_trials: int = 200, names: Collection[str] = tuple(SPACE)) -> dict[str, Any]:
@@ -92,11 +130,15 @@ def full_document(n_trials: int = 200, names: Collection[str] = tuple(SPACE)) ->
         ],
         "trials": trials,
         "timing": {
-            "seconds": 412.5, "search_seconds": 390.1, "trials_per_second": 0.4848,
-            "sampling_share": 0.03, "evaluating_share": 0.96, "writing_share": 0.01,
+            "seconds": 412.5,
+            "search_seconds": 390.1,
+            "trials_per_second": 0.4848,
+            "sampling_share": 0.03,
+            "evaluating_share": 0.96,
+            "writing_share": 0.01,
         },
         **_luck(random),
-    }  # fmt: skip
+    }
 
 
 def sparse_document() -> dict[str, Any]:
@@ -161,16 +203,25 @@ def _stability(row: Spread, values: list[Any]) -> dict[str, Any]:
 def _score(random: np.random.Generator, mean: float) -> dict[str, Any]:
     score = float(random.normal(mean, 0.4))
     return {
-        "score": score, "return_pct": score * 3.0, "max_drawdown_pct": 3.0, "calmar": score,
-        "profit_factor": 1.0 + score / 4.0, "trades": int(random.integers(25, 300)), "note": "",
-    }  # fmt: skip
+        "score": score,
+        "return_pct": score * 3.0,
+        "max_drawdown_pct": 3.0,
+        "calmar": score,
+        "profit_factor": 1.0 + score / 4.0,
+        "trades": int(random.integers(25, 300)),
+        "note": "",
+    }
 
 
 def _window(random: np.random.Generator, coin: str, window: int) -> dict[str, Any]:
     test = _score(random, 0.0)
     if (coin, window) == ("ETH", 2):
-        test |= {"score": -9.4, "trades": 6, "profit_factor": None,
-                 "note": "6 trades, fewer than 20"}  # fmt: skip
+        test |= {
+            "score": -9.4,
+            "trades": 6,
+            "profit_factor": None,
+            "note": "6 trades, fewer than 20",
+        }
     return {
         "coin": coin,
         "window": window,
@@ -186,23 +237,37 @@ def _window(random: np.random.Generator, coin: str, window: int) -> dict[str, An
 
 def _walk_forward(random: np.random.Generator, best: int) -> dict[str, Any]:
     picks = [
-        {"window": k, "trial": best - k, "train_score": 1.0 + 0.1 * k,
-         "test_score": float(random.normal(0.1, 0.3)), "train_return_pct": 2.5,
-         "test_return_pct": float(random.normal(0.3, 1.0))}
+        {
+            "window": k,
+            "trial": best - k,
+            "train_score": 1.0 + 0.1 * k,
+            "test_score": float(random.normal(0.1, 0.3)),
+            "train_return_pct": 2.5,
+            "test_return_pct": float(random.normal(0.3, 1.0)),
+        }
         for k in range(1, N_WINDOWS + 1)
-    ]  # fmt: skip
+    ]
     return {
-        "efficiency": 0.2134, "profitable_share": 0.75, "picks": picks, "train_daily_pct": 0.03,
-        "test_daily_pct": 0.0064, "own_test_return_pct": [0.1, -0.2, 0.3, 0.1],
-    }  # fmt: skip
+        "efficiency": 0.2134,
+        "profitable_share": 0.75,
+        "picks": picks,
+        "train_daily_pct": 0.03,
+        "test_daily_pct": 0.0064,
+        "own_test_return_pct": [0.1, -0.2, 0.3, 0.1],
+    }
 
 
 def _holdout(random: np.random.Generator) -> dict[str, Any]:
     times = [START_MS + HOUR_MS * k for k in range(2_000)]
     equity = 30_000.0 * np.cumprod(1.0 + random.normal(0.00001, 0.0008, 2_000))
     before = 30_000.0 * np.cumprod(1.0 + random.normal(0.0, 0.0006, 2_000))
-    metrics = {"total_return_pct": 1.25, "max_drawdown_pct": 2.5, "calmar_ratio": 0.5,
-               "profit_factor": 1.1, "total_trades": 57}  # fmt: skip
+    metrics = {
+        "total_return_pct": 1.25,
+        "max_drawdown_pct": 2.5,
+        "calmar_ratio": 0.5,
+        "profit_factor": 1.1,
+        "total_trades": 57,
+    }
     return {
         "per_coin": {coin: dict(metrics) for coin in COINS},
         "return_pct": float(equity[-1] / 300.0 - 100.0),
@@ -225,48 +290,94 @@ def _curve(random: np.random.Generator, name: str, entry: Entry, centre: Any) ->
     if entry.kind == "cat":
         return {"name": name, "values": [True, False], "scores": [0.41, -0.2], "cliff": False}
     steps = (-0.2, -0.1, 0.0, 0.1, 0.2)
-    values = [centre + (round(10 * step) if entry.kind == "int" else centre * step)
-              for step in steps]  # fmt: skip
+    values = [
+        centre + (round(10 * step) if entry.kind == "int" else centre * step) for step in steps
+    ]
     scores: list[float | None] = [0.41 - abs(float(d)) for d in random.normal(0.0, 0.1, 5)]
     scores[2] = 0.4123
     if name == "gamma":
         scores[3:] = [-9.6, None]
     cliffs = values[3:] if name == "gamma" else []
-    return {"name": name, "values": values, "scores": scores, "steps": list(steps),
-            "cliff": bool(cliffs), "cliffs": cliffs}  # fmt: skip
+    return {
+        "name": name,
+        "values": values,
+        "scores": scores,
+        "steps": list(steps),
+        "cliff": bool(cliffs),
+        "cliffs": cliffs,
+    }
 
 
 def _luck(random: np.random.Generator) -> dict[str, Any]:
-    deflated = {"n_days": 460, "n_trials": 200, "sharpe": 0.06, "sr0": 0.11, "psr": 0.9,
-                "dsr": 0.14, "variance": 0.002, "skewness": -0.4, "kurtosis": 6.1,
-                "reason": ""}  # fmt: skip
-    superior = {"n_days": 460, "n_models": 199, "dropped": 1, "block_days": 5, "lower": 0.31,
-                "consistent": 0.36, "upper": 0.44, "reason": ""}  # fmt: skip
+    deflated = {
+        "n_days": 460,
+        "n_trials": 200,
+        "sharpe": 0.06,
+        "sr0": 0.11,
+        "psr": 0.9,
+        "dsr": 0.14,
+        "variance": 0.002,
+        "skewness": -0.4,
+        "kurtosis": 6.1,
+        "reason": "",
+    }
+    superior = {
+        "n_days": 460,
+        "n_models": 199,
+        "dropped": 1,
+        "block_days": 5,
+        "lower": 0.31,
+        "consistent": 0.36,
+        "upper": 0.44,
+        "reason": "",
+    }
     logits = [float(value) for value in random.normal(0.2, 1.3, 252)]
     return {
         "monte_carlo": {
-            "n": 50, "p_value": 0.3137254901960784, "observed": 0.62,
+            "n": 50,
+            "p_value": 0.3137254901960784,
+            "observed": 0.62,
             "permuted": [float(value) for value in random.normal(0.2, 0.9, 50)],
-            "start": "2025-02-01 00:00", "end": "2025-06-30 00:00",
+            "start": "2025-02-01 00:00",
+            "end": "2025-06-30 00:00",
         },
         "deflated_sharpe": {
-            "raw": deflated, "effective": {**deflated, "n_trials": 12, "dsr": 0.38},
-            "n_trials_ever": 650, "n_effective": 12,
+            "raw": deflated,
+            "effective": {**deflated, "n_trials": 12, "dsr": 0.38},
+            "n_trials_ever": 650,
+            "n_effective": 12,
         },
         "overfitting": {
-            "n_days": 460, "n_trials": 199, "dropped": 1, "loss_probability": 0.4, "reason": "",
-            "pbo": math.fsum(v < 0 for v in logits) / 252, "logits": logits,
-            "in_sample": logits, "out_of_sample": logits,
+            "n_days": 460,
+            "n_trials": 199,
+            "dropped": 1,
+            "loss_probability": 0.4,
+            "reason": "",
+            "pbo": math.fsum(v < 0 for v in logits) / 252,
+            "logits": logits,
+            "in_sample": logits,
+            "out_of_sample": logits,
         },
         "superior": {"do_nothing": superior, "static_grid": {**superior, "consistent": 0.04}},
         "evidence": [
-            {"name": "Deflated Sharpe ratio", "value": "0.38 of 12 effective trials",
-             "verdict": "not told apart from the luck of choosing among 12 trials",
-             "passes": False},
-            {"name": "Better than doing nothing", "value": "p = 0.36", "verdict":
-             "no trial is better than doing nothing beyond chance", "passes": False},
-            {"name": "Better than a static grid", "value": 0.04, "verdict":
-             "the best trial is better than the <static> grid", "passes": True},
+            {
+                "name": "Deflated Sharpe ratio",
+                "value": "0.38 of 12 effective trials",
+                "verdict": "not told apart from the luck of choosing among 12 trials",
+                "passes": False,
+            },
+            {
+                "name": "Better than doing nothing",
+                "value": "p = 0.36",
+                "verdict": "no trial is better than doing nothing beyond chance",
+                "passes": False,
+            },
+            {
+                "name": "Better than a static grid",
+                "value": 0.04,
+                "verdict": "the best trial is better than the <static> grid",
+                "passes": True,
+            },
             {"name": "Permuted bars", "value": "-", "verdict": "not asked for", "passes": None},
         ],
-    }  # fmt: skip
+    }

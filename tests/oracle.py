@@ -33,8 +33,18 @@ BAR_MS = 900_000
 DAY_MS = 86_400_000
 SETTLEMENT_MS = 8 * 3_600_000
 COINS = ("BTC", "ETH", "SOL")
-SIGNAL_NAMES = ("er", "kama", "atr", "adx", "z", "sigma", "atr_mean", "volume_ratio", "regime",
-                "ready")  # fmt: skip
+SIGNAL_NAMES = (
+    "er",
+    "kama",
+    "atr",
+    "adx",
+    "z",
+    "sigma",
+    "atr_mean",
+    "volume_ratio",
+    "regime",
+    "ready",
+)
 
 
 def real_candles(coin: str, start: str, n_bars: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -86,9 +96,12 @@ class Inputs:
 
 
 def inputs_of(
-    candles: pd.DataFrame, config: Mapping[str, Any], rules: MarketRules,
-    funding: pd.DataFrame | None = None, detail: pd.DataFrame | None = None,
-) -> Inputs:  # fmt: skip
+    candles: pd.DataFrame,
+    config: Mapping[str, Any],
+    rules: MarketRules,
+    funding: pd.DataFrame | None = None,
+    detail: pd.DataFrame | None = None,
+) -> Inputs:
     """Return the tables of a run; without ``funding`` the model's rates."""
     params, bars = read_config(config), bar_table(candles)
     times, rates = np.empty(0, np.int64), np.empty(0)
@@ -97,12 +110,15 @@ def inputs_of(
     schedule = schedule_funding(bars["ts_ms"].copy(), bars["close"].copy(), times, rates)
     sub_bars_table = bars[:0] if detail is None else within_bars(bars, bar_table(detail), BAR_MS)
     return Inputs(
-        config=params.to_dict(), params=freeze(params),
-        market=rules.to_record(params.liquidation_fee), bars=bars,
+        config=params.to_dict(),
+        params=freeze(params),
+        market=rules.to_record(params.liquidation_fee),
+        bars=bars,
         signals=signals_of(candles, params),
-        funding=funding_rows(schedule), detail=sub_bars_table,
+        funding=funding_rows(schedule),
+        detail=sub_bars_table,
         detail_from=detail_rows(bars, sub_bars_table, BAR_MS),
-    )  # fmt: skip
+    )
 
 
 class StepLoop:
@@ -130,9 +146,19 @@ class StepLoop:
         x, done = self.inputs, start
         while done < stop:
             done = run_bars(
-                self.state, x.params, x.market, x.bars[:stop], x.signals, x.funding, x.detail,
-                x.detail_from, 0, done, self.tape, self.log[:stop],
-            )  # fmt: skip
+                self.state,
+                x.params,
+                x.market,
+                x.bars[:stop],
+                x.signals,
+                x.funding,
+                x.detail,
+                x.detail_from,
+                0,
+                done,
+                self.tape,
+                self.log[:stop],
+            )
             assert self.trades is not None
 
     def acts(self, i: int) -> bool:
@@ -150,9 +176,14 @@ class StepLoop:
         x, bar, tape, state = self.inputs, self.inputs.bars[i], self.tape, self.state
         close = float(x.bars["close"][i - 1])
         open_step(
-            state, i, int(bar.ts_ms), float(bar.open), close, x.signals[i - 1],
+            state,
+            i,
+            int(bar.ts_ms),
+            float(bar.open),
+            close,
+            x.signals[i - 1],
             float(x.funding["known"][i]),
-        )  # fmt: skip
+        )
         walk_gap(state, x.params, x.market, close, float(bar.open), tape)
         for phase in range(PROTECT_PHASES):
             if protect(state, x.params, x.market, phase, tape) > 0:
@@ -192,19 +223,27 @@ class StepLoop:
 def plain_market(rules: MarketRules, liquidation_fee: float) -> dict[str, Any]:
     """Return market rules as the reference reads them."""
     return {
-        "tick_size": rules.tick_size, "step_size": rules.step_size,
-        "min_qty": max(rules.min_qty, rules.step_size), "min_notional": rules.min_notional,
+        "tick_size": rules.tick_size,
+        "step_size": rules.step_size,
+        "min_qty": max(rules.min_qty, rules.step_size),
+        "min_notional": rules.min_notional,
         "liquidation_fee": (
             liquidation_fee if rules.liquidation_fee is None else rules.liquidation_fee
         ),
         "brackets": [list(row) for row in rules.brackets],
-    }  # fmt: skip
+    }
 
 
 def run_both(
-    candles: pd.DataFrame, funding: pd.DataFrame, config: dict[str, Any], rules: MarketRules,
-    *, first_bar: int = 0, detail: pd.DataFrame | None = None, keep_trace: bool = False,
-) -> tuple[dict[str, Any], ReferenceResult]:  # fmt: skip
+    candles: pd.DataFrame,
+    funding: pd.DataFrame,
+    config: dict[str, Any],
+    rules: MarketRules,
+    *,
+    first_bar: int = 0,
+    detail: pd.DataFrame | None = None,
+    keep_trace: bool = False,
+) -> tuple[dict[str, Any], ReferenceResult]:
     """Return the engine's and the reference's result on the same candles and signals."""
     strategy = GridStrategyV4(config, rules)
     signals = signals_of(candles, strategy.params)
@@ -216,9 +255,15 @@ def run_both(
     columns = {name: signals[name].tolist() for name in SIGNAL_NAMES}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     theirs = run_reference(
-        bars, rows, params, plain_market(rules, params["liquidation_fee"]), first_bar,
-        settlements(candles, funding), sub_bars(candles, detail), keep_trace=keep_trace,
-    )  # fmt: skip
+        bars,
+        rows,
+        params,
+        plain_market(rules, params["liquidation_fee"]),
+        first_bar,
+        settlements(candles, funding),
+        sub_bars(candles, detail),
+        keep_trace=keep_trace,
+    )
     return ours, theirs
 
 
@@ -263,14 +308,17 @@ def first_difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -
     """Return '' where both trade lists agree, else where they part, in words."""
     for k, (a, b) in enumerate(zip(ours, theirs, strict=False)):
         same = (
-            a["bar"] == b["bar"] and a["label"] == b["label"] and a["fill_id"] == b["fill_id"]
-            and a["direction"] == b["direction"] and a["timestamp"] == b["ts_ms"]
+            a["bar"] == b["bar"]
+            and a["label"] == b["label"]
+            and a["fill_id"] == b["fill_id"]
+            and a["direction"] == b["direction"]
+            and a["timestamp"] == b["ts_ms"]
             and a["regime"] == REGIME_NAMES[b["regime"]]
             and all(
                 abs(a[key] - b[key]) <= 1e-9 * max(1.0, abs(b[key]))
                 for key in ("price", "qty", "pnl", "fee")
             )
-        )  # fmt: skip
+        )
         if not same:
             return f"trade {k}:\n  ours   {a}\n  theirs {b}"
     if len(ours) != len(theirs):

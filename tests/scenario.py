@@ -104,8 +104,11 @@ class Scenario:
     @property
     def records(self) -> list[Record]:
         """Every record but the closing ones at the end."""
-        return [(t["bar"], t["label"], t["price"], t["qty"]) for t in self.trades
-                if t["label"] != "CLOSE_END"]  # fmt: skip
+        return [
+            (t["bar"], t["label"], t["price"], t["qty"])
+            for t in self.trades
+            if t["label"] != "CLOSE_END"
+        ]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -127,19 +130,37 @@ class Scenario:
         if self.detail is not None:
             sub_bars = within_bars(bars, bar_table(self.detail), BAR_MS)
         schedule = schedule_funding(
-            np.array(bars["ts_ms"]), np.array(bars["close"]),
-            np.array(self.funding["timestamp"]), np.array(self.funding["rate"]),
-        )  # fmt: skip
+            np.array(bars["ts_ms"]),
+            np.array(bars["close"]),
+            np.array(self.funding["timestamp"]),
+            np.array(self.funding["rate"]),
+        )
         funding: Any = funding_rows(schedule)
         rows: Any = detail_rows(bars, sub_bars, BAR_MS)
         log: Any = np.zeros(len(bars), dtype_of(BarLog))
-        run_bars(strategy.state, params, market, bars[:bar], signals, funding, sub_bars, rows,
-                 0, 0, strategy.tape, log)  # fmt: skip
+        run_bars(
+            strategy.state,
+            params,
+            market,
+            bars[:bar],
+            signals,
+            funding,
+            sub_bars,
+            rows,
+            0,
+            0,
+            strategy.tape,
+            log,
+        )
         now, before = bars[bar], bars[bar - 1]
         strategy.open_step(
-            bar, int(now.ts_ms), float(now.open), float(before.close), signals[bar - 1],
+            bar,
+            int(now.ts_ms),
+            float(now.open),
+            float(before.close),
+            signals[bar - 1],
             float(funding[bar].known),
-        )  # fmt: skip
+        )
         walk_gap(strategy.state, params, market, before.close, now.open, strategy.tape)
         decide_step(strategy.state, params, market, strategy.tape)
         return strategy
@@ -151,8 +172,11 @@ class Scenario:
     def entries(self, bar: int, side: int = LONG) -> list[tuple[int, float, float]]:
         """Return (level, price, qty) of the entries that rest through ``bar``."""
         name = ("LONG", "SHORT")[side]
-        return [(order.level, order.price, order.qty) for order in self.at(bar).book
-                if order.kind == "ENTRY" and order.direction == name]  # fmt: skip
+        return [
+            (order.level, order.price, order.qty)
+            for order in self.at(bar).book
+            if order.kind == "ENTRY" and order.direction == name
+        ]
 
     def entry_prices(self, bar: int, side: int = LONG) -> list[float]:
         """Return the prices of the entries that rest through ``bar``, nearest first."""
@@ -174,11 +198,17 @@ class Scenario:
 
 
 def play(
-    rows: Sequence[Ohlc], changes: Changes | None = None, *, everywhere: Changes | None = None,
-    at: Mapping[int, Changes] | None = None, rules: Changes | None = None,
+    rows: Sequence[Ohlc],
+    changes: Changes | None = None,
+    *,
+    everywhere: Changes | None = None,
+    at: Mapping[int, Changes] | None = None,
+    rules: Changes | None = None,
     funding: Mapping[int, float] | None = None,
-    detail: Mapping[int, Sequence[Ohlc]] | None = None, start_ms: int = START, warm: Ohlc = WARM,
-) -> Scenario:  # fmt: skip
+    detail: Mapping[int, Sequence[Ohlc]] | None = None,
+    start_ms: int = START,
+    warm: Ohlc = WARM,
+) -> Scenario:
     """Return the scenario of ``rows`` after one warm bar, which is bar 0.
 
     Args:

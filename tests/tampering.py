@@ -68,9 +68,11 @@ def run_on(
     times = market.candles["timestamp"]
     end_ms = int(times.iloc[-1]) + BAR_MS
     simulator = BacktestSimulator(
-        config, {"warmup_bars": warmup, "markets": {"BTC": BTC_RULES}},
-        source=MarketSource(lambda *_, **__: market, end_ms), detail=detail,
-    )  # fmt: skip
+        config,
+        {"warmup_bars": warmup, "markets": {"BTC": BTC_RULES}},
+        source=MarketSource(lambda *_, **__: market, end_ms),
+        detail=detail,
+    )
     result = simulator.run_single("BTC", format_time(int(times.iloc[warmup])))
     return Run(trades_csv(result).decode(), summary_json(result).decode(), market)
 
@@ -78,9 +80,10 @@ def run_on(
 def index_of(rows: Rows, *labels: str, after: int = -1, **cells: str) -> int:
     """Return the first row after ``after`` with one of the labels and all of the cells."""
     return next(
-        i for i, row in enumerate(rows)
+        i
+        for i, row in enumerate(rows)
         if i > after and row["label"] in labels and all(row[k] == v for k, v in cells.items())
-    )  # fmt: skip
+    )
 
 
 def middle(rows: Rows, *labels: str) -> int:
@@ -274,9 +277,10 @@ def shifted_bar(rows: Rows) -> int:
 def shifted_bar_and_time(rows: Rows) -> int:
     """Move the last row of a bar to the next one: the market had moved on."""
     i = next(
-        i for i in range(len(rows) // 2, len(rows))
+        i
+        for i in range(len(rows) // 2, len(rows))
         if rows[i]["label"].startswith("PRUNE") and int(rows[i + 1]["bar"]) > int(rows[i]["bar"])
-    )  # fmt: skip
+    )
     rows[i] = moved(rows[i], 1)
     return i
 
@@ -293,9 +297,10 @@ def bar_after_the_run(rows: Rows) -> int:
 
 def rows_out_of_order(rows: Rows) -> int:
     i = next(
-        i for i in range(len(rows) // 2, len(rows))
+        i
+        for i in range(len(rows) // 2, len(rows))
         if "OPEN" in rows[i]["label"] and int(rows[i + 1]["bar"]) > int(rows[i]["bar"])
-    )  # fmt: skip
+    )
     rows.insert(i + 1, moved(rows[i], -1))
     return i + 1
 

@@ -46,9 +46,13 @@ Floats = npt.NDArray[np.float64]
 SIGN = {"LONG": 1, "SHORT": -1, "": 0}
 OPENING = {"BUY_OPEN_LONG": "LONG", "SELL_OPEN_SHORT": "SHORT"}
 UNPROTECTED = {
-    "stop1_enabled": False, "stop2_enabled": False, "prune_enabled": (),
-    "var_block_enabled": False, "var_deleverage_enabled": False, "kelly_enabled": False,
-}  # fmt: skip
+    "stop1_enabled": False,
+    "stop2_enabled": False,
+    "prune_enabled": (),
+    "var_block_enabled": False,
+    "var_deleverage_enabled": False,
+    "kelly_enabled": False,
+}
 TAKING_PROFIT = {"SELL_CLOSE_LONG": "LONG", "BUY_CLOSE_SHORT": "SHORT"}
 STOPPING = {"STOP_LONG": "LONG", "STOP_SHORT": "SHORT"}
 
@@ -75,9 +79,12 @@ class Run:
 
 
 def run(
-    candles: pd.DataFrame, funding: pd.DataFrame, config: dict[str, Any], rules: MarketRules,
+    candles: pd.DataFrame,
+    funding: pd.DataFrame,
+    config: dict[str, Any],
+    rules: MarketRules,
     detail: pd.DataFrame | None = None,
-) -> Run:  # fmt: skip
+) -> Run:
     result = GridStrategyV4(config, rules).run(candles, funding=funding, detail=detail)
     return Run(candles, funding, {**STRATEGY_PARAMS, **config}, rules, result)
 
@@ -143,9 +150,10 @@ def check_inventory(run: Run) -> None:
     for trade, _, opened in replayed(run):
         if trade["label"] in OPENING:
             working = [
-                fill for fill in opened.values()
+                fill
+                for fill in opened.values()
                 if fill.direction == trade["direction"] and fill.lots > share * fill.entry_lots
-            ]  # fmt: skip
+            ]
             assert len(working) + 1 <= run.config["max_inventory_per_side"], trade
 
 

@@ -133,9 +133,10 @@ def test_only_the_tokens_of_the_chosen_values_change(
     assert comments(after) == comments(CONFIG)
     differing = {}
     for old, new in zip(
-        CONFIG.decode().splitlines(keepends=True), after.decode().splitlines(keepends=True),
+        CONFIG.decode().splitlines(keepends=True),
+        after.decode().splitlines(keepends=True),
         strict=True,
-    ):  # fmt: skip
+    ):
         if old != new:
             name = old.split('"')[1]
             head = f'    "{name}": '
@@ -186,9 +187,15 @@ def test_doing_it_again_says_so_and_touches_nothing(apply: Apply, tmp_path: Path
 
 def test_the_table_shows_old_new_and_percent_and_counts_what_stays(apply: Apply) -> None:
     params = {
-        "spacing_floor": 0.015, "gamma": 0.50001, "halt_z_threshold": -5, "fill_through_ticks": 2,
-        "kelly_enabled": False, "kappa": 1.5, "grid_levels": 5, "initial_capital": 400000,
-    }  # fmt: skip
+        "spacing_floor": 0.015,
+        "gamma": 0.50001,
+        "halt_z_threshold": -5,
+        "fill_through_ticks": 2,
+        "kelly_enabled": False,
+        "kappa": 1.5,
+        "grid_levels": 5,
+        "initial_capital": 400000,
+    }
     out = apply(best(**params), "--preview")[1]
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines() if line}
     assert rows["spacing_floor"] == "0.020 -> 0.015 -25.0 %"
@@ -285,10 +292,13 @@ def test_python_never_takes_the_new_file_for_the_old_compiled_one(
         ("('A', 'B')", [], "()"),
         ("('A','B',)", ["C", "D", "E"], "('C','D','E',)"),
         ('"GAP OFFSET"', ["GAP", "OLDEST"], '"GAP OLDEST"'),
-        ('(\n        "A",\n        "B",\n    )', ["A", "C", "D"],
-         '(\n        "A",\n        "C",\n        "D",\n    )'),
+        (
+            '(\n        "A",\n        "B",\n    )',
+            ["A", "C", "D"],
+            '(\n        "A",\n        "C",\n        "D",\n    )',
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_value_is_written_the_way_the_old_one_was(old: str, value: Any, new: str) -> None:
     source = "X = 1\n\nSTRATEGY_PARAMS = {{\n    'a': 1,\n    'b':  {}\n}}  # end\n"
     assert rewrite(source.format(old), b=value) == source.format(new)
@@ -431,8 +441,14 @@ def test_ctrl_c_at_the_question_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "config.py").write_bytes(CONFIG)
     (tmp_path / "results.json").write_text(json.dumps(best(gamma=0.75)))
     ours, theirs = pty.openpty()
-    command = [sys.executable, str(ROOT / "apply_optimized_params.py"), "--params", "results.json",
-               "--config", "config.py"]  # fmt: skip
+    command = [
+        sys.executable,
+        str(ROOT / "apply_optimized_params.py"),
+        "--params",
+        "results.json",
+        "--config",
+        "config.py",
+    ]
     with subprocess.Popen(  # noqa: S603 - this project's own command
         command, cwd=tmp_path, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -565,8 +581,10 @@ def test_a_verdict_that_is_no_verdict_is_refused(apply: Apply) -> None:
         (best(), "best_params is an empty object, must be an object of parameters"),
         ({"best_params": [1]}, "best_params is [1], must be an object of parameters"),
         ({"best_params": "x" * 80}, "..., must be an object of parameters"),
-        ({"best_param": {}, "oos_pass": True},
-         "did you mean best_param?; parameters are under one of robust_params, best_params"),
+        (
+            {"best_param": {}, "oos_pass": True},
+            "did you mean best_param?; parameters are under one of robust_params, best_params",
+        ),
         ({}, "must hold an object with results, not {}"),
         ([1], "must hold an object with results, not [1]"),
         ("", "is not usable as JSON"),
@@ -575,7 +593,7 @@ def test_a_verdict_that_is_no_verdict_is_refused(apply: Apply) -> None:
         ("[" * 100_000, "is not usable as JSON"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
-)  # fmt: skip
+)
 def test_unusable_results_are_one_line_exit_code_2_and_no_change(
     apply: Apply, tmp_path: Path, content: Any, message: str
 ) -> None:
@@ -633,18 +651,30 @@ LINE = CONFIG.decode().split(GAMMA)[0].count("\n") + 1
         ("STRATEGY_PARAMS = {", "STRATEGY = {", "must hold a dict STRATEGY_PARAMS, and has none"),
         ("STRATEGY_PARAMS = {", "STRATEGY_PARAMS = dict() | {", "STRATEGY_PARAMS must be a plain"),
         ("STRATEGY_PARAMS = {", "if True:\n  STRATEGY_PARAMS = {", "has no line STRATEGY_PARAMS ="),
-        ("BACKTEST_CONFIG = {", 'STRATEGY_PARAMS["gamma"] = 0.5\nBACKTEST_CONFIG = {',
-         "would not give what they should in: gamma;"),
-        ("BACKTEST_CONFIG = {", 'BACKTEST_CONFIG = {\n    "gamma": STRATEGY_PARAMS["gamma"],',
-         "would not give what they should in: BACKTEST_CONFIG;"),
-        ("BACKTEST_CONFIG = {", "STRATEGY_PARAMS = {**STRATEGY_PARAMS}\nBACKTEST_CONFIG = {",
-         "STRATEGY_PARAMS is assigned on lines"),
+        (
+            "BACKTEST_CONFIG = {",
+            'STRATEGY_PARAMS["gamma"] = 0.5\nBACKTEST_CONFIG = {',
+            "would not give what they should in: gamma;",
+        ),
+        (
+            "BACKTEST_CONFIG = {",
+            'BACKTEST_CONFIG = {\n    "gamma": STRATEGY_PARAMS["gamma"],',
+            "would not give what they should in: BACKTEST_CONFIG;",
+        ),
+        (
+            "BACKTEST_CONFIG = {",
+            "STRATEGY_PARAMS = {**STRATEGY_PARAMS}\nBACKTEST_CONFIG = {",
+            "STRATEGY_PARAMS is assigned on lines",
+        ),
         ("BACKTEST_CONFIG = {", "raise SystemExit\nBACKTEST_CONFIG = {", "it ends Python"),
-        ("BACKTEST_CONFIG = {", 'assert STRATEGY_PARAMS["gamma"] < 0.7\nBACKTEST_CONFIG = {',
-         "cannot be imported: AssertionError"),
+        (
+            "BACKTEST_CONFIG = {",
+            'assert STRATEGY_PARAMS["gamma"] < 0.7\nBACKTEST_CONFIG = {',
+            "cannot be imported: AssertionError",
+        ),
         ("BACKTEST_CONFIG = {", "return\nBACKTEST_CONFIG = {", "'return' outside function"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.slow
 def test_a_config_that_cannot_be_rewritten_safely_stays(
     apply: Apply, tmp_path: Path, old: str, new: str, message: str
@@ -677,11 +707,12 @@ def test_a_config_may_print_import_its_neighbours_and_know_its_place(
 ) -> None:
     (tmp_path / "neighbour.py").write_text("HERE = 1\n")
     with_config(
-        tmp_path, "BACKTEST_CONFIG = {",
+        tmp_path,
+        "BACKTEST_CONFIG = {",
         'import neighbour\nfrom pathlib import Path\nprint("hello")\n'
         'PLACE = {"file": Path(__file__).name, "name": __name__, "here": neighbour.HERE}\n'
         'assert PLACE == {"file": "config.py", "name": "config", "here": 1}\nBACKTEST_CONFIG = {',
-    )  # fmt: skip
+    )
     code, out, _ = apply(best(gamma=0.75), "--yes")
     assert code == 0
     assert "hello" not in out
@@ -826,12 +857,22 @@ def test_a_reader_who_has_gone_before_the_write_stops_it(
 ) -> None:
     (tmp_path / "config.py").write_bytes(CONFIG)
     (tmp_path / "results.json").write_text(json.dumps(best(gamma=0.75)))
-    command = [sys.executable, str(ROOT / "apply_optimized_params.py"), "--params", "results.json",
-               "--config", "config.py", flag]  # fmt: skip
+    command = [
+        sys.executable,
+        str(ROOT / "apply_optimized_params.py"),
+        "--params",
+        "results.json",
+        "--config",
+        "config.py",
+        flag,
+    ]
     with subprocess.Popen(  # noqa: S603 - this project's own command
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-    ) as process:  # fmt: skip
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()

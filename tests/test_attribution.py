@@ -47,16 +47,27 @@ def record(
 ) -> Trade:
     short = label in {"SELL_OPEN_SHORT", "BUY_CLOSE_SHORT", "STOP_SHORT"}
     return {
-        "bar": bar, "price": price, "qty": qty, "label": label, "pnl": pnl, "fee": fee,
-        "fill_id": fill_id, "direction": "SHORT" if short else "LONG", "regime": "NOISE",
-    }  # fmt: skip
+        "bar": bar,
+        "price": price,
+        "qty": qty,
+        "label": label,
+        "pnl": pnl,
+        "fee": fee,
+        "fill_id": fill_id,
+        "direction": "SHORT" if short else "LONG",
+        "regime": "NOISE",
+    }
 
 
 def account(
-    trades: Sequence[Trade], closes: Sequence[float], *, start: str = "2024-01-31T22:00",
-    funding: Sequence[float] | None = None, regimes: Sequence[int] | None = None,
+    trades: Sequence[Trade],
+    closes: Sequence[float],
+    *,
+    start: str = "2024-01-31T22:00",
+    funding: Sequence[float] | None = None,
+    regimes: Sequence[int] | None = None,
     first_bar: int = 0,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return a result whose equity is counted from its trades, bar by bar, the slow way."""
     n, first_ms = len(closes), parse_time(start, "start")
     times = first_ms + BAR_MS * np.arange(n)
@@ -85,10 +96,15 @@ def account(
         log[list(LOGGED)][bar] = account
     candles = pd.DataFrame({"timestamp": times, "open": closes, "close": closes})
     return {
-        "trades": list(trades), "equity_curve": np.array(log["equity"]), "log": log,
-        "regime_log": codes, "first_bar": first_bar, "candles": candles,
-        "params": {"initial_capital": CAPITAL}, "data": {"timeframe": "15m"},
-    }  # fmt: skip
+        "trades": list(trades),
+        "equity_curve": np.array(log["equity"]),
+        "log": log,
+        "regime_log": codes,
+        "first_bar": first_bar,
+        "candles": candles,
+        "params": {"initial_capital": CAPITAL},
+        "data": {"timeframe": "15m"},
+    }
 
 
 def row(table: list[dict[str, Any]], key: str) -> dict[str, Any]:
@@ -146,13 +162,16 @@ def test_every_table_adds_up_to_the_change_of_equity(by_hand: dict[str, Any]) ->
 @given(
     st.lists(
         st.tuples(
-            st.booleans(), st.integers(0, 20), st.integers(0, 20), st.floats(-50.0, 50.0),
+            st.booleans(),
+            st.integers(0, 20),
+            st.integers(0, 20),
+            st.floats(-50.0, 50.0),
             st.floats(-0.1, 1.0),
         ),
         max_size=12,
     ),
     st.lists(st.floats(-2.0, 2.0), min_size=300, max_size=300),
-)  # fmt: skip
+)
 @pytest.mark.slow
 def test_any_account_adds_up_in_every_table(
     trips: list[tuple[bool, int, int, float, float]], funding: list[float]
@@ -227,10 +246,7 @@ def test_funding_goes_to_the_side_that_paid_it(by_hand: dict[str, Any]) -> None:
 
 
 def test_funding_of_the_last_bar_counts_for_what_was_closed_there() -> None:
-    trades = [
-        record(0, "BUY_OPEN_LONG", 100.0, 1.0, 0),
-        record(1, "CLOSE_END", 100.0, 1.0, 0),
-    ]
+    trades = [record(0, "BUY_OPEN_LONG", 100.0, 1.0, 0), record(1, "CLOSE_END", 100.0, 1.0, 0)]
     result = account(trades, [100.0, 100.0], funding=[0.0, -0.5])
     assert funding_by_side(result)["LONG"].tolist() == [0.0, -0.5]
 
@@ -280,9 +296,7 @@ def test_a_month_starts_where_the_last_one_ended(by_hand: dict[str, Any]) -> Non
 
 
 def test_a_year_is_its_months_together(by_hand: dict[str, Any]) -> None:
-    assert attribution(by_hand)["by_year"] == [
-        {"key": "2024", "return_pct": pytest.approx(0.1475)}
-    ]
+    assert attribution(by_hand)["by_year"] == [{"key": "2024", "return_pct": pytest.approx(0.1475)}]
 
 
 # --- round trips --------------------------------------------------------------------------------
@@ -449,8 +463,11 @@ def test_the_portfolios_document_adds_up(demo: dict[str, dict[str, Any]]) -> Non
         document["metrics"]["final_capital"]
     )
     assert [item["key"] for item in document["by_month"]] == [
-        "2024-01", "2024-02", "2024-03", "2024-04",
-    ]  # fmt: skip
+        "2024-01",
+        "2024-02",
+        "2024-03",
+        "2024-04",
+    ]
     growth = math.prod(1.0 + item["return_pct"] / 100.0 for item in document["by_month"])
     assert 100.0 * (growth - 1.0) == pytest.approx(document["metrics"]["total_return_pct"])
     assert set(document["correlation"]["prices"]) == {"BTC/ETH"}

@@ -59,17 +59,30 @@ def run() -> Run:
     """A run in which every kind of record but a liquidation occurs, on both sides."""
     candles = synthetic_candles(1_500, 28)
     market = MarketData("BTC", candles, synthetic_settlements(candles, 28), None, BAR_MS, "a test")
-    busy = {**PRESETS["documented"], "spacing_floor": 0.003, "grid_spacing_k": 0.5, "leverage": 3.0,
-            "trailing_enabled": False, "atr_sl_mult": 3.0}  # fmt: skip
+    busy = {
+        **PRESETS["documented"],
+        "spacing_floor": 0.003,
+        "grid_spacing_k": 0.5,
+        "leverage": 3.0,
+        "trailing_enabled": False,
+        "atr_sl_mult": 3.0,
+    }
     return run_on(market, busy, warmup=300)
 
 
 def test_the_run_to_tamper_with_has_all_kinds_of_records(run: Run) -> None:
     labels = {row["label"] for row in run.rows()}
     assert labels >= {
-        "BUY_OPEN_LONG", "SELL_OPEN_SHORT", "SELL_CLOSE_LONG", "BUY_CLOSE_SHORT", "STOP_LONG",
-        "STOP_SHORT", "PRUNE_OFFSET", "CIRCUIT_BREAKER_HALT", "CLOSE_END",
-    }  # fmt: skip
+        "BUY_OPEN_LONG",
+        "SELL_OPEN_SHORT",
+        "SELL_CLOSE_LONG",
+        "BUY_CLOSE_SHORT",
+        "STOP_LONG",
+        "STOP_SHORT",
+        "PRUNE_OFFSET",
+        "CIRCUIT_BREAKER_HALT",
+        "CLOSE_END",
+    }
 
 
 # --- true runs ----------------------------------------------------------------------------------
@@ -109,14 +122,27 @@ def test_nothing_is_wrong_with_a_run_over_real_minutes(tmp_path: Path) -> None:
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    seed=SEEDS, config=CONFIGS, fine=st.booleans(), missing=st.sampled_from([0.0, 0.01]),
-    hours=st.sampled_from([0, 8, 4]), ticks=st.integers(0, 1), touch=st.booleans(),
+    seed=SEEDS,
+    config=CONFIGS,
+    fine=st.booleans(),
+    missing=st.sampled_from([0.0, 0.01]),
+    hours=st.sampled_from([0, 8, 4]),
+    ticks=st.integers(0, 1),
+    touch=st.booleans(),
     warmup=st.sampled_from([0, 200]),
-)  # fmt: skip
+)
 def test_nothing_is_wrong_with_any_run_whatever_the_parameters(
-    seed: int, config: dict[str, Any], *, fine: bool, missing: float, hours: int, ticks: int,
-    touch: bool, warmup: int, tmp_path: Path,
-) -> None:  # fmt: skip
+    seed: int,
+    config: dict[str, Any],
+    *,
+    fine: bool,
+    missing: float,
+    hours: int,
+    ticks: int,
+    touch: bool,
+    warmup: int,
+    tmp_path: Path,
+) -> None:
     candles = synthetic_candles(700, seed, missing=missing)
     funding = synthetic_settlements(candles, seed, hours=hours) if hours else empty_funding()
     funding = funding.drop(index=funding.index[8:16]).reset_index(drop=True)  # leaves a hole
@@ -233,16 +259,34 @@ def test_a_missing_funding_payment_is_named_with_its_settlement(run: Run, tmp_pa
 @pytest.mark.parametrize(
     ("metric", "change"),
     [
-        ("final_capital", 0.01), ("funding_pnl", 0.001), ("fees_paid", -0.01),
-        ("total_return_pct", 0.001), ("max_drawdown_pct", -0.001), ("exposure_pct", 0.1),
-        ("buy_hold_return_pct", 0.1), ("turnover", 0.01), ("longs_opened", 1),
-        ("longs_closed", -1), ("shorts_opened", 1), ("shorts_closed", 1), ("total_trades", 1),
-        ("circuit_breaker_triggers", 1), ("prune_count", 1), ("gross_profit", 0.01),
-        ("gross_loss", 0.01), ("win_rate_pct", 0.01), ("profit_factor", 0.001),
-        ("calmar_ratio", 0.001), ("sharpe_ratio", 0.001), ("sortino_ratio", 0.001),
-        ("liquidations", 1), ("stops_long", 7), ("stops_long", -7), ("stops_short", 7),
+        ("final_capital", 0.01),
+        ("funding_pnl", 0.001),
+        ("fees_paid", -0.01),
+        ("total_return_pct", 0.001),
+        ("max_drawdown_pct", -0.001),
+        ("exposure_pct", 0.1),
+        ("buy_hold_return_pct", 0.1),
+        ("turnover", 0.01),
+        ("longs_opened", 1),
+        ("longs_closed", -1),
+        ("shorts_opened", 1),
+        ("shorts_closed", 1),
+        ("total_trades", 1),
+        ("circuit_breaker_triggers", 1),
+        ("prune_count", 1),
+        ("gross_profit", 0.01),
+        ("gross_loss", 0.01),
+        ("win_rate_pct", 0.01),
+        ("profit_factor", 0.001),
+        ("calmar_ratio", 0.001),
+        ("sharpe_ratio", 0.001),
+        ("sortino_ratio", 0.001),
+        ("liquidations", 1),
+        ("stops_long", 7),
+        ("stops_long", -7),
+        ("stops_short", 7),
     ],
-)  # fmt: skip
+)
 def test_a_figure_that_does_not_follow_is_named(
     metric: str, change: float, run: Run, tmp_path: Path
 ) -> None:
@@ -383,17 +427,17 @@ def test_a_close_that_leaves_less_than_the_minimum_is_found(run: Run, tmp_path: 
 @pytest.mark.parametrize(
     ("label", "stop"), [("SELL_CLOSE_LONG", "STOP_LONG"), ("BUY_CLOSE_SHORT", "STOP_SHORT")]
 )
-def test_a_stop_that_takes_a_gain_is_found(
-    label: str, stop: str, run: Run, tmp_path: Path
-) -> None:
+def test_a_stop_that_takes_a_gain_is_found(label: str, stop: str, run: Run, tmp_path: Path) -> None:
     rows, bars = run.rows(), run.market.candles.set_index("timestamp")
     i = next(
-        i for i, row in enumerate(rows)
-        if row["label"] == label and float(row["pnl"]) > 3.0 * float(row["fee"])
+        i
+        for i, row in enumerate(rows)
+        if row["label"] == label
+        and float(row["pnl"]) > 3.0 * float(row["fee"])
         and 1.001 * bars["low"][int(row["timestamp"])] < float(row["price"])
         and float(row["price"]) < 0.999 * bars["high"][int(row["timestamp"])]
         and row["bar"] != rows[i - 1]["bar"]
-    )  # fmt: skip
+    )
     rows[i]["label"] = stop
     finding = run.audit(tmp_path, rows).finding
     assert finding is not None
@@ -403,18 +447,23 @@ def test_a_stop_that_takes_a_gain_is_found(
 
 def test_a_wick_stop_that_leaves_a_fill_open_is_found(run: Run, tmp_path: Path) -> None:
     """Stage 1 closes a part at the bar's open; a stop on the path closes the whole side."""
-    config = {**PRESETS["documented"], "spacing_floor": 0.003, "atr_sl_mult": 2.0,
-              "stop1_enabled": False}  # fmt: skip
+    config = {
+        **PRESETS["documented"],
+        "spacing_floor": 0.003,
+        "atr_sl_mult": 2.0,
+        "stop1_enabled": False,
+    }
     stopped = run_on(run.market, config)
     opens = run.market.candles.set_index("timestamp")["open"]
     rows = stopped.rows()
     last = next(
-        i for i in range(1, len(rows))
+        i
+        for i in range(1, len(rows))
         if rows[i]["label"] == rows[i - 1]["label"] == "STOP_LONG"
         and rows[i]["price"] == rows[i - 1]["price"]
         and rows[i + 1]["label"] != "STOP_LONG"
         and abs(float(rows[i]["price"]) / float(opens[int(rows[i]["timestamp"])]) - 0.9995) > 1e-4
-    )  # fmt: skip
+    )
     del rows[last]
     finding = stopped.audit(tmp_path, rows).finding
     assert finding is not None
@@ -441,10 +490,17 @@ def liquidated() -> Run:
 def lost_run(liquidation_fee: float) -> Run:
     candles = synthetic_candles(1_500, 8)
     market = MarketData("BTC", candles, synthetic_settlements(candles, 8), None, BAR_MS, "a test")
-    config = {**PRESETS["documented"], "leverage": 20.0, "stop1_enabled": False,
-              "stop2_enabled": False, "prune_enabled": (), "var_block_enabled": False,
-              "var_deleverage_enabled": False, "spacing_floor": 0.003,
-              "liquidation_fee": liquidation_fee}  # fmt: skip
+    config = {
+        **PRESETS["documented"],
+        "leverage": 20.0,
+        "stop1_enabled": False,
+        "stop2_enabled": False,
+        "prune_enabled": (),
+        "var_block_enabled": False,
+        "var_deleverage_enabled": False,
+        "spacing_floor": 0.003,
+        "liquidation_fee": liquidation_fee,
+    }
     return run_on(market, config)
 
 
@@ -689,9 +745,7 @@ def test_a_damaged_summary_is_refused(
     assert message in err
 
 
-def test_a_summary_that_is_missing_is_said_to_be_missing(
-    command: Command, tmp_path: Path
-) -> None:
+def test_a_summary_that_is_missing_is_said_to_be_missing(command: Command, tmp_path: Path) -> None:
     (tmp_path / "data" / "output" / "BTC_summary.json").unlink()
     code, _, err = command("--demo", "--audit", "--coins", "BTC")
     assert code == 2

@@ -17,14 +17,7 @@ from hypothesis import strategies as st
 import backtest.command
 import main
 from backtest import bands as module
-from backtest.bands import (
-    METRICS,
-    TOGETHER,
-    add_bands,
-    assumptions,
-    run_bands,
-    summarize,
-)
+from backtest.bands import METRICS, TOGETHER, add_bands, assumptions, run_bands, summarize
 from backtest.bands_text import band_lines, print_bands, sign_sentence
 from backtest.data_fetcher import load_market
 from backtest.market_data import MarketData
@@ -85,12 +78,17 @@ def test_the_first_band_is_the_run_itself(result: Any) -> None:
         ("the first touch does not fill", {"refuse_first_touch": True}),
         ("slippage x 0", {"slippage": 0.0}),
         ("slippage x 3", {"slippage": 0.0015}),
-        ("strictest fills, no slippage", {
-            "fill_through_ticks": 1, "fill_through_bps": 2.0, "refuse_first_touch": True,
-            "slippage": 0.0,
-        }),
+        (
+            "strictest fills, no slippage",
+            {
+                "fill_through_ticks": 1,
+                "fill_through_bps": 2.0,
+                "refuse_first_touch": True,
+                "slippage": 0.0,
+            },
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_band_is_what_a_backtest_with_that_assumption_answers(
     result: Any, text: str, changes: dict[str, Any]
 ) -> None:
@@ -158,9 +156,13 @@ def test_every_assumption_is_within_the_bounds_of_the_parameters(
     slippage: float, bps: float, ticks: int, refuse: bool
 ) -> None:
     params = read_config(
-        {"slippage": slippage, "fill_through_bps": bps, "fill_through_ticks": ticks,
-         "refuse_first_touch": refuse}
-    )  # fmt: skip
+        {
+            "slippage": slippage,
+            "fill_through_bps": bps,
+            "fill_through_ticks": ticks,
+            "refuse_first_touch": refuse,
+        }
+    )
     for item in assumptions(params, detailed=False):
         StrategyParams.from_dict(item.params.to_dict())
 
@@ -226,18 +228,22 @@ def test_every_run_lies_within_the_band(values: list[tuple[float, float, float]]
 
 def test_the_assumption_that_moves_the_return_most_is_named() -> None:
     runs = [
-        band("", "as run", 5.0), band("slippage", "slippage x 3", 3.0),
-        band("path", "low first", 9.0), band(TOGETHER, "all pessimistic", -20.0),
-    ]  # fmt: skip
+        band("", "as run", 5.0),
+        band("slippage", "slippage x 3", 3.0),
+        band("path", "low first", 9.0),
+        band(TOGETHER, "all pessimistic", -20.0),
+    ]
     most = summarize(runs)["moves_most"]
     assert most == {"about": "path", "assumption": "low first", "points": 4.0}
 
 
 def test_the_first_line_says_on_which_assumption_the_sign_depends() -> None:
     runs = [
-        band("", "as run", 5.0), band("slippage", "slippage x 3", -3.0), band("path", "low", 5.0),
+        band("", "as run", 5.0),
+        band("slippage", "slippage x 3", -3.0),
+        band("path", "low", 5.0),
         band(TOGETHER, "all pessimistic", -20.0),
-    ]  # fmt: skip
+    ]
     result = {"coin": "BTC", "bands": runs, "bands_summary": summarize(runs)}
     assert sign_sentence(result) == (
         "BTC: the sign of the return depends on an assumption: +5.00 % as run, -3.00 % with "
@@ -247,9 +253,11 @@ def test_the_first_line_says_on_which_assumption_the_sign_depends() -> None:
 
 def test_combinations_are_named_only_where_no_single_assumption_turns_the_sign() -> None:
     runs = [
-        band("", "as run", 1.0), band("slippage", "slippage x 3", 0.5),
-        band(TOGETHER, "all pessimistic", -2.0), band(TOGETHER, "strictest fills", -1.0),
-    ]  # fmt: skip
+        band("", "as run", 1.0),
+        band("slippage", "slippage x 3", 0.5),
+        band(TOGETHER, "all pessimistic", -2.0),
+        band(TOGETHER, "strictest fills", -1.0),
+    ]
     result = {"coin": "BTC", "bands": runs, "bands_summary": summarize(runs)}
     assert "depends on several assumptions together" in sign_sentence(result)
     assert sign_sentence(result).endswith('with "all pessimistic", and 1 more change it')
@@ -297,10 +305,9 @@ def test_coins_whose_sign_is_uncertain_come_first() -> None:
     sure = [band("", "as run", 1.0), band("slippage", "slippage x 3", 0.5)]
     unsure = [band("", "as run", 1.0), band("slippage", "slippage x 3", -0.5)]
     results = {
-        coin: {"coin": coin, "bands": runs,
-               "bands_summary": summarize(runs) | {"no_detail": None}}
+        coin: {"coin": coin, "bands": runs, "bands_summary": summarize(runs) | {"no_detail": None}}
         for coin, runs in (("BTC", sure), ("ETH", unsure))
-    }  # fmt: skip
+    }
     printed: list[str] = []
     print_bands(results, printed.append)
     assert printed[0].startswith("ETH: the sign of the return depends on an assumption")
@@ -329,8 +336,9 @@ def test_the_command_prints_the_bands_before_the_report(
 
 def test_a_sign_that_is_not_settled_is_said_under_the_table(result: Any) -> None:
     doubtful = {
-        **result, "bands_summary": {**result["bands_summary"], "sign_depends_on": ["low first"]},
-    }  # fmt: skip
+        **result,
+        "bands_summary": {**result["bands_summary"], "sign_depends_on": ["low first"]},
+    }
     printed: list[str] = []
     print_report({"BTC": doubtful}, printed.append)
     text = "\n".join(printed)
@@ -364,10 +372,15 @@ def test_the_summary_file_holds_the_bands_that_were_asked_for(folder: Path) -> N
 # --- on recorded candles ------------------------------------------------------------------------
 
 NERVOUS = {
-    **PRESETS["documented"], "grid_spacing_k": 0.3, "spacing_floor": 0.001, "leverage": 3.0,
-    "adaptive_floor_scale": 0.3, "atr_sl_mult": 0.4, "optimal_spread_enabled": False,
+    **PRESETS["documented"],
+    "grid_spacing_k": 0.3,
+    "spacing_floor": 0.001,
+    "leverage": 3.0,
+    "adaptive_floor_scale": 0.3,
+    "atr_sl_mult": 0.4,
+    "optimal_spread_enabled": False,
     "tp_below_entry": True,
-}  # fmt: skip
+}
 """Stops inside the grid: several orders meet in one candle, so that their order matters."""
 DAYS, WARMUP_BARS = 3, 3_000
 
@@ -412,9 +425,7 @@ def test_results_on_recorded_minutes_lie_within_the_band(
     found = []
     for coin in ("BTC", "ETH", "SOL"):
         start_ms = parse_time("2023-05-01", "start")
-        market = load_market(
-            coin, start_ms, 2**42, data_dir=MARKET, timeframe="15m", detail="1m"
-        )
+        market = load_market(coin, start_ms, 2**42, data_dir=MARKET, timeframe="15m", detail="1m")
         rules = choose_rules(coin, market, known)[0]
         found += [window_outcome(market, rules, t, config) for t in detailed_windows(market)]
     inside, differs = (sum(column) for column in zip(*found, strict=True))
@@ -447,6 +458,10 @@ def test_the_band_module_names_every_assumption_it_changes() -> None:
         if value != params.to_dict()[name]
     }
     assert changed == {
-        "intrabar_path", "fill_through_bps", "fill_through_ticks", "refuse_first_touch", "slippage",
-    }  # fmt: skip
+        "intrabar_path",
+        "fill_through_bps",
+        "fill_through_ticks",
+        "refuse_first_touch",
+        "slippage",
+    }
     assert module.THROUGH_BPS == 2.0

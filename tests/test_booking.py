@@ -41,9 +41,8 @@ def copied(state: State) -> State:
 def moments(pick: Callable[[StepLoop], bool], most: int = 12) -> Iterator[StepLoop]:
     """Yield the loop at decided steps for which ``pick`` holds."""
     loop = StepLoop(
-        inputs_of(synthetic_candles(2_500, 11), BUSY | {"tp_concentration": 0.6},
-                  coin_rules("BTC"))
-    )  # fmt: skip
+        inputs_of(synthetic_candles(2_500, 11), BUSY | {"tp_concentration": 0.6}, coin_rules("BTC"))
+    )
     found = 0
     for i in range(len(loop.inputs.bars)):
         if loop.acts(i):
@@ -80,9 +79,17 @@ def test_a_whole_entry_is_booked_as_the_simulated_exchange_fills_it(side: int) -
         price, qty = float(position.entries[level]), float(position.levels[level].qty)
         fee = price * qty * x.params.fee_maker
         book_entry(
-            booked, x.params, x.market, side, int(position.generation), level, price, qty, fee,
+            booked,
+            x.params,
+            x.market,
+            side,
+            int(position.generation),
+            level,
+            price,
+            qty,
+            fee,
             tapes[1],
-        )  # fmt: skip
+        )
         assert_same((booked, tapes[1]), (simulated, tapes[0]))
 
 
@@ -96,9 +103,7 @@ def test_a_whole_take_profit_is_booked_as_the_simulated_exchange_fills_it(side: 
         fill_take_profit(simulated, x.params, x.market, side, tapes[0])
         qty = sum(row["qty"] for row in records(tapes[0]))
         fee = sum(row["fee"] for row in records(tapes[0]))
-        left = book_take_profit(
-            booked, x.params, x.market, side, price, price, qty, fee, tapes[1]
-        )
+        left = book_take_profit(booked, x.params, x.market, side, price, price, qty, fee, tapes[1])
         assert left == 0.0
         assert [row["qty"] for row in records(tapes[1])] == [
             row["qty"] for row in records(tapes[0])
@@ -119,9 +124,16 @@ def test_a_fired_stop_is_booked_as_the_simulated_exchange_does_it(side: int) -> 
         price, qty = market_price(x.params, x.market, side, basis), float(booked.sides[side].qty)
         begin_stop(booked, x.params, side)
         left = book_side(
-            booked, x.params, x.market, side, price, qty, price * qty * x.params.fee_taker,
-            STOP + side, tapes[1],
-        )  # fmt: skip
+            booked,
+            x.params,
+            x.market,
+            side,
+            price,
+            qty,
+            price * qty * x.params.fee_taker,
+            STOP + side,
+            tapes[1],
+        )
         assert left == 0.0
         assert [(row["qty"], row["price"]) for row in records(tapes[1])] == [
             (row["qty"], row["price"]) for row in records(tapes[0])
@@ -149,9 +161,8 @@ def test_parts_of_an_entry_make_the_fill_that_the_whole_makes(cuts: list[int]) -
     for size in sizes:
         fee = 0.5 * float(size) / (lots / 1000)
         book_entry(
-            parts, x.params, x.market, LONG, generation, level, price, float(size), fee,
-            zeros(Tape),
-        )  # fmt: skip
+            parts, x.params, x.market, LONG, generation, level, price, float(size), fee, zeros(Tape)
+        )
     assert parts.sides[LONG].n_fills == before + 1
     ours, theirs = parts.sides[LONG].fills[before], whole.sides[LONG].fills[before]
     for name in ("qty", "entry_qty", "fill_id", "level", "busy"):
@@ -170,12 +181,23 @@ def test_the_rest_of_an_entry_goes_on_resting_and_occupies_no_second_place() -> 
     ordered = float(position.levels[level].qty)
     resting = sum(1 for order in OrderBook(state, 5) if order.kind == "ENTRY")
     book_entry(
-        state, x.params, x.market, LONG, int(position.generation), level, price, 0.001, 0.01,
+        state,
+        x.params,
+        x.market,
+        LONG,
+        int(position.generation),
+        level,
+        price,
+        0.001,
+        0.01,
         zeros(Tape),
-    )  # fmt: skip
+    )
     arrange(state, x.params, x.market)
-    rest = {order.level: order.qty for order in OrderBook(state, 5)
-            if order.kind == "ENTRY" and order.direction == "LONG"}  # fmt: skip
+    rest = {
+        order.level: order.qty
+        for order in OrderBook(state, 5)
+        if order.kind == "ENTRY" and order.direction == "LONG"
+    }
     assert rest[level] == pytest.approx(ordered - 0.001)
     assert sum(1 for order in OrderBook(state, 5) if order.kind == "ENTRY") == resting
 
@@ -186,9 +208,17 @@ def test_an_order_of_an_earlier_grid_that_filled_late_occupies_no_level() -> Non
     position = state.sides[LONG]
     armed = [bool(position.levels[k].armed) for k in range(5)]
     book_entry(
-        state, x.params, x.market, LONG, int(position.generation) - 1, 2, 100.0, 0.01, 0.01,
+        state,
+        x.params,
+        x.market,
+        LONG,
+        int(position.generation) - 1,
+        2,
+        100.0,
+        0.01,
+        0.01,
         zeros(Tape),
-    )  # fmt: skip
+    )
     assert [bool(position.levels[k].armed) for k in range(5)] == armed
     assert position.fills[int(position.n_fills) - 1].generation == position.generation - 1
 
@@ -206,9 +236,7 @@ def test_more_than_the_ledger_holds_is_handed_back() -> None:
     assert book_exit(
         state, x.params, x.market, LONG, fill_id, 100.0, 0.001, 0.1, STOP, zeros(Tape)
     ) == pytest.approx(0.001)
-    left = book_side(
-        state, x.params, x.market, LONG, 100.0, held, 0.0, POSITION_SYNC, zeros(Tape)
-    )
+    left = book_side(state, x.params, x.market, LONG, 100.0, held, 0.0, POSITION_SYNC, zeros(Tape))
     assert left == pytest.approx(first)
     assert position.qty == 0.0
 

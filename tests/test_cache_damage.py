@@ -15,10 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from backtest.candle_cache import (
-    SeriesCache,
-    write_atomically,
-)
+from backtest.candle_cache import SeriesCache, write_atomically
 from backtest.exchange_rest import MARKETS_FILE
 from backtest.market_data import check_candles, empty_candles
 from backtest.timeframes import DAY_MS

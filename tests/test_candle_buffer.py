@@ -78,14 +78,21 @@ TABLE = table_of(2 * NEEDED + 200)
 
 
 def buffer_of(
-    reader: FakeReader, params: StrategyParams = QUICK, *, clock: WaitingClock | None = None,
-    least: int = 1, first_bar: int = -1,
-) -> CandleBuffer:  # fmt: skip
+    reader: FakeReader,
+    params: StrategyParams = QUICK,
+    *,
+    clock: WaitingClock | None = None,
+    least: int = 1,
+    first_bar: int = -1,
+) -> CandleBuffer:
     # A buffer reads candles and nothing else of what a MarketReader can do.
     return CandleBuffer(
-        cast("MarketReader", reader), params, clock or WaitingClock(), least=least,
+        cast("MarketReader", reader),
+        params,
+        clock or WaitingClock(),
+        least=least,
         first_bar=first_bar,
-    )  # fmt: skip
+    )
 
 
 def full_signals(table: Candles, params: StrategyParams) -> SignalArray:

@@ -114,9 +114,7 @@ def test_a_flat_or_short_curve_is_drawn_too(equity: list[float]) -> None:
     assert png(equity_figure("BTC", times, np.array(equity), 100.0)).startswith(b"\x89PNG")
 
 
-@given(
-    arrays(np.float64, st.integers(1, 400), elements=st.floats(-1e6, 1e6)), st.integers(10, 100)
-)
+@given(arrays(np.float64, st.integers(1, 400), elements=st.floats(-1e6, 1e6)), st.integers(10, 100))
 def test_thinning_keeps_ends_and_extremes(values: npt.NDArray[np.float64], most: int) -> None:
     rows = thin(values, most)
     assert rows[0] == 0

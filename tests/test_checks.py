@@ -145,9 +145,7 @@ def knows_the_next_rate(
     return replace(tables, funding=funding)
 
 
-def knows_the_mean(
-    market: MarketData, params: StrategyParams, rules: Any, first: int
-) -> RunTables:
+def knows_the_mean(market: MarketData, params: StrategyParams, rules: Any, first: int) -> RunTables:
     """Scale one indicator by a mean over the whole series, the future included."""
     tables = run_tables(market, params, rules, first)
     signals = tables.signals.copy()
@@ -169,12 +167,13 @@ def knows_the_next_close(
 @pytest.mark.parametrize(
     ("leak", "first_found"),
     [
-        (knows_the_close, "order"), (knows_the_next_bar, "indicators"),
+        (knows_the_close, "order"),
+        (knows_the_next_bar, "indicators"),
         (knows_the_next_rate, "state.now.funding_rate"),
         (knows_the_mean, "indicators: sigma at bar"),
         (knows_the_next_close, "state.now.prev_close"),
     ],
-)  # fmt: skip
+)
 def test_a_planted_leak_is_caught(leak: Callable[..., RunTables], first_found: str) -> None:
     data, params = coin_data(900, 21, first=200), read_config(BUSY)
     outcome = check_lookahead(data, params, Budget(20), leak)
@@ -237,9 +236,15 @@ def calm_after_wild(n_wild: int, n_calm: int) -> MarketData:
     reach = np.repeat([1.0, 0.5], [n_wild, n_calm])
     times = FIRST_MS + BAR_MS * np.arange(reach.size)
     candles = candle_table(
-        {"timestamp": times, "open": 100.0, "high": 100.0 + reach, "low": 100.0 - reach,
-         "close": 100.0, "volume": np.repeat([3.0, 1.0], [n_wild, n_calm])}
-    )  # fmt: skip
+        {
+            "timestamp": times,
+            "open": 100.0,
+            "high": 100.0 + reach,
+            "low": 100.0 - reach,
+            "close": 100.0,
+            "volume": np.repeat([3.0, 1.0], [n_wild, n_calm]),
+        }
+    )
     return MarketData("BTC", candles, empty_funding(), None, BAR_MS, "a test")
 
 
@@ -278,9 +283,7 @@ def test_the_differences_are_those_of_the_indicators_recomputed() -> None:
 def test_the_verdict_names_the_smallest_buffer_that_is_enough() -> None:
     outcome = check_warmup(coin_data(6_000, 4), read_config(None), 3_000, Budget(20))
     assert outcome.difference is None
-    assert outcome.summary == (
-        "enough for 1e-06 relative: 1,000 bars; a run has 3,000 to warm up"
-    )
+    assert outcome.summary == ("enough for 1e-06 relative: 1,000 bars; a run has 3,000 to warm up")
     header, columns, *lines = outcome.table
     assert header.endswith("against all 6,000 bars")
     assert columns.split() == ["from", "the", "last", *(f"{n:,}" for n in BUFFERS)]
@@ -337,9 +340,7 @@ def test_the_label_of_the_mixture_is_the_one_a_whole_history_gives() -> None:
     market, params = coin_data(4_000, 11).market, read_config({"use_ml_regime": True})
     rows = at_last_bar(market, params, [500, 3_000])
     c = market.candles
-    atr = compute_signals(
-        c.timestamp, c.high, c.low, c.close, c.volume, read_config(None)
-    )["atr"]
+    atr = compute_signals(c.timestamp, c.high, c.low, c.close, c.volume, read_config(None))["atr"]
     labels = calculate_gmm_regime(c.timestamp, c.close, atr, params.gmm_seed)
     assert {row.gmm[1] for row in rows} == {REGIME_NAMES[int(labels[-1])]}
     assert rows[0].gmm[0] == NO_LABEL
@@ -358,10 +359,16 @@ def test_a_buffer_too_short_for_the_mixture_is_not_enough_where_it_decides() -> 
 @pytest.mark.parametrize(
     ("value", "exact", "expected"),
     [
-        (1.0, 1.0, 0.0), (1.5, 1.0, 0.5), (-1.0, 1.0, 2.0), (0.0, 0.0, 0.0), (1.0, 0.0, np.inf),
-        (np.nan, 1.0, np.inf), (1.0, np.nan, np.inf), (np.nan, np.nan, 0.0),
+        (1.0, 1.0, 0.0),
+        (1.5, 1.0, 0.5),
+        (-1.0, 1.0, 2.0),
+        (0.0, 0.0, 0.0),
+        (1.0, 0.0, np.inf),
+        (np.nan, 1.0, np.inf),
+        (1.0, np.nan, np.inf),
+        (np.nan, np.nan, 0.0),
     ],
-)  # fmt: skip
+)
 def test_a_difference_is_relative_to_the_whole_history(
     value: float, exact: float, expected: float
 ) -> None:
@@ -382,9 +389,16 @@ def test_the_strategy_passes_the_parity_check(preset: str, *, fine: bool) -> Non
 
 
 def test_a_run_that_is_liquidated_passes_the_parity_check() -> None:
-    lost = {**PRESETS["documented"], "leverage": 20.0, "stop1_enabled": False,
-            "stop2_enabled": False, "prune_enabled": (), "var_block_enabled": False,
-            "var_deleverage_enabled": False, "spacing_floor": 0.003}  # fmt: skip
+    lost = {
+        **PRESETS["documented"],
+        "leverage": 20.0,
+        "stop1_enabled": False,
+        "stop2_enabled": False,
+        "prune_enabled": (),
+        "var_block_enabled": False,
+        "var_deleverage_enabled": False,
+        "spacing_floor": 0.003,
+    }
     data = coin_data(1_500, 8)
     assert check_parity(data, read_config(lost), Budget(20)).difference is None
     run = StepRun(run_tables(data.market, read_config(lost), RULES, 0))
@@ -446,10 +460,12 @@ def rounds_the_wallet(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("plant", "found"),
     [
-        (loses_a_bar, "trade "), (forgets_the_halt, "trade "),
-        (charges_no_funding, "account: equity in bar "), (rounds_the_wallet, "account: "),
+        (loses_a_bar, "trade "),
+        (forgets_the_halt, "trade "),
+        (charges_no_funding, "account: equity in bar "),
+        (rounds_the_wallet, "account: "),
     ],
-)  # fmt: skip
+)
 def test_a_planted_difference_is_caught(
     plant: Callable[[pytest.MonkeyPatch], None], found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,10 +508,12 @@ def test_where_the_time_is_up_the_bars_up_to_then_are_compared(
 @pytest.mark.parametrize(
     ("text", "budget"),
     [
-        ("200", Budget(200)), (" 1 ", Budget(1)), ("30s", Budget(None, 30.0)),
+        ("200", Budget(200)),
+        (" 1 ", Budget(1)),
+        ("30s", Budget(None, 30.0)),
         ("0.5s", Budget(None, 0.5)),
     ],
-)  # fmt: skip
+)
 def test_a_budget_is_a_count_or_a_time(text: str, budget: Budget) -> None:
     assert Budget.parse(text) == budget
 
@@ -538,8 +556,11 @@ def test_the_first_difference_is_that_of_the_first_row() -> None:
     ours = table((1.0, 1), (np.nan, 2), (3.0, 3), (4.0, 4))
     assert first_difference(ours, table((1.0, 1), (np.nan, 2), (3.0, 3), (4.0, 4))) is None
     assert first_difference(ours, table((1.0, 1), (np.nan, 2), (3.5, 3), (4.0, 9))) == (
-        2, "price", 3.0, 3.5,
-    )  # fmt: skip
+        2,
+        "price",
+        3.0,
+        3.5,
+    )
     assert first_difference(ours, table((1.0, 1), (np.nan, 7), (3.5, 3))) == (1, "bar", 2, 7)
     assert first_difference(ours, ours[:2]) is None
     assert first_difference(ours[:0], ours) is None

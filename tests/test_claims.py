@@ -54,9 +54,7 @@ def test_a_crash_is_measured_to_its_lowest_low_and_traded_from_before() -> None:
     market = demo_market("ETH")
     worst = claims.crashes(market)[0]
     part = market.candles.iloc[worst.first : worst.first + worst.n_bars]
-    assert worst.move_pct == pytest.approx(
-        100.0 * (part["low"].min() / part["open"].iloc[0] - 1.0)
-    )
+    assert worst.move_pct == pytest.approx(100.0 * (part["low"].min() / part["open"].iloc[0] - 1.0))
     assert worst.first >= claims.WARMUP_BARS + 27 * 96
     assert worst.move_pct < -20.0
 

@@ -89,9 +89,7 @@ def test_one_coin_makes_no_portfolio(run: Run, tmp_path: Path) -> None:
     code, out, _ = run(*demo("--coins", "SOL", "sol/usdt"))
     assert code == 0
     assert "Portfolio" not in out
-    assert files_in(tmp_path) == {
-        "data/output/SOL_trades.csv", "data/output/SOL_summary.json",
-    }  # fmt: skip
+    assert files_in(tmp_path) == {"data/output/SOL_trades.csv", "data/output/SOL_summary.json"}
 
 
 @pytest.mark.slow
@@ -107,9 +105,18 @@ def test_trades_begin_with_the_promised_columns(run: Run, tmp_path: Path) -> Non
     with (tmp_path / "data/output/BTC_trades.csv").open() as file:
         header = next(csv.reader(file))
     assert header == [
-        "bar", "timestamp", "datetime", "price", "qty", "label", "regime", "pnl", "fee",
-        "direction", "fill_id",
-    ]  # fmt: skip
+        "bar",
+        "timestamp",
+        "datetime",
+        "price",
+        "qty",
+        "label",
+        "regime",
+        "pnl",
+        "fee",
+        "direction",
+        "fill_id",
+    ]
 
 
 def test_the_first_run_says_that_it_compiles(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +236,7 @@ def test_a_summary_can_be_run_again(run: Run, tmp_path: Path) -> None:
         (["--capital", "50"], "initial_capital = 50 USDT is too small for any order of BTC"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)  # fmt: skip
+)
 def test_a_wrong_argument_is_one_line_exit_code_2_and_no_files(
     run: Run, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
@@ -308,11 +315,14 @@ def with_repeated_row(frame: pd.DataFrame) -> pd.DataFrame:
         (lambda f: f.iloc[:0], "has no rows"),
     ],
     ids=["columns", "nan", "unsorted", "duplicate", "step", "mixed", "high", "price", "empty"],
-)  # fmt: skip
+)
 def test_unusable_candles_are_one_line_exit_code_2_and_no_files(
-    run: Run, tmp_path: Path, candles: pd.DataFrame,
-    damage: Callable[[pd.DataFrame], pd.DataFrame], message: str,
-) -> None:  # fmt: skip
+    run: Run,
+    tmp_path: Path,
+    candles: pd.DataFrame,
+    damage: Callable[[pd.DataFrame], pd.DataFrame],
+    message: str,
+) -> None:
     write_candles(tmp_path / "mine", damage(candles))
     line = error_line(run("--coins", "BTC", "--data", "mine", "--no-plot", *RANGE))
     assert "BTCUSDT-15m.csv" in line
@@ -392,9 +402,10 @@ def test_a_coin_that_fails_leaves_the_others_files(run: Run, tmp_path: Path) -> 
     assert "error: the demo has no coin DOGE" in err
     assert "no portfolio: DOGE failed; the files of the others are complete" in err
     assert files_in(tmp_path) == {
-        f"data/output/{coin}_{name}" for coin in ("BTC", "SOL")
+        f"data/output/{coin}_{name}"
+        for coin in ("BTC", "SOL")
         for name in ("trades.csv", "summary.json")
-    }  # fmt: skip
+    }
 
 
 def test_the_message_names_the_coin_it_is_about(run: Run, tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = {
-    "main": "README.md", "optimizer": "README.md", "apply_optimized_params": "README.md",
+    "main": "README.md",
+    "optimizer": "README.md",
+    "apply_optimized_params": "README.md",
     "live_trade": "RUNBOOK.md",
-}  # fmt: skip
+}
 
 
 def long_options(command: str) -> list[str]:

@@ -75,9 +75,9 @@ def test_everything_removed_equals_the_static_grid(preset: str) -> None:
 
 def test_everything_switched_off_by_hand_equals_the_static_grid() -> None:
     variants = variants_of({})
-    off = {
-        name: value for name, value in STATIC_GRID.items() if name != "regen_drift_mult"
-    } | {"regen_drift_mult": 100.0}
+    off = {name: value for name, value in STATIC_GRID.items() if name != "regen_drift_mult"} | {
+        "regen_drift_mult": 100.0
+    }
     data = variants.data
     by_hand = GridStrategyV4(off, data.rules).run(
         data.market.candles, funding=data.market.funding, first_bar=data.first_bar
@@ -98,8 +98,12 @@ def test_a_static_grid_trades_at_its_first_levels_only_and_is_never_protected() 
     trades = variants_of(PRESETS["documented"]).run(static_grid(params)).trades
     labels = {LABEL_NAMES[code] for code in trades["label"].tolist()}
     assert labels == {
-        "BUY_OPEN_LONG", "SELL_CLOSE_LONG", "SELL_OPEN_SHORT", "BUY_CLOSE_SHORT", "CLOSE_END",
-    }  # fmt: skip
+        "BUY_OPEN_LONG",
+        "SELL_CLOSE_LONG",
+        "SELL_OPEN_SHORT",
+        "BUY_CLOSE_SHORT",
+        "CLOSE_END",
+    }
     assert set(trades["regime"].tolist()) == {0}
     for label in ("BUY_OPEN_LONG", "SELL_OPEN_SHORT"):
         prices = trades["price"][trades["label"] == LABEL_NAMES.index(label)]
@@ -120,9 +124,10 @@ def test_the_static_grid_keeps_geometry_limits_and_costs() -> None:
 def test_a_removed_mechanism_leaves_all_others(mechanism: str) -> None:
     params = read_config({})
     changed = {
-        name for name in param_fields()
+        name
+        for name in param_fields()
         if getattr(without(params, mechanism), name) != getattr(params, name)
-    }  # fmt: skip
+    }
     assert changed == set(MECHANISMS.get(mechanism, ("prune_enabled",)))
 
 
@@ -180,8 +185,9 @@ def test_the_full_strategys_row_is_the_backtest(results: dict[str, dict[str, Any
     row = next(row for row in coin_rows(results["BTC"]) if row.name == FULL)
     metrics = results["BTC"]["metrics"]
     assert (row.total_return_pct, row.max_drawdown_pct) == (
-        metrics["total_return_pct"], metrics["max_drawdown_pct"],
-    )  # fmt: skip
+        metrics["total_return_pct"],
+        metrics["max_drawdown_pct"],
+    )
     assert (row.trades, row.fees, row.cost) == (metrics["total_trades"], metrics["fees_paid"], 0.0)
 
 
@@ -264,9 +270,7 @@ def test_a_table_over_some_of_the_coins_names_them(
     assert "\nBTC + ETH  " in out
 
 
-def test_bands_and_comparison_are_not_asked_for_at_once(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_bands_and_comparison_are_not_asked_for_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main.main(["--demo", "--compare", "--bands"])
     assert stopped.value.code == 2

@@ -52,10 +52,12 @@ def test_the_call_forms_of_indicators_work_as_written() -> None:
 
 
 def test_the_other_call_forms_work_as_written() -> None:
-    spacing = calculate_dynamic_spacing(atr=500, spacing_k=1.0, spacing_floor=0.005,
-                                        ref_price=50000)  # fmt: skip
-    buys, sells = generate_grid_levels(anchor_price=50000, buy_spacing=spacing,
-                                       sell_spacing=spacing, grid_levels_count=10)  # fmt: skip
+    spacing = calculate_dynamic_spacing(
+        atr=500, spacing_k=1.0, spacing_floor=0.005, ref_price=50000
+    )
+    buys, sells = generate_grid_levels(
+        anchor_price=50000, buy_spacing=spacing, sell_spacing=spacing, grid_levels_count=10
+    )
     assert spacing == 500.0
     assert buys.tolist() == [49_500.0 - 500.0 * k for k in range(10)]
     assert sells.tolist() == [50_500.0 + 500.0 * k for k in range(10)]
@@ -73,8 +75,9 @@ def test_the_other_call_forms_work_as_written() -> None:
     assert cum == pytest.approx(50.0)
     blocked = check_var_constraint(50000, 0.002, 0.15, 10000)
     assert blocked is False
-    liq = calculate_liquidation_price(entry_price=50000, position_size=0.1, wallet_balance=1000,
-                                      side=1, leverage=5.0)  # fmt: skip
+    liq = calculate_liquidation_price(
+        entry_price=50000, position_size=0.1, wallet_balance=1000, side=1, leverage=5.0
+    )
     assert liq == pytest.approx((1000 - 5000) / (0.1 * (0.004 - 1.0)))
     var = calculate_var_95(portfolio_value=50000, sigma_15m=0.002)
     assert var == pytest.approx(165.0)
@@ -172,12 +175,18 @@ def test_kelly_by_hand(returns: list[float], fraction: float, expected: float) -
 def test_performance_by_hand() -> None:
     figures = equity_metrics(np.array([11_000.0, 9_900.0, 10_890.0]), 10_000.0)
     year = math.sqrt(96 * 365)
-    assert figures == pytest.approx({
-        "total_return_pct": 8.9, "max_drawdown_pct": 10.0, "calmar_ratio": 0.89,
-        "final_capital": 10_890.0,
-        "sharpe_ratio": (0.1 / 3.0) / math.sqrt(0.04 / 3.0) * year,  # deviations 1/15, -2/15, 1/15
-        "sortino_ratio": (0.1 / 3.0) / math.sqrt(0.01 / 3.0) * year,
-    })  # fmt: skip
+    assert figures == pytest.approx(
+        {
+            "total_return_pct": 8.9,
+            "max_drawdown_pct": 10.0,
+            "calmar_ratio": 0.89,
+            "final_capital": 10_890.0,
+            "sharpe_ratio": (0.1 / 3.0)
+            / math.sqrt(0.04 / 3.0)
+            * year,  # deviations 1/15, -2/15, 1/15
+            "sortino_ratio": (0.1 / 3.0) / math.sqrt(0.01 / 3.0) * year,
+        }
+    )
 
 
 def published_curve() -> Any:

@@ -152,8 +152,7 @@ def literal_schedule(candles: pd.DataFrame, real: pd.DataFrame) -> tuple[list[fl
     """Read the rules word by word: for every bar, look at every settlement."""
     opens = [*candles["timestamp"].tolist(), int(candles["timestamp"].iloc[-1]) + BAR_MS]
     rates = settlements(candles, real)
-    owed = [sum(r for t, r in rates if max(a, opens[0]) < t <= b)
-            for a, b in pairwise(opens)]  # fmt: skip
+    owed = [sum(r for t, r in rates if max(a, opens[0]) < t <= b) for a, b in pairwise(opens)]
     known = []
     for now in opens[:-1]:
         past = [(t, r) for t, r in rates if t <= now and now - t <= DAY_MS]
@@ -163,10 +162,12 @@ def literal_schedule(candles: pd.DataFrame, real: pd.DataFrame) -> tuple[list[fl
 
 @settings(max_examples=20, deadline=None)
 @given(
-    seed=SEEDS, missing=one_of(0.0, 0.1, 0.7), every=one_of(8.0, 2.0, 1.0),
+    seed=SEEDS,
+    missing=one_of(0.0, 0.1, 0.7),
+    every=one_of(8.0, 2.0, 1.0),
     lost=st.lists(st.tuples(st.integers(0, 240), st.integers(1, 60)), max_size=3),
     late=one_of(0, 13, 61_000),
-)  # fmt: skip
+)
 def test_any_record_is_laid_out_as_the_rules_read(
     seed: int, missing: float, every: float, lost: list[tuple[int, int]], late: int
 ) -> None:
@@ -176,9 +177,11 @@ def test_any_record_is_laid_out_as_the_rules_read(
     times = [FIRST_MS + round(h * HOUR_MS) + late for h in hours]
     real = pd.DataFrame({"timestamp": np.array(times, dtype=np.int64), "rate": rates})
     result = schedule_funding(
-        candles["timestamp"].to_numpy(), candles["close"].to_numpy(),
-        real["timestamp"].to_numpy(), rates,
-    )  # fmt: skip
+        candles["timestamp"].to_numpy(),
+        candles["close"].to_numpy(),
+        real["timestamp"].to_numpy(),
+        rates,
+    )
     owed, known = literal_schedule(candles, real)
     np.testing.assert_allclose(result.due, owed, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(result.known, known, rtol=1e-12, atol=1e-15)

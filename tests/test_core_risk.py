@@ -79,8 +79,11 @@ def test_one_leg_equals_the_formula_in_the_tier_of_its_liquidation(
 
 
 def test_leverage_and_the_sign_of_the_size_do_not_matter_to_a_liquidation_price() -> None:
-    prices = {calculate_liquidation_price(100.0, size, 50.0, 1, leverage)
-              for size in (2.0, -2.0) for leverage in (1.0, 125.0)}  # fmt: skip
+    prices = {
+        calculate_liquidation_price(100.0, size, 50.0, 1, leverage)
+        for size in (2.0, -2.0)
+        for leverage in (1.0, 125.0)
+    }
     assert len(prices) == 1
 
 
@@ -91,9 +94,12 @@ def test_what_cannot_be_liquidated_has_no_liquidation_price(size: float, wallet:
 
 @settings(deadline=None)
 @given(
-    long_qty=st.floats(0.01, 900.0), share=st.floats(0.0, 0.6), long_entry=st.floats(20e3, 60e3),
-    short_entry=st.floats(20e3, 60e3), fall=st.floats(0.05, 0.95),
-)  # fmt: skip
+    long_qty=st.floats(0.01, 900.0),
+    share=st.floats(0.0, 0.6),
+    long_entry=st.floats(20e3, 60e3),
+    short_entry=st.floats(20e3, 60e3),
+    fall=st.floats(0.05, 0.95),
+)
 def test_two_legs_equal_the_exchanges_hedge_mode_formula(
     long_qty: float, share: float, long_entry: float, short_entry: float, fall: float
 ) -> None:
@@ -132,11 +138,15 @@ def returns_correlated(rho: float) -> Any:
 @pytest.mark.parametrize(
     ("rho", "second", "variance"),
     [
-        (0.0, 500.0, 200.0), (0.6, 500.0, 320.0), (0.6, -500.0, 80.0),
-        (0.85, 500.0, 400.0), (0.85, -500.0, 0.0),  # above 0.8 counts as 1
-        (0.79, 500.0, 358.0), (-0.85, 500.0, 30.0),  # only positive ones
+        (0.0, 500.0, 200.0),
+        (0.6, 500.0, 320.0),
+        (0.6, -500.0, 80.0),
+        (0.85, 500.0, 400.0),
+        (0.85, -500.0, 0.0),  # above 0.8 counts as 1
+        (0.79, 500.0, 358.0),
+        (-0.85, 500.0, 30.0),  # only positive ones
     ],
-)  # fmt: skip
+)
 def test_portfolio_risk_by_hand(rho: float, second: float, variance: float) -> None:
     """Weights of 1000 * 0.01 = 10 and +-500 * 0.02 = +-10."""
     returns = returns_correlated(rho)

@@ -24,8 +24,11 @@ from engine.types import State, new_state
 
 STEPS = ["0.1", "0.01", "0.001", "0.00001", "1e-8", "0.5", "0.25", "0.0005", "1", "5", "10", "100"]
 RULES: dict[str, Any] = {
-    "tick_size": 0.1, "step_size": 0.001, "min_qty": 0.001, "min_notional": 5.0,
-}  # fmt: skip
+    "tick_size": 0.1,
+    "step_size": 0.001,
+    "min_qty": 0.001,
+    "min_notional": 5.0,
+}
 COUNTS = st.floats(0.0, 4e6)
 """In ticks or lots; the slack of 1e-9 of one covers what doubles miss up to 2^24 of them."""
 
@@ -204,12 +207,19 @@ def test_a_value_of_the_wrong_kind_is_refused(name: str, value: Any, expected: s
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        ("leverage", "2.5", 2.5), ("grid_levels", "7", 7), ("grid_levels", 7.0, 7),
-        ("allow_short", "no", False), ("allow_short", 1, True), ("kelly_enabled", " TRUE ", True),
-        ("grid_mode", "Arithmetic", 1), ("intrabar_path", "high_first", 2),
-        ("prune_enabled", "gap, oldest", 6), ("prune_enabled", "none", 0), ("prune_enabled", (), 0),
+        ("leverage", "2.5", 2.5),
+        ("grid_levels", "7", 7),
+        ("grid_levels", 7.0, 7),
+        ("allow_short", "no", False),
+        ("allow_short", 1, True),
+        ("kelly_enabled", " TRUE ", True),
+        ("grid_mode", "Arithmetic", 1),
+        ("intrabar_path", "high_first", 2),
+        ("prune_enabled", "gap, oldest", 6),
+        ("prune_enabled", "none", 0),
+        ("prune_enabled", (), 0),
     ],
-)  # fmt: skip
+)
 def test_text_from_a_command_line_is_read(name: str, text: Any, value: Any) -> None:
     assert read_value(name, text) == value
 
@@ -255,8 +265,12 @@ def test_a_record_survives_json_and_unused_rows_become_zero() -> None:
     record.rows[0].price, record.rows[0].busy, record.rows[2].price = 0.1, True, 9.0
     record.numbers[1] = 1e300
     plain = to_jsonable(record)
-    assert plain == {"name": 7, "n_rows": 1, "rows": [{"price": 0.1, "busy": True}],
-                     "numbers": [0.0, 1e300]}  # fmt: skip
+    assert plain == {
+        "name": 7,
+        "n_rows": 1,
+        "rows": [{"price": 0.1, "busy": True}],
+        "numbers": [0.0, 1e300],
+    }
     other: Any = zeros(Holder)
     other.rows[1].price = 5.0
     load_jsonable(other, json.loads(json.dumps(plain)))
@@ -267,12 +281,14 @@ def test_a_record_survives_json_and_unused_rows_become_zero() -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ({"name": None}, r"missing \['name'\]"), ({"extra": 1}, r"unknown \['extra'\]"),
-        ({"n_rows": 2}, "rows has 1 rows, expected 2"), ({"numbers": [1.0]}, "numbers has 1 rows"),
+        ({"name": None}, r"missing \['name'\]"),
+        ({"extra": 1}, r"unknown \['extra'\]"),
+        ({"n_rows": 2}, "rows has 1 rows, expected 2"),
+        ({"numbers": [1.0]}, "numbers has 1 rows"),
         ({"n_rows": 4, "rows": [{"price": 0.0, "busy": False}] * 4}, "rows has 4 rows"),
         ({"rows": [{"price": 0.0}]}, r"missing \['busy'\]"),
     ],
-)  # fmt: skip
+)
 def test_data_of_another_form_is_refused(damage: dict[str, Any], message: str) -> None:
     record: Any = zeros(Holder)
     record.n_rows = 1

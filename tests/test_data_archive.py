@@ -98,13 +98,7 @@ def test_a_file_without_a_checksum_is_not_believed(binance: FakeBinance, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "rows",
-    [
-        [["nonsense"]],
-        [kline(JAN), kline(JAN)],
-        [[JAN, "1", "0.5", "1", "1", "1"]],
-        [],
-    ],
+    "rows", [[["nonsense"]], [kline(JAN), kline(JAN)], [[JAN, "1", "0.5", "1", "1", "1"]], []]
 )
 def test_an_unusable_archive_file_is_replaced_by_rest(
     binance: FakeBinance, tmp_path: Path, rows: list[list[object]], caplog: pytest.LogCaptureFixture

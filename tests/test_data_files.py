@@ -13,16 +13,8 @@ import pytest
 
 from backtest.candle_files import BRACKETS_FILE
 from backtest.data_fetcher import load_market
-from backtest.market_data import (
-    MarketData,
-    funding_table,
-)
-from backtest.timeframes import (
-    DAY_MS,
-    HOUR_MS,
-    MINUTE_MS,
-    parse_time,
-)
+from backtest.market_data import MarketData, funding_table
+from backtest.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
 from core.errors import DataError
 from tests.test_market_data import BAR, START, make_candles
 
@@ -44,9 +36,17 @@ def write(frame: pd.DataFrame, path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["BTCUSDT-perp-15m.parquet", "BTC_15m.csv", "BTC-USDT-15m.feather", "BTCUSDT.csv", "btc.csv",
-     "BTC_USDT_USDT-15m-futures.feather", "btcusdt_15M.CSV".lower(), "BTC.15m.parquet"],
-)  # fmt: skip
+    [
+        "BTCUSDT-perp-15m.parquet",
+        "BTC_15m.csv",
+        "BTC-USDT-15m.feather",
+        "BTCUSDT.csv",
+        "btc.csv",
+        "BTC_USDT_USDT-15m-futures.feather",
+        "btcusdt_15M.CSV".lower(),
+        "BTC.15m.parquet",
+    ],
+)
 def test_candle_files_are_found_under_all_usual_names(name: str, tmp_path: Path) -> None:
     write(make_candles(), tmp_path / name)
     market = load(tmp_path)
@@ -264,9 +264,14 @@ def test_brackets_beside_the_candles_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", "{}", '{"current": {"BTCUSDT": {}}}',
-     '{"current": {"BTCUSDT": {"brackets": [{"notionalFloor": 0}]}}}'],
-)  # fmt: skip
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"current": {"BTCUSDT": {}}}',
+        '{"current": {"BTCUSDT": {"brackets": [{"notionalFloor": 0}]}}}',
+    ],
+)
 def test_unreadable_brackets_are_not_passed_over(text: str, tmp_path: Path) -> None:
     write(make_candles(), tmp_path / "BTC.csv")
     (tmp_path / BRACKETS_FILE).write_text(text)

@@ -157,9 +157,13 @@ def bar_strategy() -> st.SearchStrategy[tuple[int, int, int, int, int]]:
     volume = st.integers(0, 10**9)
     return st.tuples(prices, st.booleans(), volume).map(
         lambda drawn: (
-            drawn[0][1 + drawn[1]], drawn[0][3], drawn[0][0], drawn[0][2 - drawn[1]], drawn[2]
+            drawn[0][1 + drawn[1]],
+            drawn[0][3],
+            drawn[0][0],
+            drawn[0][2 - drawn[1]],
+            drawn[2],
         )
-    )  # fmt: skip
+    )
 
 
 @settings(max_examples=60)

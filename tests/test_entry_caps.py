@@ -17,15 +17,7 @@ from core.market import MarketRules
 from engine.book import OrderBook, RestingOrder
 from engine.execution import trigger_passed_stops
 from engine.types import DIRECTION_NAMES, PositionTracker
-from tests.oracle import (
-    COINS,
-    Inputs,
-    StepLoop,
-    coin_rules,
-    inputs_of,
-    plain_market,
-    real_candles,
-)
+from tests.oracle import COINS, Inputs, StepLoop, coin_rules, inputs_of, plain_market, real_candles
 from tests.reference.grid import wick_stop
 from tests.reference.market import Market
 from tests.synthetic import CONFIGS, RULES, SEEDS, one_of, synthetic_candles, synthetic_settlements
@@ -118,9 +110,11 @@ def check_stop(loop: StepLoop, caps: Caps, side: int, entries: Orders) -> None:
 def reference_market(inputs: Inputs) -> Market:
     rules = inputs.market
     plain = MarketRules(
-        tick_size=float(rules.tick_size), step_size=float(rules.step_size),
-        min_qty=float(rules.min_qty), min_notional=float(rules.min_notional),
-    )  # fmt: skip
+        tick_size=float(rules.tick_size),
+        step_size=float(rules.step_size),
+        min_qty=float(rules.min_qty),
+        min_notional=float(rules.min_notional),
+    )
     return Market.from_dict(plain_market(plain, float(rules.liquidation_fee)))
 
 
@@ -173,9 +167,7 @@ def test_entries_stay_within_every_cap_on_real_candles(coin: str, preset: str) -
 
 @settings(max_examples=4, deadline=None)
 @given(seed=SEEDS, config=CONFIGS, least_lots=one_of(1, 5))
-def test_entries_stay_within_every_cap(
-    seed: int, config: dict[str, Any], least_lots: int
-) -> None:
+def test_entries_stay_within_every_cap(seed: int, config: dict[str, Any], least_lots: int) -> None:
     candles = synthetic_candles(200, seed)
     rules = replace(RULES, min_qty=least_lots * RULES.step_size)
     funding = synthetic_settlements(candles, seed)
@@ -196,9 +188,14 @@ def test_entries_stay_within_every_cap_whatever_the_parameters(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("max_inventory_per_side", 2), ("max_position_pct", 0.11), ("max_capital_pct", 0.12),
-     ("low_volume_factor", 0.1), ("trailing_reserve_pct", 0.99)],
-)  # fmt: skip
+    [
+        ("max_inventory_per_side", 2),
+        ("max_position_pct", 0.11),
+        ("max_capital_pct", 0.12),
+        ("low_volume_factor", 0.1),
+        ("trailing_reserve_pct", 0.99),
+    ],
+)
 @pytest.mark.slow
 def test_a_cap_that_is_not_kept_is_noticed(name: str, value: float) -> None:
     candles = synthetic_candles(400, 12)

@@ -26,15 +26,7 @@ from core.records import load_jsonable, to_jsonable
 from engine.strategy import GridStrategyV4
 from engine.take_profit import advance_ladder
 from engine.types import new_state
-from tests.oracle import (
-    COINS,
-    Inputs,
-    StepLoop,
-    coin_rules,
-    inputs_of,
-    real_candles,
-    real_detail,
-)
+from tests.oracle import COINS, Inputs, StepLoop, coin_rules, inputs_of, real_candles, real_detail
 from tests.synthetic import (
     CONFIGS,
     RULES,
@@ -46,10 +38,18 @@ from tests.synthetic import (
 
 ROOT = Path(__file__).resolve().parents[1]
 BUSY: dict[str, Any] = {
-    "grid_levels": 8, "grid_spacing_k": 0.5, "spacing_floor": 0.003, "tp_concentration": 0.4,
-    "leverage": 10.0, "kelly_min_trades": 5, "atr_sl_mult": 2.0, "funding_cost_ratio": 0.01,
-    "offset_prune_ratio": 0.1, "trailing_activation_er": 0.3, "max_drawdown_pct": 0.1,
-}  # fmt: skip
+    "grid_levels": 8,
+    "grid_spacing_k": 0.5,
+    "spacing_floor": 0.003,
+    "tp_concentration": 0.4,
+    "leverage": 10.0,
+    "kelly_min_trades": 5,
+    "atr_sl_mult": 2.0,
+    "funding_cost_ratio": 0.01,
+    "offset_prune_ratio": 0.1,
+    "trailing_activation_er": 0.3,
+    "max_drawdown_pct": 0.1,
+}
 """Parameters with which every mechanism is at work within a few hundred bars."""
 
 
@@ -163,9 +163,13 @@ def test_the_methods_of_the_strategy_are_those_steps() -> None:
         loop.run_compiled(i, i)
         bar, close = inputs.bars[i], float(inputs.bars["close"][i - 1])
         strategy.open_step(
-            i, int(bar.ts_ms), float(bar.open), close, inputs.signals[i - 1],
+            i,
+            int(bar.ts_ms),
+            float(bar.open),
+            close,
+            inputs.signals[i - 1],
             float(inputs.funding["known"][i]),
-        )  # fmt: skip
+        )
         assert all(strategy.protect(phase) == [] for phase in range(4))
         orders = list(strategy.arrange())
         loop.decide(i)
@@ -251,8 +255,12 @@ def answer_under(name: str, **environment: str) -> str:
     """Return what ``name()`` answers in a fresh interpreter with other settings of the compiler."""
     ran = subprocess.run(  # noqa: S603 - this interpreter, this module
         [sys.executable, "-W", "error", "-c", f"import {__name__} as m; print(m.{name}())"],
-        cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()
 

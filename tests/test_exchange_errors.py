@@ -131,8 +131,7 @@ def test_every_answer_has_its_error_and_its_meaning(
 
 
 @pytest.mark.parametrize(
-    ("kind", "meaning"),
-    [(OrderKind.STOP, Answer.PASSED), (OrderKind.ENTRY, Answer.WOULD_CROSS)],
+    ("kind", "meaning"), [(OrderKind.STOP, Answer.PASSED), (OrderKind.ENTRY, Answer.WOULD_CROSS)]
 )
 @pytest.mark.parametrize("code", [-2021, -4142])
 def test_a_price_that_is_passed_means_another_thing_for_a_stop(

@@ -192,9 +192,7 @@ def test_orders_keep_their_order_and_go_five_to_a_request(exchange: CannedExchan
 
 
 @given(
-    digits=st.integers(0, 8),
-    unit=st.sampled_from([1, 2, 5, 25]),
-    count=st.integers(1, 10_000_000),
+    digits=st.integers(0, 8), unit=st.sampled_from([1, 2, 5, 25]), count=st.integers(1, 10_000_000)
 )
 def test_numbers_are_sent_as_exact_multiples_of_the_step(
     digits: int, unit: int, count: int
@@ -864,8 +862,7 @@ def test_a_stops_cancel_must_say_that_it_was_done(
 
 
 @pytest.mark.parametrize(
-    "rubbish",
-    [[], [order_row("b", status="CANCELED")], [{}], [None], {"code": 200}, "<html>"],
+    "rubbish", [[], [order_row("b", status="CANCELED")], [{}], [None], {"code": 200}, "<html>"]
 )
 def test_an_unreadable_cancel_proves_nothing(exchange: CannedExchange, rubbish: Any) -> None:
     exchange.always(CANCEL, (200, rubbish))
@@ -923,8 +920,9 @@ def test_the_http_librarys_log_shows_no_signature(
 
 
 @pytest.mark.parametrize(
-    ("testnet", "host"), [(False, "https://fapi.binance.com/"), (True, "https://demo-fapi.binance.com/")]
-)  # fmt: skip
+    ("testnet", "host"),
+    [(False, "https://fapi.binance.com/"), (True, "https://demo-fapi.binance.com/")],
+)
 def test_the_testnet_is_demo_trading(exchange: CannedExchange, testnet: bool, host: str) -> None:
     exchange.always(BATCH, accept_batch)
     exchange.always("GET /fapi/v3/balance", (200, []))

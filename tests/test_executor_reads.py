@@ -387,11 +387,7 @@ def test_trades_are_paged_by_identity(exchange: CannedExchange) -> None:
     exchange.always(TRADES, trade_book(2_345))
     trades = exchange.executor().executions(5, 0)
     assert [item.trade_id for item in trades] == list(range(5, 2_346))
-    assert [sent.params["fromId"] for sent in exchange.asked(TRADES)] == [
-        "5",
-        "1005",
-        "2005",
-    ]
+    assert [sent.params["fromId"] for sent in exchange.asked(TRADES)] == ["5", "1005", "2005"]
 
 
 def test_a_full_last_page_of_trades_is_followed_by_an_empty_one(exchange: CannedExchange) -> None:

@@ -151,9 +151,7 @@ def test_fewer_distinct_rows_than_components_are_fitted_as_scikit_learn_does(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_far", [1, 2])
-def test_clusters_that_start_without_rows_are_filled_as_scikit_learn_fills_them(
-    n_far: int,
-) -> None:
+def test_clusters_that_start_without_rows_are_filled_as_scikit_learn_fills_them(n_far: int) -> None:
     for seed in range(100):
         rows = blobs(seed, 4 + seed % 10)
         centred = rows - rows.mean(axis=0)

@@ -8,15 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.scenario import (
-    BUYS_990,
-    LONG,
-    SHORT,
-    SHORT_ONLY,
-    Changes,
-    flat,
-    play,
-)
+from tests.scenario import BUYS_990, LONG, SHORT, SHORT_ONLY, Changes, flat, play
 
 UP = {"regime": 2, "er": 0.7}
 TRAILING: Changes = {"trailing_enabled": True, "regen_drift_mult": 1.0}
@@ -57,23 +49,34 @@ def test_a_fill_that_is_mostly_closed_frees_its_level_and_its_place() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    price=st.integers(20, 5000).map(float), fee=st.floats(-0.001, 0.01),
-    spacing=st.floats(0.0005, 0.05), fall=st.floats(0.8, 1.0),
-    mode=st.sampled_from(["geometric", "arithmetic"]), side=st.sampled_from([LONG, SHORT]),
-)  # fmt: skip
+    price=st.integers(20, 5000).map(float),
+    fee=st.floats(-0.001, 0.01),
+    spacing=st.floats(0.0005, 0.05),
+    fall=st.floats(0.8, 1.0),
+    mode=st.sampled_from(["geometric", "arithmetic"]),
+    side=st.sampled_from([LONG, SHORT]),
+)
 @example(price=1000.0, fee=0.01, spacing=0.001, fall=0.99, mode="geometric", side=LONG)
 def test_a_take_profit_is_the_nearest_passive_exit_from_its_fills_break_even_on(
-    price: float, fee: float, spacing: float, fall: float, mode: str, side: int,
-) -> None:  # fmt: skip
+    price: float, fee: float, spacing: float, fall: float, mode: str, side: int
+) -> None:
     sign = 1.0 if side == LONG else -1.0
     here = price * (1.0 - sign * (1.0 - fall))
     worst = price * (1.0 - sign * 0.3)
     scene = play(
         [(price, max(price, worst), min(price, worst), here), flat(here)],
-        {"fee_maker": fee, "spacing_floor": spacing, "grid_mode": mode, "regen_drift_mult": 0.1,
-         "tp_concentration": 0.6, "stop2_enabled": False, "allow_short": True},
-        everywhere={"atr": 0.01} if side == LONG else SHORT_ONLY | {"atr": 0.01}, warm=flat(price),
-    )  # fmt: skip
+        {
+            "fee_maker": fee,
+            "spacing_floor": spacing,
+            "grid_mode": mode,
+            "regen_drift_mult": 0.1,
+            "tp_concentration": 0.6,
+            "stop2_enabled": False,
+            "allow_short": True,
+        },
+        everywhere={"atr": 0.01} if side == LONG else SHORT_ONLY | {"atr": 0.01},
+        warm=flat(price),
+    )
     position = scene.side(2, side)
     assert position.n_fills == 3
     for row in range(3):
@@ -82,9 +85,10 @@ def test_a_take_profit_is_the_nearest_passive_exit_from_its_fills_break_even_on(
         assert sign * fill.tp_price > sign * here
         assert sign * fill.tp_price >= sign * break_even - 1e-7
         exits = [
-            level for level in scene.lattice(2, side)
+            level
+            for level in scene.lattice(2, side)
             if sign * level > sign * here and sign * level >= sign * break_even - 1e-7
-        ]  # fmt: skip
+        ]
         assert not exits or fill.tp_price == exits[0]
 
 
@@ -142,8 +146,14 @@ def test_a_grid_that_drifted_stays_until_it_is_flat_or_has_traded() -> None:
     assert [flat_side.side(bar).reference for bar in (2, 3)] == [1000.0, 1010.1]
     no_longs = {"regime": -1}
     # Bought in generation 1, remade at 985 with spacing 9.85; then 15 lower without a trade.
-    rows = [BUYS_990, flat(985.0), flat(970.0), flat(970.0), (970.0, 970.0, 960.0, 965.0),
-            flat(960.0)]  # fmt: skip
+    rows = [
+        BUYS_990,
+        flat(985.0),
+        flat(970.0),
+        flat(970.0),
+        (970.0, 970.0, 960.0, 965.0),
+        flat(960.0),
+    ]
     held = play(rows, drift, at={1: no_longs, 2: no_longs})
     assert [held.side(bar).reference for bar in (2, 3)] == [985.0, 985.0]
     assert held.side(4).reference == 970.0  # its entries are allowed again
@@ -154,8 +164,10 @@ def test_a_grid_that_drifted_stays_until_it_is_flat_or_has_traded() -> None:
 def test_entries_that_become_allowed_again_get_a_grid_around_the_price() -> None:
     gated = play([flat(1000.0), flat(1001.0), flat(1002.0)], at={1: {"regime": -2}})
     assert [gated.entry_prices(bar) for bar in (1, 2, 3)] == [
-        [990.0, 980.0, 970.0], [], [991.9, 981.9, 971.9],
-    ]  # fmt: skip
+        [990.0, 980.0, 970.0],
+        [],
+        [991.9, 981.9, 971.9],
+    ]
     assert [gated.side(bar).generation for bar in (1, 2, 3)] == [1, 1, 2]
     breaker: Changes = {"circuit_breaker_enabled": True, "halt_z_threshold": -3.0}
     halted = play([flat(1000.0), flat(1001.0), flat(1002.0)], breaker, at={1: {"z": -3.5}})

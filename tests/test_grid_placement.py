@@ -52,18 +52,29 @@ def test_an_arithmetic_level_that_would_not_be_positive_does_not_exist() -> None
 
 @settings(max_examples=25, deadline=None)
 @given(
-    price=st.floats(1.5, 3000.0), pct=st.floats(0.0001, 0.05), nudge=st.sampled_from([0.0, 0.01]),
-    tick=st.sampled_from([0.01, 0.1, 0.25]), mode=st.sampled_from(["geometric", "arithmetic"]),
-)  # fmt: skip
+    price=st.floats(1.5, 3000.0),
+    pct=st.floats(0.0001, 0.05),
+    nudge=st.sampled_from([0.0, 0.01]),
+    tick=st.sampled_from([0.01, 0.1, 0.25]),
+    mode=st.sampled_from(["geometric", "arithmetic"]),
+)
 def test_levels_are_on_the_tick_and_ordered_by_at_least_one(
     price: float, pct: float, nudge: float, tick: float, mode: str
 ) -> None:
     scene = play(
         [flat(price)],
-        {**BOTH, "spacing_floor": pct, "fee_maker": 0.0, "round_number_nudge": nudge,
-         "grid_mode": mode, "grid_levels": 6},
-        everywhere={"atr": 0.0, "regime": 0}, rules={"tick_size": tick}, warm=flat(price),
-    )  # fmt: skip
+        {
+            **BOTH,
+            "spacing_floor": pct,
+            "fee_maker": 0.0,
+            "round_number_nudge": nudge,
+            "grid_mode": mode,
+            "grid_levels": 6,
+        },
+        everywhere={"atr": 0.0, "regime": 0},
+        rules={"tick_size": tick},
+        warm=flat(price),
+    )
     for side, sign in ((LONG, 1.0), (SHORT, -1.0)):
         entries = [level for level in entry_levels(scene, 1, side) if level > 0.0]
         exits = [level for level in scene.lattice(1, side) if level > 0.0]
@@ -138,9 +149,13 @@ def test_funding_widens_the_side_that_pays_and_narrows_the_one_that_receives(
 
 def test_a_full_long_grid_is_centred_lower_and_a_full_short_one_higher() -> None:
     skew: Changes = {
-        **BOTH, "skew_enabled": True, "optimal_spread_enabled": False, "regen_drift_mult": 1.0,
-        "max_position_pct": 0.1, "stop2_enabled": False,
-    }  # fmt: skip
+        **BOTH,
+        "skew_enabled": True,
+        "optimal_spread_enabled": False,
+        "regen_drift_mult": 1.0,
+        "max_position_pct": 0.1,
+        "stop2_enabled": False,
+    }
     wild = {"sigma": 0.01}
     long = play([BUYS_990, flat(985.0)], skew, everywhere=wild).side(2)
     equity = 10_000 - 0.19998 - 5.0 * 1.010
@@ -179,12 +194,14 @@ def test_the_quantity_of_an_order_stays_while_it_rests() -> None:
 
 def test_an_order_too_small_after_its_scale_is_placed_at_the_minimum() -> None:
     # 150 at full scale, 75 at Kelly's half: under the minimum of 100, so 100 it is.
-    small = play(STILL, {"initial_capital": 1500.0, "kelly_enabled": True},
-                 rules={"min_notional": 100.0})  # fmt: skip
+    small = play(
+        STILL, {"initial_capital": 1500.0, "kelly_enabled": True}, rules={"min_notional": 100.0}
+    )
     assert small.entries(1) == [(0, 990.0, 0.102), (1, 980.0, 0.103), (2, 970.0, 0.104)]
     assert not small.at(1).state.too_small
-    large = play(STILL, {"initial_capital": 2500.0, "kelly_enabled": True},
-                 rules={"min_notional": 100.0})  # fmt: skip
+    large = play(
+        STILL, {"initial_capital": 2500.0, "kelly_enabled": True}, rules={"min_notional": 100.0}
+    )
     assert large.entries(1)[0] == (0, 990.0, 0.126)
 
 
@@ -197,16 +214,28 @@ def test_an_account_too_small_for_every_level_says_what_would_do() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    price=st.floats(5.0, 5000.0), min_notional=st.floats(0.0, 200.0),
-    step=st.sampled_from([0.001, 0.01, 1.0]), order_pct=st.floats(0.005, 0.3),
-    leverage=st.sampled_from([1.0, 3.0, 20.0]), kelly=st.booleans(),
-)  # fmt: skip
+    price=st.floats(5.0, 5000.0),
+    min_notional=st.floats(0.0, 200.0),
+    step=st.sampled_from([0.001, 0.01, 1.0]),
+    order_pct=st.floats(0.005, 0.3),
+    leverage=st.sampled_from([1.0, 3.0, 20.0]),
+    kelly=st.booleans(),
+)
 def test_the_capital_said_to_be_needed_suffices(
-    price: float, min_notional: float, step: float, order_pct: float, leverage: float, *,
+    price: float,
+    min_notional: float,
+    step: float,
+    order_pct: float,
+    leverage: float,
+    *,
     kelly: bool,
-) -> None:  # fmt: skip
-    changes = {"order_pct": order_pct, "leverage": leverage, "kelly_enabled": kelly,
-               "initial_capital": 1.0}  # fmt: skip
+) -> None:
+    changes = {
+        "order_pct": order_pct,
+        "leverage": leverage,
+        "kelly_enabled": kelly,
+        "initial_capital": 1.0,
+    }
     rules = {"min_notional": min_notional, "step_size": step, "min_qty": step}
 
     def first_step(capital: float) -> Scenario:
@@ -267,8 +296,11 @@ def test_both_sides_share_the_capital_cap_long_first(pct: float, shorts: int) ->
 
 def test_a_level_under_the_minimum_is_passed_over_and_the_next_one_rests() -> None:
     # Cut to lots, 10 % of equity is 999.9, 999.6, 999.1, 999.36, 999.4, 999.22 and 999.75.
-    scene = play(STILL, {"grid_levels": 7, "max_inventory_per_side": 7, "stop2_enabled": False},
-                 rules={"min_notional": 999.5})  # fmt: skip
+    scene = play(
+        STILL,
+        {"grid_levels": 7, "max_inventory_per_side": 7, "stop2_enabled": False},
+        rules={"min_notional": 999.5},
+    )
     assert scene.entry_prices(1) == [990.0, 980.0, 930.0]
 
 
@@ -288,14 +320,21 @@ def test_an_entry_that_a_nearer_stop_leaves_beyond_it_gives_way() -> None:
     five: Changes = {"grid_levels": 5, "max_inventory_per_side": 5}
     scene = play([BUYS_990, flat(985.0), flat(985.0)], five, at={1: {"atr": 20.0}})
     assert [scene.entry_prices(bar) for bar in (2, 3)] == [
-        [980.0, 970.0, 960.0, 950.0], [980.0, 970.0],
-    ]  # fmt: skip
+        [980.0, 970.0, 960.0, 950.0],
+        [980.0, 970.0],
+    ]
 
 
 def test_a_skew_that_leaves_no_positive_centre_leaves_no_levels() -> None:
-    changes = {"skew_enabled": True, "gamma": 50.0, "as_time_horizon": 10_000.0,
-               "optimal_spread_enabled": False, "regen_drift_mult": 1.0, "stop2_enabled": False,
-               "round_number_nudge": 0.0015}  # fmt: skip
+    changes = {
+        "skew_enabled": True,
+        "gamma": 50.0,
+        "as_time_horizon": 10_000.0,
+        "optimal_spread_enabled": False,
+        "regen_drift_mult": 1.0,
+        "stop2_enabled": False,
+        "round_number_nudge": 0.0015,
+    }
     rows = [(1000.0, 1000.0, 985.0, 986.0), flat(950.0), flat(900.0), flat(900.0)]
     scene = play(rows, changes, everywhere={"sigma": 0.05})
     assert float(scene.side(3).centre) < 0.0

@@ -38,11 +38,21 @@ Result = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "2024-01-10", "2024-04-10"
 BANDS = [
-    {"about": "", "assumption": "as run", "total_return_pct": 1.5, "max_drawdown_pct": 2.0,
-     "calmar_ratio": 0.75},
-    {"about": "slippage", "assumption": "slippage x 3", "total_return_pct": -0.5,
-     "max_drawdown_pct": 3.0, "calmar_ratio": float("nan")},
-]  # fmt: skip
+    {
+        "about": "",
+        "assumption": "as run",
+        "total_return_pct": 1.5,
+        "max_drawdown_pct": 2.0,
+        "calmar_ratio": 0.75,
+    },
+    {
+        "about": "slippage",
+        "assumption": "slippage x 3",
+        "total_return_pct": -0.5,
+        "max_drawdown_pct": 3.0,
+        "calmar_ratio": float("nan"),
+    },
+]
 EDGES = ("pessimistic", "central", "optimistic")
 BANDS_SUMMARY = {
     **{
@@ -155,9 +165,14 @@ def test_the_page_asks_the_network_for_nothing(page: str) -> None:
 def test_the_page_shows_what_the_reader_must_know(results: dict[str, Result], page: str) -> None:
     result = results["BTC"]
     for text in (
-        result["data"]["hash"], result["fingerprint"], "made up", "2024-01-10 to 2024-04-10",
-        "are the entry levels of ", "BUY_OPEN_LONG", "BREAKOUT_UP",
-    ):  # fmt: skip
+        result["data"]["hash"],
+        result["fingerprint"],
+        "made up",
+        "2024-01-10 to 2024-04-10",
+        "are the entry levels of ",
+        "BUY_OPEN_LONG",
+        "BREAKOUT_UP",
+    ):
         assert text in page, text
 
 
@@ -302,8 +317,18 @@ def test_the_readmes_picture_is_small_enough_to_commit() -> None:
 
 @pytest.mark.slow
 def test_without_plots_no_charting_library_is_loaded(tmp_path: Path) -> None:
-    arguments = ["--demo", "--no-plot", "--coins", "BTC", "--start", START, "--end", "2024-01-20",
-                 "--output", str(tmp_path)]  # fmt: skip
+    arguments = [
+        "--demo",
+        "--no-plot",
+        "--coins",
+        "BTC",
+        "--start",
+        START,
+        "--end",
+        "2024-01-20",
+        "--output",
+        str(tmp_path),
+    ]
     script = (
         f"import sys, main; main.main({arguments}); "
         "print([name for name in ('bokeh', 'jinja2', 'matplotlib') if name in sys.modules])"
@@ -418,8 +443,21 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setattr(backtest.command, "is_compiled", lambda: True)
-        arguments = ["--demo", "--coins", "BTC", "ETH", "--start", START, "--end", END,
-                     "--preset", "documented", "--json", "--output", str(folder)]  # fmt: skip
+        arguments = [
+            "--demo",
+            "--coins",
+            "BTC",
+            "ETH",
+            "--start",
+            START,
+            "--end",
+            END,
+            "--preset",
+            "documented",
+            "--json",
+            "--output",
+            str(folder),
+        ]
         assert main.main(arguments) == 0
     return folder, json.loads(printed.getvalue())
 
@@ -562,9 +600,10 @@ def test_no_page_is_wider_than_the_window(
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", mobile)
     try:
         for page in (
-            written[0] / "BTC_report.html", written[0] / "portfolio_report.html",
+            written[0] / "BTC_report.html",
+            written[0] / "portfolio_report.html",
             tmp_path / "quiet.html",
-        ):  # fmt: skip
+        ):
             assert show(browser, page) == []
             wide = (
                 "const page = document.documentElement;"
@@ -592,9 +631,7 @@ def test_a_click_on_a_name_hides_what_it_names(browser: Any, written: tuple[Path
 
 @needs_browser
 @pytest.mark.slow
-def test_the_opening_of_a_report_can_be_measured(
-    browser: Any, written: tuple[Path, Any]
-) -> None:
+def test_the_opening_of_a_report_can_be_measured(browser: Any, written: tuple[Path, Any]) -> None:
     stands, drawn = opening_seconds(browser, written[0] / "BTC_report.html")
     assert 0.0 < stands <= drawn
 

@@ -38,8 +38,9 @@ def test_liquidation_happens_where_equity_meets_maintenance() -> None:
 
 def test_a_hedged_account_is_liquidated_on_both_legs_at_one_price() -> None:
     # High first: short 99.009 at 1010, then long 101.010 at 990 and 102.040 at 980.
-    scene = liquidation_scene([(1000.0, 1011.0, 800.0, 800.0), flat(800.0)],
-                              {"grid_levels": 2, "allow_short": True})  # fmt: skip
+    scene = liquidation_scene(
+        [(1000.0, 1011.0, 800.0, 800.0), flat(800.0)], {"grid_levels": 2, "allow_short": True}
+    )
     legs = {t["direction"]: 0.0 for t in scene.trades}
     cost, wallet = {"LONG": 0.0, "SHORT": 0.0}, 10_000.0
     for trade in scene.trades[:3]:
@@ -50,8 +51,10 @@ def test_a_hedged_account_is_liquidated_on_both_legs_at_one_price() -> None:
     price = (cost["LONG"] - cost["SHORT"] - wallet) / slope
     closed = scene.trades[3:]
     assert [(t["label"], t["direction"]) for t in closed] == [
-        ("LIQUIDATION", "LONG"), ("LIQUIDATION", "LONG"), ("LIQUIDATION", "SHORT"),
-    ]  # fmt: skip
+        ("LIQUIDATION", "LONG"),
+        ("LIQUIDATION", "LONG"),
+        ("LIQUIDATION", "SHORT"),
+    ]
     assert [t["fill_id"] for t in closed] == [1, 2, 0]
     assert [t["price"] for t in closed] == pytest.approx([price] * 3, rel=1e-12)
     assert scene.metrics["liquidations"] == 1
@@ -77,8 +80,10 @@ def test_a_gap_far_beyond_bankruptcy_ends_at_exactly_nothing() -> None:
 
 
 def test_both_sides_orders_are_gone_for_the_bar_of_a_liquidation() -> None:
-    scene = liquidation_scene([BUYS_990, (985.0, 1020.0, 850.0, 900.0)],
-                              {"allow_short": True, "intrabar_path": "low_first"})  # fmt: skip
+    scene = liquidation_scene(
+        [BUYS_990, (985.0, 1020.0, 850.0, 900.0)],
+        {"allow_short": True, "intrabar_path": "low_first"},
+    )
     assert [t["label"] for t in scene.trades] == ["BUY_OPEN_LONG", "LIQUIDATION"]
     assert [scene.at(2).state.sides[side].n_fills for side in (LONG, SHORT)] == [1, 0]
 
@@ -86,8 +91,9 @@ def test_both_sides_orders_are_gone_for_the_bar_of_a_liquidation() -> None:
 def test_maintenance_grows_with_the_bracket_of_the_notional() -> None:
     # 100,000 notional: above the floor of 50,000 the rate is 2 % less 500.
     tiers = ((0.0, 0.01, 0.0), (50_000.0, 0.02, 500.0))
-    scene = liquidation_scene([BUYS_990, (985.0, 985.0, 850.0, 850.0)], {},
-                              rules={"brackets": tiers})  # fmt: skip
+    scene = liquidation_scene(
+        [BUYS_990, (985.0, 985.0, 850.0, 850.0)], {}, rules={"brackets": tiers}
+    )
     # 9980.00002 + 101.010 * (x - 990) = 0.02 * 101.010 * x - 500
     price = (101.010 * 990.0 - 9980.00002 - 500.0) / (101.010 * 0.98)
     assert scene.trades[1]["price"] == pytest.approx(price, rel=1e-12)

@@ -143,10 +143,12 @@ def test_a_dry_run_trades_on_paper_and_needs_no_keys(
     assert "capital   $5,000.00, on paper" in out
     assert "BUY_OPEN_LONG | BTC/USDT" in out
     assert stage.paths() >= {
-        "data/live_state/dry/BTCUSDT_state.json", "data/live_state/dry/BTCUSDT_trades.csv",
-        "data/live_state/dry/BTCUSDT_trades.jsonl", "data/live_state/dry/BTCUSDT_health.json",
+        "data/live_state/dry/BTCUSDT_state.json",
+        "data/live_state/dry/BTCUSDT_trades.csv",
+        "data/live_state/dry/BTCUSDT_trades.jsonl",
+        "data/live_state/dry/BTCUSDT_health.json",
         "data/live_logs/dry/BTCUSDT.log",
-    }  # fmt: skip
+    }
     assert not stage.exchange.account.trades
     signed = {"openOrders", "order", "balance", "positionRisk", "userTrades", "leverageBracket"}
     assert not any(part in path for path in stage.exchange.faults.requests for part in signed)
@@ -198,12 +200,19 @@ def test_the_start_says_what_must_be_known(stage: Stage) -> None:
     out = stage.run_for(1, *TESTNET, "--capital", "5000", "--no-short", "--set", "gamma=0.7")[1]
     banner = out.partition("[")[0]
     for text in (
-        "BTCUSDT, testnet (demo money)", "$5,000.00 of a wallet of $10,000.00", "leverage  5",
-        "long only", "gamma = 0.7", "allow_short = false",
-        "maker 0.02 %, taker 0.05 %, of this account", "25.0 % closes everything",
-        "data/live_state/testnet/BTCUSDT_*", "data/live_logs/testnet/BTCUSDT.log", "Ctrl+C",
+        "BTCUSDT, testnet (demo money)",
+        "$5,000.00 of a wallet of $10,000.00",
+        "leverage  5",
+        "long only",
+        "gamma = 0.7",
+        "allow_short = false",
+        "maker 0.02 %, taker 0.05 %, of this account",
+        "25.0 % closes everything",
+        "data/live_state/testnet/BTCUSDT_*",
+        "data/live_logs/testnet/BTCUSDT.log",
+        "Ctrl+C",
         "python3 live_trade.py --coin BTC --testnet --flatten",
-    ):  # fmt: skip
+    ):
         assert text in banner
 
 
@@ -318,8 +327,12 @@ def test_the_exit_code_says_how_it_ended(
     monkeypatch.setattr(LiveRunner, "run", lambda *_, **__: ending)
     code, out, err = stage.run(*TESTNET)
     assert code == ending.value
-    words = {"ASKED": "stopped; ", "FAILED": "ended after errors; ", "RUINED": "nothing is left",
-             "EMERGENCY": "ended by the loss limit; "}  # fmt: skip
+    words = {
+        "ASKED": "stopped; ",
+        "FAILED": "ended after errors; ",
+        "RUINED": "nothing is left",
+        "EMERGENCY": "ended by the loss limit; ",
+    }
     assert words[ending.name] in out
     assert (words[ending.name] in err) is (ending is not Ending.ASKED)
     assert f" {ending.value} " in live_trade.EXAMPLES[live_trade.EXAMPLES.index("exit code") :]
@@ -568,7 +581,7 @@ def test_other_code_may_go_on_if_it_is_accepted(
         (["--state-dir", "/dev/null/x"], "cannot write /dev/null/x/testnet/BTCUSDT.lock"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)  # fmt: skip
+)
 def test_what_cannot_be_is_one_line_and_leaves_nothing(
     stage: Stage, arguments: list[str], message: str
 ) -> None:
@@ -631,9 +644,14 @@ def test_a_second_instance_is_refused(stage: Stage) -> None:
 def test_an_account_that_cannot_leave_one_way_mode_is_refused(stage_with: OpenStage) -> None:
     stage = stage_with(is_hedged=False)
     stage.exchange.book.new_order(
-        client_id="web_1", side="BUY", direction="BOTH", kind="LIMIT", qty=Decimal(1),
-        price=Decimal(9_000), now_ms=stage.exchange.stamp_ms,
-    )  # fmt: skip
+        client_id="web_1",
+        side="BUY",
+        direction="BOTH",
+        kind="LIMIT",
+        qty=Decimal(1),
+        price=Decimal(9_000),
+        now_ms=stage.exchange.stamp_ms,
+    )
     line = error_line(stage.run(*TESTNET))
     assert "hedge mode cannot be set for BTCUSDT" in line
     assert stage.paths() == {"data/live_state/testnet/BTCUSDT.lock"}
@@ -676,12 +694,23 @@ def test_the_same_capital_need_not_be_said_again(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("max_capital_pct", 1.5), ("poll_s", "5"), ("poll_s", 0), ("buffer_bars", 3_000.5),
-        ("retries", True), ("snapshots", 0), ("recv_window_ms", 10**6), ("instance", "a b"),
-        ("instance", ""), ("state_dir", ""), ("log_dir", 5), ("candle_grace_s", float("nan")),
-        ("equity_warn_pct", -1), ("request_timeout_s", None), ("max_weight_share", 1.0),
+        ("max_capital_pct", 1.5),
+        ("poll_s", "5"),
+        ("poll_s", 0),
+        ("buffer_bars", 3_000.5),
+        ("retries", True),
+        ("snapshots", 0),
+        ("recv_window_ms", 10**6),
+        ("instance", "a b"),
+        ("instance", ""),
+        ("state_dir", ""),
+        ("log_dir", 5),
+        ("candle_grace_s", float("nan")),
+        ("equity_warn_pct", -1),
+        ("request_timeout_s", None),
+        ("max_weight_share", 1.0),
     ],
-)  # fmt: skip
+)
 def test_a_setting_no_session_could_run_with_is_named(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):
         check_settings({**LIVE_CONFIG, name: value})
@@ -779,20 +808,32 @@ def test_a_replay_trades_as_the_backtest_does_to_the_last_cent(
     loaded = simulator.load("BTC", args.start, args.end)
     funding = loaded.market.funding
     recording = Recording(
-        coin="BTC", candles=candle_table(loaded.market.candles), first=loaded.first_bar,
+        coin="BTC",
+        candles=candle_table(loaded.market.candles),
+        first=loaded.first_bar,
         settlements=funding["timestamp"].to_numpy(copy=True),
-        rates=funding["rate"].to_numpy(copy=True), rules=loaded.rules,
-    )  # fmt: skip
+        rates=funding["rate"].to_numpy(copy=True),
+        rules=loaded.rules,
+    )
     session = run_replay(recording, simulator.params)
     first = int(expected["candles"]["timestamp"].iloc[0]) // BAR_MS
     assert [
         (t.label, t.bar - first, t.timestamp, t.price, t.qty, t.pnl, t.fee, t.regime, t.fill_id)
         for t in session.trades
     ] == [
-        (t["label"], t["bar"], t["timestamp"], t["price"], t["qty"], t["pnl"], t["fee"],
-         t["regime"], t["fill_id"])
+        (
+            t["label"],
+            t["bar"],
+            t["timestamp"],
+            t["price"],
+            t["qty"],
+            t["pnl"],
+            t["fee"],
+            t["regime"],
+            t["fill_id"],
+        )
         for t in expected["trades"]
-    ]  # fmt: skip
+    ]
     assert len(session.trades) > (40 if arguments else 2)
     metrics, state = expected["metrics"], session.strategy.state
     assert float(state.wallet) == pytest.approx(metrics["final_capital"], abs=1e-9)
@@ -947,9 +988,14 @@ def test_the_levels_are_the_logs() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["", "--coin", "--coin BTC --status --flatten", "--coin BTC --log-level x",
-     "--coin BTC --once --replay x"],
-)  # fmt: skip
+    [
+        "",
+        "--coin",
+        "--coin BTC --status --flatten",
+        "--coin BTC --log-level x",
+        "--coin BTC --once --replay x",
+    ],
+)
 def test_arguments_that_cannot_be_parsed_exit_with_2(arguments: str) -> None:
     with pytest.raises(SystemExit) as caught:
         live_trade.main(arguments.split())

@@ -42,18 +42,22 @@ STRANGER: Final = "g4a-zz-LE00-0"
 def lay_stranger(exchange: SimExchange) -> None:
     """Let an order rest that bears our name and that no session knows."""
     exchange.book.new_order(
-        client_id=STRANGER, side="BUY", direction="LONG", kind="LIMIT", qty=Decimal("0.01"),
-        price=Decimal(1_000), time_in_force="GTX", now_ms=exchange.stamp_ms,
-    )  # fmt: skip
+        client_id=STRANGER,
+        side="BUY",
+        direction="LONG",
+        kind="LIMIT",
+        qty=Decimal("0.01"),
+        price=Decimal(1_000),
+        time_in_force="GTX",
+        now_ms=exchange.stamp_ms,
+    )
 
 
 def cut_off(scene: Scene, seconds: float) -> None:
     """Let no request arrive for some seconds from now on."""
     faults = scene.exchange.faults
     faults.rate(FaultKind.DROP, 1.0)
-    scene.clock.at(
-        scene.exchange.now_ms + round(1e3 * seconds), lambda: faults.end(FaultKind.DROP)
-    )
+    scene.clock.at(scene.exchange.now_ms + round(1e3 * seconds), lambda: faults.end(FaultKind.DROP))
 
 
 def when_told(scene: Scene, words: str, action: Callable[[], None]) -> None:

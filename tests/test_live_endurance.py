@@ -33,11 +33,14 @@ def test_three_days_leave_memory_files_and_request_weight_where_they_were(tmp_pa
     with Nursery() as nursery, SimServer(exchange) as server:
         nursery.start(
             Wish(
-                port=server.port, folder=str(tmp_path), until_ms=start_ms + N_BARS * BAR_MS + 1_000,
-                arguments=("--preset", "documented", "--set=kama_slow=10"), is_measured=True,
+                port=server.port,
+                folder=str(tmp_path),
+                until_ms=start_ms + N_BARS * BAR_MS + 1_000,
+                arguments=("--preset", "documented", "--set=kama_slow=10"),
+                is_measured=True,
                 settings={"poll_s": 60.0, "buffer_bars": 100},
             )
-        )  # fmt: skip
+        )
         assert nursery.wait() == 0, (tmp_path / "console.txt").read_text(encoding="utf-8")[-2_000:]
     lines = (tmp_path / "vitals.jsonl").read_text(encoding="utf-8").splitlines()
     vitals = [json.loads(line) for line in lines]

@@ -88,9 +88,13 @@ def test_every_fault_becomes_the_error_that_says_what_it_means(over_socket: bool
             "https://", LoopbackAdapter(server.port) if over_socket else InProcessAdapter(exchange)
         )
         executor = BinanceExecutor(
-            exchange.coin, api_key=exchange.api_key, api_secret=exchange.secret,
-            clock=SimClock(exchange), session=http, settings={**LIVE_CONFIG, "retries": 0},
-        )  # fmt: skip
+            exchange.coin,
+            api_key=exchange.api_key,
+            api_secret=exchange.secret,
+            clock=SimClock(exchange),
+            session=http,
+            settings={**LIVE_CONFIG, "retries": 0},
+        )
         for kind, error in ERRORS.items():
             exchange.faults.next(kind, path="openOrders")
             with pytest.raises(GridError) as caught:
@@ -123,12 +127,8 @@ def test_a_day_in_which_every_tenth_request_goes_wrong(kind: FaultKind, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "partial"), [(112, 0.0), (61, 0.5)])
-def test_a_day_in_which_everything_goes_wrong(
-    seed: int, partial: float, tmp_path: Path
-) -> None:
-    with busy_day(
-        tmp_path, seed=seed, settings=MUCH_AT_A_TIME, partial_fills=partial
-    ) as scene:
+def test_a_day_in_which_everything_goes_wrong(seed: int, partial: float, tmp_path: Path) -> None:
+    with busy_day(tmp_path, seed=seed, settings=MUCH_AT_A_TIME, partial_fills=partial) as scene:
         watchman = Watchman(scene.exchange)
         for kind in FaultKind:
             chance = 0.1 if kind in ONLY_AT else 0.1 / len(FaultKind)
@@ -246,9 +246,7 @@ def test_what_is_not_ours_is_told_once_and_never_touched(tmp_path: Path) -> None
         assert scene.run_to(WARM + 16) is Ending.ASKED
     assert exchange.account.positions["SHORT"].qty == Decimal("0.05")
     assert {
-        order.client_id[:4]
-        for order in exchange.book.orders.values()
-        if order.direction == "SHORT"
+        order.client_id[:4] for order in exchange.book.orders.values() if order.direction == "SHORT"
     } == {"web_"}
     assert scene.ears.count("is not of this bot") == 1
     assert scene.ears.count("WARN SHORT position") == 1
@@ -297,9 +295,7 @@ def test_an_account_too_small_for_any_order_sends_none_and_says_so_once(
 
 
 @pytest.mark.slow
-def test_the_rest_of_an_order_under_the_minimum_is_told_once_and_kept_back(
-    tmp_path: Path,
-) -> None:
+def test_the_rest_of_an_order_under_the_minimum_is_told_once_and_kept_back(tmp_path: Path) -> None:
     rules = replace(RULES, min_notional=200.0)
     with busy_day(tmp_path, rules=rules, partial_fills=0.9) as scene:
         book, stop = scene.exchange.book, scene.clock.stop

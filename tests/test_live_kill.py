@@ -113,9 +113,13 @@ def test_dropped_over_a_change_of_the_account_a_session_goes_on_with_the_same_or
 def test_the_hour_holds_every_kind_of_event(undisturbed: Outcome, points: list[Any]) -> None:
     labels = {row["label"] for row in undisturbed.csv_rows}
     assert labels == {
-        "BUY_OPEN_LONG", "SELL_OPEN_SHORT", "BUY_CLOSE_SHORT", "PRUNE_OLDEST", "STOP_LONG",
+        "BUY_OPEN_LONG",
+        "SELL_OPEN_SHORT",
+        "BUY_CLOSE_SHORT",
+        "PRUNE_OLDEST",
+        "STOP_LONG",
         "CIRCUIT_BREAKER_HALT",
-    }  # fmt: skip
+    }
     done = {about for _, _, about in points}
     assert {"DELETE /fapi/v1/algoOrder", "POST /fapi/v1/order", "GET /fapi/v1/income"} <= done
     assert undisturbed.engine["funding"] != 0.0

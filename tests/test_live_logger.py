@@ -43,17 +43,32 @@ RULES = MarketRules(tick_size=0.1, step_size=0.001, min_qty=0.001, min_notional=
 KEY, SECRET = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zv", "NhqPtmdSJYdKjVHjA7PZj4Mge3R5+8/IP=4lTQ"
 CLOSE = Close(net=12.45, net_pct=0.57, r_multiple=1.23, hold_hours=2.5)
 SALE = LiveTrade(
-    bar=57, timestamp=WHEN, price=43_250.0, qty=0.023, label="SELL_CLOSE_LONG", regime="NOISE",
-    pnl=12.85, fee=0.2, direction="LONG", fill_id=9, trade_id="123456:0", client_id="a-57-L3-1",
+    bar=57,
+    timestamp=WHEN,
+    price=43_250.0,
+    qty=0.023,
+    label="SELL_CLOSE_LONG",
+    regime="NOISE",
+    pnl=12.85,
+    fee=0.2,
+    direction="LONG",
+    fill_id=9,
+    trade_id="123456:0",
+    client_id="a-57-L3-1",
     close=CLOSE,
-)  # fmt: skip
+)
 PURCHASE = replace(
     SALE, label="BUY_OPEN_LONG", pnl=0.0, trade_id="123450:0", client_id="a-47-L3-1", close=None
 )
 HALT = replace(
-    PURCHASE, label="CIRCUIT_BREAKER_HALT", qty=0.0, fee=0.0, direction="", trade_id="n1",
+    PURCHASE,
+    label="CIRCUIT_BREAKER_HALT",
+    qty=0.0,
+    fee=0.0,
+    direction="",
+    trade_id="n1",
     client_id="",
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -197,9 +212,7 @@ def test_colours_appear_on_a_terminal_only_and_not_against_no_color(
     assert "\x1b" not in file.getvalue()
 
 
-def test_other_records_stand_behind_their_time_and_level(
-    open_logger: Callable[..., Any],
-) -> None:
+def test_other_records_stand_behind_their_time_and_level(open_logger: Callable[..., Any]) -> None:
     _, console = open_logger()
     record = logging.makeLogRecord(
         {"msg": "book of %s", "args": ("BTC",), "levelno": 30, "levelname": "WARNING"}
@@ -381,9 +394,16 @@ def test_a_scrubbed_exception_still_shows_where_it_happened(
 
 def test_the_figures_of_a_partial_close_bear_their_share_of_the_entry_fee() -> None:
     figures = close_figures(
-        pnl=5.0, fee=0.20, qty=0.25, ts_ms=WHEN + 9_000_000, entry_price=1000.0, entry_qty=1.0,
-        entry_fee=0.40, entry_ts_ms=WHEN, stop_distance=35.0,
-    )  # fmt: skip
+        pnl=5.0,
+        fee=0.20,
+        qty=0.25,
+        ts_ms=WHEN + 9_000_000,
+        entry_price=1000.0,
+        entry_qty=1.0,
+        entry_fee=0.40,
+        entry_ts_ms=WHEN,
+        stop_distance=35.0,
+    )
     assert figures.net == pytest.approx(5.0 - 0.20 - 0.10)
     assert figures.net_pct == pytest.approx(100.0 * 4.70 / 250.0)
     assert figures.r_multiple == pytest.approx(4.70 / (35.0 * 0.25))
@@ -393,9 +413,16 @@ def test_the_figures_of_a_partial_close_bear_their_share_of_the_entry_fee() -> N
 @pytest.mark.parametrize("distance", [0.0, math.nan])
 def test_without_a_known_risk_there_is_no_r(distance: float) -> None:
     figures = close_figures(
-        pnl=5.0, fee=0.2, qty=1.0, ts_ms=WHEN, entry_price=1000.0, entry_qty=1.0, entry_fee=0.4,
-        entry_ts_ms=WHEN, stop_distance=distance,
-    )  # fmt: skip
+        pnl=5.0,
+        fee=0.2,
+        qty=1.0,
+        ts_ms=WHEN,
+        entry_price=1000.0,
+        entry_qty=1.0,
+        entry_fee=0.4,
+        entry_ts_ms=WHEN,
+        stop_distance=distance,
+    )
     assert math.isnan(figures.r_multiple)
     assert figures.net == pytest.approx(4.4)
 
@@ -407,9 +434,12 @@ def trade(place: int, sequence: int = 0) -> LiveTrade:
     """Return a record with its own identity and numbers."""
     base = SALE if place % 2 else PURCHASE
     return replace(
-        base, bar=place, timestamp=WHEN + 1_000 * place, trade_id=f"{1000 + place}:{sequence}",
+        base,
+        bar=place,
+        timestamp=WHEN + 1_000 * place,
+        trade_id=f"{1000 + place}:{sequence}",
         price=43_000.1 + place / 7.0,
-    )  # fmt: skip
+    )
 
 
 def rows_of(folder: Path) -> list[str]:
@@ -662,12 +692,15 @@ def test_a_repair_that_fails_anywhere_can_be_repeated(
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 5), st.integers(1, 3), st.sampled_from(["", "write", "fsync", "open"]),
-            st.integers(1, 4), st.booleans(),
+            st.integers(0, 5),
+            st.integers(1, 3),
+            st.sampled_from(["", "write", "fsync", "open"]),
+            st.integers(1, 4),
+            st.booleans(),
         ),
         max_size=6,
     )
-)  # fmt: skip
+)
 def test_after_any_run_of_failures_and_restarts_every_record_is_there_once(
     tmp_path_factory: pytest.TempPathFactory, story: list[tuple[int, int, str, int, bool]]
 ) -> None:

@@ -201,9 +201,11 @@ def test_sides_may_differ_by_the_tolerance_or_a_lot(
 def test_a_mismatch_is_the_same_from_both_sides(one: float, two: float) -> None:
     def found(ours: float, theirs: float) -> list[str]:
         return find_mismatches(
-            {"LONG": ours, "SHORT": 0.0}, {"LONG": theirs, "SHORT": 0.0}, tolerance_pct=2.0,
+            {"LONG": ours, "SHORT": 0.0},
+            {"LONG": theirs, "SHORT": 0.0},
+            tolerance_pct=2.0,
             lot=0.001,
-        )  # fmt: skip
+        )
 
     assert found(one, two) == found(two, one)
     assert found(one, one) == []

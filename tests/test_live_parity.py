@@ -45,9 +45,12 @@ WIDE_BAND = {"price_band": 0.95}
 """For candles longer than the exchange's +-5 %: levels that far away rest in a backtest."""
 NO_LOSS_LIMIT = {"equity_warn_pct": 1e5, "equity_emergency_pct": 1e6}
 UNPROTECTED = {
-    **DOCUMENTED, "stop1_enabled": False, "stop2_enabled": False,
-    "var_deleverage_enabled": False, "prune_enabled": ("OLDEST",),
-}  # fmt: skip
+    **DOCUMENTED,
+    "stop1_enabled": False,
+    "stop2_enabled": False,
+    "var_deleverage_enabled": False,
+    "prune_enabled": ("OLDEST",),
+}
 SETTLEMENT_BARS = 32
 
 
@@ -113,10 +116,15 @@ VARIED = {
     "no short side": Window("", 29, 120, {**DOCUMENTED, "allow_short": False}),
     "the mixture regime": Window("", 63, 110, {**DOCUMENTED, "use_ml_regime": True}),
     "a liquidation that leaves something": Window(
-        "", 32, 120, {**UNPROTECTED, "leverage": 50.0, "liquidation_fee": 0.0}, WIDE_BAND, 1.0,
+        "",
+        32,
+        120,
+        {**UNPROTECTED, "leverage": 50.0, "liquidation_fee": 0.0},
+        WIDE_BAND,
+        1.0,
         NO_LOSS_LIMIT,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)
@@ -146,10 +154,13 @@ def backtest_of(window: Window) -> dict[str, Any]:
 def dry_run_of(window: Window) -> LiveSession:
     candles, funding = market_of(window)
     recording = Recording(
-        coin=window.source, candles=candle_table(candles), first=window.warm,
-        settlements=np.array(funding["timestamp"]), rates=np.array(funding["rate"], np.float64),
+        coin=window.source,
+        candles=candle_table(candles),
+        first=window.warm,
+        settlements=np.array(funding["timestamp"]),
+        rates=np.array(funding["rate"], np.float64),
         rules=window.rules,
-    )  # fmt: skip
+    )
     return run_replay(recording, read_config({**window.config, "initial_capital": window.capital}))
 
 
@@ -160,10 +171,18 @@ def stage_of(
     candles, funding = market_of(window)
     settings = settings_in(folder, max_capital_pct=window.share, **window.settings)
     return on_stage(
-        candles, window.config, window.rules, folder, coin=window.source or "BTC",
-        start_bar=window.warm, funding=settlements(funding, candles), wallet=WALLET,
-        settings=settings, over_socket=over_socket, **window.sim,
-    )  # fmt: skip
+        candles,
+        window.config,
+        window.rules,
+        folder,
+        coin=window.source or "BTC",
+        start_bar=window.warm,
+        funding=settlements(funding, candles),
+        wallet=WALLET,
+        settings=settings,
+        over_socket=over_socket,
+        **window.sim,
+    )
 
 
 def seen(rows: Iterable[Row]) -> list[Row]:
@@ -224,9 +243,7 @@ def test_on_real_candles_all_three_make_the_same_trades(window: Window, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("window", INVENTED, ids=str)
-def test_on_invented_candles_all_three_make_the_same_trades(
-    window: Window, tmp_path: Path
-) -> None:
+def test_on_invented_candles_all_three_make_the_same_trades(window: Window, tmp_path: Path) -> None:
     assert_parity(window, tmp_path)
 
 
@@ -247,14 +264,15 @@ def stop_stages(window: Window) -> Counter[int]:
     "windows",
     [
         pytest.param(
-            REAL, id="real",
+            REAL,
+            id="real",
             marks=pytest.mark.skipif(
                 not MARKET_FOLDER.is_dir(), reason="no real candles: ../shared/market is missing"
             ),
         ),
         pytest.param(INVENTED, id="invented"),
     ],
-)  # fmt: skip
+)
 def test_the_windows_hold_every_kind_of_event(windows: Sequence[Window]) -> None:
     labels, stages = Counter[str](), Counter[int]()
     for window in windows:

@@ -12,15 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.live_hour import (
-    Hour,
-    HourExchange,
-    OrderRow,
-    Outcome,
-    Point,
-    hour_wish,
-    state_of,
-)
+from tests.live_hour import Hour, HourExchange, OrderRow, Outcome, Point, hour_wish, state_of
 from tests.live_nursery import Nursery
 from tests.live_process import trade
 from tests.sim_exchange import READ, FaultKind, SimServer

@@ -50,14 +50,14 @@ REFUSALS: Final = (-4045, -1111, -2019, -4131, -4130, -1015, -1008, -4400, -2027
 def let_go_wrong(scene: Scene, kind: FaultKind, chance: float) -> None:
     """Let requests go wrong with ``chance``; five times as often where few can."""
     scene.exchange.faults.rate(
-        kind, 5.0 * chance if kind in ONLY_AT else chance,
-        delay_ms=DELAYS_MS.get(kind, 0), lag_ms=LAGS_MS.get(kind, 1_000),
-    )  # fmt: skip
+        kind,
+        5.0 * chance if kind in ONLY_AT else chance,
+        delay_ms=DELAYS_MS.get(kind, 0),
+        lag_ms=LAGS_MS.get(kind, 1_000),
+    )
 
 
-def assert_all_is_well(
-    scene: Scene, watchman: Watchman, bare_ms: float, least: int = 5
-) -> None:
+def assert_all_is_well(scene: Scene, watchman: Watchman, bare_ms: float, least: int = 5) -> None:
     """At the end of a time: nothing doubled, nothing lost, nothing bare for longer."""
     watchman.look()
     assert watchman.longest_bare_ms <= bare_ms

@@ -65,9 +65,15 @@ def changes(stage: Stage) -> set[str]:
 def lay(stage: Stage, client_id: str) -> None:
     """Let an entry of somebody else rest at the exchange."""
     stage.exchange.book.new_order(
-        client_id=client_id, side="BUY", direction="LONG", kind="LIMIT", qty=Decimal("0.01"),
-        price=Decimal(1_000), time_in_force="GTX", now_ms=stage.exchange.stamp_ms,
-    )  # fmt: skip
+        client_id=client_id,
+        side="BUY",
+        direction="LONG",
+        kind="LIMIT",
+        qty=Decimal("0.01"),
+        price=Decimal(1_000),
+        time_in_force="GTX",
+        now_ms=stage.exchange.stamp_ms,
+    )
 
 
 # --- company ------------------------------------------------------------------------------------
@@ -232,9 +238,7 @@ def held_state(stage: Stage) -> SavedState:
 
 
 @pytest.mark.parametrize("state", OrderState)
-def test_the_stop_that_is_told_is_the_one_at_the_exchange(
-    stage: Stage, state: OrderState
-) -> None:
+def test_the_stop_that_is_told_is_the_one_at_the_exchange(stage: Stage, state: OrderState) -> None:
     kept = held_state(stage)
     is_stop = {(OrderKind.STOP, OrderState.OPEN)}
     (stop,) = (order for order in kept.orders if (order.kind, order.state) in is_stop)
@@ -334,6 +338,9 @@ def lay_stop(stage: Stage, client_id: str, instead_of: Any) -> None:
     book, now_ms = stage.exchange.book, stage.exchange.stamp_ms
     book.end_stop(instead_of, "CANCELED", now_ms)
     book.new_stop(
-        client_id=client_id, side=instead_of.side, direction=instead_of.direction,
-        trigger=instead_of.trigger, now_ms=now_ms,
-    )  # fmt: skip
+        client_id=client_id,
+        side=instead_of.side,
+        direction=instead_of.direction,
+        trigger=instead_of.trigger,
+        now_ms=now_ms,
+    )

@@ -53,13 +53,21 @@ def params(changes: Mapping[str, Any] | None = None) -> StrategyParams:
 
 
 def states(
-    folder: Path, changes: Mapping[str, Any] | None = None, *, symbol: str = "BTC/USDT",
-    mode: str = "dry", snapshots: int = 10,
-) -> StateManager:  # fmt: skip
+    folder: Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    symbol: str = "BTC/USDT",
+    mode: str = "dry",
+    snapshots: int = 10,
+) -> StateManager:
     return StateManager(
-        symbol, folder, params=params(changes), mode=mode, clock=SteppingClock(),
+        symbol,
+        folder,
+        params=params(changes),
+        mode=mode,
+        clock=SteppingClock(),
         snapshots=snapshots,
-    )  # fmt: skip
+    )
 
 
 def load(folder: Path) -> LoadedState:

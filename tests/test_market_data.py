@@ -175,9 +175,18 @@ def test_the_data_hash_changes_with_any_value_and_only_then() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["BTC", "btc", " BTC ", "BTC/USDT", "btc/usdt", "BTC/USDT:USDT", "BTCUSDT", "btcusdt",
-     "BTC-USDT"],
-)  # fmt: skip
+    [
+        "BTC",
+        "btc",
+        " BTC ",
+        "BTC/USDT",
+        "btc/usdt",
+        "BTC/USDT:USDT",
+        "BTCUSDT",
+        "btcusdt",
+        "BTC-USDT",
+    ],
+)
 def test_a_coin_is_recognised_in_every_spelling(text: str) -> None:
     assert normalize_coin(text) == "BTC"
 

@@ -16,15 +16,7 @@ from core.market import MarketRules
 from engine.strategy import GridStrategyV4
 from tests.oracle import first_difference, run_both
 from tests.reference.scenarios import BAR_MS, START, Ohlc
-from tests.scenario import (
-    BUYS_990,
-    BUYS_990_980,
-    SHORT_ONLY,
-    Changes,
-    candle_frame,
-    flat,
-    play,
-)
+from tests.scenario import BUYS_990, BUYS_990_980, SHORT_ONLY, Changes, candle_frame, flat, play
 
 SELL_990 = ("SELL_CLOSE_LONG", 1000.0)
 BUY_980, BUY_970 = ("BUY_OPEN_LONG", 980.0), ("BUY_OPEN_LONG", 970.0)
@@ -72,13 +64,18 @@ def test_fill_through_holds_for_take_profits_too() -> None:
     rows = [BUYS_990, (985.0, 1000.9, 985.0, 999.0), (999.0, 1001.0, 999.0, 999.0)]
     assert play(rows).records[1][0] == 2
     assert play(rows, {"fill_through_bps": 10.0}).records[1] == (
-        3, "SELL_CLOSE_LONG", 1000.0, 1.010
-    )  # fmt: skip
+        3,
+        "SELL_CLOSE_LONG",
+        1000.0,
+        1.010,
+    )
 
 
 def test_fill_through_ticks_demands_whole_ticks_more() -> None:
-    fills = [play([(1000.0, 1000.0, low, 995.0)], {"fill_through_ticks": 2}).count("BUY_OPEN_LONG")
-             for low in (989.9, 989.8)]  # fmt: skip
+    fills = [
+        play([(1000.0, 1000.0, low, 995.0)], {"fill_through_ticks": 2}).count("BUY_OPEN_LONG")
+        for low in (989.9, 989.8)
+    ]
     assert fills == [0, 1]
 
 
@@ -91,8 +88,9 @@ def test_the_bar_that_first_reaches_a_limit_may_refuse_it() -> None:
     again = (999.0, 1001.0, 999.0, 1000.0)
     scene = play([*BUYS_THEN_TOUCHES_1000, again], REFUSE)
     assert scene.records == [
-        (2, "BUY_OPEN_LONG", 990.0, 1.010), (4, "SELL_CLOSE_LONG", 1000.0, 1.010)
-    ]  # fmt: skip
+        (2, "BUY_OPEN_LONG", 990.0, 1.010),
+        (4, "SELL_CLOSE_LONG", 1000.0, 1.010),
+    ]
     twice = [(1000.0, 1000.0, 989.0, 995.0), (995.0, 995.0, 988.0, 995.0)]
     assert play([(1000.0, 1000.0, 988.0, 995.0)], REFUSE, detail={1: twice}).records == []
 
@@ -109,14 +107,13 @@ def test_a_bar_at_one_price_fills_a_refused_buy_that_rests_above_it() -> None:
 
 def test_a_gap_fills_limits_at_their_price_in_the_name_of_the_new_bar() -> None:
     down = play([flat(1000.0), flat(975.0)], {"stop2_enabled": False})
-    assert down.records == [
-        (2, "BUY_OPEN_LONG", 990.0, 1.010), (2, "BUY_OPEN_LONG", 980.0, 1.020)
-    ]  # fmt: skip
+    assert down.records == [(2, "BUY_OPEN_LONG", 990.0, 1.010), (2, "BUY_OPEN_LONG", 980.0, 1.020)]
     assert down.trades[0]["timestamp"] == START + 2 * BAR_MS
     up = play([BUYS_990_980, flat(985.0), flat(1020.0)])
     assert [r[:3] for r in up.records[2:]] == [
-        (3, "SELL_CLOSE_LONG", 990.0), (3, "SELL_CLOSE_LONG", 1000.0)
-    ]  # fmt: skip
+        (3, "SELL_CLOSE_LONG", 990.0),
+        (3, "SELL_CLOSE_LONG", 1000.0),
+    ]
 
 
 def test_a_gap_meets_the_book_of_the_step_before() -> None:
@@ -131,8 +128,10 @@ def test_at_the_same_price_a_take_profit_comes_before_an_entry() -> None:
     both: Changes = {"allow_short": True, "tp_concentration": 0.6}
     rows = [(1000.0, 1011.0, 1000.0, 1005.0), (1005.0, 1005.0, 990.0, 995.0)]
     assert [r[1:3] for r in play(rows, both).records if r[0] == 2] == [
-        ("BUY_CLOSE_SHORT", 1000.0), ("BUY_CLOSE_SHORT", 990.0), ("BUY_OPEN_LONG", 990.0),
-    ]  # fmt: skip
+        ("BUY_CLOSE_SHORT", 1000.0),
+        ("BUY_CLOSE_SHORT", 990.0),
+        ("BUY_OPEN_LONG", 990.0),
+    ]
 
 
 def test_at_the_same_price_an_entry_comes_before_the_stop_it_moves() -> None:
@@ -147,10 +146,14 @@ def test_at_the_same_price_an_entry_comes_before_the_stop_it_moves() -> None:
 def test_limits_pay_the_maker_fee_and_market_exits_the_taker_fee() -> None:
     rows = [BUYS_990, (985.0, 1000.0, 985.0, 999.0), (999.0, 999.0, 989.0, 995.0)]
     fees = [trade["fee"] for trade in play(rows, {"fee_maker": 0.0001}).trades]
-    assert fees == pytest.approx([
-        0.0001 * 990.0 * 1.010, 0.0001 * 1000.0 * 1.010, 0.0001 * 990.0 * 1.011,
-        0.0005 * 995.0 * 1.011,
-    ])  # fmt: skip
+    assert fees == pytest.approx(
+        [
+            0.0001 * 990.0 * 1.010,
+            0.0001 * 1000.0 * 1.010,
+            0.0001 * 990.0 * 1.011,
+            0.0005 * 995.0 * 1.011,
+        ]
+    )
 
 
 def test_slippage_goes_against_us_to_the_tick() -> None:
@@ -173,7 +176,7 @@ def test_a_short_is_stopped_by_a_rising_wick() -> None:
     assert [r[1:3] for r in scene.records] == [
         *[("SELL_OPEN_SHORT", price) for price in (1010.0, 1020.0, 1030.0)],
         *[("STOP_SHORT", 1035.0)] * 3,
-    ]  # fmt: skip
+    ]
     assert [t["fill_id"] for t in scene.trades[3:]] == [0, 1, 2]
 
 
@@ -219,8 +222,13 @@ def test_one_sub_bar_per_bar_that_repeats_it_changes_nothing(demo: Any) -> None:
 
 def test_minutes_agree_with_the_slow_walker(demo: Any) -> None:
     rules = MarketRules.from_dict(demo.rules)
-    ours, theirs = run_both(demo.candles[:400], demo.funding, PRESETS["documented"], rules,
-                            detail=demo.detail[: 400 * 15])  # fmt: skip
+    ours, theirs = run_both(
+        demo.candles[:400],
+        demo.funding,
+        PRESETS["documented"],
+        rules,
+        detail=demo.detail[: 400 * 15],
+    )
     assert len(ours["trades"]) > 10
     assert first_difference(ours["trades"], theirs.trades) == ""
 
@@ -250,36 +258,42 @@ def random_funding(seed: int, n_bars: int) -> pd.DataFrame:
     return pd.DataFrame({"timestamp": times, "rate": random.normal(0.0001, 0.0004, len(times))})
 
 
-SETTINGS = st.fixed_dictionaries({
-    "leverage": st.sampled_from([1.0, 3.0, 20.0, 60.0]),
-    "allow_short": st.booleans(),
-    "grid_mode": st.sampled_from(["geometric", "arithmetic"]),
-    "grid_levels": st.integers(1, 12),
-    "grid_spacing_k": st.sampled_from([0.3, 1.0, 2.0]),
-    "tp_concentration": st.sampled_from([0.3, 0.6, 1.0]),
-    "tp_below_entry": st.booleans(),
-    "fill_through_bps": st.sampled_from([0.0, 3.0]),
-    "intrabar_path": st.sampled_from(["auto", "low_first", "high_first"]),
-    "atr_sl_mult": st.sampled_from([0.8, 3.5, 20.0]),
-    "stop1_enabled": st.booleans(),
-    "stop2_enabled": st.booleans(),
-    "order_pct": st.sampled_from([0.02, 0.1, 0.4]),
-    "fee_maker": st.sampled_from([-0.0001, 0.0, 0.0002, 0.002]),
-    "prune_enabled": st.sets(st.sampled_from(["DEVIANCE", "OLDEST", "GAP", "FUNDING", "OFFSET"])),
-    "max_position_age_hours": st.sampled_from([3.0, 24.0]),
-    "trailing_activation_er": st.sampled_from([0.2, 0.65]),
-    "regime_timeframe_mult": st.sampled_from([1, 4]),
-    "max_drawdown_pct": st.sampled_from([0.02, 0.15, 1.0]),
-    "halt_z_threshold": st.sampled_from([-3.0, -1.5]),
-})  # fmt: skip
+SETTINGS = st.fixed_dictionaries(
+    {
+        "leverage": st.sampled_from([1.0, 3.0, 20.0, 60.0]),
+        "allow_short": st.booleans(),
+        "grid_mode": st.sampled_from(["geometric", "arithmetic"]),
+        "grid_levels": st.integers(1, 12),
+        "grid_spacing_k": st.sampled_from([0.3, 1.0, 2.0]),
+        "tp_concentration": st.sampled_from([0.3, 0.6, 1.0]),
+        "tp_below_entry": st.booleans(),
+        "fill_through_bps": st.sampled_from([0.0, 3.0]),
+        "intrabar_path": st.sampled_from(["auto", "low_first", "high_first"]),
+        "atr_sl_mult": st.sampled_from([0.8, 3.5, 20.0]),
+        "stop1_enabled": st.booleans(),
+        "stop2_enabled": st.booleans(),
+        "order_pct": st.sampled_from([0.02, 0.1, 0.4]),
+        "fee_maker": st.sampled_from([-0.0001, 0.0, 0.0002, 0.002]),
+        "prune_enabled": st.sets(
+            st.sampled_from(["DEVIANCE", "OLDEST", "GAP", "FUNDING", "OFFSET"])
+        ),
+        "max_position_age_hours": st.sampled_from([3.0, 24.0]),
+        "trailing_activation_er": st.sampled_from([0.2, 0.65]),
+        "regime_timeframe_mult": st.sampled_from([1, 4]),
+        "max_drawdown_pct": st.sampled_from([0.02, 0.15, 1.0]),
+        "halt_z_threshold": st.sampled_from([-3.0, -1.5]),
+    }
+)
 
 
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
-    seed=st.integers(0, 2**20), wildness=st.sampled_from([0.002, 0.008, 0.03]),
-    gap_share=st.sampled_from([0.0, 0.1]), changes=SETTINGS,
-)  # fmt: skip
+    seed=st.integers(0, 2**20),
+    wildness=st.sampled_from([0.002, 0.008, 0.03]),
+    gap_share=st.sampled_from([0.0, 0.1]),
+    changes=SETTINGS,
+)
 def test_random_bars_trade_as_the_slow_walker_does(
     seed: int, wildness: float, gap_share: float, changes: dict[str, Any]
 ) -> None:

@@ -48,8 +48,10 @@ def with_other_future(
     other = synthetic_candles(len(candles) - k, seed, price=open_k)
     other["timestamp"] = candles["timestamp"].iloc[k:].to_numpy()
     other.loc[0, ["open", "high", "low"]] = [
-        open_k, max(open_k, other["high"].iloc[0]), min(open_k, other["low"].iloc[0])
-    ]  # fmt: skip
+        open_k,
+        max(open_k, other["high"].iloc[0]),
+        min(open_k, other["low"].iloc[0]),
+    ]
     later = funding["timestamp"] // 60_000 * 60_000 > candles["timestamp"].iloc[k]
     rates = funding["rate"].where(~later, 0.001 - 3.0 * funding["rate"])
     altered = pd.concat([candles.iloc[:k], other], ignore_index=True)
@@ -85,9 +87,15 @@ def resting(loop: StepLoop) -> list[Any]:
 
 
 def lookahead(
-    candles: pd.DataFrame, funding: pd.DataFrame, config: dict[str, Any], rules: MarketRules,
-    k: int, *, seed: int, build: Build = inputs_of,
-) -> set[str]:  # fmt: skip
+    candles: pd.DataFrame,
+    funding: pd.DataFrame,
+    config: dict[str, Any],
+    rules: MarketRules,
+    k: int,
+    *,
+    seed: int,
+    build: Build = inputs_of,
+) -> set[str]:
     """Return what another future from bar ``k`` on changes; nothing, if there is no lookahead."""
     other_candles, other_funding = with_other_future(candles, funding, k, seed)
     ours = build(candles, config, rules, funding)

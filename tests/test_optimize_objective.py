@@ -183,19 +183,28 @@ SCORES = st.dictionaries(
     st.sampled_from(["BTC", "ETH"]),
     st.lists(
         st.builds(
-            WindowScore, FINITE, MAYBE_NAN, MAYBE_NAN, MAYBE_NAN, MAYBE_NAN,
-            st.integers(0, 10**6), st.text(max_size=5),
+            WindowScore,
+            FINITE,
+            MAYBE_NAN,
+            MAYBE_NAN,
+            MAYBE_NAN,
+            MAYBE_NAN,
+            st.integers(0, 10**6),
+            st.text(max_size=5),
         ),
         max_size=3,
     ),
-)  # fmt: skip
+)
 
 
 @given(FINITE, SCORES, SCORES, st.lists(st.floats(allow_nan=True), max_size=9), st.text())
 def test_an_outcome_survives_json_bit_for_bit(
-    score: float, train: dict[str, list[WindowScore]], test: dict[str, list[WindowScore]],
-    returns: list[float], note: str,
-) -> None:  # fmt: skip
+    score: float,
+    train: dict[str, list[WindowScore]],
+    test: dict[str, list[WindowScore]],
+    returns: list[float],
+    note: str,
+) -> None:
     outcome = TrialOutcome(score, train, test, np.array(returns, dtype=np.float64), note)
     text = json.dumps(outcome.to_dict(), allow_nan=False)
     again = TrialOutcome.from_dict(json.loads(text))

@@ -128,9 +128,11 @@ def fresh_run(data: CoinData, drawn: Mapping[str, Any], first: int, end: int) ->
     """Return a plain backtest of the bars ``[first, end)`` and all before that warm it up."""
     strategy = GridStrategyV4({**BASE, **drawn}, data.rules)
     return strategy.run(
-        data.market.candles[:end], funding=data.market.funding, first_bar=first,
+        data.market.candles[:end],
+        funding=data.market.funding,
+        first_bar=first,
         detail=data.market.detail,
-    )  # fmt: skip
+    )
 
 
 def round_trips(trades: pd.DataFrame) -> tuple[int, float, float]:
@@ -210,9 +212,13 @@ def test_the_score_is_the_lowest_train_score() -> None:
 def fresh_signals(data: MarketData, config: Mapping[str, Any]) -> Any:
     frame = data.candles
     return compute_signals(
-        frame["timestamp"], frame["high"], frame["low"], frame["close"], frame["volume"],
+        frame["timestamp"],
+        frame["high"],
+        frame["low"],
+        frame["close"],
+        frame["volume"],
         read_config(config),
-    )  # fmt: skip
+    )
 
 
 def assert_shared_signals(shared: SharedSignals, data: MarketData, config: Any) -> None:
@@ -408,9 +414,7 @@ def test_without_a_holdout_there_is_nothing_to_read() -> None:
 def simulated(source: MarketData, start_ms: int, end_ms: int) -> dict[str, Any]:
     """Return what ``run_single`` answers for a range of ``source``."""
 
-    def load(
-        _: str, start: int, end: int, /, *, timeframe: str, detail: str | None
-    ) -> MarketData:
+    def load(_: str, start: int, end: int, /, *, timeframe: str, detail: str | None) -> MarketData:
         del timeframe, detail
         return replace(
             source,
@@ -550,12 +554,14 @@ def test_the_objective_changes_scores_but_not_figures() -> None:
 @pytest.mark.skipif(not MARKET.is_dir(), reason="no recorded market data beside the checkout")
 def test_windows_of_recorded_candles_equal_separate_backtests(scored: Windows) -> None:
     prepared = prepare(
-        BacktestSimulator(BASE, source=MARKET), SPACE, coins=["SOL"], start="2024-01-01",
-        end="2024-07-01", windows=2,
-    )  # fmt: skip
+        BacktestSimulator(BASE, source=MARKET),
+        SPACE,
+        coins=["SOL"],
+        start="2024-01-01",
+        end="2024-07-01",
+        windows=2,
+    )
     plan = plan_of(prepared, "SOL")
     prepared.evaluate({})
     for facts, window in zip(scored[:2], plan.windows, strict=True):
         assert_is_fresh_run(facts, prepared.data["SOL"], {}, plan.first_bar, window.train_end)
-
-

@@ -99,8 +99,9 @@ def test_two_searches_share_the_target_of_the_first(tmp_path: Path) -> None:
     assert sum(evaluated) == target
     assert min(evaluated) > 0
     assert any(text.startswith("joining process") for text in messages)
-    assert any(f"of {target} trials are complete, and the target stays" in text
-               for text in messages)  # fmt: skip
+    assert any(
+        f"of {target} trials are complete, and the target stays" in text for text in messages
+    )
 
 
 def test_what_a_dead_process_was_evaluating_is_evaluated_by_another(tmp_path: Path) -> None:

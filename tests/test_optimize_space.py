@@ -8,11 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.distributions import (
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from backtest.optimize.space import Entry, read_space
 from config import OPTIMIZER_SPACE, STRATEGY_PARAMS
@@ -69,9 +65,7 @@ def test_the_space_survives_json() -> None:
     space = read_space({"grid_levels": LEVELS, "allow_short": {"type": "cat", "choices": [1, 0]}})
     data = space.to_dict()
     assert json.loads(json.dumps(data)) == data
-    assert data["grid_levels"] == {
-        "kind": "int", "low": 2, "high": 6, "choices": [], "log": False,
-    }  # fmt: skip
+    assert data["grid_levels"] == {"kind": "int", "low": 2, "high": 6, "choices": [], "log": False}
     assert data["allow_short"]["choices"] == [True, False]
 
 
@@ -93,8 +87,11 @@ def test_the_space_survives_json() -> None:
         ("grid_levels", {**LEVELS, "step": 2}, ["'step'", "type, low, high, log"]),
         ("grid_levels", {**LEVELS, "hihg": 2}, ["did you mean high?"]),
         ("grid_levels", {**LEVELS, "log": "yes"}, ["log = 'yes'"]),
-        ("funding_threshold", {"type": "float", "low": 0.0, "high": 0.1, "log": True},
-         ["low = 0", "above 0", "log"]),
+        (
+            "funding_threshold",
+            {"type": "float", "low": 0.0, "high": 0.1, "log": True},
+            ["low = 0", "above 0", "log"],
+        ),
         ("gamma", {"type": "float", "low": float("nan"), "high": 1.0}, ["low", "nan"]),
         ("grid_mode", {"type": "cat", "choices": []}, ["at least 2"]),
         ("grid_mode", {"type": "cat", "choices": ["arithmetic"]}, ["at least 2"]),
@@ -104,7 +101,7 @@ def test_the_space_survives_json() -> None:
         ("grid_mode", {"type": "cat", "low": 0, "high": 1}, ["'low'", "type, choices"]),
         ("grid_mode", {"type": "cat"}, ["lacks choices"]),
     ],
-)  # fmt: skip
+)
 def test_an_impossible_entry_is_refused_by_name(
     name: str, entry: dict[str, Any], said: list[str]
 ) -> None:

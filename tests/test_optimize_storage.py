@@ -207,8 +207,10 @@ def unprivileged() -> Iterator[None]:
 @pytest.mark.parametrize("name", ["x.db", "x.journal"])
 def test_a_folder_that_cannot_be_written_is_refused(public_folder: Path, name: str) -> None:
     public_folder.chmod(0o555)
-    url = storage_url(f"sqlite:///{public_folder / name}" if name == "x.db" else
-                      str(public_folder / name), "study")  # fmt: skip
+    url = storage_url(
+        f"sqlite:///{public_folder / name}" if name == "x.db" else str(public_folder / name),
+        "study",
+    )
     with unprivileged(), pytest.raises(ConfigError, match=r"Permission denied \(/.*/x\."):
         open_store(url)
 

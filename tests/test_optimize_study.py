@@ -365,7 +365,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
     "holdout": (0.2, "holdout: was 0.15, is now 0.2"),
     "objective": ("sharpe", 'objective: was "calmar_pf", is now "sharpe"'),
     "seed": (8, "seed: was 7, is now 8"),
-}  # fmt: skip
+}
 
 
 def test_every_part_of_the_identity_is_tested() -> None:
@@ -554,8 +554,10 @@ def test_killed_and_run_again_is_as_if_never_interrupted(
 def test_killed_while_the_database_is_created_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     with sqlite3.connect(path) as half:
-        half.execute("CREATE TABLE studies (study_id INTEGER NOT NULL PRIMARY KEY, "
-                     "study_name VARCHAR(512) NOT NULL)")  # fmt: skip
+        half.execute(
+            "CREATE TABLE studies (study_id INTEGER NOT NULL PRIMARY KEY, "
+            "study_name VARCHAR(512) NOT NULL)"
+        )
     half.close()
     with open_search(f"sqlite:///{path}") as search:
         search.run(evaluate, 2)

@@ -35,9 +35,11 @@ SIZES = {
     "purge_bars": st.integers(0, 4_000),
 }
 POSSIBLE = {
-    **SIZES, "n_bars": st.integers(150_000, 300_000), "windows": st.integers(1, 6),
+    **SIZES,
+    "n_bars": st.integers(150_000, 300_000),
+    "windows": st.integers(1, 6),
     "purge_bars": st.integers(0, 1_000),
-}  # fmt: skip
+}
 """Sizes of which most allow a plan."""
 SHIPPED = read_config(None)
 FIXED = read_space({"gamma": {"type": "float", "low": 0.3, "high": 2.0}})
@@ -56,9 +58,8 @@ def test_train_purge_test_and_holdout_never_overlap(
     n_bars: int, first_bar: int, windows: int, holdout: float, purge_bars: int
 ) -> None:
     plan = try_plan(
-        n_bars=n_bars, first_bar=first_bar, windows=windows, holdout=holdout,
-        purge_bars=purge_bars,
-    )  # fmt: skip
+        n_bars=n_bars, first_bar=first_bar, windows=windows, holdout=holdout, purge_bars=purge_bars
+    )
     assume(plan is not None)
     assert plan is not None
     assert len(plan.windows) == windows
@@ -77,9 +78,8 @@ def test_pieces_are_equally_long_and_trained_on_to_seventy_percent(
     n_bars: int, first_bar: int, windows: int, holdout: float, purge_bars: int
 ) -> None:
     plan = try_plan(
-        n_bars=n_bars, first_bar=first_bar, windows=windows, holdout=holdout,
-        purge_bars=purge_bars,
-    )  # fmt: skip
+        n_bars=n_bars, first_bar=first_bar, windows=windows, holdout=holdout, purge_bars=purge_bars
+    )
     assume(plan is not None)
     assert plan is not None
     edges = [first_bar, *(window.test_end for window in plan.windows)]

@@ -32,13 +32,7 @@ from backtest.optimize.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from backtest.optimize.prepare import Coins, Holdout, Prepared
 from backtest.optimize.search_report import has_blocks, report
 from backtest.optimize.search_request import SearchRequest
-from backtest.optimize.search_session import (
-    WIDTH,
-    Session,
-    add_trials,
-    header,
-    open_session,
-)
+from backtest.optimize.search_session import WIDTH, Session, add_trials, header, open_session
 from backtest.optimize.space import read_space
 from backtest.optimize.trial import TrialOutcome
 from backtest.optimize.windows import DEFAULT_HOLDOUT, DEFAULT_WINDOWS
@@ -57,10 +51,12 @@ QUICK = [*SHORT, "--windows", "1", "--trials", "6", "--skip-mc", "--no-plot"]
 LEDGER_FILE = "data/trial_ledger.jsonl"
 DATA_FILES = {"data/optimizer_results_robust.json", "data/best_params_v4.json", LEDGER_FILE}
 CHART_FILES = {
-    *(f"data/charts/optimizer_{name}.png" for name in
-      ("progress", "importance", "stability", "train_test", "holdout")),
+    *(
+        f"data/charts/optimizer_{name}.png"
+        for name in ("progress", "importance", "stability", "train_test", "holdout")
+    ),
     "data/output/optimizer_report.html",
-}  # fmt: skip
+}
 STUDY_FILES = {"grid_v4_wfo.db", "grid_v4_wfo.db.lock"}
 
 
@@ -151,9 +147,15 @@ def test_the_results_hold_what_the_rest_of_the_project_reads(search: Run, tmp_pa
     assert (document["mc_p_value"], document["mc_significant"]) == (None, None)
     best = json.loads((tmp_path / "data/best_params_v4.json").read_text())
     assert set(best) == {
-        "best_params", "best_score", "trial", "note", "params", "oos_pass", "oos_rule",
+        "best_params",
+        "best_score",
+        "trial",
+        "note",
+        "params",
+        "oos_pass",
+        "oos_rule",
         "oos_warnings",
-    }  # fmt: skip
+    }
     assert best["oos_pass"] is document["oos_pass"]
     assert best["params"] == {**document["params"], **best["best_params"]}
     assert document["rules"]["SOL.tick_size"] > 0.0
@@ -206,9 +208,18 @@ def test_the_same_seed_gives_the_same_results_whatever_the_jobs(
         monkeypatch.chdir(folder)  # each with a ledger of its own
         storage = f"sqlite:///{tmp_path}/{jobs}.db"
         code, _, _ = search(
-            *arguments, "--trials", "12", "--mc-perms", "4", "--jobs", jobs, "--storage", storage,
-            "--output", str(folder),
-        )  # fmt: skip
+            *arguments,
+            "--trials",
+            "12",
+            "--mc-perms",
+            "4",
+            "--jobs",
+            jobs,
+            "--storage",
+            storage,
+            "--output",
+            str(folder),
+        )
         assert code == 0
         document = json.loads((folder / "optimizer_results_robust.json").read_text())
         assert document.pop("timing")["trials_per_second"] > 0.0
@@ -226,9 +237,7 @@ def test_another_seed_tries_other_parameters(search: Run, tmp_path: Path) -> Non
     assert results(tmp_path)["trials"][1]["params"] != first["trials"][1]["params"]
 
 
-def test_parameters_given_are_fixed_or_where_the_search_begins(
-    search: Run, tmp_path: Path
-) -> None:
+def test_parameters_given_are_fixed_or_where_the_search_begins(search: Run, tmp_path: Path) -> None:
     given = ["--set", "leverage=2", "--set", "gamma=0.7"]
     code, _, err = search(*QUICK, *given)
     assert code == 0
@@ -372,9 +381,12 @@ def test_a_killed_search_has_its_trials_in_the_ledger(tmp_path: Path) -> None:
         f"optimizer.main({QUICK!r})\n"
     )
     done = subprocess.run(  # noqa: S603 - this project's own code
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, check=False,
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert done.returncode == -signal.SIGKILL
     (line,) = (tmp_path / LEDGER_FILE).read_text().splitlines()
     assert json.loads(line)["trials"] == 4
@@ -425,11 +437,25 @@ def test_a_disk_that_fills_up_does_not_take_the_report_with_it(
 
 def request(**changes: Any) -> SearchRequest:
     fields: dict[str, Any] = {
-        "coins": ["SOL"], "start": "2025-09-01", "end": "2025-12-01", "params": {},
-        "source": "demo", "trials": 6, "windows": 1, "holdout": 0.15, "objective": "calmar_pf",
-        "study": "s", "storage": None, "seed": 42, "jobs": 1, "timeout": None,
-        "permutations": 20, "skip_permutations": True, "plot": False, "output": None,
-    }  # fmt: skip
+        "coins": ["SOL"],
+        "start": "2025-09-01",
+        "end": "2025-12-01",
+        "params": {},
+        "source": "demo",
+        "trials": 6,
+        "windows": 1,
+        "holdout": 0.15,
+        "objective": "calmar_pf",
+        "study": "s",
+        "storage": None,
+        "seed": 42,
+        "jobs": 1,
+        "timeout": None,
+        "permutations": 20,
+        "skip_permutations": True,
+        "plot": False,
+        "output": None,
+    }
     return SearchRequest(**{**fields, **changes})
 
 
@@ -531,9 +557,7 @@ def test_a_wrong_argument_is_refused_with_what_to_do(
 
 def test_an_impossible_space_is_refused(search: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"gamma": {"type": "float", "low": 2.0, "high": 1.0}}
-    monkeypatch.setattr(
-        backtest.optimize.search_session, "read_space", lambda: read_space(wrong)
-    )
+    monkeypatch.setattr(backtest.optimize.search_session, "read_space", lambda: read_space(wrong))
     assert "low = 2 must be under high = 1" in refusal(search(*QUICK))
 
 
@@ -694,9 +718,13 @@ def command(folder: Path, name: str, *arguments: str) -> subprocess.CompletedPro
     """Run one of this project's commands with the config.py of ``folder``."""
     script = f"import sys, {name}; sys.exit({name}.main(sys.argv[1:]))"
     return subprocess.run(  # noqa: S603 - this project's own commands
-        [sys.executable, "-c", script, *arguments], cwd=folder, capture_output=True, text=True,
-        check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [sys.executable, "-c", script, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 @pytest.mark.slow
@@ -706,8 +734,14 @@ def test_what_the_search_finds_can_be_applied_and_run(tmp_path: Path) -> None:
     path = tmp_path / "found/optimizer_results_robust.json"
     chosen = json.loads(path.read_text())["robust_params"]
     arguments = (
-        "--params", str(path), "--key", "robust_params", "--force", "--config", "config.py",
-    )  # fmt: skip
+        "--params",
+        str(path),
+        "--key",
+        "robust_params",
+        "--force",
+        "--config",
+        "config.py",
+    )
     preview = command(tmp_path, "apply_optimized_params", *arguments, "--preview")
     assert "preview: nothing written" in preview.stdout
     assert (tmp_path / "config.py").read_bytes() == (ROOT / "config.py").read_bytes()
@@ -728,8 +762,18 @@ def test_own_candles_are_searched_from_a_folder(search: Run, tmp_path: Path) -> 
     (tmp_path / "mine").mkdir()
     market.candles.to_csv(tmp_path / "mine" / "SOLUSDT-15m.csv", index=False)
     code, out, _ = search(
-        "--coins", "SOL", "--data", "mine", "--start", "2025-09-01", "--windows", "1", "--trials",
-        "6", "--skip-mc", "--no-plot",
-    )  # fmt: skip
+        "--coins",
+        "SOL",
+        "--data",
+        "mine",
+        "--start",
+        "2025-09-01",
+        "--windows",
+        "1",
+        "--trials",
+        "6",
+        "--skip-mc",
+        "--no-plot",
+    )
     assert code == 0
     assert "SOL: 2025-09-01 00:00 to 2025-12-01 00:00 UTC" in out

@@ -67,9 +67,11 @@ def candles(closes: Floats, rng: np.random.Generator, sigma: float) -> pd.DataFr
     opens = np.concatenate((closes[:1], closes[:-1]))
     wick = np.exp(np.abs(rng.normal(0.0, sigma / 2.0, (2, closes.size))))
     columns = {
-        "open": opens, "high": np.maximum(opens, closes) * wick[0],
-        "low": np.minimum(opens, closes) / wick[1], "close": closes,
-    }  # fmt: skip
+        "open": opens,
+        "high": np.maximum(opens, closes) * wick[0],
+        "low": np.minimum(opens, closes) / wick[1],
+        "close": closes,
+    }
     rounded = {name: np.round(values * 10.0) / 10.0 for name, values in columns.items()}
     times = FIRST_MS + BAR_MS * np.arange(closes.size)
     return pd.DataFrame(
@@ -96,9 +98,11 @@ def volatile_walk(seed: int, n_bars: int = 8_000) -> pd.DataFrame:
     path = 20_000.0 * np.exp(np.cumsum(fine).reshape(n_bars, 20))
     opens = np.concatenate((path[:1, 0], path[:-1, -1]))
     columns = {
-        "open": opens, "high": np.maximum(opens, path.max(axis=1)),
-        "low": np.minimum(opens, path.min(axis=1)), "close": path[:, -1],
-    }  # fmt: skip
+        "open": opens,
+        "high": np.maximum(opens, path.max(axis=1)),
+        "low": np.minimum(opens, path.min(axis=1)),
+        "close": path[:, -1],
+    }
     return pd.DataFrame(
         {
             "timestamp": FIRST_MS + BAR_MS * np.arange(n_bars),
@@ -122,11 +126,15 @@ def prepared_of(frames: dict[str, pd.DataFrame], **options: Any) -> Prepared:
     """Return what ``prepare`` makes of candles by coin: one window, a third set aside."""
     markets = {
         coin: MarketData(
-            coin=coin, candles=frame, funding=synthetic_settlements(frame, 1), detail=None,
-            bar_ms=BAR_MS, source="test",
+            coin=coin,
+            candles=frame,
+            funding=synthetic_settlements(frame, 1),
+            detail=None,
+            bar_ms=BAR_MS,
+            source="test",
         )
         for coin, frame in frames.items()
-    }  # fmt: skip
+    }
 
     def load(
         coin: str, start_ms: int, end_ms: int, /, *, timeframe: str, detail: str | None
@@ -142,9 +150,13 @@ def prepared_of(frames: dict[str, pd.DataFrame], **options: Any) -> Prepared:
     last = max(int(frame["timestamp"].iloc[-1]) for frame in frames.values())
     simulator = BacktestSimulator(BASE, {"warmup_bars": WARMUP}, MarketSource(load))
     return prepare(
-        simulator, SPACE, coins=list(frames), start=format_time(FIRST_MS + WARMUP * BAR_MS),
-        end=format_time(last + BAR_MS), **{"windows": 1, "holdout": 0.35, **options},
-    )  # fmt: skip
+        simulator,
+        SPACE,
+        coins=list(frames),
+        start=format_time(FIRST_MS + WARMUP * BAR_MS),
+        end=format_time(last + BAR_MS),
+        **{"windows": 1, "holdout": 0.35, **options},
+    )
 
 
 def permuted(
@@ -195,10 +207,21 @@ def test_clusters_of_volatility_are_not_taken_for_an_edge() -> None:
 def test_a_search_finds_a_planted_edge_and_the_permutations_confirm_it(tmp_path: Path) -> None:
     prepared = prepared_of({"BTC": reverting_market(1), "ETH": reverting_market(2)})
     identity = StudyIdentity(
-        name="planted", space=SPACE.to_dict(), fixed={}, coins=prepared.coins, start="", end="",
-        data_hash=prepared.data_hash, windows=1, holdout=0.35, objective=prepared.objective,
-        seed=3, rules={}, fingerprint="", scoring="",
-    )  # fmt: skip
+        name="planted",
+        space=SPACE.to_dict(),
+        fixed={},
+        coins=prepared.coins,
+        start="",
+        end="",
+        data_hash=prepared.data_hash,
+        windows=1,
+        holdout=0.35,
+        objective=prepared.objective,
+        seed=3,
+        rules={},
+        fingerprint="",
+        scoring="",
+    )
     with Search(identity, SPACE, f"sqlite:///{tmp_path}/s.db", jobs=2) as search:
         search.run(prepared.evaluate, 24)
         trials = search.trials()
@@ -364,10 +387,16 @@ def test_efficiency_compares_returns_per_day() -> None:
 
 def walk_of(*returns: float, train: float = 0.1, test: float = 0.05) -> WalkForward:
     picks = tuple(
-        Pick(window=k + 1, trial=k, train_score=1.0, test_score=0.0, train_return_pct=1.0,
-             test_return_pct=value)
+        Pick(
+            window=k + 1,
+            trial=k,
+            train_score=1.0,
+            test_score=0.0,
+            train_return_pct=1.0,
+            test_return_pct=value,
+        )
         for k, value in enumerate(returns)
-    )  # fmt: skip
+    )
     return WalkForward(
         picks=picks, train_daily_pct=train, test_daily_pct=test, own_test_return_pct=returns
     )
@@ -395,17 +424,19 @@ def luck(**changes: Any) -> LuckOfChoosing:
     sharpe = DeflatedSharpe(n_days=400, n_trials=200, sharpe=0.05, psr=0.9, dsr=0.5)
     ability = SuperiorAbility(n_days=400, n_models=200, dropped=0, consistent=0.3)
     fields: dict[str, Any] = {
-        "n_ever": 200, "n_effective": 20, "raw": sharpe, "effective": sharpe,
+        "n_ever": 200,
+        "n_effective": 20,
+        "raw": sharpe,
+        "effective": sharpe,
         "overfitting": Overfitting(n_days=400, n_trials=200, dropped=0, pbo=0.4),
-        "versus_nothing": ability, "versus_static": ability,
-    }  # fmt: skip
+        "versus_nothing": ability,
+        "versus_static": ability,
+    }
     return LuckOfChoosing(**{**fields, **changes})
 
 
 def monte(p: float, observed: float = 1.0, n: int = 50) -> Unseen:
-    test = PermutationTest(
-        start_ms=0, end_ms=1, observed=observed, permuted=(0.0,) * n, p_value=p
-    )
+    test = PermutationTest(start_ms=0, end_ms=1, observed=observed, permuted=(0.0,) * n, p_value=p)
     return replace(unseen(1.0), monte_carlo=test)
 
 
@@ -465,9 +496,7 @@ def test_overfitting_is_judged_in_words(pbo: float, words: str, *, passes: bool)
 
 
 @pytest.mark.parametrize(("p", "passes"), [(0.049, True), (0.05, False)])
-def test_superior_ability_is_significant_only_under_five_percent(
-    p: float, *, passes: bool
-) -> None:
+def test_superior_ability_is_significant_only_under_five_percent(p: float, *, passes: bool) -> None:
     found = replace(luck().versus_static, consistent=p)
     line = evidence._superior("SPA", found, "the static grid")  # noqa: SLF001
     assert line.passes is passes
@@ -562,11 +591,16 @@ def test_the_holdouts_p_value_is_small_for_a_steady_gain_only() -> None:
 @pytest.mark.parametrize(
     ("gained", "tests", "passes"),
     [
-        (0.1, (1.0, 1.0, -0.5, -0.5), True), (0.1, (9.0, -1.0, -1.0, -1.0), False),
-        (0.0, (1.0,), False), (math.nan, (1.0,), False), (0.1, (1.0, 1.0, -1.0), True),
-        (0.1, (-1.0,), False), (0.1, (1.0, 1.0, -3.0), False), (0.1, (1.0, -1.0), False),
+        (0.1, (1.0, 1.0, -0.5, -0.5), True),
+        (0.1, (9.0, -1.0, -1.0, -1.0), False),
+        (0.0, (1.0,), False),
+        (math.nan, (1.0,), False),
+        (0.1, (1.0, 1.0, -1.0), True),
+        (0.1, (-1.0,), False),
+        (0.1, (1.0, 1.0, -3.0), False),
+        (0.1, (1.0, -1.0), False),
     ],
-)  # fmt: skip
+)
 def test_out_of_sample_means_gains_in_the_holdout_and_in_half_and_the_whole_of_the_tests(
     gained: float, tests: tuple[float, ...], *, passes: bool
 ) -> None:
@@ -694,9 +728,14 @@ def test_importance_is_not_told_where_scores_do_not_differ() -> None:
 # --- the ledger ---------------------------------------------------------------------------------
 
 DATA = DataSet(
-    data_hash="a" * 16, source="test", coins=("BTC", "ETH"), start_ms=0, holdout_ms=1_000,
-    end_ms=1_200, closes={"BTC": {"0": 1.0, "7": 2.0}, "ETH": {"0": 3.0}},
-)  # fmt: skip
+    data_hash="a" * 16,
+    source="test",
+    coins=("BTC", "ETH"),
+    start_ms=0,
+    holdout_ms=1_000,
+    end_ms=1_200,
+    closes={"BTC": {"0": 1.0, "7": 2.0}, "ETH": {"0": 3.0}},
+)
 
 
 def enter(ledger: TrialLedger, trials: int, study: str = "one") -> None:

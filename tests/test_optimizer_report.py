@@ -102,10 +102,7 @@ def embedded(page: str) -> Any:
 def with_trials(document: Document, count: int) -> Document:
     """Return ``document`` with its trials repeated until there are ``count``."""
     trials = document["trials"]
-    return {
-        **document,
-        "trials": [{**trials[k % len(trials)], "number": k} for k in range(count)],
-    }
+    return {**document, "trials": [{**trials[k % len(trials)], "number": k} for k in range(count)]}
 
 
 def rectangles(axes: Axes) -> list[Rectangle]:
@@ -281,9 +278,11 @@ def test_a_penalised_bar_is_seen_below_the_axis_where_all_others_are_above() -> 
 
 def test_the_best_so_far_begins_with_the_first_trial_that_is_not_disqualified() -> None:
     trials = [
-        {"number": 2, "score": 0.5}, {"number": 0, "score": -10.0}, {"number": 1, "score": None},
+        {"number": 2, "score": 0.5},
+        {"number": 0, "score": -10.0},
+        {"number": 1, "score": None},
         {"number": 3, "score": 0.2},
-    ]  # fmt: skip
+    ]
     found = course({"trials": trials})
     assert found.number.tolist() == [0, 1, 2, 3]
     assert np.isnan(found.best[:2]).all()
@@ -448,12 +447,17 @@ def test_the_headline_says_what_was_chosen_and_what_came_of_it(
 ) -> None:
     text = shown_text(page)
     for expected in (
-        "Optimizer: BTC, ETH, SOL", "2024-01-01 to 2025-06-30 UTC", "120 trials", "4 windows",
+        "Optimizer: BTC, ETH, SOL",
+        "2024-01-01 to 2025-06-30 UTC",
+        "120 trials",
+        "4 windows",
         "The choice failed out of sample",
         f"Chosen: the median of the best {document['top_trials_used']} of 120 trials",
-        f"Holdout return {document['holdout']['return_pct']:+.2f} %", "Out of sample failed",
-        f"Robustness {document['robustness_verdict']}", "Train score 0.41",
-    ):  # fmt: skip
+        f"Holdout return {document['holdout']['return_pct']:+.2f} %",
+        "Out of sample failed",
+        f"Robustness {document['robustness_verdict']}",
+        "Train score 0.41",
+    ):
         assert expected in text, expected
 
 
@@ -474,8 +478,11 @@ def test_evidence_is_coloured_by_whether_its_criterion_is_met(page: str) -> None
         r'<td class="text (\w+)">([^<]*)</td><td class="text"><b class="\w+">(\w+)', page
     )
     assert [(tone, word) for tone, _, word in rows] == [
-        ("loss", "no"), ("loss", "no"), ("gain", "yes"), ("open", "open"),
-    ]  # fmt: skip
+        ("loss", "no"),
+        ("loss", "no"),
+        ("gain", "yes"),
+        ("open", "open"),
+    ]
     assert rows[2][1] == "the best trial is better than the &lt;static&gt; grid"
 
 
@@ -519,9 +526,7 @@ def test_a_search_that_trained_on_the_holdout_is_said_to_have(document: Document
 
 def test_what_luck_may_explain_is_not_green(document: Document) -> None:
     verdicts = {"by itself not distinguishable from luck": "fair", "beyond luck": "gain"}
-    evidence = [
-        {"name": "x", "value": "-", "verdict": words, "passes": True} for words in verdicts
-    ]
+    evidence = [{"name": "x", "value": "-", "verdict": words, "passes": True} for words in verdicts]
     made = optimizer_page({**document, "evidence": evidence}).decode()
     for words, tone in verdicts.items():
         assert f'<td class="text {tone}">{words}</td>' in made
@@ -559,9 +564,14 @@ def test_a_test_that_was_left_out_is_said_to_be_left_out(document: Document) -> 
 def test_seeds_fingerprints_and_space_are_on_the_page(page: str) -> None:
     text = shown_text(page)
     for expected in (
-        "Seed 42", "9f2c1ab04e", "77aa10c3d2", "btc_eth_sol_calmar_pf", "true, false", "by ratio",
+        "Seed 42",
+        "9f2c1ab04e",
+        "77aa10c3d2",
+        "btc_eth_sol_calmar_pf",
+        "true, false",
+        "by ratio",
         "seconds searching 390.1",
-    ):  # fmt: skip
+    ):
         assert expected in text, expected
 
 
@@ -606,11 +616,16 @@ def test_names_from_outside_cannot_become_markup() -> None:
 @pytest.mark.parametrize(
     ("text", "tone"),
     [
-        ("STABLE", "gain"), ("MODERATE", "fair"), ("UNSTABLE", "loss"), ("EXCELLENT", "gain"),
-        ("GOOD", "gain"), ("ACCEPTABLE", "fair"), ("WARNING (likely overfit)", "loss"),
+        ("STABLE", "gain"),
+        ("MODERATE", "fair"),
+        ("UNSTABLE", "loss"),
+        ("EXCELLENT", "gain"),
+        ("GOOD", "gain"),
+        ("ACCEPTABLE", "fair"),
+        ("WARNING (likely overfit)", "loss"),
         (None, "open"),
     ],
-)  # fmt: skip
+)
 def test_verdicts_have_a_colour(text: str | None, tone: str) -> None:
     assert f'class="{tone}"' in verdict(text)
     assert (text or "-") in verdict(text)

@@ -123,9 +123,14 @@ class Scene:
         self.register.load(saved or [])
         # The desk asks for orders only, nothing else of what an Exchange can do.
         self.desk = OrderDesk(
-            cast("Exchange", self.exchange), self.register, self._save, self.alerts.append,
-            self.strangers, self.clock, LATE_MS,
-        )  # fmt: skip
+            cast("Exchange", self.exchange),
+            self.register,
+            self._save,
+            self.alerts.append,
+            self.strangers,
+            self.clock,
+            LATE_MS,
+        )
 
     def _save(self) -> None:
         self.calls.append("save")
@@ -140,9 +145,11 @@ class Scene:
         return self.register.new(kind, direction, 100.0, 0.5, BAR, level=level)
 
     def send(
-        self, answer: Answer = Answer.ACCEPTED, kind: OrderKind = OrderKind.ENTRY,
+        self,
+        answer: Answer = Answer.ACCEPTED,
+        kind: OrderKind = OrderKind.ENTRY,
         direction: str = "LONG",
-    ) -> OrderRecord:  # fmt: skip
+    ) -> OrderRecord:
         """Return an order that was sent and answered so."""
         record = self.new(kind, direction)
         self.exchange.answers[record.client_id] = answer
@@ -155,17 +162,31 @@ def told(
 ) -> ExchangeOrder:
     """Return ``record`` as the exchange tells it."""
     return ExchangeOrder(
-        client_id=record.client_id, order_id="77", kind=record.kind, direction=record.direction,
-        price=record.price, qty=record.qty, filled_qty=filled, is_open=is_open,
-        status="as it says", fired_order_id=fired,
-    )  # fmt: skip
+        client_id=record.client_id,
+        order_id="77",
+        kind=record.kind,
+        direction=record.direction,
+        price=record.price,
+        qty=record.qty,
+        filled_qty=filled,
+        is_open=is_open,
+        status="as it says",
+        fired_order_id=fired,
+    )
 
 
 def strange(client_id: str) -> ExchangeOrder:
     return ExchangeOrder(
-        client_id=client_id, order_id="5", kind=OrderKind.ENTRY, direction="LONG", price=90.0,
-        qty=1.0, filled_qty=0.0, is_open=True, status="NEW",
-    )  # fmt: skip
+        client_id=client_id,
+        order_id="5",
+        kind=OrderKind.ENTRY,
+        direction="LONG",
+        price=90.0,
+        qty=1.0,
+        filled_qty=0.0,
+        is_open=True,
+        status="NEW",
+    )
 
 
 def test_orders_are_written_down_before_they_are_sent() -> None:
@@ -298,8 +319,7 @@ def test_what_a_killed_process_left_intended_may_still_arrive() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
-    [(Answer.NOT_SENT, OrderKind.ENTRY), (Answer.UNKNOWN, OrderKind.STOP)],
+    ("answer", "kind"), [(Answer.NOT_SENT, OrderKind.ENTRY), (Answer.UNKNOWN, OrderKind.STOP)]
 )
 def test_what_cannot_arrive_late_is_gone_when_denied(answer: Answer, kind: OrderKind) -> None:
     scene = Scene()
@@ -535,8 +555,10 @@ def test_cancelling_marks_only_what_is_certainly_gone() -> None:
     assert scene.desk.cancel([stuck, gone, unsure]) is Fate.STUCK
 
     assert [record.state for record in (gone, stuck, unsure)] == [
-        OrderState.DONE, OrderState.OPEN, OrderState.INTENDED,
-    ]  # fmt: skip
+        OrderState.DONE,
+        OrderState.OPEN,
+        OrderState.INTENDED,
+    ]
     assert scene.desk.cancel([stuck]) is Fate.STUCK
     scene.exchange.fates.clear()
     assert scene.desk.cancel([stuck]) is Fate.UNTRADED
@@ -584,11 +606,13 @@ def test_a_look_at_the_open_orders_counts_for_a_while() -> None:
 
 WANTED = st.lists(
     st.tuples(
-        st.sampled_from(OrderKind), st.sampled_from(["LONG", "SHORT"]), st.integers(-1, 40),
+        st.sampled_from(OrderKind),
+        st.sampled_from(["LONG", "SHORT"]),
+        st.integers(-1, 40),
         st.integers(BAR, BAR + 2),
     ),
     max_size=60,
-)  # fmt: skip
+)
 
 
 def ids_of(register: OrderRegister, wanted: list[tuple[OrderKind, str, int, int]]) -> list[str]:
@@ -613,9 +637,11 @@ def test_client_ids_are_unique_repeatable_and_ours(
 
 
 @given(
-    bar=st.integers(0, 10**9), level=st.integers(-1, 999), kind=st.sampled_from(OrderKind),
+    bar=st.integers(0, 10**9),
+    level=st.integers(-1, 999),
+    kind=st.sampled_from(OrderKind),
     instance=st.sampled_from("abyz019"),
-)  # fmt: skip
+)
 def test_client_ids_are_what_the_exchange_takes(
     bar: int, level: int, kind: OrderKind, instance: str
 ) -> None:
@@ -643,9 +669,16 @@ def test_a_register_read_back_goes_on_with_the_same_identities(
 def test_everything_known_of_an_order_survives_writing_and_reading() -> None:
     register, again = OrderRegister("a"), OrderRegister("a")
     record = register.new(
-        OrderKind.EXIT, "SHORT", 0.1 + 0.2, 1 / 3, BAR, level=4, generation=7, label=2,
+        OrderKind.EXIT,
+        "SHORT",
+        0.1 + 0.2,
+        1 / 3,
+        BAR,
+        level=4,
+        generation=7,
+        label=2,
         exits=[(3, 0.1), (5, 0.2)],
-    )  # fmt: skip
+    )
     record.state, record.order_id, record.fired_order_id = OrderState.OPEN, "12", "13"
     record.booked_qty, record.missed = 0.25, 1
 

@@ -11,19 +11,13 @@ import pytest
 from config import PRESETS
 from core.signals import compute_signals
 from engine.strategy import GridStrategyV4, read_config
-from tests.scenario import (
-    BUYS_990,
-    BUYS_990_980,
-    SHORT,
-    Changes,
-    candle_frame,
-    flat,
-    play,
-)
+from tests.scenario import BUYS_990, BUYS_990_980, SHORT, Changes, candle_frame, flat, play
 
 BREAKER: Changes = {
-    "circuit_breaker_enabled": True, "halt_z_threshold": -3.0, "resume_z_threshold": -1.0,
-}  # fmt: skip
+    "circuit_breaker_enabled": True,
+    "halt_z_threshold": -3.0,
+    "resume_z_threshold": -1.0,
+}
 HALT = {1: {"z": -3.5}, 2: {"z": -2.0}, 3: {"z": -2.0}, 4: {"z": -2.0}}
 """Halts at step 2 and stays halted to the end of short scenarios."""
 CRASH_BAR = 900
@@ -54,9 +48,13 @@ class TestCircuitBreaker:
         assert (halts[0]["qty"], halts[0]["direction"]) == (0.0, "")
         assert result["metrics"]["circuit_breaker_triggers"] == 1
         z = compute_signals(
-            candles["timestamp"], candles["high"], candles["low"], candles["close"],
-            candles["volume"], read_config(config),
-        )["z"]  # fmt: skip
+            candles["timestamp"],
+            candles["high"],
+            candles["low"],
+            candles["close"],
+            candles["volume"],
+            read_config(config),
+        )["z"]
         resumed = CRASH_BAR + 2 + int(np.argmax(z[CRASH_BAR + 1 :] > -1.0))
         assert z[CRASH_BAR] < -3.0
         assert resumed > CRASH_BAR + 5
@@ -80,8 +78,9 @@ class TestCircuitBreaker:
 
     def test_is_released_at_the_first_step_that_acts(self) -> None:
         """What the z-score was before does not halt the start."""
-        first_step = play([flat(1000.0)] * 2, BREAKER,
-                          at={0: {"z": -9.0, "ready": False}, 1: {"z": -2.0}})  # fmt: skip
+        first_step = play(
+            [flat(1000.0)] * 2, BREAKER, at={0: {"z": -9.0, "ready": False}, 1: {"z": -2.0}}
+        )
         assert not first_step.at(2).state.halted
         assert first_step.count("CIRCUIT_BREAKER_HALT") == 0
 
@@ -141,12 +140,20 @@ def test_stage_1_sells_half_worst_fill_first_once_until_the_side_is_flat() -> No
 
 def test_stage_1_may_come_again_after_the_side_was_flat() -> None:
     # 979 is more than 10 under 990; the next grid, at 979, buys 969.2, and 957.5 is 11.7 under it.
-    rows = [(1000.0, 1000.0, 979.0, 979.0), flat(979.0), (979.0, 979.0, 968.0, 968.0),
-            (968.0, 968.0, 957.5, 957.5), flat(957.5)]  # fmt: skip
+    rows = [
+        (1000.0, 1000.0, 979.0, 979.0),
+        flat(979.0),
+        (979.0, 979.0, 968.0, 968.0),
+        (968.0, 968.0, 957.5, 957.5),
+        flat(957.5),
+    ]
     scene = play(rows, {**STAGE1, "grid_levels": 1})
     assert [r[:2] for r in scene.records] == [
-        (1, "BUY_OPEN_LONG"), (2, "STOP_LONG"), (3, "BUY_OPEN_LONG"), (5, "STOP_LONG"),
-    ]  # fmt: skip
+        (1, "BUY_OPEN_LONG"),
+        (2, "STOP_LONG"),
+        (3, "BUY_OPEN_LONG"),
+        (5, "STOP_LONG"),
+    ]
     assert scene.metrics["stops_long"] == 2
 
 
@@ -171,10 +178,13 @@ def test_the_wick_stop_covers_a_side_from_its_first_fill_and_moves_with_every_en
     scene = play([(1000.0, 1000.0, 960.0, 962.0), flat(962.0)])
     # The average of the three is 979.9346; less 15, down to the tick.
     assert [r[1:] for r in scene.records] == [
-        ("BUY_OPEN_LONG", 990.0, 1.010), ("BUY_OPEN_LONG", 980.0, 1.020),
-        ("BUY_OPEN_LONG", 970.0, 1.030), ("STOP_LONG", 964.9, 1.010),
-        ("STOP_LONG", 964.9, 1.020), ("STOP_LONG", 964.9, 1.030),
-    ]  # fmt: skip
+        ("BUY_OPEN_LONG", 990.0, 1.010),
+        ("BUY_OPEN_LONG", 980.0, 1.020),
+        ("BUY_OPEN_LONG", 970.0, 1.030),
+        ("STOP_LONG", 964.9, 1.010),
+        ("STOP_LONG", 964.9, 1.020),
+        ("STOP_LONG", 964.9, 1.030),
+    ]
     assert scene.metrics["stops_long"] == 1
     assert scene.trades[3]["fee"] == pytest.approx(0.0005 * 964.9 * 1.010)
 
@@ -183,8 +193,10 @@ def test_the_wick_stop_fills_at_the_open_after_a_gap() -> None:
     scene = play([BUYS_990, flat(950.0)], {"slippage": 0.001})
     # 980 and 970 are bought on the way; 950 less 0.1 % is 949.05, down to the tick.
     assert [r[1:3] for r in scene.records[1:]] == [
-        ("BUY_OPEN_LONG", 980.0), ("BUY_OPEN_LONG", 970.0), *[("STOP_LONG", 949.0)] * 3,
-    ]  # fmt: skip
+        ("BUY_OPEN_LONG", 980.0),
+        ("BUY_OPEN_LONG", 970.0),
+        *[("STOP_LONG", 949.0)] * 3,
+    ]
     assert scene.side(2).reference == 950.0
 
 
@@ -203,8 +215,12 @@ def test_after_a_stop_its_sides_orders_are_gone_for_the_bar_and_the_other_side_t
     rows = [BUYS_990, (985.0, 1025.0, 955.0, 1000.0), flat(1000.0)]
     scene = play(rows, {"allow_short": True, "intrabar_path": "low_first", "grid_levels": 2})
     assert [r[1] for r in scene.records if r[0] == 2] == [
-        "BUY_OPEN_LONG", "STOP_LONG", "STOP_LONG", "SELL_OPEN_SHORT", "SELL_OPEN_SHORT",
-    ]  # fmt: skip
+        "BUY_OPEN_LONG",
+        "STOP_LONG",
+        "STOP_LONG",
+        "SELL_OPEN_SHORT",
+        "SELL_OPEN_SHORT",
+    ]
     assert scene.take_profits(3) == {}
 
 
@@ -223,20 +239,22 @@ def test_the_stop_unit_is_the_larger_of_atr_and_the_generations_exit_spacing(
 
 
 def test_a_wider_grid_spacing_k_does_not_widen_the_stop_in_calm_markets() -> None:
-    scene = play([flat(1000.0), (1000.0, 1000.0, 975.0, 980.0), flat(980.0)],
-                 {"grid_spacing_k": 4.0, "spacing_floor": 0.02})  # fmt: skip
+    scene = play(
+        [flat(1000.0), (1000.0, 1000.0, 975.0, 980.0), flat(980.0)],
+        {"grid_spacing_k": 4.0, "spacing_floor": 0.02},
+    )
     assert scene.entry_prices(1)[0] == 980.0
     assert scene.side(1).stop_floor == pytest.approx(5.0)
     assert scene.stop(3) == 972.5
 
 
 @pytest.mark.parametrize(("second", "scale"), [(50, 0.5), (51, 1.0)])
-def test_two_stop_events_within_48_bars_halve_orders_for_48_bars(
-    second: int, scale: float
-) -> None:
+def test_two_stop_events_within_48_bars_halve_orders_for_48_bars(second: int, scale: float) -> None:
     # Odd bars lie two tenths of a spacing higher, so that every step lays out and sizes anew.
-    rows = [(1000.0, 1000.0, 970.0, 1000.0) if i in {2, second} else flat(1000.0 + 2.0 * (i % 2))
-            for i in range(1, second + 50)]  # fmt: skip
+    rows = [
+        (1000.0, 1000.0, 970.0, 1000.0) if i in {2, second} else flat(1000.0 + 2.0 * (i % 2))
+        for i in range(1, second + 50)
+    ]
     scene = play(rows, {"grid_levels": 1, "stop_cooldown_enabled": True, "regen_drift_mult": 0.1})
     assert scene.metrics["stops_long"] == 2
 

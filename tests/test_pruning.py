@@ -40,8 +40,11 @@ def rule(name: str, **changes: object) -> Changes:
 
 def prunes(scene: Scenario) -> list[tuple[int, str, int, float]]:
     """Return (bar, label, fill, price) of every prune."""
-    return [(t["bar"], t["label"], t["fill_id"], t["price"]) for t in scene.trades
-            if t["label"].startswith("PRUNE")]  # fmt: skip
+    return [
+        (t["bar"], t["label"], t["fill_id"], t["price"])
+        for t in scene.trades
+        if t["label"].startswith("PRUNE")
+    ]
 
 
 def test_deviance_prunes_the_worst_fill_when_the_price_is_three_atr_from_kama() -> None:
@@ -49,8 +52,11 @@ def test_deviance_prunes_the_worst_fill_when_the_price_is_three_atr_from_kama() 
     scene = play([BUYS_990_980, flat(985.0), flat(984.9)], rule("DEVIANCE", deviance_sigma=3.0))
     assert prunes(scene) == [(3, "PRUNE_DEVIANCE", 0, 984.9)]
     above = {"kama": 960.0}
-    favourable = play([BUYS_990_980, flat(985.0), flat(984.9)],
-                      rule("DEVIANCE", deviance_sigma=3.0), everywhere=above)  # fmt: skip
+    favourable = play(
+        [BUYS_990_980, flat(985.0), flat(984.9)],
+        rule("DEVIANCE", deviance_sigma=3.0),
+        everywhere=above,
+    )
     assert prunes(favourable) == []
 
 
@@ -134,18 +140,20 @@ def test_offset_does_not_pay_with_the_other_sides_profit() -> None:
     rows = [(1000.0, 1011.0, 1000.0, 1005.0), (1005.0, 1005.0, 989.0, 989.0), flat(979.9)]
     both = rule("OFFSET", offset_prune_ratio=0.1, allow_short=True, grid_levels=1)
     scene = play(rows, both)
-    assert [r[1] for r in scene.records] == [
-        "SELL_OPEN_SHORT", "BUY_CLOSE_SHORT", "BUY_OPEN_LONG"
-    ]  # fmt: skip
+    assert [r[1] for r in scene.records] == ["SELL_OPEN_SHORT", "BUY_CLOSE_SHORT", "BUY_OPEN_LONG"]
 
 
 @pytest.mark.parametrize("first", range(len(RULES)))
 def test_the_first_rule_that_matches_names_the_prune(first: int) -> None:
     changes = {
-        "stop2_enabled": False, "prune_enabled": RULES[first:], "deviance_sigma": 3.0,
-        "max_position_age_hours": 0.25, "gap_prune_mult": 0.5, "funding_cost_ratio": 0.0,
+        "stop2_enabled": False,
+        "prune_enabled": RULES[first:],
+        "deviance_sigma": 3.0,
+        "max_position_age_hours": 0.25,
+        "gap_prune_mult": 0.5,
+        "funding_cost_ratio": 0.0,
         "offset_prune_ratio": 0.5,
-    }  # fmt: skip
+    }
     rows = [*EARNS_AND_SINKS[:2], flat(979.9)]
     scene = play(rows, changes, funding={3: 0.0001})
     assert prunes(scene) == [(3, f"PRUNE_{RULES[first]}", 0, 979.9)]
@@ -156,8 +164,10 @@ def test_a_side_is_pruned_one_fill_at_a_time_with_a_pause_between() -> None:
     gap = rule("GAP", gap_prune_mult=1.0, prune_cooldown_bars=4)
     # A prune remakes the grid at 945 with a spacing of 9.45; all three stay beyond it.
     assert [p[:3] for p in prunes(play(rows, gap))] == [
-        (2, "PRUNE_GAP", 0), (6, "PRUNE_GAP", 1), (10, "PRUNE_GAP", 2),
-    ]  # fmt: skip
+        (2, "PRUNE_GAP", 0),
+        (6, "PRUNE_GAP", 1),
+        (10, "PRUNE_GAP", 2),
+    ]
     eager = play(rows, {**gap, "prune_cooldown_bars": 0})
     assert [p[:1] for p in prunes(eager)] == [(2,), (3,), (4,)]
 
@@ -181,8 +191,12 @@ def test_nothing_is_pruned_while_halted() -> None:
     assert [p[0] for p in prunes(scene)] == [4]
 
 
-VAR: Changes = {"stop2_enabled": False, "var_deleverage_enabled": True, "max_drawdown_pct": 0.002,
-                "max_inventory_per_side": 2}  # fmt: skip
+VAR: Changes = {
+    "stop2_enabled": False,
+    "var_deleverage_enabled": True,
+    "max_drawdown_pct": 0.002,
+    "max_inventory_per_side": 2,
+}
 """Budget: three quarters of 0.2 % of equity, about 14.97."""
 
 
@@ -195,8 +209,9 @@ def test_deleverage_closes_the_worst_fill_when_the_joint_loss_nears_the_budget()
 def test_deleverage_closes_the_worst_fill_of_each_losing_side() -> None:
     # Longs at 990 and 980, then shorts of a grid remade at 950 at 959.5 and 969.0.
     rows = [(1000.0, 1000.0, 950.0, 950.0), (950.0, 970.0, 950.0, 965.0), flat(965.0)]
-    hedged = play(rows, {**VAR, "allow_short": True, "regen_drift_mult": 1.0,
-                         "var_deleverage_enabled": False})  # fmt: skip
+    hedged = play(
+        rows, {**VAR, "allow_short": True, "regen_drift_mult": 1.0, "var_deleverage_enabled": False}
+    )
     strategy = GridStrategyV4({**hedged.config, "var_deleverage_enabled": True}, hedged.rules)
     strategy.load_state_dict(hedged.at(3).state_dict())
     strategy.open_step(4, START + 4 * BAR_MS, 975.0, 965.0, hedged.signals[0], 0.0)
@@ -206,31 +221,39 @@ def test_deleverage_closes_the_worst_fill_of_each_losing_side() -> None:
 
 def test_deleverage_spares_a_side_that_wins() -> None:
     # At 940 the short of 1010 wins 69.3, the longs of 990 and 980 lose 91.3.
-    scene = play([(1000.0, 1011.0, 940.0, 940.0), flat(940.0)],
-                 {**VAR, "allow_short": True, "grid_levels": 2})  # fmt: skip
+    scene = play(
+        [(1000.0, 1011.0, 940.0, 940.0), flat(940.0)],
+        {**VAR, "allow_short": True, "grid_levels": 2},
+    )
     assert [t["direction"] for t in scene.trades[:3]] == ["SHORT", "LONG", "LONG"]
     assert prunes(scene) == [(2, "PRUNE_VAR_WARNING", 1, 940.0)]
 
 
 def test_deleverage_may_follow_a_prune_and_neither_heeds_nor_starts_its_pause() -> None:
-    gap: Changes = {**VAR, "prune_enabled": ("GAP",), "gap_prune_mult": 1.0,
-                    "prune_cooldown_bars": 50, "max_drawdown_pct": 0.001}  # fmt: skip
+    gap: Changes = {
+        **VAR,
+        "prune_enabled": ("GAP",),
+        "gap_prune_mult": 1.0,
+        "prune_cooldown_bars": 50,
+        "max_drawdown_pct": 0.001,
+    }
     one_step = play([(1000.0, 1000.0, 979.0, 979.5), flat(969.0)], gap)
-    assert [p[:3] for p in prunes(one_step)] == [
-        (2, "PRUNE_GAP", 0), (2, "PRUNE_VAR_WARNING", 1)
-    ]  # fmt: skip
+    assert [p[:3] for p in prunes(one_step)] == [(2, "PRUNE_GAP", 0), (2, "PRUNE_VAR_WARNING", 1)]
     # At 977 the loss of both is over the budget of 14.97, but a gap of 13 is no two spacings.
     wide = {**gap, "max_drawdown_pct": 0.002, "gap_prune_mult": 1.5}
     next_step = play([BUYS_990_980, flat(977.0), flat(962.0)], wide)
-    assert [p[:3] for p in prunes(next_step)] == [
-        (2, "PRUNE_VAR_WARNING", 0), (3, "PRUNE_GAP", 1)
-    ]  # fmt: skip
+    assert [p[:3] for p in prunes(next_step)] == [(2, "PRUNE_VAR_WARNING", 0), (3, "PRUNE_GAP", 1)]
 
 
 def test_the_var_block_stops_entries_and_never_exits_and_is_counted_per_step() -> None:
     rows = [BUYS_990, flat(985.0), flat(985.0), flat(985.0), flat(985.0)]
-    block: Changes = {"var_block_enabled": True, "max_drawdown_pct": 0.001, "var_horizon_bars": 4.0,
-                      "optimal_spread_enabled": False, "skew_enabled": False}  # fmt: skip
+    block: Changes = {
+        "var_block_enabled": True,
+        "max_drawdown_pct": 0.001,
+        "var_horizon_bars": 4.0,
+        "optimal_spread_enabled": False,
+        "skew_enabled": False,
+    }
     equity = 10_000 - 0.0002 * 990.0 * 1.010 - 5.0 * 1.010
     limit = 0.001 * equity / (1.65 * 1.010 * 985.0 * math.sqrt(4.0))
     at = {1: {"sigma": limit * 1.001}, 2: {"sigma": limit * 0.999}, 3: {"sigma": limit * 2.0}}
@@ -245,9 +268,13 @@ def test_the_var_block_stops_entries_and_never_exits_and_is_counted_per_step() -
 
 def test_the_var_block_adds_the_notional_of_both_sides() -> None:
     block: Changes = {
-        "var_block_enabled": True, "max_drawdown_pct": 0.001, "var_horizon_bars": 1.0,
-        "optimal_spread_enabled": False, "skew_enabled": False, "allow_short": True,
-    }  # fmt: skip
+        "var_block_enabled": True,
+        "max_drawdown_pct": 0.001,
+        "var_horizon_bars": 1.0,
+        "optimal_spread_enabled": False,
+        "skew_enabled": False,
+        "allow_short": True,
+    }
     rows = [(1000.0, 1011.0, 989.0, 1000.0), flat(1000.0)]
     wild = {"sigma": 0.001 * 10_000 / (1.65 * 1500.0)}  # 1500 of exposure
     hedged = play(rows, block, everywhere=wild)

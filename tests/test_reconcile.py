@@ -20,9 +20,11 @@ URGENCY = ("STOP", "TAKE_PROFIT", "ENTRY")
 Spot = tuple[str, str, int, int]
 """Kind, direction, price in ticks, quantity in lots: what an order is without float noise."""
 SPOTS = st.tuples(
-    st.sampled_from(URGENCY), st.sampled_from(["LONG", "SHORT"]), st.integers(997, 1001),
+    st.sampled_from(URGENCY),
+    st.sampled_from(["LONG", "SHORT"]),
+    st.integers(997, 1001),
     st.integers(1, 3),
-)  # fmt: skip
+)
 NOISE = st.sampled_from([0.0, 1e-13, -1e-13, 1e-10, -1e-10])
 DESIRED = st.lists(st.tuples(SPOTS, NOISE, st.integers(0, 9)), max_size=12)
 RESTING = st.lists(st.tuples(SPOTS, NOISE), max_size=12)
@@ -31,9 +33,12 @@ RESTING = st.lists(st.tuples(SPOTS, NOISE), max_size=12)
 def desired_at(spot: Spot, noise: float = 0.0, level: int = 0) -> RestingOrder:
     kind, direction, ticks, lots = spot
     return RestingOrder(
-        direction, kind, ticks * 0.1 * (1.0 + noise), lots * 0.001 * (1.0 - noise),
+        direction,
+        kind,
+        ticks * 0.1 * (1.0 + noise),
+        lots * 0.001 * (1.0 - noise),
         level if kind == "ENTRY" else -1,
-    )  # fmt: skip
+    )
 
 
 def laid_at(spot: Spot, client_id: str, noise: float = 0.0) -> Resting:

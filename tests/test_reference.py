@@ -110,9 +110,12 @@ def test_sub_bars_jump_a_gap_so_that_the_stop_fills_at_the_path_price() -> None:
     sub_bars = [(985.0,) * 4, (960.0,) * 4]
     result = run([BUYS_990, (985.0, 985.0, 960.0, 960.0)], detail={2: sub_bars})
     assert [row[1:3] for row in summary(result)[1:]] == [
-        ("BUY_OPEN_LONG", 980.0), ("BUY_OPEN_LONG", 970.0),
-        ("STOP_LONG", 960.0), ("STOP_LONG", 960.0), ("STOP_LONG", 960.0),
-    ]  # fmt: skip
+        ("BUY_OPEN_LONG", 980.0),
+        ("BUY_OPEN_LONG", 970.0),
+        ("STOP_LONG", 960.0),
+        ("STOP_LONG", 960.0),
+        ("STOP_LONG", 960.0),
+    ]
 
 
 def test_a_ladder_sells_most_at_the_first_level_and_arms_it_again() -> None:
@@ -121,16 +124,20 @@ def test_a_ladder_sells_most_at_the_first_level_and_arms_it_again() -> None:
     )
     # 1010 lots: 404 in two slices of 202, 606 first
     assert result.trace(2)["take_profits"]["LONG"] == [
-        (1000.0, 0.606), (1010.0, 0.202), (1020.0, 0.202),
-    ]  # fmt: skip
+        (1000.0, 0.606),
+        (1010.0, 0.202),
+        (1020.0, 0.202),
+    ]
     assert summary(result)[1:3] == [
         (2, "SELL_CLOSE_LONG", 1000.0, 0.606),
         (2, "SELL_CLOSE_LONG", 1010.0, 0.202),
     ]
     # of 202 lots left 40.4 -> 40 each, 122 first; 80 % is closed, so the level is free
     assert result.trace(3)["take_profits"]["LONG"] == [
-        (1010.0, 0.122), (1020.0, 0.040), (1030.0, 0.040),
-    ]  # fmt: skip
+        (1010.0, 0.122),
+        (1020.0, 0.040),
+        (1030.0, 0.040),
+    ]
     # 970 lies beyond the stop of 0.202 and 1.010 at 990 and 1.020 at 980: 985.43 - 15 -> 970.4
     assert [level for level, _, _ in result.trace(3)["entries"]["LONG"]] == [-1, -2]
 
@@ -163,10 +170,7 @@ def test_stage_1_sells_half_worst_fill_first_and_the_grid_moves() -> None:
     bars = [(1000.0, 1000.0, 972.0, 972.0), (973.0,) * 4, (973.0,) * 4]
     result = run(bars, {"stop1_enabled": True})
     # average 1999.5 / 2.03 = 984.98, C = 972 is more than 10 under it; half of 2030 lots is 1015
-    assert summary(result)[2:4] == [
-        (2, "STOP_LONG", 973.0, 1.010),
-        (2, "STOP_LONG", 973.0, 0.005),
-    ]
+    assert summary(result)[2:4] == [(2, "STOP_LONG", 973.0, 1.010), (2, "STOP_LONG", 973.0, 0.005)]
     assert result.trace(2)["generations"]["LONG"].reference == 973.0
     assert result.counters["stops_long"] == 1
 
@@ -234,10 +238,15 @@ def test_what_is_open_at_the_end_is_closed_at_the_last_close() -> None:
 
 
 MOVES = st.lists(
-    st.tuples(*[st.integers(-150, 150)] * 2, *[st.integers(0, 200)] * 2,
-              st.sampled_from([0, 0, 0, 1, 2, -1, -2]), st.integers(-4, 1)),
-    min_size=15, max_size=50,
-)  # fmt: skip
+    st.tuples(
+        *[st.integers(-150, 150)] * 2,
+        *[st.integers(0, 200)] * 2,
+        st.sampled_from([0, 0, 0, 1, 2, -1, -2]),
+        st.integers(-4, 1),
+    ),
+    min_size=15,
+    max_size=50,
+)
 SETTINGS = st.fixed_dictionaries(
     {
         "leverage": st.sampled_from([1.0, 3.0, 20.0, 100.0]),

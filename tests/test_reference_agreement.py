@@ -41,17 +41,24 @@ COUNTERS = {
 QUICK = {"BTC": "2024-03-01", "ETH": "2022-06-08", "SOL": "2025-02-01"}
 LONG = {"BTC": "2024-08-01", "ETH": "2025-01-15", "SOL": "2022-11-05"}
 ROUGH = [
-    ("BTC", "2022-05-07"), ("BTC", "2023-08-14"), ("ETH", "2022-06-09"), ("ETH", "2025-01-30"),
-    ("SOL", "2022-11-07"), ("SOL", "2024-08-01"),
-]  # fmt: skip
+    ("BTC", "2022-05-07"),
+    ("BTC", "2023-08-14"),
+    ("ETH", "2022-06-09"),
+    ("ETH", "2025-01-30"),
+    ("SOL", "2022-11-07"),
+    ("SOL", "2024-08-01"),
+]
 """Days before crashes and after."""
 SLOW = [HealthCheck.too_slow]
 
 
 def disagreement(
-    candles: pd.DataFrame, funding: pd.DataFrame, config: dict[str, Any], rules: MarketRules,
+    candles: pd.DataFrame,
+    funding: pd.DataFrame,
+    config: dict[str, Any],
+    rules: MarketRules,
     detail: pd.DataFrame | None = None,
-) -> str:  # fmt: skip
+) -> str:
     """Return '' where engine and reference agree, else where they part, in words.
 
     The reference does not know ``refuse_first_touch``, which is no rule of the strategy.
@@ -134,9 +141,16 @@ INVENTED = {
 
 
 def invented_disagreement(
-    seed: int, n_bars: int, config: dict[str, Any], *, hours: int, delay_ms: int, missing: float,
-    least_lots: int, with_detail: bool,
-) -> str:  # fmt: skip
+    seed: int,
+    n_bars: int,
+    config: dict[str, Any],
+    *,
+    hours: int,
+    delay_ms: int,
+    missing: float,
+    least_lots: int,
+    with_detail: bool,
+) -> str:
     candles = synthetic_candles(n_bars, seed, missing=missing)
     funding = synthetic_settlements(candles, seed, hours=hours, delay_ms=delay_ms)
     rules = replace(RULES, min_qty=round(least_lots * RULES.step_size, 9))
@@ -169,8 +183,12 @@ def test_an_entry_whose_margin_is_missing_is_liquidated_at_its_own_price(
 
     Equity is 11,270 there and the maintenance of both 11,375; at 1019.9 equity would do again.
     """
-    changes = {"leverage": 13.9, "allow_short": True, "stop2_enabled": False,
-               "intrabar_path": "low_first"}  # fmt: skip
+    changes = {
+        "leverage": 13.9,
+        "allow_short": True,
+        "stop2_enabled": False,
+        "intrabar_path": "low_first",
+    }
     rows, rules = [(1000.0, 1019.9, 969.0, 1019.9)], {"brackets": [(0.0, 0.2, 0.0)]}
     if with_engine:
         trades = play(rows, changes, rules=rules).trades
@@ -178,8 +196,9 @@ def test_an_entry_whose_margin_is_missing_is_liquidated_at_its_own_price(
         trades = run(rows, changes, market=rules).trades
     assert [trade["label"] for trade in trades[:3]] == ["BUY_OPEN_LONG"] * 3
     assert [(trade["label"], trade["price"]) for trade in trades[3:]] == [
-        ("SELL_OPEN_SHORT", 1010.0), *[("LIQUIDATION", 1010.0)] * 4
-    ]  # fmt: skip
+        ("SELL_OPEN_SHORT", 1010.0),
+        *[("LIQUIDATION", 1010.0)] * 4,
+    ]
 
 
 def test_a_disagreement_is_found_and_named() -> None:

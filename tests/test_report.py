@@ -40,12 +40,28 @@ def results() -> Results:
 
 def metrics(**values: Any) -> dict[str, Any]:
     names = (
-        "total_return_pct", "buy_hold_return_pct", "max_drawdown_pct", "sharpe_ratio",
-        "sortino_ratio", "calmar_ratio", "final_capital", "total_trades", "win_rate_pct",
-        "profit_factor", "fees_paid", "funding_pnl", "turnover", "exposure_pct", "stops_long",
-        "stops_short", "prune_count", "circuit_breaker_triggers", "trailing_shifts", "var_blocks",
+        "total_return_pct",
+        "buy_hold_return_pct",
+        "max_drawdown_pct",
+        "sharpe_ratio",
+        "sortino_ratio",
+        "calmar_ratio",
+        "final_capital",
+        "total_trades",
+        "win_rate_pct",
+        "profit_factor",
+        "fees_paid",
+        "funding_pnl",
+        "turnover",
+        "exposure_pct",
+        "stops_long",
+        "stops_short",
+        "prune_count",
+        "circuit_breaker_triggers",
+        "trailing_shifts",
+        "var_blocks",
         "liquidations",
-    )  # fmt: skip
+    )
     return {**dict.fromkeys(names, 0), "prune_types": {}, **values}
 
 
@@ -59,10 +75,25 @@ def row(table: str, label: str) -> str:
 def test_the_table_has_a_line_for_every_figure_asked_for(results: Results) -> None:
     table = summary_table(results)
     for label in (
-        "Return", "Buy and hold", "Max drawdown", "Sharpe", "Sortino", "Calmar", "Win rate",
-        "Profit factor", "Round trips", "Fees", "Funding", "Stops", "Prunes", "Breaker halts",
-        "Trailing shifts", "VaR blocks", "Liquidations", "Bars per second",
-    ):  # fmt: skip
+        "Return",
+        "Buy and hold",
+        "Max drawdown",
+        "Sharpe",
+        "Sortino",
+        "Calmar",
+        "Win rate",
+        "Profit factor",
+        "Round trips",
+        "Fees",
+        "Funding",
+        "Stops",
+        "Prunes",
+        "Breaker halts",
+        "Trailing shifts",
+        "VaR blocks",
+        "Liquidations",
+        "Bars per second",
+    ):
         assert row(table, label)
     assert table.splitlines()[0].split() == ["BTC", "ETH", "Portfolio"]
 
@@ -124,10 +155,18 @@ def test_the_heading_says_what_was_run(results: Results) -> None:
 
 def data_of(**values: Any) -> dict[str, Any]:
     data = {
-        "source": "files in candles", "hash": "0123456789abcdef", "funding": "real",
-        "bars": 50_000, "warmup_bars": 3_000, "gaps": [], "missing_bars": 0,
-        "zero_volume_bars": 4, "detail": None, "detail_coverage_pct": 0.0, **values,
-    }  # fmt: skip
+        "source": "files in candles",
+        "hash": "0123456789abcdef",
+        "funding": "real",
+        "bars": 50_000,
+        "warmup_bars": 3_000,
+        "gaps": [],
+        "missing_bars": 0,
+        "zero_volume_bars": 4,
+        "detail": None,
+        "detail_coverage_pct": 0.0,
+        **values,
+    }
     return {"coin": "BTC", "data": data}
 
 
@@ -140,8 +179,9 @@ def test_the_origin_of_the_data_is_told() -> None:
 
 
 def test_gaps_are_listed_and_counted() -> None:
-    gaps = [{"from": f"2024-01-0{i} 00:00", "to": f"2024-01-0{i} 01:00", "bars": 4}
-            for i in range(1, 9)]  # fmt: skip
+    gaps = [
+        {"from": f"2024-01-0{i} 00:00", "to": f"2024-01-0{i} 01:00", "bars": 4} for i in range(1, 9)
+    ]
     lines = data_lines(data_of(gaps=gaps, missing_bars=32))
     assert "8 gaps (32 candles), not filled" in " ".join(" ".join(lines).split())
     assert "      gap from 2024-01-01 00:00 to 2024-01-01 01:00: 4 candles" in lines
@@ -161,9 +201,14 @@ def test_the_value_at_risk_names_horizon_and_correlations(results: Results) -> N
 
 def test_a_portfolio_without_equity_still_prints() -> None:
     var = {
-        "horizon_bars": 1.0, "end": 0.0, "end_pct": math.nan, "highest": 0.0,
-        "highest_pct": math.nan, "highest_at": "2024-01-01 00:00", "correlation": {},
-    }  # fmt: skip
+        "horizon_bars": 1.0,
+        "end": 0.0,
+        "end_pct": math.nan,
+        "highest": 0.0,
+        "highest_pct": math.nan,
+        "highest_at": "2024-01-01 00:00",
+        "correlation": {},
+    }
     assert "(- of equity)" in " ".join(var_lines({"var": var}))
 
 

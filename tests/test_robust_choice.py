@@ -22,11 +22,7 @@ from backtest.optimize.robust import (
     stability_bar,
     variation_text,
 )
-from backtest.optimize.sensitivity import (
-    Curve,
-    measure_sensitivity,
-    sparkline,
-)
+from backtest.optimize.sensitivity import Curve, measure_sensitivity, sparkline
 from backtest.optimize.space import Entry
 from core.errors import DataError
 
@@ -238,11 +234,15 @@ def test_the_variation_of_random_draws_is_that_of_the_even_distribution(
 @pytest.mark.parametrize(
     ("score", "word"),
     [
-        (0.0, "EXCELLENT"), (0.25, "GOOD"), (0.39, "GOOD"), (0.40, "ACCEPTABLE"),
-        (0.50, "ACCEPTABLE"), (0.51, "WARNING (likely overfit)"),
+        (0.0, "EXCELLENT"),
+        (0.25, "GOOD"),
+        (0.39, "GOOD"),
+        (0.40, "ACCEPTABLE"),
+        (0.50, "ACCEPTABLE"),
+        (0.51, "WARNING (likely overfit)"),
         (math.nan, "WARNING (likely overfit)"),
     ],
-)  # fmt: skip
+)
 def test_the_robustness_score_has_a_word(score: float, word: str) -> None:
     assert robustness_word(score, 0.9) == word
 
@@ -260,9 +260,17 @@ def test_what_is_no_nearer_than_random_draws_is_not_called_good_without_saying_s
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.25, "0.25"), (0.2496, "0.2496"), (0.2504, "0.2504"), (0.24, "0.24"), (0.399, "0.399"),
-     (0.5000001, "0.500000"), (math.nan, "-"), (1.0 / 3.0, "0.33")],
-)  # fmt: skip
+    [
+        (0.25, "0.25"),
+        (0.2496, "0.2496"),
+        (0.2504, "0.2504"),
+        (0.24, "0.24"),
+        (0.399, "0.399"),
+        (0.5000001, "0.500000"),
+        (math.nan, "-"),
+        (1.0 / 3.0, "0.33"),
+    ],
+)
 def test_a_variation_is_not_rounded_onto_a_limit(value: float, text: str) -> None:
     assert variation_text(value) == text
 
@@ -353,8 +361,9 @@ def test_a_category_is_tried_at_every_choice_and_is_no_cliff() -> None:
 
     curve = curves({"mode": "arithmetic"}, score)["mode"]
     assert [(point.value, point.score) for point in curve.points] == [
-        ("geometric", -10.0), ("arithmetic", 2.0),
-    ]  # fmt: skip
+        ("geometric", -10.0),
+        ("arithmetic", 2.0),
+    ]
     assert curve.cliffs == ()
 
 

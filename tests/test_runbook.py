@@ -105,7 +105,9 @@ def cells(heading: str, column: int = 0) -> list[str]:
 
 @pytest.mark.slow
 def test_every_message_quoted_is_one_of_the_program() -> None:
-    whole = {text for path in (ROOT / "live").rglob("*.py") for text in all_texts(path)} | messages()
+    whole = {
+        text for path in (ROOT / "live").rglob("*.py") for text in all_texts(path)
+    } | messages()
     assert len(quoted()) > 100
     for row in quoted():
         assert any(row in text for text in whole), row
@@ -134,9 +136,11 @@ text = "told later"
 _LOG.info("not looked at")
 """
     assert set(messages_in(source)) == {
-        f"the disk {GAP} is full{GAP}", f"{GAP} of {GAP} % are used", f"{GAP} are gone",
+        f"the disk {GAP} is full{GAP}",
+        f"{GAP} of {GAP} % are used",
+        f"{GAP} are gone",
         "told later",
-    }  # fmt: skip
+    }
 
 
 # --- commands, files, fields, settings ----------------------------------------------------------

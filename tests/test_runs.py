@@ -177,9 +177,11 @@ def test_a_line_after_a_torn_one_is_not_lost(tmp_path: Path, result: Result) -> 
 
 
 def test_a_register_that_cannot_be_repaired_is_read_all_the_same(
-    tmp_path: Path, result: Result, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    result: Result,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     first = record(tmp_path, result)
     with (tmp_path / REGISTER).open("ab") as register:
         register.write(b"rubbish\n")
@@ -279,14 +281,14 @@ def test_a_trade_only_one_run_has_is_a_difference() -> None:
     diff = diff_trades([trade(), trade(price="7")], [trade()])
     assert diff["counts"] == [2, 1]
     assert diff["first_difference"] == {
-        "number": 2, "columns": [], "rows": [trade(price="7"), None],
-    }  # fmt: skip
+        "number": 2,
+        "columns": [],
+        "rows": [trade(price="7"), None],
+    }
 
 
 @pytest.mark.parametrize("damage", ["gone", "no json", "no gzip", "no object"])
-def test_a_copy_that_cannot_be_read_is_refused(
-    tmp_path: Path, result: Result, damage: str
-) -> None:
+def test_a_copy_that_cannot_be_read_is_refused(tmp_path: Path, result: Result, damage: str) -> None:
     good, bad = record(tmp_path, result), record(tmp_path, result)
     copy = tmp_path / COPIES / bad
     if damage == "gone":
@@ -424,8 +426,10 @@ def test_files_of_an_earlier_run_do_not_stay_beside_new_ones(run: Run, tmp_path:
     assert "portfolio: removed portfolio_summary.json, portfolio_report.html" in err
     left = {path.name for path in folder.iterdir() if path.is_file()}
     assert {name for name in left if name.startswith("BTC")} == {
-        "BTC_trades.csv", "BTC_summary.json", "BTC_notes.txt",
-    }  # fmt: skip
+        "BTC_trades.csv",
+        "BTC_summary.json",
+        "BTC_notes.txt",
+    }
     assert {name for name in left if name.startswith("portfolio")} == {"portfolio_trades.csv"}
     assert "ETH_report.html" in left
 

@@ -49,9 +49,14 @@ def test_a_jump_fills_limits_at_their_price_and_stops_at_the_open_all_at_the_ope
 
 @pytest.mark.parametrize(
     ("close", "path", "sides"),
-    [(101.0, "auto", "BS"), (100.0, "auto", "BS"), (99.0, "auto", "SB"), (99.0, "low_first", "BS"),
-     (101.0, "high_first", "SB")],
-)  # fmt: skip
+    [
+        (101.0, "auto", "BS"),
+        (100.0, "auto", "BS"),
+        (99.0, "auto", "SB"),
+        (99.0, "low_first", "BS"),
+        (101.0, "high_first", "SB"),
+    ],
+)
 def test_the_close_or_the_rule_decides_which_extreme_comes_first(
     close: float, path: str, sides: str
 ) -> None:
@@ -81,9 +86,14 @@ def test_at_one_price_the_long_side_comes_before_the_short_side() -> None:
     book, price = exchange.book, Decimal(97)
     for side, direction in (("SELL", "SHORT"), ("BUY", "LONG")):
         book.new_order(
-            client_id=side, side=side, direction=direction, kind="LIMIT", qty=Decimal(1),
-            price=price, now_ms=START,
-        )  # fmt: skip
+            client_id=side,
+            side=side,
+            direction=direction,
+            kind="LIMIT",
+            qty=Decimal(1),
+            price=price,
+            now_ms=START,
+        )
     touch = book.first_touch(price, price)
     assert touch is not None
     assert touch.what is book.order_of["BUY"]
@@ -151,8 +161,9 @@ def test_the_price_stands_still_after_an_open_and_an_event_and_then_follows_the_
 
 bars = st.lists(
     st.tuples(*[st.integers(900, 1_100)] * 4).map(lambda p: tuple(v / 10 for v in p)),
-    min_size=2, max_size=6,
-)  # fmt: skip
+    min_size=2,
+    max_size=6,
+)
 levels = st.lists(st.integers(960, 1_049), min_size=1, max_size=12, unique=True)
 
 
@@ -163,9 +174,11 @@ def proper(prices: Ohlc) -> Ohlc:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    bars=bars, levels=levels, partial=st.sampled_from([0.0, 0.7]),
+    bars=bars,
+    levels=levels,
+    partial=st.sampled_from([0.0, 0.7]),
     still_ms=st.sampled_from([0, 5_000]),
-)  # fmt: skip
+)
 def test_every_limit_fills_at_its_price_in_the_first_bar_that_trades_there(
     bars: list[Ohlc], levels: list[int], partial: float, still_ms: int
 ) -> None:
@@ -178,8 +191,9 @@ def test_every_limit_fills_at_its_price_in_the_first_bar_that_trades_there(
         if price == 100.0:
             continue
         order = lay(exchange, "BUY" if buys else "SELL", "LONG" if buys else "SHORT", price, 0.1)
-        reached = [i for i, bar in enumerate(candles) if (bar[2] <= price if buys
-                                                          else bar[1] >= price)]  # fmt: skip
+        reached = [
+            i for i, bar in enumerate(candles) if (bar[2] <= price if buys else bar[1] >= price)
+        ]
         expected[order] = (price, reached[0]) if reached else None
     run_out(exchange)
     for order, fill in expected.items():
@@ -241,9 +255,10 @@ def test_a_stop_expires_with_its_position_or_is_rejected_where_it_may_stay() -> 
 
 def test_funding_at_a_candles_end_is_paid_by_each_side_at_the_close_before_the_jump() -> None:
     exchange = exchange_of(
-        (100.0, 110.0, 100.0, 110.0), (90.0, 90.0, 90.0, 90.0),
+        (100.0, 110.0, 100.0, 110.0),
+        (90.0, 90.0, 90.0, 90.0),
         funding=[(START + BAR + 7, 0.001), (START + BAR + BAR // 3, -0.002)],
-    )  # fmt: skip
+    )
     exchange.hand_trade("LONG", "BUY", 2.0)
     exchange.hand_trade("SHORT", "SELL", 1.0)
     lay(exchange, "BUY", "LONG", 95.1)  # fills in the jump, after the settlement
@@ -261,9 +276,16 @@ def leveraged(*bars: Ohlc, **options: Any) -> SimExchange:
     """Return an exchange with a long of 10 at 100 on a wallet of 300 and 1 % maintenance."""
     exchange = exchange_of(
         *bars,
-        **{"wallet": 300.0, "leverage": 10, "brackets": [(0.0, 0.01, 0.0)], "slippage": 0.0,
-           "fee_taker": 0.0, "liquidation_fee": 0.005, **options},
-    )  # fmt: skip
+        **{
+            "wallet": 300.0,
+            "leverage": 10,
+            "brackets": [(0.0, 0.01, 0.0)],
+            "slippage": 0.0,
+            "fee_taker": 0.0,
+            "liquidation_fee": 0.005,
+            **options,
+        },
+    )
     exchange.hand_trade("LONG", "BUY", 10.0)
     return exchange
 

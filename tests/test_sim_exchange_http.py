@@ -70,10 +70,16 @@ def test_ccxt_trades_a_round_with_a_stop(bench: Bench) -> None:
 def test_ccxt_sends_and_cancels_in_batches(bench: Bench) -> None:
     more = {"hedged": True, "postOnly": True}
     wanted = [
-        {"symbol": SYMBOL, "type": "limit", "side": "buy", "amount": 1, "price": price,
-         "params": {**more, "newClientOrderId": f"b{price}"}}
+        {
+            "symbol": SYMBOL,
+            "type": "limit",
+            "side": "buy",
+            "amount": 1,
+            "price": price,
+            "params": {**more, "newClientOrderId": f"b{price}"},
+        }
         for price in (97.0, 100.0, 96.0)
-    ]  # fmt: skip
+    ]
     answers = bench.client.create_orders(wanted)
     assert [answer["clientOrderId"] for answer in answers] == [None, "b97.0", "b96.0"]
     assert answers[0]["info"]["code"] == -5022
@@ -91,8 +97,12 @@ def test_ccxt_sends_and_cancels_in_batches(bench: Bench) -> None:
         bench.client.cancel_order(ids[0], SYMBOL)
     with pytest.raises(ccxt.BadRequest, match="-4082"):
         bench.client.create_orders(wanted[:1] * 6)
-    assert bench.signed.code("DELETE", "v1/batchOrders", symbol="BTCUSDT",
-                             orderIdList=json.dumps(list(range(11)))) == -4032  # fmt: skip
+    assert (
+        bench.signed.code(
+            "DELETE", "v1/batchOrders", symbol="BTCUSDT", orderIdList=json.dumps(list(range(11)))
+        )
+        == -4032
+    )
 
 
 def test_ccxt_cancels_stops_only_by_their_own_endpoint(bench: Bench) -> None:

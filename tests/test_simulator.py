@@ -49,9 +49,15 @@ def flat_market(n_bars: int, coin: str = "NEW", price: float = 50.0) -> MarketDa
     """Return candles that stand still, so that nothing trades."""
     times = parse_time(START, "start") + BAR_MS * np.arange(n_bars)
     frame = candle_table(
-        {"timestamp": times, "open": price, "high": price, "low": price, "close": price,
-         "volume": 1.0}
-    )  # fmt: skip
+        {
+            "timestamp": times,
+            "open": price,
+            "high": price,
+            "low": price,
+            "close": price,
+            "volume": 1.0,
+        }
+    )
     return MarketData(coin, frame, empty_funding(), None, BAR_MS, "a test")
 
 
@@ -150,9 +156,7 @@ def test_gaps_are_reported_and_not_filled() -> None:
 
 
 @pytest.mark.parametrize("spelling", ["btc", "BTC/USDT", "BTC/USDT:USDT", "BTCUSDT"])
-def test_a_coin_may_be_spelled_in_any_way(
-    spelling: str, multi: dict[str, dict[str, Any]]
-) -> None:
+def test_a_coin_may_be_spelled_in_any_way(spelling: str, multi: dict[str, dict[str, Any]]) -> None:
     result = demo().run_single(spelling, START, END)
     assert np.array_equal(result["equity_curve"], multi["BTC"]["equity_curve"])
 
@@ -434,16 +438,38 @@ def made_result(times: list[int], equity: float) -> dict[str, Any]:
     log = np.zeros(n_bars, [("long_qty", "f8"), ("short_qty", "f8")])
     log["long_qty"][:-1] = 2.0
     metrics = dict.fromkeys(
-        ("longs_opened", "longs_closed", "shorts_opened", "shorts_closed", "stops_long",
-         "stops_short", "total_trades", "prune_count", "circuit_breaker_triggers",
-         "trailing_shifts", "var_blocks", "liquidations", "gross_profit", "gross_loss",
-         "fees_paid", "funding_pnl", "capacity_reached", "buy_hold_return_pct", "turnover"), 0.0,
-    )  # fmt: skip
+        (
+            "longs_opened",
+            "longs_closed",
+            "shorts_opened",
+            "shorts_closed",
+            "stops_long",
+            "stops_short",
+            "total_trades",
+            "prune_count",
+            "circuit_breaker_triggers",
+            "trailing_shifts",
+            "var_blocks",
+            "liquidations",
+            "gross_profit",
+            "gross_loss",
+            "fees_paid",
+            "funding_pnl",
+            "capacity_reached",
+            "buy_hold_return_pct",
+            "turnover",
+        ),
+        0.0,
+    )
     closing = {"label": "CLOSE_END", "direction": "LONG", "qty": 2.0}
     return {
-        "candles": frame, "log": log, "equity_curve": np.full(n_bars, equity), "first_bar": 0,
-        "metrics": {**metrics, "prune_types": {}, "win_rate_pct": math.nan}, "trades": [closing],
-    }  # fmt: skip
+        "candles": frame,
+        "log": log,
+        "equity_curve": np.full(n_bars, equity),
+        "first_bar": 0,
+        "metrics": {**metrics, "prune_types": {}, "win_rate_pct": math.nan},
+        "trades": [closing],
+    }
 
 
 PARAMS = StrategyParams.from_dict(STRATEGY_PARAMS)

@@ -24,10 +24,16 @@ FIRST_BAR, LAST_BAR = 22_000, 26_000
 """Of the demo market: ranges, trends, and its crash at bar 25,018."""
 RULES = tuple(rule.name or "" for rule in PruneRule)
 LIVELY: Changes = {
-    **PRESETS["documented"], "grid_levels": 4, "grid_spacing_k": 0.7, "leverage": 2.0,
-    "trailing_activation_er": 0.3, "funding_threshold": 0.00012,
-    "funding_harvest_threshold": 0.0001, "max_drawdown_pct": 0.01, "var_horizon_bars": 8.0,
-}  # fmt: skip
+    **PRESETS["documented"],
+    "grid_levels": 4,
+    "grid_spacing_k": 0.7,
+    "leverage": 2.0,
+    "trailing_activation_er": 0.3,
+    "funding_threshold": 0.00012,
+    "funding_harvest_threshold": 0.0001,
+    "max_drawdown_pct": 0.01,
+    "var_horizon_bars": 8.0,
+}
 """The documented values, with everything a little nearer, so that each mechanism acts."""
 
 Result = dict[str, Any]
@@ -50,9 +56,7 @@ class Switch(NamedTuple):
 @cache
 def market() -> Any:
     """Return the demo market all switches are tried on."""
-    return demo_market(
-        "SOL", DEMO_START_MS + FIRST_BAR * BAR_MS, DEMO_START_MS + LAST_BAR * BAR_MS
-    )
+    return demo_market("SOL", DEMO_START_MS + FIRST_BAR * BAR_MS, DEMO_START_MS + LAST_BAR * BAR_MS)
 
 
 def trade(changes: Changes) -> Result:
@@ -96,9 +100,13 @@ def weak_trends(result: Result) -> float:
     candles = market().candles
     params = GridStrategyV4(LIVELY).params
     adx = compute_signals(
-        candles["timestamp"], candles["high"], candles["low"], candles["close"],
-        candles["volume"], params,
-    )["adx"][:-1]  # fmt: skip
+        candles["timestamp"],
+        candles["high"],
+        candles["low"],
+        candles["close"],
+        candles["volume"],
+        params,
+    )["adx"][:-1]
     return float(np.sum((np.abs(result["regime_log"][1:]) == 1) & (adx < 25.0)))
 
 
@@ -123,13 +131,21 @@ def slipped_at_the_end(result: Result) -> float:
     return float(sum(price != last for price in ends))
 
 
-NO_PRUNES: Changes = {"prune_enabled": (), "var_deleverage_enabled": False,
-                      "var_block_enabled": False}  # fmt: skip
+NO_PRUNES: Changes = {
+    "prune_enabled": (),
+    "var_deleverage_enabled": False,
+    "var_block_enabled": False,
+}
 TRACED = (
     Switch("allow_short", off=False, trace=metric("shorts_opened")),
     Switch("regime_enabled", off=False, trace=traded_regimes),
-    Switch("adx_veto_enabled", off=False, trace=weak_trends,
-           context={"regime_hysteresis_bars": 1}, prevents=True),
+    Switch(
+        "adx_veto_enabled",
+        off=False,
+        trace=weak_trends,
+        context={"regime_hysteresis_bars": 1},
+        prevents=True,
+    ),
     Switch("tp_below_entry", off=False, on=True, trace=losing_take_profits),
     Switch("trailing_enabled", off=False, trace=metric("trailing_shifts")),
     Switch("circuit_breaker_enabled", off=False, trace=labelled("CIRCUIT_BREAKER_HALT")),
@@ -139,17 +155,29 @@ TRACED = (
     Switch("var_block_enabled", off=False, trace=metric("var_blocks")),
     Switch("var_deleverage_enabled", off=False, trace=labelled("PRUNE_VAR_WARNING")),
     Switch("round_number_nudge", off=0.0, trace=round_entries, prevents=True),
-    Switch("prune_cooldown_bars", off=0, trace=close_prunes, prevents=True,
-           context={"var_deleverage_enabled": False}),
+    Switch(
+        "prune_cooldown_bars",
+        off=0,
+        trace=close_prunes,
+        prevents=True,
+        context={"var_deleverage_enabled": False},
+    ),
     Switch("slippage", off=0.0, trace=slipped_at_the_end),
-)  # fmt: skip
+)
 ONLY_TRADES = {
-    "skew_enabled": False, "optimal_spread_enabled": False, "kelly_enabled": False,
-    "stop_cooldown_enabled": False, "funding_bias_enabled": False,
-    "funding_harvest_enabled": False, "low_volume_threshold": 0.0, "adaptive_floor_scale": 0.0,
-    "trailing_reserve_pct": 0.0, "fill_through_bps": 0.0, "fill_through_ticks": 0,
+    "skew_enabled": False,
+    "optimal_spread_enabled": False,
+    "kelly_enabled": False,
+    "stop_cooldown_enabled": False,
+    "funding_bias_enabled": False,
+    "funding_harvest_enabled": False,
+    "low_volume_threshold": 0.0,
+    "adaptive_floor_scale": 0.0,
+    "trailing_reserve_pct": 0.0,
+    "fill_through_bps": 0.0,
+    "fill_through_ticks": 0,
     "refuse_first_touch": False,
-}  # fmt: skip
+}
 """Mechanisms whose own trace is shown on markets worked by hand, here or in the other tests."""
 CONTEXTS: dict[str, Changes] = {
     "stop_cooldown_enabled": {"atr_sl_mult": 1.0, **NO_PRUNES},
@@ -254,8 +282,11 @@ def test_the_optimal_spread_and_the_adaptive_floor_widen_the_grid_in_wild_market
 
 
 def test_without_skew_a_full_grid_is_centred_on_its_reference() -> None:
-    changes: Changes = {"regen_drift_mult": 1.0, "stop2_enabled": False,
-                        "optimal_spread_enabled": False}  # fmt: skip
+    changes: Changes = {
+        "regen_drift_mult": 1.0,
+        "stop2_enabled": False,
+        "optimal_spread_enabled": False,
+    }
     wild = {"sigma": 0.01}
     sides = [
         play([BUYS_990_980, flat(985.0)], {**changes, "skew_enabled": on}, everywhere=wild).side(2)
@@ -273,8 +304,9 @@ def test_without_shorts_there_is_no_short_grid_at_all() -> None:
 
 @pytest.mark.parametrize("regime", sorted(REGIME_NAMES))
 def test_a_regime_lets_only_its_own_direction_enter(regime: int) -> None:
-    scene = play([(1000.0, 1011.0, 989.0, 1000.0)], {"allow_short": True},
-                 everywhere={"regime": regime})  # fmt: skip
+    scene = play(
+        [(1000.0, 1011.0, 989.0, 1000.0)], {"allow_short": True}, everywhere={"regime": regime}
+    )
     opened = {trade["direction"] for trade in scene.trades}
     assert opened == {"LONG", "SHORT"} - ({"LONG"} if regime < 0 else set()) - (
         {"SHORT"} if regime > 0 else set()

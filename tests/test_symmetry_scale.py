@@ -74,9 +74,11 @@ def scaled_market(
     prices = {name: np.round(candles[name] * factor, 6) for name in PRICES}
     cap = config.get("trailing_cap_price", 0.0) * factor
     other = replace(
-        rules, tick_size=rules.tick_size * factor, step_size=rules.step_size / factor,
+        rules,
+        tick_size=rules.tick_size * factor,
+        step_size=rules.step_size / factor,
         min_qty=rules.min_qty / factor,
-    )  # fmt: skip
+    )
     return candles.assign(**prices), {**config, "trailing_cap_price": cap}, other
 
 
@@ -145,10 +147,12 @@ def test_prices_times_1024_change_nothing_but_units_to_the_last_bit(
 def in_larger_money(rules: MarketRules, factor: float) -> MarketRules:
     """Return the rules of a market in which everything costs ``factor`` times as much."""
     return replace(
-        rules, step_size=rules.step_size * factor, min_qty=rules.min_qty * factor,
+        rules,
+        step_size=rules.step_size * factor,
+        min_qty=rules.min_qty * factor,
         min_notional=rules.min_notional * factor,
         brackets=tuple((floor * factor, rate, cum * factor) for floor, rate, cum in rules.brackets),
-    )  # fmt: skip
+    )
 
 
 def assert_money_scaled(candles: Frame, funding: Frame, config: dict[str, Any]) -> None:
@@ -196,22 +200,36 @@ def test_other_days_change_nothing_but_the_times() -> None:
 
 CENTRE = 1e8
 COARSE = MarketRules(
-    tick_size=1.0, step_size=1e-6, min_qty=1e-6, min_notional=5.0, liquidation_fee=0.0125,
+    tick_size=1.0,
+    step_size=1e-6,
+    min_qty=1e-6,
+    min_notional=5.0,
+    liquidation_fee=0.0125,
     brackets=DEFAULT_BRACKETS,
-)  # fmt: skip
+)
 MIRRORED_PATH = {"auto": "auto", "low_first": "high_first"}
 MIRRORED_LABEL = {
-    "BUY_OPEN_LONG": "SELL_OPEN_SHORT", "SELL_CLOSE_LONG": "BUY_CLOSE_SHORT",
+    "BUY_OPEN_LONG": "SELL_OPEN_SHORT",
+    "SELL_CLOSE_LONG": "BUY_CLOSE_SHORT",
     "STOP_LONG": "STOP_SHORT",
-}  # fmt: skip
+}
 MIRRORED_LABEL |= {short: long for long, short in MIRRORED_LABEL.items()}
 SYMMETRIC: dict[str, Any] = {
-    "grid_mode": "arithmetic", "round_number_nudge": 0.0, "trailing_enabled": False,
-    "circuit_breaker_enabled": False, "kelly_enabled": False, "fee_maker": 0.0,
-    "slippage": 0.00001, "spacing_floor": 0.0001, "adaptive_floor_scale": 0.0,
-    "optimal_spread_enabled": False, "order_pct": 0.055, "max_position_pct": 0.9,
-    "funding_harvest_enabled": False, "intrabar_path": "auto",
-}  # fmt: skip
+    "grid_mode": "arithmetic",
+    "round_number_nudge": 0.0,
+    "trailing_enabled": False,
+    "circuit_breaker_enabled": False,
+    "kelly_enabled": False,
+    "fee_maker": 0.0,
+    "slippage": 0.00001,
+    "spacing_floor": 0.0001,
+    "adaptive_floor_scale": 0.0,
+    "optimal_spread_enabled": False,
+    "order_pct": 0.055,
+    "max_position_pct": 0.9,
+    "funding_harvest_enabled": False,
+    "intrabar_path": "auto",
+}
 """5.5 lots an order: 5, also after a gain or loss of some percent; halved after stops: 2."""
 
 
@@ -228,11 +246,16 @@ def mirror_market(n_bars: int, seed: int) -> tuple[Frame, Frame]:
     opens = prices[:-1] + np.where(rng.random(n_bars) < 0.05, jumps, 0.0)
     closes = np.where(prices[1:] == opens, prices[1:] + 1.0, prices[1:])
     wick = np.round(np.abs(rng.normal(0.0, 8_000.0, (2, n_bars))))
-    frame = pd.DataFrame({
-        "timestamp": FIRST_MS + BAR_MS * np.arange(n_bars), "open": opens,
-        "high": np.maximum(opens, closes) + wick[0], "low": np.minimum(opens, closes) - wick[1],
-        "close": closes, "volume": rng.exponential(100.0, n_bars),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "timestamp": FIRST_MS + BAR_MS * np.arange(n_bars),
+            "open": opens,
+            "high": np.maximum(opens, closes) + wick[0],
+            "low": np.minimum(opens, closes) - wick[1],
+            "close": closes,
+            "volume": rng.exponential(100.0, n_bars),
+        }
+    )
     return frame, synthetic_settlements(frame, seed)
 
 
@@ -288,10 +311,14 @@ def test_mirrored_prices_swap_long_and_short(
 
 @pytest.mark.parametrize(
     "asymmetry",
-    [{"trailing_enabled": True, "trailing_activation_er": 0.3}, {"grid_mode": "geometric"},
-     {"fee_maker": 0.0002}, {"circuit_breaker_enabled": True, "halt_z_threshold": -2.0}],
+    [
+        {"trailing_enabled": True, "trailing_activation_er": 0.3},
+        {"grid_mode": "geometric"},
+        {"fee_maker": 0.0002},
+        {"circuit_breaker_enabled": True, "halt_z_threshold": -2.0},
+    ],
     ids=["trailing", "geometric", "maker fee", "breaker"],
-)  # fmt: skip
+)
 def test_what_is_not_symmetric_shows_in_the_mirror(asymmetry: dict[str, Any]) -> None:
     config = {**PRESETS["documented"], **SYMMETRIC, **asymmetry}
     plain, image = mirror_images(config, 1)

@@ -87,14 +87,24 @@ def progress_figure(document: Document) -> Figure | None:
     out = disqualified(trials.score)
     shown = known & ~out
     axes.scatter(
-        trials.number[shown], onto(trials.score, limits)[shown], s=14, color=INK, alpha=0.45,
-        linewidths=0.0, label=f"trials ({shown.sum():,})",
-    )  # fmt: skip
+        trials.number[shown],
+        onto(trials.score, limits)[shown],
+        s=14,
+        color=INK,
+        alpha=0.45,
+        linewidths=0.0,
+        label=f"trials ({shown.sum():,})",
+    )
     if out.any():
         axes.scatter(
-            trials.number[out], onto(trials.score, limits)[out], s=18, marker="x", color=LOSS,
-            linewidths=0.8, label=f"disqualified ({out.sum():,})",
-        )  # fmt: skip
+            trials.number[out],
+            onto(trials.score, limits)[out],
+            s=18,
+            marker="x",
+            color=LOSS,
+            linewidths=0.8,
+            label=f"disqualified ({out.sum():,})",
+        )
     axes.step(trials.number, trials.best, where="post", color=DARK, label="best so far")
     axes.set_ylim(*limits)
     axes.set_xlabel("trial")
@@ -132,9 +142,13 @@ def stability_figure(document: Document) -> Figure | None:
     )
     keys = [Patch(color=colour, label=name) for name, colour in VERDICT_COLOURS.items()]
     axes.legend(
-        [*keys, drawn], [*VERDICT_COLOURS, "draws at random"], frameon=False, ncols=4,
-        loc="lower right", bbox_to_anchor=(1.0, 1.0),
-    )  # fmt: skip
+        [*keys, drawn],
+        [*VERDICT_COLOURS, "draws at random"],
+        frameon=False,
+        ncols=4,
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+    )
     axes.set_xlabel("coefficient of variation among the best trials")
     axes.set_title("Stability", loc="left")
     _finish(axes, "x")
@@ -152,9 +166,12 @@ def train_test_figure(document: Document) -> Figure | None:
         return None
     figure = _figure()
     panels = figure.subplots(
-        1, len(drawn), squeeze=False, sharey=True,
+        1,
+        len(drawn),
+        squeeze=False,
+        sharey=True,
         width_ratios=[2 + len(part.names) for part in drawn.values()],
-    )  # fmt: skip
+    )
     panels[0][0].set_ylim(*bar_limits(*drawn.values()))
     for axes, (title, scores) in zip(panels[0], drawn.items(), strict=True):
         _score_pairs(axes, scores)

@@ -73,9 +73,8 @@ class CoinRuns:
     """
 
     def __init__(
-        self, data: CoinData, base: StrategyParams, plan: Plan, day_ends: Ints,
-        objective: Objective,
-    ) -> None:  # fmt: skip
+        self, data: CoinData, base: StrategyParams, plan: Plan, day_ends: Ints, objective: Objective
+    ) -> None:
         self.plan, self.rules, self._objective = plan, data.rules, objective
         self._day_ends, self._bar_ms = day_ends, data.market.bar_ms
         self.bars: Any = bar_table(data.market.candles)
@@ -142,15 +141,28 @@ class _Replay:
         while done < end:
             self._tape.n_trades = 0  # counters hold what a score needs of the records
             done = run_bars(
-                state, self._frozen, self._market, bars, self._signals, coin.funding, coin.detail,
-                coin.detail_from, start, done, self._tape, self._log,
-            )  # fmt: skip
+                state,
+                self._frozen,
+                self._market,
+                bars,
+                self._signals,
+                coin.funding,
+                coin.detail,
+                coin.detail_from,
+                start,
+                done,
+                self._tape,
+                self._log,
+            )
 
 
 def _funding_table(data: CoinData, bars: Any) -> Any:
     settled = data.market.funding
     schedule = schedule_funding(
-        np.array(bars["ts_ms"]), np.array(bars["close"]), times_ms(settled),
-        np.array(settled["rate"], dtype=np.float64), data.market.bar_ms,
-    )  # fmt: skip
+        np.array(bars["ts_ms"]),
+        np.array(bars["close"]),
+        times_ms(settled),
+        np.array(settled["rate"], dtype=np.float64),
+        data.market.bar_ms,
+    )
     return funding_rows(schedule)

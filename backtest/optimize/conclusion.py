@@ -71,14 +71,18 @@ def report_so_far(session: Session, searched: Searched, n_ever: int) -> None:
         _print_so_far(session, searched, known)
 
 
-def _judge(
-    session: Session, searched: Searched, n_ever: int, stop: threading.Event
-) -> Known:
+def _judge(session: Session, searched: Searched, n_ever: int, stop: threading.Event) -> Known:
     request = session.request
     return judge_trials(
-        session.prepared, session.space, searched, STRATEGY_PARAMS, n_ever=n_ever,
-        seed=request.seed, jobs=request.n_jobs, stop=stop,
-    )  # fmt: skip
+        session.prepared,
+        session.space,
+        searched,
+        STRATEGY_PARAMS,
+        n_ever=n_ever,
+        seed=request.seed,
+        jobs=request.n_jobs,
+        stop=stop,
+    )
 
 
 def _permuted(session: Session, known: Known, stop: threading.Event) -> list[float] | None:
@@ -91,9 +95,14 @@ def _permuted(session: Session, known: Known, stop: threading.Event) -> list[flo
     found = None
     if not request.skip_permutations and not stop.is_set():
         found = permuted_returns(
-            session.prepared, known.choice.params, n=request.permutations, seed=request.seed,
-            jobs=request.n_jobs, warmup_bars=session.warmup_bars, stop=stop,
-        )  # fmt: skip
+            session.prepared,
+            known.choice.params,
+            n=request.permutations,
+            seed=request.seed,
+            jobs=request.n_jobs,
+            warmup_bars=session.warmup_bars,
+            stop=stop,
+        )
     if stop.is_set():
         raise KeyboardInterrupt
     return found
@@ -108,13 +117,22 @@ def _finish(
     before = ledger.seen_before()
     ledger.add_look(request.study)
     unseen = judge_unseen(
-        session.prepared, known.choice.params, STRATEGY_PARAMS, permuted=permuted, before=before,
+        session.prepared,
+        known.choice.params,
+        STRATEGY_PARAMS,
+        permuted=permuted,
+        before=before,
         warmup_bars=session.warmup_bars,
-    )  # fmt: skip
+    )
     document = results_document(
-        session.identity, session.prepared, searched, known, unseen, importance=importance,
+        session.identity,
+        session.prepared,
+        searched,
+        known,
+        unseen,
+        importance=importance,
         seconds=time.monotonic() - session.started,
-    )  # fmt: skip
+    )
     try:
         paths = write_results(document, known.choice.best, session.folders, plot=request.plot)
     finally:  # a full disk must not take the only look at the holdout with it
@@ -131,9 +149,7 @@ def _print_so_far(session: Session, searched: Searched, known: Known | None) -> 
         _print_report(session, known, evidence_lines(known, None))
     count = len(searched.trials)
     kept = f"{count} trials are kept" if count else "no trial was complete"
-    say(
-        f"interrupted: {kept}; {_go_on(session)}, then looks at the holdout and writes the files"
-    )
+    say(f"interrupted: {kept}; {_go_on(session)}, then looks at the holdout and writes the files")
 
 
 def _print_report(session: Session, known: Known, evidence: list[EvidenceLine]) -> None:
@@ -144,9 +160,16 @@ def _print_report(session: Session, known: Known, evidence: list[EvidenceLine]) 
 def _next_step(session: Session, *, passed: bool) -> str:
     path = session.folders.data / RESULTS
     command = shlex.join(
-        ["python3", "apply_optimized_params.py", "--params", str(path), "--key", "robust_params",
-         "--preview"]
-    )  # fmt: skip
+        [
+            "python3",
+            "apply_optimized_params.py",
+            "--params",
+            str(path),
+            "--key",
+            "robust_params",
+            "--preview",
+        ]
+    )
     if passed:
         return f"next: {command}"
     return f"next: {command}\n      (it wants --force, as they did not hold out of sample)"

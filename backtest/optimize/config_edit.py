@@ -134,8 +134,11 @@ def _executed(source: bytes, config: Path) -> dict[str, str]:
     """Return the dicts with a capital name that executing ``source`` leaves, as text."""
     done = subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-B", "-c", _EXECUTE, str(config.resolve())],
-        input=source, capture_output=True, check=False, env={**os.environ, "PYTHONHASHSEED": "0"},
-    )  # fmt: skip
+        input=source,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+    )
     if done.returncode or not done.stdout:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         why = said[-1] if said else "it ends Python"

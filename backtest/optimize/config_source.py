@@ -182,8 +182,7 @@ def _elements(old: Sequence[cst.BaseElement], names: Sequence[str]) -> list[cst.
     last = old[-1].comma if old else cst.MaybeSentinel.DEFAULT
     return [
         cst.Element(
-            cst.SimpleString(_quoted(name, like)),
-            comma=last if number == len(names) else between,
+            cst.SimpleString(_quoted(name, like)), comma=last if number == len(names) else between
         )
         for number, name in enumerate(names, 1)
     ]

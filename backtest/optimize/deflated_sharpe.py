@@ -154,9 +154,17 @@ def deflated_sharpe(
     elif math.isnan(dsr):
         reason = "two returns take turns: the Sharpe ratio has no standard error"
     return DeflatedSharpe(
-        n_days=days, n_trials=n_trials, sharpe=sharpe, sr0=luck, psr=psr, dsr=dsr,
-        variance=spread, skewness=skewness, kurtosis=kurtosis, reason=reason,
-    )  # fmt: skip
+        n_days=days,
+        n_trials=n_trials,
+        sharpe=sharpe,
+        sr0=luck,
+        psr=psr,
+        dsr=dsr,
+        variance=spread,
+        skewness=skewness,
+        kurtosis=kurtosis,
+        reason=reason,
+    )
 
 
 def daily_sharpes(returns: Floats) -> Floats:

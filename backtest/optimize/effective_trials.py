@@ -19,11 +19,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster.hierarchy import (  # type: ignore[import-untyped]  # no stubs
-    cut_tree,
-    fcluster,
-    linkage,
-)
+from scipy.cluster.hierarchy import cut_tree, fcluster, linkage  # type: ignore[import-untyped]  # no stubs
 from scipy.spatial.distance import squareform  # type: ignore[import-untyped]  # no stubs
 
 from backtest.optimize.deflated_sharpe import MIN_DAYS, Floats, as_matrix, varying_columns
@@ -80,24 +76,31 @@ def effective_trials(returns: npt.ArrayLike) -> EffectiveTrials:
     left_out = matrix.shape[1] - len(used)
     if len(used) == 0:
         return EffectiveTrials(
-            number=1, labels=labels, left_out=left_out,
+            number=1,
+            labels=labels,
+            left_out=left_out,
             reason="no trial has returns that vary: nothing to tell apart",
-        )  # fmt: skip
+        )
     if len(matrix) < MIN_DAYS:
         labels[used] = np.arange(len(used))
         return EffectiveTrials(
-            number=len(used), labels=labels, left_out=left_out,
+            number=len(used),
+            labels=labels,
+            left_out=left_out,
             reason=f"{len(matrix)} days are too few to correlate: at least {MIN_DAYS}",
-        )  # fmt: skip
+        )
     distance = _distances(matrix[:, used])
     copies = _copies(distance)
     _, first = np.unique(copies, return_index=True)
     clusters, silhouette, reason = _clusters(distance[np.ix_(first, first)])
     labels[used] = clusters[copies]
     return EffectiveTrials(
-        number=int(clusters.max()) + 1, labels=labels, left_out=left_out,
-        silhouette=silhouette, reason=reason,
-    )  # fmt: skip
+        number=int(clusters.max()) + 1,
+        labels=labels,
+        left_out=left_out,
+        silhouette=silhouette,
+        reason=reason,
+    )
 
 
 def mean_silhouettes(distance: Floats, merges: Floats) -> Floats:

@@ -34,9 +34,11 @@ OOS_RULE: Final = (
 """What ``oos_pass`` says."""
 _DAYS_PER_YEAR: Final = 365
 _OF_LUCK: Final = (
-    "Deflated Sharpe ratio", "Overfitting (PBO)", "Best trial v. nothing",
+    "Deflated Sharpe ratio",
+    "Overfitting (PBO)",
+    "Best trial v. nothing",
     "Best trial v. static grid",
-)  # fmt: skip
+)
 _NO_VALUE: Final = "-"
 _NOT_REACHED: Final = "not reached: interrupted before"
 
@@ -60,8 +62,11 @@ class EvidenceLine:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
         return {
-            "name": self.name, "value": self.value, "verdict": self.verdict, "passes": self.passes
-        }  # fmt: skip
+            "name": self.name,
+            "value": self.value,
+            "verdict": self.verdict,
+            "passes": self.passes,
+        }
 
 
 def evidence_lines(known: Known, unseen: Unseen | None) -> list[EvidenceLine]:
@@ -121,9 +126,7 @@ def out_of_sample(known: Known, unseen: Unseen) -> bool:
 
 def _efficiency(walk: WalkForward) -> EvidenceLine:
     name, value = "Walk-forward efficiency", walk.efficiency
-    test, train = (
-        rate * _DAYS_PER_YEAR for rate in (walk.test_daily_pct, walk.train_daily_pct)
-    )
+    test, train = (rate * _DAYS_PER_YEAR for rate in (walk.test_daily_pct, walk.train_daily_pct))
     rates = f"{test:+.2f} % a year in the tests, {train:+.2f} % in training"
     if math.isnan(value):
         verdict = f"none: what was best in training lost there already ({rates})"
@@ -149,10 +152,11 @@ def _test_windows(walk: WalkForward) -> EvidenceLine:
         words = f"{half}; {LUCK} ({p_text(chance)})"
     value = f"{gained} of {windows} gained"
     return EvidenceLine(
-        "Test windows", value,
+        "Test windows",
+        value,
         f"{words}; each chosen by the trains before it, among trials that all trains have steered",
         half_gained(gained, windows),
-    )  # fmt: skip
+    )
 
 
 def _at_least(gained: int, windows: int) -> float:

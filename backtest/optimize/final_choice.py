@@ -53,9 +53,7 @@ class FinalChoice:
     best: FinishedTrial
 
 
-def choose_final(
-    trials: Sequence[FinishedTrial], space: Space, evaluate: Evaluate
-) -> FinalChoice:
+def choose_final(trials: Sequence[FinishedTrial], space: Space, evaluate: Evaluate) -> FinalChoice:
     """Return the better of median and medoid of the best trials, by their train scores.
 
     The median need not be a trial, so it gets a run of its own; test windows have no say.
@@ -107,16 +105,17 @@ def sensitivity_of(
         return math.nan if outcome.note else outcome.score
 
     return measure_sensitivity(
-        choice.params, space.entries, space.clip, score,
+        choice.params,
+        space.entries,
+        space.clip,
+        score,
         run=lambda function, sets: side_by_side(
             function, list(sets), jobs=jobs, title="sensitivity", stop=stop
         ),
-    )  # fmt: skip
+    )
 
 
-def parameter_importance(
-    trials: Sequence[FinishedTrial], space: Space
-) -> dict[str, float] | None:
+def parameter_importance(trials: Sequence[FinishedTrial], space: Space) -> dict[str, float] | None:
     """Return each parameter's share in what makes trials good (PED-ANOVA); None: not to be told.
 
     Source: Watanabe, Bansal and Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter

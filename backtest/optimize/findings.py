@@ -94,9 +94,12 @@ def judge_trials(
     if stop is not None and stop.is_set():
         return known
     luck = measure_luck(
-        trials, choice.outcome.daily_returns, static_grid_returns(prepared), n_ever=n_ever,
+        trials,
+        choice.outcome.daily_returns,
+        static_grid_returns(prepared),
+        n_ever=n_ever,
         seed=seed,
-    )  # fmt: skip
+    )
     return replace(known, luck=luck)
 
 

@@ -89,9 +89,7 @@ def judge_holdout(
         baseline: values of all parameters in use now, with the capital of the search.
         before: as in ``HoldoutResult``.
     """
-    return HoldoutResult(
-        _run(prepared, taken, choice), _run(prepared, taken, baseline), before
-    )
+    return HoldoutResult(_run(prepared, taken, choice), _run(prepared, taken, baseline), before)
 
 
 def _run(prepared: Prepared, taken: Coins, drawn: Mapping[str, Any]) -> PortfolioRun:

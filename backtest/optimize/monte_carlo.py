@@ -115,9 +115,12 @@ def compare_with_permuted(
     real = unseen_bars(prepared, taken, start_ms, warmup_bars)
     observed = _portfolio_return(prepared, drawn, start_ms, real)
     return PermutationTest(
-        start_ms=start_ms, end_ms=prepared.plan.end_ms, observed=observed,
-        permuted=tuple(permuted), p_value=p_value(observed, permuted),
-    )  # fmt: skip
+        start_ms=start_ms,
+        end_ms=prepared.plan.end_ms,
+        observed=observed,
+        permuted=tuple(permuted),
+        p_value=p_value(observed, permuted),
+    )
 
 
 def _first_unseen_ms(prepared: Prepared) -> int:
@@ -175,9 +178,9 @@ def _joined(before: CoinData, after: CoinData, holdout_ms: int) -> CoinData:
         old, new = getattr(before.market, name), getattr(after.market, name)
         # A rate settled at the holdout's very start is in both.
         last_ms = int(old["timestamp"].iloc[-1]) if len(old) else holdout_ms - 1
-        frames[name] = pd.concat(
-            [old, new[new["timestamp"] > last_ms]], ignore_index=True
-        ).astype(old.dtypes)
+        frames[name] = pd.concat([old, new[new["timestamp"] > last_ms]], ignore_index=True).astype(
+            old.dtypes
+        )
     return replace(before, market=replace(before.market, **frames))
 
 
@@ -187,6 +190,4 @@ def _portfolio_return(
     """Return the return of the portfolio that gives every coin the same capital, percent."""
     runs = prepared.evaluate_range(drawn, start_ms=start_ms, data=data)
     initial = prepared.params.initial_capital
-    return fmean(
-        (float(run.equity_curve[-1]) / initial - 1.0) * 100.0 for run in runs.values()
-    )
+    return fmean((float(run.equity_curve[-1]) / initial - 1.0) * 100.0 for run in runs.values())

@@ -13,15 +13,7 @@ import numpy as np
 from bokeh.models import GridBox
 from markupsafe import Markup
 
-from backtest.optimize.chart_data import (
-    Document,
-    course,
-    importance,
-    look_up,
-    picks,
-    rows,
-    windows,
-)
+from backtest.optimize.chart_data import Document, course, importance, look_up, picks, rows, windows
 from backtest.optimize.parameter_figures import drawn_trials, sensitivity_charts, trial_charts
 from backtest.optimize.report_figures import (
     histogram_chart,
@@ -37,10 +29,16 @@ from backtest.parameter_table import parameter_rows, value_text
 from backtest.report_page import NOTHING, Numbers, number_text, parameter_table, render
 
 SECTIONS: Final = (
-    ("evidence", "Evidence"), ("parameters", "Parameters"), ("holdout", "Holdout"),
-    ("windows", "Train and test"), ("luck", "Luck"), ("sensitivity", "Sensitivity"),
-    ("search", "Search"), ("trials", "Trials"), ("data", "Data"),
-)  # fmt: skip
+    ("evidence", "Evidence"),
+    ("parameters", "Parameters"),
+    ("holdout", "Holdout"),
+    ("windows", "Train and test"),
+    ("luck", "Luck"),
+    ("sensitivity", "Sensitivity"),
+    ("search", "Search"),
+    ("trials", "Trials"),
+    ("data", "Data"),
+)
 CARDS: Final = (
     ("Holdout return", "holdout.return_pct", "signed_percent"),
     ("Current parameters there", "holdout.baseline_return_pct", "signed_percent"),
@@ -118,7 +116,9 @@ def optimizer_page(document: Document) -> bytes:
     data = numbers.document
     scores = course(document).score
     return render(
-        "optimizer.html", numbers, _charts(document),
+        "optimizer.html",
+        numbers,
+        _charts(document),
         {
             "title": "Optimizer: " + ", ".join(data.get("coins") or ["no coins"]),
             "subtitle": _subtitle(data),
@@ -137,7 +137,7 @@ def optimizer_page(document: Document) -> bytes:
             "best_rows": _best_rows(data),
             "facts": _facts(data),
         },
-    )  # fmt: skip
+    )
 
 
 def _charts(document: Document) -> dict[str, Any]:
@@ -149,17 +149,22 @@ def _charts(document: Document) -> dict[str, Any]:
         "train_test": pairs_chart("The choice, by coin and window", windows(document)),
         "picks": pairs_chart("Best trial on the trains so far", picks(document)),
         "permuted": histogram_chart(
-            "Return on permuted bars, %", rows(document, "monte_carlo.permuted"),
-            look_up(document, "monte_carlo.observed"), "the real ones",
+            "Return on permuted bars, %",
+            rows(document, "monte_carlo.permuted"),
+            look_up(document, "monte_carlo.observed"),
+            "the real ones",
         ),
         "logits": histogram_chart(
-            "Rank of the chosen trial out of sample, logit", rows(document, "overfitting.logits"),
-            0.0, "middle", by_sign=True,
+            "Rank of the chosen trial out of sample, logit",
+            rows(document, "overfitting.logits"),
+            0.0,
+            "middle",
+            by_sign=True,
         ),
         "holdout": holdout_charts(document),
         "sensitivity": _small_multiples(sensitivity_charts(document)),
         "trials": _small_multiples(trial_charts(document)),
-    }  # fmt: skip
+    }
 
 
 def _small_multiples(charts: Mapping[str, Any]) -> Any:
@@ -247,11 +252,18 @@ def _best_rows(data: Document) -> list[int]:
 def _facts(data: Document) -> list[tuple[str, str]]:
     """Return what a reader must know to run the search again."""
     names = (
-        ("Study", "study_name"), ("Objective", "objective"), ("Seed", "seed"),
-        ("From", "start"), ("Holdout from", "holdout_start"), ("To, exclusive", "end"),
-        ("Coins", "coins"), ("Windows", "n_windows"), ("Data hash", "data_hash"),
-        ("Decision code", "fingerprint"), ("Scoring code", "scoring_fingerprint"),
-    )  # fmt: skip
+        ("Study", "study_name"),
+        ("Objective", "objective"),
+        ("Seed", "seed"),
+        ("From", "start"),
+        ("Holdout from", "holdout_start"),
+        ("To, exclusive", "end"),
+        ("Coins", "coins"),
+        ("Windows", "n_windows"),
+        ("Data hash", "data_hash"),
+        ("Decision code", "fingerprint"),
+        ("Scoring code", "scoring_fingerprint"),
+    )
     return [(name, _text(data.get(key))) for name, key in names]
 
 

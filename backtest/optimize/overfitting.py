@@ -91,10 +91,15 @@ def probability_of_overfitting(returns: npt.ArrayLike, blocks: int = BLOCKS) -> 
     logits, inside, outside = _walk_splits(kept, blocks)
     below = (logits < 0.0) + 0.5 * (logits == 0.0)
     return Overfitting(
-        n_days=days, n_trials=trials, dropped=dropped, pbo=float(below.mean()),
+        n_days=days,
+        n_trials=trials,
+        dropped=dropped,
+        pbo=float(below.mean()),
         loss_probability=float((outside < 0.0).mean()),
-        logits=logits, in_sample=inside, out_of_sample=outside,
-    )  # fmt: skip
+        logits=logits,
+        in_sample=inside,
+        out_of_sample=outside,
+    )
 
 
 def _problem(days: int, trials: int) -> str:

@@ -44,9 +44,7 @@ def read_params(path: Path, key: str) -> ParamsFile:
     """
     content = _read_object(path)
     if key not in content:
-        raise ConfigError(
-            f"{path}: {unknown_key(key, content, 'key')}; {_holders(content)}"
-        )
+        raise ConfigError(f"{path}: {unknown_key(key, content, 'key')}; {_holders(content)}")
     params = content[key]
     if not isinstance(params, dict) or not params:
         what = "an empty object" if params == {} else _short(params)

@@ -97,9 +97,16 @@ class Prepared:
     """
 
     def __init__(
-        self, data: Coins, holdout: Holdout, params: StrategyParams, plan: SharedPlan,
-        *, objective: str, data_hash: str, notices: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+        self,
+        data: Coins,
+        holdout: Holdout,
+        params: StrategyParams,
+        plan: SharedPlan,
+        *,
+        objective: str,
+        data_hash: str,
+        notices: Sequence[str] = (),
+    ) -> None:
         self.data, self.holdout, self.params, self.plan = data, holdout, params, plan
         self.objective, self.data_hash, self.notices = objective, data_hash, tuple(notices)
         self._runs = {coin: self._coin_runs(item) for coin, item in data.items()}
@@ -182,9 +189,7 @@ class Prepared:
         )
 
 
-def _portfolio_returns(
-    scores: Mapping[str, CoinScores], initial: float
-) -> npt.NDArray[np.float64]:
+def _portfolio_returns(scores: Mapping[str, CoinScores], initial: float) -> npt.NDArray[np.float64]:
     equity = np.sum([item.day_equity for item in scores.values()], axis=0)
     return bar_returns(equity, initial * len(scores))
 
@@ -231,9 +236,14 @@ def prepare(
     searched = _cut(loaded, plan.start_ms, plan.holdout_ms, warmup)
     aside = _cut(loaded, plan.holdout_ms, plan.end_ms, warmup) if holdout else {}
     return Prepared(
-        searched, Holdout(aside), simulator.params, plan, objective=objective,
-        data_hash=combined_hash(loaded), notices=_notices(loaded, times, plan),
-    )  # fmt: skip
+        searched,
+        Holdout(aside),
+        simulator.params,
+        plan,
+        objective=objective,
+        data_hash=combined_hash(loaded),
+        notices=_notices(loaded, times, plan),
+    )
 
 
 def combined_hash(data: Coins) -> str:

@@ -59,13 +59,16 @@ def progress_chart(document: Document) -> Any:
     title = "Score of each trial, train windows only" if known.any() else "No trial has a score"
     chart = plain_chart(280, title, limits)
     columns = {
-        "trial": trials.number, "score": trials.score, "drawn": onto(trials.score, limits),
+        "trial": trials.number,
+        "score": trials.score,
+        "drawn": onto(trials.score, limits),
         "best": trials.best,
-    }  # fmt: skip
+    }
     items, drawn = [], []
     for name, chosen, colour, marker in (
-        ("trials", known & ~out, INK, "circle"), ("disqualified", out, LOSS, "x"),
-    ):  # fmt: skip
+        ("trials", known & ~out, INK, "circle"),
+        ("disqualified", out, LOSS, "x"),
+    ):
         source = ColumnDataSource({key: values[chosen] for key, values in columns.items()})
         cloud = chart.scatter(
             "trial", "drawn", source=source, color=colour, size=6, alpha=0.5, marker=marker
@@ -76,9 +79,11 @@ def progress_chart(document: Document) -> Any:
     steps = chart.step(trials.number, trials.best, mode="after", color=DARK, line_width=1.6)
     add_legend(chart, [*items, ("best so far", [steps])])
     hover(
-        chart, drawn, [("trial", "@trial"), ("score", "@score{0.0000}"), ("best", "@best{0.0000}")],
+        chart,
+        drawn,
+        [("trial", "@trial"), ("score", "@score{0.0000}"), ("best", "@best{0.0000}")],
         "mouse",
-    )  # fmt: skip
+    )
     return chart
 
 
@@ -88,9 +93,13 @@ def importance_chart(document: Document) -> Any:
     if not shares:
         return None
     chart = bars_chart(
-        "Importance: share of the variation of the score", list(shares), list(shares.values()),
-        "0.[00]", "@value{0.000}", colours=[INK] * len(shares),
-    )  # fmt: skip
+        "Importance: share of the variation of the score",
+        list(shares),
+        list(shares.values()),
+        "0.[00]",
+        "@value{0.000}",
+        colours=[INK] * len(shares),
+    )
     chart.height = 330
     return chart
 
@@ -104,9 +113,12 @@ def stability_chart(document: Document) -> Any:
     random = numbers(row.get("random_cv") for row in found.values())
     chart = bars_chart(
         "Stability: CV among the best trials (dash: at random)",
-        names, values, "0.[00]", "CV @value{0.000}, at random @random{0.000}",
+        names,
+        values,
+        "0.[00]",
+        "CV @value{0.000}, at random @random{0.000}",
         colours=verdict_colours(found),
-    )  # fmt: skip
+    )
     source = chart.renderers[0].data_source
     source.add(random, "random")
     chart.scatter("name", "random", source=source, marker="dash", size=16, color=DARK)
@@ -120,9 +132,13 @@ def pairs_chart(title: str, scores: Windows) -> Any:
         return None
     limits = bar_limits(scores)
     chart = bars_chart(
-        title, scores.names, scores.train.tolist(), "0.[00]",
-        "train @value{0.000}, test @test{0.000}", colours=[MUTED] * len(scores.names),
-    )  # fmt: skip
+        title,
+        scores.names,
+        scores.train.tolist(),
+        "0.[00]",
+        "train @value{0.000}, test @test{0.000}",
+        colours=[MUTED] * len(scores.names),
+    )
     chart.y_range = Range1d(start=limits[0], end=limits[1])
     source = chart.renderers[0].data_source
     source.add(scores.test, "test")
@@ -158,9 +174,11 @@ def histogram_chart(
         "left", "right", "count", 0.0, source=source, color="colour", alpha=0.8, line_color="white"
     )
     hover(
-        chart, [bars], [("from", "@left{0.000}"), ("to", "@right{0.000}"), ("count", "@count")],
+        chart,
+        [bars],
+        [("from", "@left{0.000}"), ("to", "@right{0.000}"), ("count", "@count")],
         "mouse",
-    )  # fmt: skip
+    )
     if mark is not None:
         chart.add_layout(Span(location=place, dimension="height", line_color=DARK, line_width=2))
         chart.title.text = f"{title} (line: {name})"
@@ -206,9 +224,14 @@ def plain_chart(height: int, title: str, limits: tuple[float, float], **options:
         options: of ``bokeh.plotting.figure`` besides.
     """
     chart = figure(
-        height=height, sizing_mode="stretch_width", title=title,
-        y_range=Range1d(start=limits[0], end=limits[1]), tools="", toolbar_location=None,
-        min_border_left=52, **options,
-    )  # fmt: skip
+        height=height,
+        sizing_mode="stretch_width",
+        title=title,
+        y_range=Range1d(start=limits[0], end=limits[1]),
+        tools="",
+        toolbar_location=None,
+        min_border_left=52,
+        **options,
+    )
     style_chart(chart)
     return chart

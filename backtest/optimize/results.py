@@ -32,9 +32,7 @@ from backtest.result_files import json_bytes, write_file
 from backtest.timeframes import format_time
 from core.params import read_value
 
-BEST_NOTE: Final = (
-    "reference only: the best of many trials is partly luck; use robust_params"
-)
+BEST_NOTE: Final = "reference only: the best of many trials is partly luck; use robust_params"
 _MOST_POINTS: Final = 2_000
 """Of an equity curve; more than a screen shows."""
 
@@ -267,17 +265,21 @@ def _luck(known: Known) -> dict[str, Any]:
 
 
 def _sensitivity(found: Sensitivity | None) -> list[dict[str, Any]]:
-    return [] if found is None else [
-        {
-            "name": curve.name,
-            "values": [point.value for point in curve.points],
-            "scores": [point.score for point in curve.points],
-            "steps": [point.step for point in curve.points],
-            "cliff": bool(curve.cliffs),
-            "cliffs": list(curve.cliffs),
-        }
-        for curve in found.curves
-    ]
+    return (
+        []
+        if found is None
+        else [
+            {
+                "name": curve.name,
+                "values": [point.value for point in curve.points],
+                "scores": [point.score for point in curve.points],
+                "steps": [point.step for point in curve.points],
+                "cliff": bool(curve.cliffs),
+                "cliffs": list(curve.cliffs),
+            }
+            for curve in found.curves
+        ]
+    )
 
 
 def _trial(item: FinishedTrial) -> dict[str, Any]:

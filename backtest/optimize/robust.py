@@ -218,9 +218,7 @@ def robustness_word(score: float, random_score: float) -> str:
     """
     if not score <= MODERATE_BELOW:
         return "WARNING (likely overfit)"
-    word = (
-        "EXCELLENT" if score < STABLE_BELOW else "GOOD" if score < GOOD_BELOW else "ACCEPTABLE"
-    )
+    word = "EXCELLENT" if score < STABLE_BELOW else "GOOD" if score < GOOD_BELOW else "ACCEPTABLE"
     return f"{word}, but {NO_NEARER}" if score >= random_score else word
 
 

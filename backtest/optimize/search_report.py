@@ -43,9 +43,7 @@ def report(
         encoding: of where it is printed; curves are digits where it lacks block characters.
     """
     parameters = _parameters(known, current, blocks=has_blocks(encoding))
-    evidence = [
-        "Evidence, and whether its criterion is met:", *(_evidence(line) for line in lines)
-    ]
+    evidence = ["Evidence, and whether its criterion is met:", *(_evidence(line) for line in lines)]
     return "\n\n".join([_scores(known), parameters, "\n".join(evidence)])
 
 
@@ -63,7 +61,8 @@ def _scores(known: Known) -> str:
     other = f"the medoid has {choice.medoid_score:.3f}"
     if choice.kind == "medoid":
         score = (
-            "contradicts itself" if math.isnan(choice.median_score)
+            "contradicts itself"
+            if math.isnan(choice.median_score)
             else f"has {choice.median_score:.3f}"
         )
         other = f"the median {score}"
@@ -135,6 +134,10 @@ def _cliffs(found: Sensitivity | None) -> str:
 def _evidence(line: EvidenceLine) -> str:
     text = line.verdict if line.value == "-" else f"{line.value}: {line.verdict}"
     return textwrap.fill(
-        text, WIDTH, initial_indent=f"{_MARKS[line.passes]:<4}{line.name:<25} ",
-        subsequent_indent=" " * 30, break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+        text,
+        WIDTH,
+        initial_indent=f"{_MARKS[line.passes]:<4}{line.name:<25} ",
+        subsequent_indent=" " * 30,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

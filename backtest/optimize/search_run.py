@@ -103,14 +103,21 @@ def search_trials(
             return outcome
 
         search.run(
-            counted, n_trials, timeout=timeout, on_trial=bar.show, stop=interruption.asked,
+            counted,
+            n_trials,
+            timeout=timeout,
+            on_trial=bar.show,
+            stop=interruption.asked,
             on_message=say,
-        )  # fmt: skip
+        )
     trials = search.trials()
     return Searched(
-        trials=trials, added=len(trials) - before, interrupted=interruption.asked.is_set(),
-        progress=bar.last, jobs=jobs,
-    )  # fmt: skip
+        trials=trials,
+        added=len(trials) - before,
+        interrupted=interruption.asked.is_set(),
+        progress=bar.last,
+        jobs=jobs,
+    )
 
 
 class Interruption:
@@ -161,9 +168,13 @@ class TrialBar:
     def __init__(self, done: int, target: int) -> None:
         self.last: Progress | None = None
         self._bar: Any = tqdm(
-            total=target, initial=done, desc="search", unit="trial", dynamic_ncols=True,
+            total=target,
+            initial=done,
+            desc="search",
+            unit="trial",
+            dynamic_ncols=True,
             mininterval=0.1 if sys.stderr.isatty() else _LOG_EVERY_S,
-        )  # fmt: skip
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -217,7 +228,5 @@ def side_by_side(
     with ThreadPoolExecutor(jobs) as pool:
         found = pool.map(unless_stopped, items)
         return list(
-            tqdm(
-                found, total=len(items), desc=title, delay=_BAR_DELAY_S, leave=False, disable=None
-            )
+            tqdm(found, total=len(items), desc=title, delay=_BAR_DELAY_S, leave=False, disable=None)
         )

@@ -71,15 +71,25 @@ def open_session(request: SearchRequest) -> Session:
     if not is_compiled():
         say("compiling the strategy: about half a minute, this first time only")
     prepared = prepare(
-        simulator, space, coins=request.coins, start=request.start, end=request.end,
-        windows=request.windows, holdout=request.holdout, objective=request.objective,
-    )  # fmt: skip
+        simulator,
+        space,
+        coins=request.coins,
+        start=request.start,
+        end=request.end,
+        windows=request.windows,
+        holdout=request.holdout,
+        objective=request.objective,
+    )
     session = Session(
-        request=request, space=space, prepared=prepared,
+        request=request,
+        space=space,
+        prepared=prepared,
         warmup_bars=simulator.settings["warmup_bars"],
         identity=_identity(request, space, prepared),
-        ledger=TrialLedger(DATA_DIR, _data_set(prepared)), folders=folders, started=started,
-    )  # fmt: skip
+        ledger=TrialLedger(DATA_DIR, _data_set(prepared)),
+        folders=folders,
+        started=started,
+    )
     session.ledger.check_usable()
     say_all("warning", prepared.notices)
     say(header(session))
@@ -105,14 +115,24 @@ def add_trials(session: Session) -> tuple[Searched, int]:
             )
 
     with Search(
-        session.identity, session.space, request.storage, jobs=request.n_jobs,
-        current=prepared.params.to_dict(), approve=approve,
-    ) as search:  # fmt: skip
+        session.identity,
+        session.space,
+        request.storage,
+        jobs=request.n_jobs,
+        current=prepared.params.to_dict(),
+        approve=approve,
+    ) as search:
         say_all("note", search.notices)
         searched = search_trials(
-            search, prepared.evaluate, request.trials, jobs=request.n_jobs,
-            timeout=request.timeout, ledger=session.ledger, study=request.study, say=say,
-        )  # fmt: skip
+            search,
+            prepared.evaluate,
+            request.trials,
+            jobs=request.n_jobs,
+            timeout=request.timeout,
+            ledger=session.ledger,
+            study=request.study,
+            say=say,
+        )
         in_storage = search.count_trials_ever()
     return searched, max(in_storage, session.ledger.count_trials())
 

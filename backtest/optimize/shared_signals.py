@@ -14,13 +14,23 @@ from core.params import StrategyParams
 from core.signals import SignalArray, compute_indicators, compute_raw_regime, settle_regime
 
 INDICATOR_PARAMS: Final = (
-    "kama_period", "kama_fast", "kama_slow", "atr_period", "adx_period", "z_score_period",
-    "volatility_period", "regime_timeframe_mult",
-)  # fmt: skip
+    "kama_period",
+    "kama_fast",
+    "kama_slow",
+    "atr_period",
+    "adx_period",
+    "z_score_period",
+    "volatility_period",
+    "regime_timeframe_mult",
+)
 """What ``compute_indicators`` reads."""
 SLOPE_PARAMS: Final = (
-    *INDICATOR_PARAMS, "regime_enabled", "use_ml_regime", "regime_threshold", "er_trend_threshold",
-)  # fmt: skip
+    *INDICATOR_PARAMS,
+    "regime_enabled",
+    "use_ml_regime",
+    "regime_threshold",
+    "er_trend_threshold",
+)
 """What ``compute_raw_regime`` reads without a mixture."""
 MIXTURE_PARAMS: Final = ("regime_enabled", "use_ml_regime", "gmm_seed", "atr_period")
 """What it reads with one. Fitting takes seconds, so nothing else may cause it."""
@@ -64,9 +74,14 @@ class SharedSignals:
     def _compute_indicators(self, params: StrategyParams) -> tuple[SignalArray, FloatArray]:
         candles = self._candles
         return compute_indicators(
-            candles["timestamp"], candles["high"], candles["low"], candles["close"],
-            candles["volume"], params, bar_ms=self._bar_ms,
-        )  # fmt: skip
+            candles["timestamp"],
+            candles["high"],
+            candles["low"],
+            candles["close"],
+            candles["volume"],
+            params,
+            bar_ms=self._bar_ms,
+        )
 
     def _compute_raw(self, params: StrategyParams) -> IntArray:
         indicators, slope = self._indicators(self._only(params, INDICATOR_PARAMS))

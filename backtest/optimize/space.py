@@ -18,7 +18,7 @@ KINDS: Final = {"int": int, "float": float, "cat": None}
 """Type of an entry, and the type of the parameters it may be given for; None: any."""
 NOT_SEARCHABLE: Final = {
     "initial_capital": "the account's size is a fact, not a choice, and the yardstick returns "
-    "are measured by",
+    "are measured by"
 }
 _KEYS: Final = {"cat": ("type", "choices"), "number": ("type", "low", "high", "log")}
 _FEWEST_CHOICES: Final = 2
@@ -44,11 +44,7 @@ class Entry:
 
     def distribution(self) -> BaseDistribution:
         """Return the entry as optuna draws from it."""
-        from optuna.distributions import (  # noqa: PLC0415 - 0.2 s, for the search only
-            CategoricalDistribution,
-            FloatDistribution,
-            IntDistribution,
-        )
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: PLC0415 - 0.2 s, for the search only
 
         if self.low is None or self.high is None:
             return CategoricalDistribution(self.choices)

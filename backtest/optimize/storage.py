@@ -50,10 +50,18 @@ _POSTGRESQL: Final = "postgresql+psycopg2"
 _TIMEOUT_DRIVERS: Final = frozenset({"psycopg2", "psycopg", "pymysql", "mysqldb"})
 _VERSION_TABLES: Final = frozenset({"alembic_version", "version_info"})
 _OPTUNA_TABLES: Final = _VERSION_TABLES | {
-    "studies", "study_directions", "study_user_attributes", "study_system_attributes", "trials",
-    "trial_user_attributes", "trial_system_attributes", "trial_params", "trial_values",
-    "trial_intermediate_values", "trial_heartbeats",
-}  # fmt: skip
+    "studies",
+    "study_directions",
+    "study_user_attributes",
+    "study_system_attributes",
+    "trials",
+    "trial_user_attributes",
+    "trial_system_attributes",
+    "trial_params",
+    "trial_values",
+    "trial_intermediate_values",
+    "trial_heartbeats",
+}
 
 
 def storage_url(storage: str | None, study_name: str) -> str:

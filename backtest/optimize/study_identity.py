@@ -29,10 +29,17 @@ _ALLOWED: Final = {
 """What may differ from one run to the next, and what is said then."""
 _BACKTEST: Final = Path(__file__).resolve().parents[1]
 _SCORING: Final = (
-    "optimize/objective.py", "optimize/windows.py", "optimize/coin_runs.py", "optimize/prepare.py",
-    "optimize/shared_signals.py", "optimize/space.py", "optimize/sampling.py", "optimize/trial.py",
-    "variants.py", "coin_data.py",
-)  # fmt: skip
+    "optimize/objective.py",
+    "optimize/windows.py",
+    "optimize/coin_runs.py",
+    "optimize/prepare.py",
+    "optimize/shared_signals.py",
+    "optimize/space.py",
+    "optimize/sampling.py",
+    "optimize/trial.py",
+    "variants.py",
+    "coin_data.py",
+)
 """What of this package decides which parameters are tried and what score they get."""
 
 

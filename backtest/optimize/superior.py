@@ -48,10 +48,7 @@ class SuperiorAbility:
 
 
 def superior_predictive_ability(
-    model_returns: npt.ArrayLike,
-    benchmark_returns: npt.ArrayLike,
-    seed: int,
-    reps: int = REPS,
+    model_returns: npt.ArrayLike, benchmark_returns: npt.ArrayLike, seed: int, reps: int = REPS
 ) -> SuperiorAbility:
     """Return the p values of Hansen's test over daily returns; a loss is a negative return.
 
@@ -97,9 +94,14 @@ def superior_predictive_ability(
     block = max(1, round(days ** (1.0 / 3.0)))
     lower, consistent, upper = _p_values(differences, block, seed, reps)
     return SuperiorAbility(
-        n_days=days, n_models=kept, dropped=dropped, block_days=block,
-        lower=lower, consistent=consistent, upper=upper,
-    )  # fmt: skip
+        n_days=days,
+        n_models=kept,
+        dropped=dropped,
+        block_days=block,
+        lower=lower,
+        consistent=consistent,
+        upper=upper,
+    )
 
 
 def _distinct_differences(models: Floats, benchmark: Floats) -> Floats:
@@ -124,9 +126,14 @@ def _p_values(differences: Floats, block: int, seed: int, reps: int) -> list[flo
     """Return lower, consistent and upper."""
     scaled = differences / differences.std(axis=0)
     test = SPA(
-        np.zeros(len(scaled)), -scaled, block_size=block, reps=reps, bootstrap="stationary",
-        studentize=False, seed=seed,
-    )  # fmt: skip
+        np.zeros(len(scaled)),
+        -scaled,
+        block_size=block,
+        reps=reps,
+        bootstrap="stationary",
+        studentize=False,
+        seed=seed,
+    )
     test.compute()
     shares = test.pvalues
     return [

@@ -232,9 +232,17 @@ def _what_storages_raise() -> tuple[type[BaseException], ...]:
     """Return the classes: a journal's damaged lines show as any of the built-in ones."""
     grpc = sys.modules.get("grpc")
     return (
-        SQLAlchemyError, OptunaError, OSError, ImportError, RuntimeError, LookupError, TypeError,
-        ValueError, AssertionError, *([] if grpc is None else [grpc.RpcError]),
-    )  # fmt: skip
+        SQLAlchemyError,
+        OptunaError,
+        OSError,
+        ImportError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AssertionError,
+        *([] if grpc is None else [grpc.RpcError]),
+    )
 
 
 def _reason(error: BaseException) -> str:

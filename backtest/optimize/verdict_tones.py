@@ -12,15 +12,22 @@ from backtest.optimize.evidence import LUCK
 from backtest.report_page import NOTHING
 
 TONES: Final = {
-    "STABLE": "gain", "MODERATE": "fair", "UNSTABLE": "loss", "EXCELLENT": "gain", "GOOD": "gain",
-    "ACCEPTABLE": "fair", "WARNING": "loss",
-}  # fmt: skip
+    "STABLE": "gain",
+    "MODERATE": "fair",
+    "UNSTABLE": "loss",
+    "EXCELLENT": "gain",
+    "GOOD": "gain",
+    "ACCEPTABLE": "fair",
+    "WARNING": "loss",
+}
 """Class of a verdict by its first word."""
 PASSES: Final = {True: ("gain", "yes"), False: ("loss", "no"), None: ("open", "open")}
 """Class and word for whether a line of evidence meets its criterion."""
 OUT_OF_SAMPLE: Final = {
-    True: ("gain", "passed"), False: ("loss", "failed"), None: ("open", "not known"),
-}  # fmt: skip
+    True: ("gain", "passed"),
+    False: ("loss", "failed"),
+    None: ("open", "not known"),
+}
 
 
 def criterion(line: Mapping[str, Any]) -> tuple[str, str]:

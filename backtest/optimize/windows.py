@@ -135,14 +135,18 @@ def _most_windows(first_bar: int, end: int, purge_bars: int) -> int:
 def _too_short(n_traded: int, holdout: float, windows: int, possible: int, purge_bars: int) -> str:
     needed = math.ceil(windows * _shortest_piece(purge_bars) / (1.0 - holdout) / 100.0 + 1) * 100
     return (
-        f"windows = {windows} must be at most {possible} for {n_traded} bars of which "
-        f"{holdout:.0%} are set aside: the first train window needs {MIN_TRAIN_BARS} bars and "
-        f"every test {MIN_TEST_BARS} after a purge of {purge_bars}; use fewer windows, or dates "
-        f"with about {needed} bars"
-    ) if possible else (
-        f"{n_traded} bars of which {holdout:.0%} are set aside are too few for any window: the "
-        f"train window needs {MIN_TRAIN_BARS} bars and its test {MIN_TEST_BARS} after a purge of "
-        f"{purge_bars}; use dates with about {needed} bars for windows = {windows}"
+        (
+            f"windows = {windows} must be at most {possible} for {n_traded} bars of which "
+            f"{holdout:.0%} are set aside: the first train window needs {MIN_TRAIN_BARS} bars and "
+            f"every test {MIN_TEST_BARS} after a purge of {purge_bars}; use fewer windows, or "
+            f"dates with about {needed} bars"
+        )
+        if possible
+        else (
+            f"{n_traded} bars of which {holdout:.0%} are set aside are too few for any window: "
+            f"the train window needs {MIN_TRAIN_BARS} bars and its test {MIN_TEST_BARS} after a "
+            f"purge of {purge_bars}; use dates with about {needed} bars for windows = {windows}"
+        )
     )
 
 
@@ -240,9 +244,8 @@ class SharedPlan:
         )
         plan = self.plan
         return Plan(
-            row(plan.first_bar), windows, row(plan.holdout_start), row(plan.n_bars),
-            plan.purge_bars,
-        )  # fmt: skip
+            row(plan.first_bar), windows, row(plan.holdout_start), row(plan.n_bars), plan.purge_bars
+        )
 
 
 def plan_shared(

@@ -77,9 +77,16 @@ def regenerate(account: Account, step: Step, sign: int, trailed: float | None) -
     share = min(max(held / cap, 0.0), 1.0) if cap > 0.0 else 1.0
     number = 1 if side.generation is None else side.generation.number + 1
     side.generation = make_generation(
-        account.params, account.market, step.signal, sign, number=number, reference=reference,
-        price=step.price, fill_share=share, funding_rate=step.funding_rate,
-    )  # fmt: skip
+        account.params,
+        account.market,
+        step.signal,
+        sign,
+        number=number,
+        reference=reference,
+        price=step.price,
+        fill_share=share,
+        funding_rate=step.funding_rate,
+    )
     side.filled_since = False
     side.forced_close = False
 

@@ -68,10 +68,16 @@ class FundingCalendar:
 
 
 def run_reference(
-    bars: Sequence[Bar], signals: Sequence[Mapping[str, Any]], params: Mapping[str, Any],
-    market: Mapping[str, Any], first_bar: int = 0, funding: Sequence[tuple[int, float]] = (),
-    detail: Mapping[int, Sequence[Candle]] | None = None, *, keep_trace: bool = False,
-) -> ReferenceResult:  # fmt: skip
+    bars: Sequence[Bar],
+    signals: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+    market: Mapping[str, Any],
+    first_bar: int = 0,
+    funding: Sequence[tuple[int, float]] = (),
+    detail: Mapping[int, Sequence[Candle]] | None = None,
+    *,
+    keep_trace: bool = False,
+) -> ReferenceResult:
     """Trade ``bars`` from ``first_bar`` on; step ``i`` reads ``signals[i - 1]`` and ``O_i``.
 
     Args:
@@ -104,9 +110,12 @@ def run_reference(
 
 
 def read_step(
-    params: Mapping[str, Any], bars: Sequence[Bar], signals: Sequence[Mapping[str, Any]],
-    calendar: FundingCalendar, i: int,
-) -> Step:  # fmt: skip
+    params: Mapping[str, Any],
+    bars: Sequence[Bar],
+    signals: Sequence[Mapping[str, Any]],
+    calendar: FundingCalendar,
+    i: int,
+) -> Step:
     """Collect what step ``i`` knows."""
     signal = signals[i - 1]
     active = signal["regime"] > 0 and signal["er"] > params["trailing_activation_er"]
@@ -157,11 +166,19 @@ def snapshot(account: Account, step: Step) -> dict[str, Any]:
     """Describe the orders and the state after step 8."""
     market = account.market
     dump: dict[str, Any] = {
-        "bar": step.bar, "price": step.price, "regime": step.regime, "halted": account.halted,
-        "funding_rate": step.funding_rate, "equity": account.equity(step.price),
-        "wallet": account.wallet, "entries": {}, "take_profits": {}, "wick_stops": {},
-        "generations": {}, "fills": {},
-    }  # fmt: skip
+        "bar": step.bar,
+        "price": step.price,
+        "regime": step.regime,
+        "halted": account.halted,
+        "funding_rate": step.funding_rate,
+        "equity": account.equity(step.price),
+        "wallet": account.wallet,
+        "entries": {},
+        "take_profits": {},
+        "wick_stops": {},
+        "generations": {},
+        "fills": {},
+    }
     for sign, name in DIRECTION.items():
         side = account.sides[sign]
         dump["entries"][name] = [(e.level, e.price, market.qty(e.lots)) for e in side.entries]

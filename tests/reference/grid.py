@@ -94,9 +94,14 @@ def off_round_number(level: float, outward: int, nudge: float) -> float:
 
 
 def lattice_arm(
-    params: Mapping[str, Any], market: Market, centre: float, pct: float,
-    *, outward: int, level_zero: int | None,
-) -> dict[int, int]:  # fmt: skip
+    params: Mapping[str, Any],
+    market: Market,
+    centre: float,
+    pct: float,
+    *,
+    outward: int,
+    level_zero: int | None,
+) -> dict[int, int]:
     """Return levels 1..grid_levels on one side of r (``outward`` +1 above, -1 under), in ticks.
 
     Each is off round numbers, on the tick away from r and at least a tick beyond its inner
@@ -130,9 +135,17 @@ def exit_lattice(
 
 
 def make_generation(
-    params: Mapping[str, Any], market: Market, signal: Mapping[str, Any], side: int,
-    *, number: int, reference: float, price: float, fill_share: float, funding_rate: float,
-) -> Generation:  # fmt: skip
+    params: Mapping[str, Any],
+    market: Market,
+    signal: Mapping[str, Any],
+    side: int,
+    *,
+    number: int,
+    reference: float,
+    price: float,
+    fill_share: float,
+    funding_rate: float,
+) -> Generation:
     """Build the grid of ``side`` around ``reference``; ``fill_share`` is |q|, ``price`` is p."""
     exit_pct = base_pct(params, signal, price)
     factor = asymmetry(params, side, int(signal["regime"]), signal["er"], funding_rate)

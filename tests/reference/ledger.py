@@ -154,10 +154,17 @@ class Account:
     next_age: int = 0
     counters: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
-            ("var_blocks", "trailing_shifts", "stops_long", "stops_short", "breaker_halts",
-             "liquidations"), 0
+            (
+                "var_blocks",
+                "trailing_shifts",
+                "stops_long",
+                "stops_short",
+                "breaker_halts",
+                "liquidations",
+            ),
+            0,
         )
-    )  # fmt: skip
+    )
 
     def notional(self, side: int, price: float) -> float:
         """Return the position's notional at ``price``, in quote."""
@@ -189,15 +196,32 @@ class Account:
         return self.next_age
 
     def write(
-        self, step: Step, label: str, side: int, fill_id: int,
-        *, price: float, qty: float, pnl: float, fee: float,
-    ) -> None:  # fmt: skip
+        self,
+        step: Step,
+        label: str,
+        side: int,
+        fill_id: int,
+        *,
+        price: float,
+        qty: float,
+        pnl: float,
+        fee: float,
+    ) -> None:
         """Append a trade record and book its money; ``side`` 0 has no direction."""
-        self.trades.append({
-            "bar": step.bar, "ts_ms": step.ts_ms, "price": price, "qty": qty, "label": label,
-            "regime": step.regime, "pnl": pnl, "fee": fee,
-            "direction": DIRECTION.get(side, ""), "fill_id": fill_id,
-        })  # fmt: skip
+        self.trades.append(
+            {
+                "bar": step.bar,
+                "ts_ms": step.ts_ms,
+                "price": price,
+                "qty": qty,
+                "label": label,
+                "regime": step.regime,
+                "pnl": pnl,
+                "fee": fee,
+                "direction": DIRECTION.get(side, ""),
+                "fill_id": fill_id,
+            }
+        )
         self.wallet += pnl - fee
         if side:
             self.sides[side].profit_today += pnl - fee
@@ -207,15 +231,29 @@ class Account:
         qty = self.market.qty(order.lots)
         fee = self.params["fee_maker"] * order.price * qty
         fill = Fill(
-            self.next_fill_id, side, order.price, order.lots, order.lots, step.ts_ms,
-            order.generation, order.level, step.regime, fee,
-        )  # fmt: skip
+            self.next_fill_id,
+            side,
+            order.price,
+            order.lots,
+            order.lots,
+            step.ts_ms,
+            order.generation,
+            order.level,
+            step.regime,
+            fee,
+        )
         self.next_fill_id += 1
         self.sides[side].fills.append(fill)
         self.write(
-            step, ENTRY_LABEL[side], side, fill.fill_id,
-            price=order.price, qty=qty, pnl=0.0, fee=fee,
-        )  # fmt: skip
+            step,
+            ENTRY_LABEL[side],
+            side,
+            fill.fill_id,
+            price=order.price,
+            qty=qty,
+            pnl=0.0,
+            fee=fee,
+        )
 
     def close_fill(
         self, step: Step, fill: Fill, lots: int, *, price: float, fee: float, label: str

@@ -30,9 +30,15 @@ def is_armed(params: Mapping[str, Any], side: Side, generation: Generation, leve
 
 
 def fits(
-    account: Account, step: Step, side: Side, kept: list[EntryOrder], order: EntryOrder,
-    *, equity: float, committed: float,
-) -> bool:  # fmt: skip
+    account: Account,
+    step: Step,
+    side: Side,
+    kept: list[EntryOrder],
+    order: EntryOrder,
+    *,
+    equity: float,
+    committed: float,
+) -> bool:
     """Test one more entry against inventory, the side's cap, the stop and the capital cap.
 
     ``committed`` is both sides' positions at p and all entries kept so far, in quote.

@@ -16,25 +16,58 @@ START = 1_704_067_200_000
 BAR_MS = 900_000
 
 QUIET: dict[str, Any] = {
-    "initial_capital": 10_000.0, "leverage": 1.0, "allow_short": False,
-    "grid_mode": "arithmetic", "grid_levels": 3, "grid_spacing_k": 1.0, "spacing_floor": 0.01,
-    "adaptive_floor_scale": 0.0, "regen_drift_mult": 10.0, "round_number_nudge": 0.0,
-    "tp_concentration": 1.0, "trailing_enabled": False, "order_pct": 0.1, "max_position_pct": 1.0,
-    "max_inventory_per_side": 3, "max_capital_pct": 1.0, "kelly_enabled": False,
-    "stop_cooldown_enabled": False, "funding_bias_enabled": False,
-    "funding_harvest_enabled": False, "circuit_breaker_enabled": False, "stop1_enabled": False,
-    "atr_sl_mult": 1.0, "stop1_mult": 1.0, "stop2_mult": 1.5, "prune_enabled": (),
-    "var_block_enabled": False, "var_deleverage_enabled": False, "fee_maker": 0.0002,
-    "fee_taker": 0.0005, "slippage": 0.0,
-}  # fmt: skip
+    "initial_capital": 10_000.0,
+    "leverage": 1.0,
+    "allow_short": False,
+    "grid_mode": "arithmetic",
+    "grid_levels": 3,
+    "grid_spacing_k": 1.0,
+    "spacing_floor": 0.01,
+    "adaptive_floor_scale": 0.0,
+    "regen_drift_mult": 10.0,
+    "round_number_nudge": 0.0,
+    "tp_concentration": 1.0,
+    "trailing_enabled": False,
+    "order_pct": 0.1,
+    "max_position_pct": 1.0,
+    "max_inventory_per_side": 3,
+    "max_capital_pct": 1.0,
+    "kelly_enabled": False,
+    "stop_cooldown_enabled": False,
+    "funding_bias_enabled": False,
+    "funding_harvest_enabled": False,
+    "circuit_breaker_enabled": False,
+    "stop1_enabled": False,
+    "atr_sl_mult": 1.0,
+    "stop1_mult": 1.0,
+    "stop2_mult": 1.5,
+    "prune_enabled": (),
+    "var_block_enabled": False,
+    "var_deleverage_enabled": False,
+    "fee_maker": 0.0002,
+    "fee_taker": 0.0005,
+    "slippage": 0.0,
+}
 MARKET: dict[str, Any] = {
-    "tick_size": 0.1, "step_size": 0.001, "min_qty": 0.001, "min_notional": 5.0,
-    "liquidation_fee": 0.005, "brackets": [(0.0, 0.01, 0.0)],
-}  # fmt: skip
+    "tick_size": 0.1,
+    "step_size": 0.001,
+    "min_qty": 0.001,
+    "min_notional": 5.0,
+    "liquidation_fee": 0.005,
+    "brackets": [(0.0, 0.01, 0.0)],
+}
 SIGNAL: dict[str, Any] = {
-    "er": 0.0, "kama": 1000.0, "atr": 5.0, "adx": 30.0, "z": 0.0, "sigma": 0.0,
-    "atr_mean": 0.005, "volume_ratio": 1.0, "regime": 0, "ready": True,
-}  # fmt: skip
+    "er": 0.0,
+    "kama": 1000.0,
+    "atr": 5.0,
+    "adx": 30.0,
+    "z": 0.0,
+    "sigma": 0.0,
+    "atr_mean": 0.005,
+    "volume_ratio": 1.0,
+    "regime": 0,
+    "ready": True,
+}
 
 Ohlc = tuple[float, float, float, float]
 WARM: Ohlc = (1000.0, 1000.0, 1000.0, 1000.0)
@@ -75,8 +108,16 @@ def random_market(moves: list[tuple[int, ...]]) -> Market:
         high, low = max(first, last) + above, min(first, last) - below
         ohlc = (first / 10, high / 10, low / 10, last / 10)
         bars.append((START + i * BAR_MS, *ohlc))
-        signals.append({**SIGNAL, "regime": regime, "z": float(z), "kama": last / 10,
-                        "sigma": 0.004, "er": above / 200})  # fmt: skip
+        signals.append(
+            {
+                **SIGNAL,
+                "regime": regime,
+                "z": float(z),
+                "kama": last / 10,
+                "sigma": 0.004,
+                "er": above / 200,
+            }
+        )
     return bars, signals
 
 

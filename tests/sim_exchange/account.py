@@ -119,9 +119,17 @@ class Account:
         return self.equity(price) - (self.notional(price) + opening) / self.leverage
 
     def book_trade(
-        self, *, order_id: int, side: str, direction: str, price: Decimal, qty: Decimal,
-        fee: Decimal, ts_ms: int, is_maker: bool,
-    ) -> Trade:  # fmt: skip
+        self,
+        *,
+        order_id: int,
+        side: str,
+        direction: str,
+        price: Decimal,
+        qty: Decimal,
+        fee: Decimal,
+        ts_ms: int,
+        is_maker: bool,
+    ) -> Trade:
         """Change position and wallet by an execution; ``fee`` in quote."""
         position = self.positions[direction]
         pnl = ZERO
@@ -132,9 +140,17 @@ class Account:
             position.cost += price * qty
         position.updated_ms = ts_ms
         trade = Trade(
-            trade_id=next(self._trade_ids), order_id=order_id, side=side, direction=direction,
-            price=price, qty=qty, fee=money(fee), pnl=pnl, ts_ms=ts_ms, is_maker=is_maker,
-        )  # fmt: skip
+            trade_id=next(self._trade_ids),
+            order_id=order_id,
+            side=side,
+            direction=direction,
+            price=price,
+            qty=qty,
+            fee=money(fee),
+            pnl=pnl,
+            ts_ms=ts_ms,
+            is_maker=is_maker,
+        )
         self.trades.append(trade)
         if is_closing(side, direction):
             self.book_income("REALIZED_PNL", pnl, ts_ms, str(trade.trade_id))
@@ -145,9 +161,14 @@ class Account:
         """Change the wallet by ``amount`` and write it down."""
         self.wallet += amount
         self.incomes.append(
-            Income(tran_id=next(self._tran_ids), kind=kind, amount=amount, ts_ms=ts_ms,
-                   trade_id=trade_id)
-        )  # fmt: skip
+            Income(
+                tran_id=next(self._tran_ids),
+                kind=kind,
+                amount=amount,
+                ts_ms=ts_ms,
+                trade_id=trade_id,
+            )
+        )
 
     def settle_funding(self, rate: Decimal, mark: Decimal, ts_ms: int) -> None:
         """Let each side pay or receive ``position * mark * rate``; longs pay a positive rate."""
@@ -227,9 +248,14 @@ class Account:
         for direction, order_id in order_ids.items():
             qty = self.positions[direction].qty
             self.book_trade(
-                order_id=order_id, side=SELL if direction == LONG else BUY, direction=direction,
-                price=price, qty=qty, fee=fee * (price * qty / notional), ts_ms=ts_ms,
+                order_id=order_id,
+                side=SELL if direction == LONG else BUY,
+                direction=direction,
+                price=price,
+                qty=qty,
+                fee=fee * (price * qty / notional),
+                ts_ms=ts_ms,
                 is_maker=False,
-            )  # fmt: skip
+            )
         if fee < self.liquidation_fee * notional and self.wallet:  # nothing is left: rounding
             self.book_income("INSURANCE_CLEAR", -self.wallet, ts_ms)

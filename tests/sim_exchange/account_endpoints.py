@@ -111,8 +111,11 @@ class AccountEndpoints:
         if leverage < previous and self._account.available(self._exchange.price, opening) < 0:
             self._account.leverage = previous
             raise ApiError(-2028)
-        return {"leverage": leverage, "maxNotionalValue": "100000000",
-                "symbol": self._exchange.symbol}  # fmt: skip
+        return {
+            "leverage": leverage,
+            "maxNotionalValue": "100000000",
+            "symbol": self._exchange.symbol,
+        }
 
     def commission(self, params: Params) -> Json:
         """Tell the account's fees."""

@@ -87,11 +87,13 @@ class InProcessAdapter(HTTPAdapter):
         parts, body = urlsplit(request.url or ""), request.body or ""
         reply = self._api.answer(
             Request(
-                request.method or "", parts.path, parts.query,
+                request.method or "",
+                parts.path,
+                parts.query,
                 body.decode() if isinstance(body, bytes) else str(body),
                 {name.lower(): str(value) for name, value in request.headers.items()},
             )
-        )  # fmt: skip
+        )
         if not reply.status:
             cut = urllib3.exceptions.ProtocolError("Connection aborted.", RemoteDisconnected(""))
             raise requests.ConnectionError(cut, request=request)
@@ -100,10 +102,12 @@ class InProcessAdapter(HTTPAdapter):
                 self._exchange.advance(round(1e3 * timeout))
             raise requests.ReadTimeout("Read timed out.", request=request)
         raw = urllib3.HTTPResponse(
-            body=BytesIO(reply.body), status=reply.status, preload_content=False,
+            body=BytesIO(reply.body),
+            status=reply.status,
+            preload_content=False,
             reason=HTTPStatus(reply.status).phrase,  # ccxt reads it, as the status line's
             headers={"Content-Type": reply.content_type, **reply.headers},
-        )  # fmt: skip
+        )
         return self.build_response(request, raw)
 
 

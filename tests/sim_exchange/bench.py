@@ -25,10 +25,22 @@ BAR = 900_000
 SYMBOL = "BTC/USDT:USDT"
 RULES = MarketRules(tick_size=0.1, step_size=0.001, min_qty=0.002, min_notional=5.0)
 FLAT = (100.0, 100.0, 100.0, 100.0)
-LIMIT = {"type": "LIMIT", "timeInForce": "GTX", "side": "BUY", "positionSide": "LONG",
-         "price": "97", "quantity": "1"}  # fmt: skip
-STOP = {"algoType": "CONDITIONAL", "type": "STOP_MARKET", "closePosition": "true", "side": "SELL",
-        "positionSide": "LONG", "triggerPrice": "97"}  # fmt: skip
+LIMIT = {
+    "type": "LIMIT",
+    "timeInForce": "GTX",
+    "side": "BUY",
+    "positionSide": "LONG",
+    "price": "97",
+    "quantity": "1",
+}
+STOP = {
+    "algoType": "CONDITIONAL",
+    "type": "STOP_MARKET",
+    "closePosition": "true",
+    "side": "SELL",
+    "positionSide": "LONG",
+    "triggerPrice": "97",
+}
 Ohlc = tuple[float, float, float, float]
 TREND = [FLAT, FLAT, (100.0, 104.0, 96.0, 101.0), (101.0, 101.0, 90.0, 95.0)]
 
@@ -42,9 +54,14 @@ def exchange_of(*bars: Ohlc, **options: Any) -> SimExchange:
 def lay(exchange: SimExchange, side: str, direction: str, price: float, qty: float = 1.0) -> int:
     """Rest a post-only limit and return its id."""
     order = exchange.entry.place(
-        {**LIMIT, "side": side, "positionSide": direction, "price": str(price),
-         "quantity": str(qty)}
-    )  # fmt: skip
+        {
+            **LIMIT,
+            "side": side,
+            "positionSide": direction,
+            "price": str(price),
+            "quantity": str(qty),
+        }
+    )
     return order.order_id
 
 
@@ -116,9 +133,13 @@ class Bench:
         self.clock: Clock = SimClock(self.exchange)
         self.signed = Signed(self.exchange, self.server)
         self.client = ccxt.binanceusdm(
-            {"apiKey": self.exchange.api_key, "secret": self.exchange.secret,
-             "enableRateLimit": False, "options": {"fetchCurrencies": False}}
-        )  # fmt: skip
+            {
+                "apiKey": self.exchange.api_key,
+                "secret": self.exchange.secret,
+                "enableRateLimit": False,
+                "options": {"fetchCurrencies": False},
+            }
+        )
         attach(self.client, self.server.port, self.clock)
 
     def __enter__(self) -> Self:
@@ -141,6 +162,10 @@ class Bench:
 
     def stop(self, trigger: float, client_id: str = "s") -> Any:
         """Send a stop for the long side by ccxt."""
-        more = {"positionSide": "LONG", "stopLossPrice": trigger, "closePosition": True,
-                "clientAlgoId": client_id}  # fmt: skip
+        more = {
+            "positionSide": "LONG",
+            "stopLossPrice": trigger,
+            "closePosition": True,
+            "clientAlgoId": client_id,
+        }
         return self.client.create_order(SYMBOL, "market", "sell", None, None, more)

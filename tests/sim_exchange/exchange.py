@@ -112,19 +112,30 @@ class SimExchange:
         self.coin, self.symbol = coin, f"{coin}USDT"
         self.filters = Filters.of(rules, max_qty, price_band)
         self.account = Account(
-            wallet=exact(wallet), leverage=leverage, brackets=brackets or rules.brackets,
-            liquidation_fee=exact(liquidation_fee), is_hedged=is_hedged, margin_type=margin_type,
-        )  # fmt: skip
+            wallet=exact(wallet),
+            leverage=leverage,
+            brackets=brackets or rules.brackets,
+            liquidation_fee=exact(liquidation_fee),
+            is_hedged=is_hedged,
+            margin_type=margin_type,
+        )
         costs = Costs(maker=exact(fee_maker), taker=exact(fee_taker), slippage=exact(slippage))
         self.book = Book(
-            account=self.account, filters=self.filters, costs=costs,
-            stops_need_position=stops_need_position, partial_fills=partial_fills,
+            account=self.account,
+            filters=self.filters,
+            costs=costs,
+            stops_need_position=stops_need_position,
+            partial_fills=partial_fills,
             random=random.Random(seed),  # noqa: S311 - reproducible on purpose
-        )  # fmt: skip
+        )
         self.walk = Walk(
-            Candles(candles), FundingSchedule(funding), self.book, start_bar=start_bar,
-            intrabar_path=intrabar_path, still_ms=still_ms,
-        )  # fmt: skip
+            Candles(candles),
+            FundingSchedule(funding),
+            self.book,
+            start_bar=start_bar,
+            intrabar_path=intrabar_path,
+            still_ms=still_ms,
+        )
         self.entry = OrderEntry(self.book, self.moment)
         self.live = LiveState(self.symbol, self.book, self.walk)
         self.limits = RateLimits()
@@ -215,9 +226,13 @@ class SimExchange:
             if is_closing(side, direction) and amount > self.account.positions[direction].qty:
                 raise ValueError(f"{direction} holds less than {amount}")
             order = self.book.new_order(
-                client_id=f"web_{self.book.changes}", side=side, direction=direction,
-                kind="MARKET", qty=amount, now_ms=self.stamp_ms,
-            )  # fmt: skip
+                client_id=f"web_{self.book.changes}",
+                side=side,
+                direction=direction,
+                kind="MARKET",
+                qty=amount,
+                now_ms=self.stamp_ms,
+            )
             self.book.fill_taker(order, self.price, self.stamp_ms)
             return order
 

@@ -67,13 +67,22 @@ CLASSES: Final = (ORDER, CANCEL, READ, SETUP)
 """Classes of endpoints: new orders, cancellations, GET requests, settings of the account."""
 
 BY_COIN: Final = {
-    FaultKind.TIMEOUT, FaultKind.UNKNOWN_503, FaultKind.UNKNOWN_503_BARE, FaultKind.BAD_GATEWAY,
-    FaultKind.CODE_1007, FaultKind.CODE_1000,
-}  # fmt: skip
+    FaultKind.TIMEOUT,
+    FaultKind.UNKNOWN_503,
+    FaultKind.UNKNOWN_503_BARE,
+    FaultKind.BAD_GATEWAY,
+    FaultKind.CODE_1007,
+    FaultKind.CODE_1000,
+}
 NOT_PROCESSED: Final = {
-    FaultKind.DROP, FaultKind.BUSY_503, FaultKind.OVERLOAD_503, FaultKind.CODE_1001,
-    FaultKind.RATE_LIMIT, FaultKind.BANNED, FaultKind.REFUSED_STOP,
-}  # fmt: skip
+    FaultKind.DROP,
+    FaultKind.BUSY_503,
+    FaultKind.OVERLOAD_503,
+    FaultKind.CODE_1001,
+    FaultKind.RATE_LIMIT,
+    FaultKind.BANNED,
+    FaultKind.REFUSED_STOP,
+}
 ONLY_AT: Final = {
     FaultKind.LATE_CANDLES: "GET /fapi/v1/klines",
     FaultKind.NO_CANDLES: "GET /fapi/v1/klines",
@@ -160,18 +169,20 @@ class FaultPlan:
             processed: whether it takes effect; None: as the kind has it.
             options: delay_ms, lag_ms, retry_after, code.
         """
-        self._planned.append(
-            _Planned(kind, n_request, frozenset(), "", 1, options, processed)
-        )  # fmt: skip
+        self._planned.append(_Planned(kind, n_request, frozenset(), "", 1, options, processed))
 
     def next(
-        self, kind: FaultKind, classes: Iterable[str] = CLASSES, *, path: str = "", times: int = 1,
-        processed: bool | None = None, **options: int,
-    ) -> None:  # fmt: skip
+        self,
+        kind: FaultKind,
+        classes: Iterable[str] = CLASSES,
+        *,
+        path: str = "",
+        times: int = 1,
+        processed: bool | None = None,
+        **options: int,
+    ) -> None:
         """Plan a fault of the next ``times`` requests of ``classes`` whose path holds ``path``."""
-        self._planned.append(
-            _Planned(kind, 0, frozenset(classes), path, times, options, processed)
-        )  # fmt: skip
+        self._planned.append(_Planned(kind, 0, frozenset(classes), path, times, options, processed))
 
     def rate(
         self, kind: FaultKind, chance: float, classes: Iterable[str] = CLASSES, **options: int
@@ -210,9 +221,7 @@ class FaultPlan:
                 return self._inject(rate.kind, None, rate.options)
         return None
 
-    def _inject(
-        self, kind: FaultKind, processed: bool | None, options: dict[str, int]
-    ) -> Fault:
+    def _inject(self, kind: FaultKind, processed: bool | None, options: dict[str, int]) -> Fault:
         if processed is None:
             coin = kind in BY_COIN and self._random.random() < 0.5
             processed = coin or (kind not in BY_COIN and kind not in NOT_PROCESSED)

@@ -64,9 +64,7 @@ MESSAGES: Final = {
     -4130: (
         "An open stop or take profit order with GTE and closePosition in the direction is existing."
     ),
-    -4131: (
-        "The counterparty's best price does not meet the PERCENT_PRICE filter limit."
-    ),
+    -4131: ("The counterparty's best price does not meet the PERCENT_PRICE filter limit."),
     -4137: "Quantity must be zero with closePosition equals true",
     -4141: "Symbol is closed.",
     -4164: "Order's notional must be no smaller than {} (unless you choose reduce only).",
@@ -80,7 +78,7 @@ MESSAGES: Final = {
         "Due to the order could not be executed as maker, the Post Only order will be rejected."
         " The order will not be recorded in the order history"
     ),
-}  # fmt: skip
+}
 STATUS: Final = {-1008: 503, -1015: 429, -2014: 401, -2015: 401}
 """HTTP status of the codes that do not come with 400."""
 

@@ -80,7 +80,9 @@ FAULT_REPLIES: Final = {
     ),
     FaultKind.BAD_GATEWAY: Reply(502, PAGE, {}, "text/html"),
     FaultKind.CODE_1007: error_reply(
-        408, -1007, "Timeout waiting for response from backend server."
+        408,
+        -1007,
+        "Timeout waiting for response from backend server."
         " Send status unknown; execution status unknown.",
     ),
     FaultKind.CODE_1000: error_reply(
@@ -90,7 +92,7 @@ FAULT_REPLIES: Final = {
         503, -1001, "Internal error; unable to process your request. Please try again."
     ),
     FaultKind.HTML: Reply(200, PAGE, {}, "text/html"),
-}  # fmt: skip
+}
 """What is answered instead of the endpoint's reply."""
 
 

@@ -14,9 +14,15 @@ from tests.sim_exchange.orders import Json
 MINUTE_MS: Final = 60_000
 FUNDING_EVERY_MS: Final = 8 * 60 * MINUTE_MS
 INTERVALS: Final = {
-    60_000: "1m", 180_000: "3m", 300_000: "5m", 900_000: "15m", 1_800_000: "30m",
-    3_600_000: "1h", 14_400_000: "4h", 86_400_000: "1d",
-}  # fmt: skip
+    60_000: "1m",
+    180_000: "3m",
+    300_000: "5m",
+    900_000: "15m",
+    1_800_000: "30m",
+    3_600_000: "1h",
+    14_400_000: "4h",
+    86_400_000: "1d",
+}
 OTHER_COIN: Final = "BNB"
 
 
@@ -152,17 +158,32 @@ def symbol_view(coin: str, filters: Filters, status: str, liquidation_fee: str) 
         "marketTakeBound": "0.05",
         "maxMoveOrderLimit": 10_000,
         "filters": [
-            {"filterType": "PRICE_FILTER", "minPrice": plain(filters.tick),
-             "maxPrice": "10000000", "tickSize": plain(filters.tick)},
+            {
+                "filterType": "PRICE_FILTER",
+                "minPrice": plain(filters.tick),
+                "maxPrice": "10000000",
+                "tickSize": plain(filters.tick),
+            },
             {"filterType": "LOT_SIZE", **lot},
             {"filterType": "MARKET_LOT_SIZE", **lot},
             {"filterType": "MAX_NUM_ORDERS", "limit": MAX_OPEN_ORDERS},
             {"filterType": "MAX_NUM_ALGO_ORDERS", "limit": MAX_OPEN_STOPS},
             {"filterType": "MIN_NOTIONAL", "notional": plain(filters.min_notional)},
-            {"filterType": "PERCENT_PRICE", "multiplierUp": plain(1 + filters.price_band),
-             "multiplierDown": plain(1 - filters.price_band), "multiplierDecimal": "4"},
+            {
+                "filterType": "PERCENT_PRICE",
+                "multiplierUp": plain(1 + filters.price_band),
+                "multiplierDown": plain(1 - filters.price_band),
+                "multiplierDecimal": "4",
+            },
         ],
-        "orderTypes": ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT",
-                       "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"],
+        "orderTypes": [
+            "LIMIT",
+            "MARKET",
+            "STOP",
+            "STOP_MARKET",
+            "TAKE_PROFIT",
+            "TAKE_PROFIT_MARKET",
+            "TRAILING_STOP_MARKET",
+        ],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX", "GTD"],
-    }  # fmt: skip
+    }

@@ -12,9 +12,15 @@ from tests.sim_exchange.orders import Json
 from tests.sim_exchange.parameters import Params, limit_of, text_of, whole_of
 
 OTHER_FILTERS: Final = Filters(
-    tick=Decimal("0.01"), step=Decimal("0.01"), min_qty=Decimal("0.01"), max_qty=Decimal(9_000),
-    min_notional=Decimal(5), price_band=Decimal("0.05"), price_digits=3, qty_digits=2,
-)  # fmt: skip
+    tick=Decimal("0.01"),
+    step=Decimal("0.01"),
+    min_qty=Decimal("0.01"),
+    max_qty=Decimal(9_000),
+    min_notional=Decimal(5),
+    price_band=Decimal("0.05"),
+    price_digits=3,
+    qty_digits=2,
+)
 RATE_LIMITS: Final = [
     {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2_400},
     {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1_200},

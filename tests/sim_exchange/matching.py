@@ -98,15 +98,32 @@ class Book:
     # --- the book -------------------------------------------------------------------------------
 
     def new_order(
-        self, *, client_id: str, side: str, direction: str, kind: str, qty: Decimal, now_ms: int,
-        price: Decimal = ZERO, time_in_force: str = "GTC", from_kind: str = "",
-    ) -> Order:  # fmt: skip
+        self,
+        *,
+        client_id: str,
+        side: str,
+        direction: str,
+        kind: str,
+        qty: Decimal,
+        now_ms: int,
+        price: Decimal = ZERO,
+        time_in_force: str = "GTC",
+        from_kind: str = "",
+    ) -> Order:
         """Write an order down; a limit rests from now on."""
         order = Order(
-            order_id=next(self._order_ids), client_id=client_id, side=side, direction=direction,
-            kind=kind, time_in_force=time_in_force, price=price, qty=qty, ts_ms=now_ms,
-            updated_ms=now_ms, from_kind=from_kind,
-        )  # fmt: skip
+            order_id=next(self._order_ids),
+            client_id=client_id,
+            side=side,
+            direction=direction,
+            kind=kind,
+            time_in_force=time_in_force,
+            price=price,
+            qty=qty,
+            ts_ms=now_ms,
+            updated_ms=now_ms,
+            from_kind=from_kind,
+        )
         self.orders[order.order_id] = self.open_orders[order.order_id] = order
         self.order_of[client_id] = order
         self.changes += 1
@@ -117,9 +134,14 @@ class Book:
     ) -> Stop:
         """Let a stop for the whole side rest from now on."""
         stop = Stop(
-            algo_id=next(self._algo_ids), client_id=client_id, side=side, direction=direction,
-            trigger=trigger, ts_ms=now_ms, updated_ms=now_ms,
-        )  # fmt: skip
+            algo_id=next(self._algo_ids),
+            client_id=client_id,
+            side=side,
+            direction=direction,
+            trigger=trigger,
+            ts_ms=now_ms,
+            updated_ms=now_ms,
+        )
         self.stops[stop.algo_id] = self.open_stops[stop.algo_id] = stop
         self.stop_of[client_id] = stop
         self.changes += 1
@@ -166,9 +188,7 @@ class Book:
                 best, found = key, Touch(price, touched)
         return found
 
-    def _touches(
-        self, start: Decimal, end: Decimal
-    ) -> Iterator[tuple[Decimal, int, Order | Stop]]:
+    def _touches(self, start: Decimal, end: Decimal) -> Iterator[tuple[Decimal, int, Order | Stop]]:
         for order in self.open_orders.values():
             price = meeting_price(order.side == BUY, order.price, start, end)
             if price is not None:
@@ -205,9 +225,14 @@ class Book:
             self.liquidate(basis, now_ms)
             return
         order = self.new_order(
-            client_id=f"algo-{stop.algo_id}", side=stop.side, direction=stop.direction,
-            kind="MARKET", qty=qty, now_ms=now_ms, from_kind="STOP_MARKET",
-        )  # fmt: skip
+            client_id=f"algo-{stop.algo_id}",
+            side=stop.side,
+            direction=stop.direction,
+            kind="MARKET",
+            qty=qty,
+            now_ms=now_ms,
+            from_kind="STOP_MARKET",
+        )
         stop.fired_ms, stop.fired_order_id = now_ms, order.order_id
         self.end_stop(stop, "FINISHED", now_ms)
         self.fill_taker(order, basis, now_ms)
@@ -222,9 +247,13 @@ class Book:
             if position.qty:
                 side = SELL if direction == LONG else BUY
                 order = self.new_order(
-                    client_id=f"autoclose-{now_ms}-{direction}", side=side, direction=direction,
-                    kind="MARKET", qty=position.qty, now_ms=now_ms,
-                )  # fmt: skip
+                    client_id=f"autoclose-{now_ms}-{direction}",
+                    side=side,
+                    direction=direction,
+                    kind="MARKET",
+                    qty=position.qty,
+                    now_ms=now_ms,
+                )
                 order.filled, order.quote = order.qty, price * order.qty
                 self.end_order(order, "FILLED", now_ms)
                 ids[direction] = order.order_id
@@ -247,9 +276,15 @@ class Book:
     ) -> None:
         fee_rate = self.costs.maker if is_maker else self.costs.taker
         self.account.book_trade(
-            order_id=order.order_id, side=order.side, direction=order.direction, price=price,
-            qty=qty, fee=price * qty * fee_rate, ts_ms=now_ms, is_maker=is_maker,
-        )  # fmt: skip
+            order_id=order.order_id,
+            side=order.side,
+            direction=order.direction,
+            price=price,
+            qty=qty,
+            fee=price * qty * fee_rate,
+            ts_ms=now_ms,
+            is_maker=is_maker,
+        )
         order.filled += qty
         order.quote += price * qty
         order.status, order.updated_ms = "PARTIALLY_FILLED", now_ms

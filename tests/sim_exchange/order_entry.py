@@ -15,8 +15,12 @@ from tests.sim_exchange.parameters import Params, is_true, number_of, text_of
 
 CLIENT_ID: Final = re.compile(r"[\.A-Z\:/a-z0-9_-]{1,36}")
 CONDITIONAL: Final = {
-    "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"
-}  # fmt: skip
+    "STOP",
+    "STOP_MARKET",
+    "TAKE_PROFIT",
+    "TAKE_PROFIT_MARKET",
+    "TRAILING_STOP_MARKET",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +71,15 @@ class OrderEntry:
         if takes and time_in_force == "GTX":
             raise ApiError(-5022)
         order = self.book.new_order(
-            client_id=client_id, side=side, direction=direction, kind=kind, qty=qty,
-            price=price or ZERO, time_in_force=time_in_force, now_ms=moment.now_ms,
-        )  # fmt: skip
+            client_id=client_id,
+            side=side,
+            direction=direction,
+            kind=kind,
+            qty=qty,
+            price=price or ZERO,
+            time_in_force=time_in_force,
+            now_ms=moment.now_ms,
+        )
         if takes:
             self.book.fill_taker(order, moment.price, moment.now_ms)
         return order
@@ -95,9 +105,12 @@ class OrderEntry:
         if self._crosses(BUY if side == SELL else SELL, trigger, moment.price):
             raise ApiError(-2021)
         return self.book.new_stop(
-            client_id=client_id, side=side, direction=direction, trigger=trigger,
+            client_id=client_id,
+            side=side,
+            direction=direction,
+            trigger=trigger,
             now_ms=moment.now_ms,
-        )  # fmt: skip
+        )
 
     def _check_stops(self, side: str, direction: str) -> None:
         """Refuse one stop too many, a second one for a side, one without a position."""

@@ -60,8 +60,13 @@ class TradeEndpoints:
         order = self._exchange.entry.place(params)
         view = order.view(self._exchange.symbol)
         if params.get("newOrderRespType", "ACK") == "ACK":
-            view |= {"status": "NEW", "avgPrice": "0", "executedQty": "0", "cumQty": "0",
-                     "cumQuote": "0"}  # fmt: skip
+            view |= {
+                "status": "NEW",
+                "avgPrice": "0",
+                "executedQty": "0",
+                "cumQty": "0",
+                "cumQuote": "0",
+            }
         return view
 
     def place_batch(self, params: Params) -> Json:
@@ -169,8 +174,12 @@ class TradeEndpoints:
         if not stop.is_open:
             raise ApiError(-2011)
         self._book.end_stop(stop, "CANCELED", self._exchange.stamp_ms)
-        return {"algoId": stop.algo_id, "clientAlgoId": stop.client_id, "code": "200",
-                "msg": "success"}  # fmt: skip
+        return {
+            "algoId": stop.algo_id,
+            "clientAlgoId": stop.client_id,
+            "code": "200",
+            "msg": "success",
+        }
 
     def cancel_all_stops(self, params: Params) -> Json:
         """Cancel every conditional order."""

@@ -26,9 +26,15 @@ class Walk:
     """
 
     def __init__(
-        self, candles: Candles, funding: FundingSchedule, book: Book, *, start_bar: int,
-        intrabar_path: str, still_ms: int,
-    ) -> None:  # fmt: skip
+        self,
+        candles: Candles,
+        funding: FundingSchedule,
+        book: Book,
+        *,
+        start_bar: int,
+        intrabar_path: str,
+        still_ms: int,
+    ) -> None:
         """Stand at the open of candle ``start_bar``.
 
         Args:
