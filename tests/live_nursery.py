@@ -21,8 +21,8 @@ import live.command  # noqa: F401 - its import is what a session would wait for
 from engine.compiling import compile_decisions
 from live.machine_code import load_live_code
 from tests.live_process import Wish, trade
+from tests.support.paths import ROOT
 
-ROOT: Final = Path(__file__).resolve().parents[1]
 BROKEN: Final = 70
 """Exit code of a session that ended by an error nobody caught; the console holds it."""
 

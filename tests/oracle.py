@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,8 @@ from engine.strategy import GridStrategyV4, read_config
 from engine.tables import bar_table, detail_rows, funding_rows, within_bars
 from engine.types import Tape, new_state
 from tests.reference.engine import ReferenceResult, run_reference
+from tests.support.paths import MARKET as MARKET_FOLDER
 
-MARKET_FOLDER = Path(__file__).resolve().parents[1].parent / "shared" / "market"
 BAR_MS = 900_000
 DAY_MS = 86_400_000
 SETTLEMENT_MS = 8 * 3_600_000

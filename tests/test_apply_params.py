@@ -29,8 +29,8 @@ from backtest.optimize.config_source import rewritten
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError
 from core.params import PruneRule, StrategyParams, param_fields
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIG = (ROOT / "config.py").read_bytes()
 
 CHOSEN = {

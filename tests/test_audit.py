@@ -29,6 +29,7 @@ from backtest.timeframes import format_time
 from config import PRESETS
 from core.errors import CapitalError, DataError
 from tests import oracle
+from tests.support.paths import ROOT
 from tests.synthetic import (
     BAR_MS,
     CONFIGS,
@@ -39,7 +40,6 @@ from tests.synthetic import (
 )
 from tests.tampering import TAMPERED, Run, Tamper, as_csv, index_of, moved, run_on
 
-ROOT = Path(__file__).resolve().parents[1]
 START, END = "2024-02-01", "2024-04-01"
 
 

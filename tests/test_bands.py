@@ -30,8 +30,8 @@ from core.errors import DataError
 from core.market import MarketRules
 from core.params import IntrabarPath, StrategyParams
 from engine.strategy import GridStrategyV4, read_config
+from tests.support.paths import MARKET
 
-MARKET = Path(__file__).resolve().parents[1].parent / "shared" / "market"
 START, END = "2024-01-10", "2024-02-10"
 RANGE = ["--start", START, "--end", END]
 BAR_MS, MINUTE_MS = 900_000, 60_000

@@ -20,8 +20,7 @@ from backtest.exchange_rest import MARKETS_FILE
 from backtest.market_data import check_candles, empty_candles
 from backtest.timeframes import DAY_MS
 from tests.fake_binance import BAR, FEB, MAR, NOW, FakeBinance, candles
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.paths import ROOT
 
 
 @pytest.fixture

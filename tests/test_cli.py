@@ -29,8 +29,8 @@ from backtest.timeframes import parse_time
 from config import PRESETS, STRATEGY_PARAMS
 from core.errors import DataError
 from tests.fake_binance import JAN, FakeBinance
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 START, END = "2024-01-10", "2024-01-20"
 RANGE = ["--start", START, "--end", END]
 TOO_FEW = (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.paths import ROOT
+
 DOCUMENTS = {
     "main": "README.md",
     "optimizer": "README.md",

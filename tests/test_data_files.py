@@ -16,9 +16,8 @@ from backtest.data_fetcher import load_market
 from backtest.market_data import MarketData, funding_table
 from backtest.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
 from core.errors import DataError
+from tests.support.paths import MARKET as REAL_DATA
 from tests.test_market_data import BAR, START, make_candles
-
-REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "market"
 
 
 def load(folder: Path, coin: str = "BTC", detail: str | None = None) -> MarketData:

@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from engine.strategy import GridStrategyV4
 from engine.take_profit import advance_ladder
 from engine.types import new_state
 from tests.oracle import COINS, Inputs, StepLoop, coin_rules, inputs_of, real_candles, real_detail
+from tests.support.paths import ROOT
 from tests.synthetic import (
     CONFIGS,
     RULES,
@@ -36,7 +36,6 @@ from tests.synthetic import (
     synthetic_settlements,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 BUSY: dict[str, Any] = {
     "grid_levels": 8,
     "grid_spacing_k": 0.5,

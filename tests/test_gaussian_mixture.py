@@ -10,7 +10,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,10 +28,10 @@ from core.gaussian_mixture import (
     settle_clusters,
 )
 from core.regime_gmm import GMM_WINDOW, calculate_gmm_regime, gmm_features, refit_bars
+from tests.support.paths import ROOT
 from tests.test_indicators import Candles, random_candles, real_candles
 from tests.test_regime import atr_of
 
-ROOT = Path(__file__).resolve().parents[1]
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 ALL_BARS = 122_592
 

@@ -33,9 +33,9 @@ from benchmarks.report import opening_seconds
 from config import PRESETS
 from engine.types import LABEL_NAMES
 from tests.browser import missing, start_browser
+from tests.support.paths import ROOT
 
 Result = dict[str, Any]
-ROOT = Path(__file__).resolve().parents[1]
 START, END = "2024-01-10", "2024-04-10"
 BANDS = [
     {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -25,8 +24,8 @@ from core.atr import (
 )
 from core.errors import ConfigError, DataError
 from core.kama import calculate_er, calculate_kama
+from tests.support.paths import MARKET
 
-MARKET = Path(__file__).resolve().parents[1].parent / "shared" / "market"
 COINS = ("BTC", "ETH", "SOL")
 BAR_MS = 900_000
 FIRST_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC

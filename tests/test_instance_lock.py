@@ -16,8 +16,8 @@ import pytest
 from core.errors import ConfigError, StateError
 from live.durable_file import plain_symbol, read_file, write_atomically
 from live.instance_lock import InstanceLock
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 FULL = OSError(errno.ENOSPC, "No space left on device")
 READ_ONLY = OSError(errno.EROFS, "Read-only file system")
 WRITE_SITES = [("open", 1), ("write", 1), ("fsync", 1), ("replace", 1), ("open", 2), ("fsync", 2)]

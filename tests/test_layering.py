@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support.paths import ROOT
+
 LAYERS = ("config", "core", "engine", "backtest", "live", "docs", "benchmarks", "tests", "main")
 
 ALLOWED = {

@@ -40,9 +40,9 @@ from live.stop_request import StopRequest
 from live.target import Target, find_target
 from live.trade_files import TRADE_COLUMNS
 from tests.live_stage import BUSY, KEYS, SETTINGS, Outcome, Stage, open_stage, terminate
+from tests.support.paths import ROOT
 from tests.synthetic import BAR_MS, synthetic_candles, synthetic_settlements
 
-ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("numba", "pandas", "ccxt", "sklearn", "numpy", "requests", "apprise")
 TESTNET = ["--testnet", *BUSY]
 STATE = "data/live_state/testnet/BTCUSDT_state.json"

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from core.errors import ConfigError, DataError
 from core.records import dtype_of
 from core.signals import Signal, compute_signals
 from engine.strategy import GridStrategyV4, read_config
+from tests.support.paths import MARKET
 from tests.synthetic import (
     BAR_MS,
     CONFIGS,
@@ -48,7 +48,6 @@ N_BARS = 11_500
 START, END = format_time(FIRST_MS + WARMUP * BAR_MS), format_time(FIRST_MS + N_BARS * BAR_MS)
 BASE = {"grid_spacing_k": 1.5, "spacing_floor": 0.006, "max_position_age_hours": 6.0}
 SPACE = read_space()
-MARKET = Path(__file__).resolve().parents[1].parent / "shared" / "market"
 
 DRAWS = st.fixed_dictionaries(
     {

@@ -30,8 +30,8 @@ from backtest.optimize.trial_pool import Progress
 from backtest.optimize.trial_store import StoredStudy, TrialStore, running_trial
 from core.errors import ConfigError, DataError
 from tests.optimize_worker import CURRENT, FAST, SPACE, evaluate, identity
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 QUICK = Rhythm(beat_s=0.05, stale_s=0.6)
 PATIENT = Rhythm(beat_s=0.05, stale_s=2.0)

@@ -23,7 +23,6 @@ from backtest.optimize.study import Search
 from core.errors import ConfigError
 from tests.optimize_worker import CURRENT, SPACE, evaluate, identity
 
-ROOT = Path(__file__).resolve().parents[1]
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 QUICK = Rhythm(beat_s=0.05, stale_s=0.6)
 NOBODY = 65_534

@@ -31,8 +31,8 @@ from backtest.optimize.trial_pool import Effort, Progress, ProgressReport, Trial
 from backtest.optimize.trial_store import IDENTITY, StoredStudy, TrialStore, running_trial
 from core.errors import ConfigError, DataError
 from tests.optimize_worker import CURRENT, SPACE, evaluate, identity, scored
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 SEED = 7
 
 Row = tuple[int, dict[str, Any], float]

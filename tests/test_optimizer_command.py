@@ -41,9 +41,9 @@ from config import BACKTEST_CONFIG, OPTIMIZER_SPACE, STRATEGY_PARAMS
 from core.errors import DataError
 from core.params import StrategyParams
 from tests.optimizer_document import PARTS, SCALARS
+from tests.support.paths import ROOT
 from tests.test_cli import HEAVY
 
-ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., tuple[int, str, str]]
 
 SHORT = ["--demo", "--coins", "SOL", "--start", "2025-09-01", "--end", "2025-12-01"]

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,9 +36,9 @@ from core.signals import (
     settle_regime,
     trend_series,
 )
+from tests.support.paths import ROOT
 from tests.test_indicators import BAR_MS, FIRST_MS, Candles, random_candles, real_candles
 
-ROOT = Path(__file__).resolve().parents[1]
 FLOATS = ("er", "kama", "atr", "adx", "z", "sigma", "atr_mean", "volume_ratio")
 
 

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,10 +27,10 @@ from core.market import MarketRules
 from core.params import StrategyParams
 from core.risk import DEFAULT_BRACKETS
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
+from tests.support.paths import MARKET
 
 START, END = "2024-01-10", "2024-02-10"
 BAR_MS = 900_000
-MARKET = Path(__file__).resolve().parents[1].parent / "shared" / "market"
 
 Load = Callable[..., MarketData]
 

@@ -1,0 +1,1 @@
+"""Stand-ins and made-up markets that several tests share."""
