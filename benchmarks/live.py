@@ -26,7 +26,7 @@ from config import LIVE_CONFIG, PRESETS
 from engine.strategy import BAR_MS, known_market, read_config
 from live.assembly import Assembled, Equipment, Plan, assemble_live
 from live.candle_buffer import bars_needed
-from live.executor import BinanceExecutor
+from live.exchange.binance import BinanceExecutor
 from live.machine_code import load_live_code
 from live.monitor import HealthMonitor
 from live.state import StateManager

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from core.errors import AccountError, ReplyError
-from live.exchange_types import Balance, Execution, FundingPayment, SidePosition
+from live.exchange.types import Balance, Execution, FundingPayment, SidePosition
 from live.reply_shapes import Row, as_row, as_rows, rows_of, wrong
 
 QUOTE: Final = "USDT"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from core.errors import AccountError, CapitalError
-from live.exchange import Exchange
-from live.exchange_types import MarketFacts, OrderKind, Usage
+from live.exchange.port import Exchange
+from live.exchange.types import MarketFacts, OrderKind, Usage
 from live.order_desk import company_error
 from live.orders import OUR_IDS, id_prefix
 from live.state import LoadedState

@@ -15,9 +15,9 @@ from engine.strategy import GridStrategyV4
 from live.admission import allowed_capital, refuse_closed_market, refuse_company, refuse_wrong_clock
 from live.broker import Broker
 from live.candle_buffer import BAR_MS, CandleBuffer
-from live.exchange import Clock, Exchange, MarketReader
+from live.exchange.port import Clock, Exchange, MarketReader
+from live.exchange.types import MarketFacts
 from live.exchange_broker import ExchangeBroker
-from live.exchange_types import MarketFacts
 from live.funding_rates import FundingRates
 from live.logger import TradeLogger
 from live.monitor import HealthMonitor

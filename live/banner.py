@@ -10,7 +10,7 @@ from config import STRATEGY_PARAMS
 from core.params import StrategyParams
 from engine.types import DIRECTION_NAMES
 from live.departure import Ending
-from live.exchange_types import MarketFacts, OrderKind
+from live.exchange.types import MarketFacts, OrderKind
 from live.logger import money, number
 from live.session import LiveSession
 from live.status import qty_text, stop_text

@@ -16,8 +16,8 @@ from core.params import StrategyParams
 from core.records import dtype_of
 from core.regime_gmm import GMM_RETURN_BARS, GMM_WINDOW
 from core.signals import SignalArray, compute_indicators, compute_raw_regime, settle_regime
-from live.exchange import Clock, MarketReader
-from live.exchange_types import Candle, Candles
+from live.exchange.port import Clock, MarketReader
+from live.exchange.types import Candle, Candles
 
 BAR_MS: Final = 900_000
 DAY_BARS: Final = 96

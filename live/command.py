@@ -16,9 +16,9 @@ from live.alerts import AlertSender
 from live.assembly import Assembled, Plan, check_state
 from live.banner import changed_text, end_text, left_open, start_text
 from live.confirmation import check_answerable, confirm
-from live.credentials import ENV_FILE, is_open_to_others
 from live.departure import Ending
-from live.exchange_types import MarketFacts
+from live.exchange.credentials import ENV_FILE, is_open_to_others
+from live.exchange.types import MarketFacts
 from live.instance_lock import InstanceLock
 from live.logger import money
 from live.machine_code import load_live_code

@@ -10,7 +10,7 @@ from typing import Final
 from core.errors import CredentialsError, GridError, RateLimitError, StateError
 from engine.types import CLOSE_END
 from live.broker import Broker
-from live.exchange import Clock
+from live.exchange.port import Clock
 from live.monitor import HealthMonitor
 from live.stop_request import StopRequest
 

@@ -11,8 +11,8 @@ from core.market import lots_nearest
 from engine.book import clear_side
 from engine.booking import book_side
 from engine.types import DIRECTION_NAMES, LONG, POSITION_SYNC, SHORT, Exit
-from live.exchange import Clock, Exchange
-from live.exchange_types import Fate, MarketFacts, OrderKind
+from live.exchange.port import Clock, Exchange
+from live.exchange.types import Fate, MarketFacts, OrderKind
 from live.funding_rates import FundingRates
 from live.intake import Intake
 from live.market_exits import MarketExits

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.funding import HOLE_MS, HOUR_MS, MINUTE_MS, last_known_rates
-from live.exchange import MarketReader
+from live.exchange.port import MarketReader
 
 LATE_MS: Final = 20 * MINUTE_MS
 """So long after a whole hour a settlement may still turn up."""

@@ -24,8 +24,8 @@ from engine.booking import (
 from engine.protection import has_position
 from engine.types import DIRECTION_NAMES, LIQUIDATION, LONG, SHORT, STOP
 from live.candle_buffer import BAR_MS
-from live.exchange import Exchange
-from live.exchange_types import Execution, FundingPayment, OrderKind
+from live.exchange.port import Exchange
+from live.exchange.types import Execution, FundingPayment, OrderKind
 from live.funding_rates import FundingRates
 from live.order_desk import OrderDesk
 from live.orders import OrderRecord, OrderState

@@ -10,8 +10,8 @@ from core.market import MarketRules
 from engine.booking import begin_liquidation, begin_stop
 from engine.ledger import find_fill
 from engine.types import DIRECTION_NAMES, LIQUIDATION, LONG, SHORT, STOP, Exit
-from live.exchange import Clock
-from live.exchange_types import Answer, Fate, OrderKind
+from live.exchange.port import Clock
+from live.exchange.types import Answer, Fate, OrderKind
 from live.intake import Intake
 from live.order_desk import OrderDesk
 from live.orders import OrderRecord, OrderState

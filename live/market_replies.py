@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from core.records import zeros_table
-from live.exchange_types import Candle, Candles
+from live.exchange.types import Candle, Candles
 from live.reply_shapes import as_row, finite, rows_of, whole, wrong
 
 BAR_MS: Final = 15 * 60_000

@@ -8,7 +8,7 @@ from typing import Any, Final
 from core.errors import DataError
 from core.market import MarketRules
 from core.risk import DEFAULT_BRACKETS
-from live.exchange_types import MarketFacts
+from live.exchange.types import MarketFacts
 from live.reply_shapes import Row, as_row, as_rows, wrong
 
 BracketTable = tuple[tuple[float, float, float], ...]

@@ -16,8 +16,8 @@ from core.errors import GridError, StateError
 from engine.strategy import BAR_MS
 from live.alerts import Alerts, Condition, HealthLimits, StandingConditions, Verdict
 from live.durable_file import plain_symbol, write_atomically
-from live.exchange import Clock
-from live.exchange_types import Usage
+from live.exchange.port import Clock
+from live.exchange.types import Usage
 from live.logger import money, number, utc_text
 
 WEIGHT_LIMIT: Final = 2_400

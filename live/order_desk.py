@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.errors import AccountError, CredentialsError
-from live.exchange import Clock, Exchange
-from live.exchange_types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply
+from live.exchange.port import Clock, Exchange
+from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply
 from live.orders import OUR_IDS, OrderRecord, OrderRegister, OrderState
 
 _LOG: Final = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from live.exchange_types import ExchangeOrder, OrderKind
+from live.exchange.types import ExchangeOrder, OrderKind
 from live.reply_shapes import Row, as_row, rows_of, wrong
 
 _OPEN: Final = frozenset({"NEW", "PARTIALLY_FILLED"})

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Final
 
 from engine.types import DIRECTION_NAMES
-from live.exchange_types import QTY_SLACK, OrderKind, OrderSpec
+from live.exchange.types import QTY_SLACK, OrderKind, OrderSpec
 
 DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 

@@ -12,7 +12,7 @@ from engine.ledger import close_side, settle_funding
 from engine.matching import walk_bar, walk_gap
 from engine.types import LONG, SHORT, Bar, Exit
 from live.candle_buffer import BAR_MS, CandleSource
-from live.exchange import MarketReader
+from live.exchange.port import MarketReader
 from live.funding_rates import FundingRates
 from live.session import LiveSession
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from core.market import MarketRules
 from engine.book import RestingOrder
-from live.exchange_types import OrderKind
+from live.exchange.types import OrderKind
 
 KINDS: Final = {
     "ENTRY": OrderKind.ENTRY,

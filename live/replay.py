@@ -16,7 +16,7 @@ from core.signals import compute_signals
 from engine.ledger import close_side
 from engine.types import CLOSE_END, LONG, SHORT
 from live.candle_buffer import BAR_MS, nothing
-from live.exchange_types import Candle, Candles, MarketFacts
+from live.exchange.types import Candle, Candles, MarketFacts
 from live.paper_broker import PaperBroker
 from live.runner import LiveRunner
 from live.session import LiveSession

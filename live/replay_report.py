@@ -21,7 +21,7 @@ from live.account_replies import QUOTE
 from live.alerts import AlertSender
 from live.candle_buffer import BAR_MS
 from live.durable_file import write_atomically
-from live.exchange_types import Candles, MarketFacts
+from live.exchange.types import Candles, MarketFacts
 from live.funding_rates import FundingRates
 from live.logger import number, utc_text
 from live.monitor import HealthMonitor

@@ -8,7 +8,7 @@ from typing import Final
 
 from engine.book import RestingOrder
 from engine.types import DIRECTION_NAMES
-from live.exchange_types import Answer, Fate, MarketFacts, OrderKind
+from live.exchange.types import Answer, Fate, MarketFacts, OrderKind
 from live.intake import Intake
 from live.order_desk import OrderDesk
 from live.orders import OrderRecord

@@ -16,8 +16,8 @@ from live.alerts import Verdict
 from live.broker import Broker
 from live.candle_buffer import BAR_MS, CandleSource
 from live.departure import Departure, Ending
-from live.exchange import Clock
-from live.exchange_types import Usage
+from live.exchange.port import Clock
+from live.exchange.types import Usage
 from live.funding_rates import FundingRates
 from live.logger import TradeLogger
 from live.monitor import HealthMonitor, StepInfo

@@ -26,7 +26,7 @@ from core.records import dtype_of, load_jsonable, zeros
 from engine.strategy import CODE_FINGERPRINT
 from engine.types import State
 from live.durable_file import plain_symbol, read_file, write_atomically
-from live.exchange import Clock
+from live.exchange.port import Clock
 
 SCHEMA: Final = 1
 """Version of the file's layout."""

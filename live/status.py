@@ -13,7 +13,7 @@ from engine.ledger import equity_at
 from engine.types import DIRECTION_NAMES, PositionTracker
 from live.candle_buffer import BAR_MS
 from live.durable_file import read_file
-from live.exchange_types import OrderKind
+from live.exchange.types import OrderKind
 from live.logger import decimals_of, money, number, utc_text
 from live.orders import OrderRecord, OrderState
 from live.saved_state import SavedState, saved_state

@@ -11,8 +11,8 @@ from core.records import zeros
 from engine.book import OrderBook, RestingOrder
 from engine.booking import book_entry
 from engine.types import DIRECTION_NAMES, Tape
-from live.exchange import Clock, Exchange
-from live.exchange_types import Answer, Fate, MarketFacts, OrderKind, OrderReply
+from live.exchange.port import Clock, Exchange
+from live.exchange.types import Answer, Fate, MarketFacts, OrderKind, OrderReply
 from live.intake import Intake
 from live.market_exits import MarketExits
 from live.order_desk import OrderDesk

@@ -12,7 +12,7 @@ import requests
 from requests.adapters import BaseAdapter
 
 from config import LIVE_CONFIG
-from live.executor import BinanceExecutor
+from live.exchange.binance import BinanceExecutor
 
 START_MS = 1_760_000_400_000  # 2025-10-09 09:00 UTC
 BAR_MS = 900_000

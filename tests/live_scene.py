@@ -19,7 +19,7 @@ from engine.strategy import GridStrategyV4, read_config
 from live.assembly import Assembled, Equipment, Plan, assemble_live
 from live.candle_buffer import bars_needed
 from live.departure import Ending
-from live.executor import BinanceExecutor
+from live.exchange.binance import BinanceExecutor
 from live.monitor import HealthMonitor
 from live.session import LiveSession
 from live.stop_request import StopRequest

@@ -23,10 +23,10 @@ from core.errors import (
     ReplyError,
     UnknownOutcome,
 )
-from live import exchange_errors
-from live.exchange_errors import HttpReply, error_code, order_answer, scrub, translate
-from live.exchange_types import Answer, OrderKind
-from live.executor_transport import Request
+from live.exchange import errors as exchange_errors
+from live.exchange.errors import HttpReply, error_code, order_answer, scrub, translate
+from live.exchange.transport import Request
+from live.exchange.types import Answer, OrderKind
 from tests.canned_exchange import KEY, SECRET, CannedExchange, refusal
 
 CCXT_CLASSES = [

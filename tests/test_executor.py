@@ -21,10 +21,10 @@ from core.errors import (
     NetworkError,
     RateLimitError,
 )
-from live.exchange import Exchange
-from live.exchange_types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply, OrderSpec
-from live.executor import BinanceExecutor
-from live.order_requests import on_step
+from live.exchange.binance import BinanceExecutor
+from live.exchange.order_fields import on_step
+from live.exchange.port import Exchange
+from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply, OrderSpec
 from tests.canned_exchange import (
     KEY,
     SECRET,

@@ -13,7 +13,7 @@ import requests
 
 from core.errors import AccountError, DataError, ExchangeError, GridError, NetworkError, ReplyError
 from core.risk import DEFAULT_BRACKETS
-from live.executor import BinanceExecutor
+from live.exchange.binance import BinanceExecutor
 from tests.canned_exchange import (
     BAR_MS,
     INFO,

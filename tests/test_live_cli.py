@@ -27,8 +27,8 @@ from config import LIVE_CONFIG, STRATEGY_PARAMS
 from core.errors import ConfigError, CredentialsError
 from engine.types import CLOSE_END, LABEL_NAMES
 from live.clock import SystemClock
-from live.credentials import find_credentials, is_open_to_others, read_environment
 from live.departure import Departure, Ending
+from live.exchange.credentials import find_credentials, is_open_to_others, read_environment
 from live.instance_lock import InstanceLock
 from live.logger import LEVELS
 from live.replay import candle_table

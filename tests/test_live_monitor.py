@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from config import LIVE_CONFIG
 from core.errors import ConfigError, NetworkError
 from live.alerts import CAPACITY, AlertSender, HealthLimits, Verdict, alert_urls
-from live.exchange_types import Usage
+from live.exchange.types import Usage
 from live.monitor import HealthMonitor, Readings, StepInfo, find_mismatches, judge
 from tests.test_instance_lock import FULL, break_at, open_files
 

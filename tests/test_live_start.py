@@ -18,8 +18,8 @@ from core.errors import AccountError
 from engine.strategy import GridStrategyV4
 from live.admission import refuse_company, refuse_wrong_clock
 from live.banner import left_open
-from live.exchange import Exchange
-from live.exchange_types import ExchangeOrder, OrderKind, SidePosition, Usage
+from live.exchange.port import Exchange
+from live.exchange.types import ExchangeOrder, OrderKind, SidePosition, Usage
 from live.orders import OUR_IDS, OrderRegister, OrderState, id_prefix
 from live.saved_state import SavedState, saved_state
 from live.session import LiveSession
@@ -189,7 +189,7 @@ def test_closing_sets_nothing_and_needs_no_leverage(
 ) -> None:
     stage.run_for(HELD_AFTER, *TESTNET)
     assert stage.held()["LONG"] > 0.0
-    monkeypatch.setattr("live.executor_account.highest_leverage", lambda *_: 3)
+    monkeypatch.setattr("live.exchange.account.highest_leverage", lambda *_: 3)
     stage.exchange.account.leverage = 20
     changes(stage)
     code, _, err = stage.run("--testnet", "--flatten", "--yes")

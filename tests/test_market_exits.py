@@ -13,7 +13,7 @@ import pytest
 from config import PRESETS
 from core.errors import UnknownOutcome
 from engine.types import DIRECTION_NAMES, LONG, PRUNE_GAP, SHORT, Exit
-from live.exchange_types import OrderKind
+from live.exchange.types import OrderKind
 from live.orders import OrderRecord
 from tests.live_scene import Scene, on_stage, warm_bars
 from tests.sim_exchange import ApiError

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import AccountError, CredentialsError, NetworkError, StateError
-from live.exchange import Exchange
-from live.exchange_types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply, OrderSpec
+from live.exchange.port import Exchange
+from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply, OrderSpec
 from live.order_desk import DENIALS, OrderDesk
 from live.orders import OrderRecord, OrderRegister, OrderState, in_base_36
 

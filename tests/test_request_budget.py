@@ -7,8 +7,8 @@ import contextlib
 import pytest
 
 from core.errors import RateLimitError
-from live.exchange_errors import HttpReply
-from live.request_budget import LONGEST_WAIT_S, RequestBudget, demanded_wait, wait_until
+from live.exchange.budget import LONGEST_WAIT_S, RequestBudget, demanded_wait, wait_until
+from live.exchange.errors import HttpReply
 from tests.canned_exchange import START_MS, VirtualClock
 
 

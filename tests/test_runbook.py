@@ -22,8 +22,8 @@ import live_trade
 from config import LIVE_CONFIG
 from docs.update_readme import README, ROOT
 from live.alerts import AlertSender
-from live.credentials import KEY, SECRET
-from live.exchange_errors import _ADVICE
+from live.exchange.credentials import KEY, SECRET
+from live.exchange.errors import _ADVICE
 from live.monitor import HealthMonitor
 from live.status import SILENT_MS
 

@@ -10,7 +10,7 @@ import pytest
 from core.errors import StateError
 from engine.decision import PROTECT_PHASES
 from live.departure import Ending
-from live.exchange_types import OrderKind
+from live.exchange.types import OrderKind
 from live.session import LiveSession
 from live.state import StateManager
 from tests.live_scene import Scene

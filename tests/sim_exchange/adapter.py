@@ -13,7 +13,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from live.exchange import Clock
+from live.exchange.port import Clock
 from tests.sim_exchange.exchange import SimExchange
 from tests.sim_exchange.http_api import HttpApi, Request
 

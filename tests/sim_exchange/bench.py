@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from core.market import MarketRules
-from live.exchange import Clock
+from live.exchange.port import Clock
 from tests.sim_exchange.adapter import LoopbackAdapter, attach
 from tests.sim_exchange.clocks import SimClock
 from tests.sim_exchange.exchange import SimExchange

@@ -1,4 +1,4 @@
-"""Clocks that let virtual time go on when somebody sleeps (``live.exchange.Clock``)."""
+"""Clocks that let virtual time go on when somebody sleeps (``live.exchange.port.Clock``)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from core.errors import (
     ReplyError,
     UnknownOutcome,
 )
-from live.exchange_types import Answer, OrderKind
+from live.exchange.types import Answer, OrderKind
 
 CLOCK_CODES: Final = frozenset({-1021, -5028})
 """Our time is not the exchange's; nothing was done."""

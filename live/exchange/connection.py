@@ -21,20 +21,20 @@ from core.errors import (
     ReplyError,
     UnknownOutcome,
 )
-from live.exchange import Clock
-from live.exchange_errors import CLOCK_CODES, HttpReply, error_code, scrub, translate
-from live.exchange_types import Usage
-from live.executor_transport import NO_SIGNATURES, BinanceClient, Outcome, Request
+from live.exchange.budget import LONGEST_WAIT_S, RequestBudget, demanded_wait
+from live.exchange.errors import CLOCK_CODES, HttpReply, error_code, scrub, translate
+from live.exchange.port import Clock
+from live.exchange.transport import NO_SIGNATURES, BinanceClient, Outcome, Request
+from live.exchange.types import Usage
 from live.market_replies import server_time
 from live.reply_shapes import wrong
-from live.request_budget import LONGEST_WAIT_S, RequestBudget, demanded_wait
 
 T = TypeVar("T")
 
 TIME_KEPT_MS: Final = 10 * 60_000
 """How long a measured clock offset is good for: ordinary clocks drift 30 ms in that time."""
 
-_log: Final = logging.getLogger("live.executor")
+_log: Final = logging.getLogger("live.exchange.binance")
 _FIRST_BACKOFF_S: Final = 0.5
 _LONGEST_BACKOFF_S: Final = 16.0
 

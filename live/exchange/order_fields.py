@@ -8,7 +8,7 @@ from typing import Final
 
 from core.errors import ExchangeError
 from core.market import MarketRules
-from live.exchange_types import OrderKind, OrderSpec
+from live.exchange.types import OrderKind, OrderSpec
 
 OrderFields = dict[str, str]
 

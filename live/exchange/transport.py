@@ -10,8 +10,8 @@ from typing import Any, Final
 import ccxt  # type: ignore[import-untyped]  # it has no stubs
 
 from core.errors import GridError
-from live.exchange import Clock
-from live.exchange_errors import HttpReply, scrub
+from live.exchange.errors import HttpReply, scrub
+from live.exchange.port import Clock
 
 _TRIPPED: Final = (TypeError, ValueError, LookupError, AttributeError)
 """What ccxt's error handling does over JSON it does not expect."""

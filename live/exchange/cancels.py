@@ -11,17 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from core.errors import GridError, ReplyError
-from live.exchange_errors import GONE_CODES
-from live.exchange_types import ExchangeOrder, Fate, OrderKind
-from live.executor_orders import OrderCalls
-from live.executor_transport import Request
+from live.exchange.errors import GONE_CODES
+from live.exchange.orders import OrderCalls
+from live.exchange.transport import Request
+from live.exchange.types import ExchangeOrder, Fate, OrderKind
 from live.order_replies import batch_elements, normal_order, refusal_code
 from live.reply_shapes import as_row, wrong
 
 BATCH_CANCELS: Final = 10
 """Orders one request may cancel."""
 
-_log: Final = logging.getLogger("live.executor")
+_log: Final = logging.getLogger("live.exchange.binance")
 _UNKNOWN_ORDER: Final = -2011
 _DONE: Final = "200"
 

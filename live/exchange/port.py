@@ -1,4 +1,4 @@
-"""What the runner asks of an exchange and of a clock; ``live.executor`` answers for Binance.
+"""What the runner asks of an exchange and of a clock; ``live.exchange.binance`` answers for Binance.
 
 Nothing here knows ccxt.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from live.exchange_types import (
+from live.exchange.types import (
     Balance,
     Candles,
     ExchangeOrder,

@@ -21,16 +21,16 @@ import requests
 from config import LIVE_CONFIG
 from core.errors import ConfigError
 from live.account_replies import QUOTE
-from live.exchange import Clock
-from live.exchange_types import Usage
-from live.executor_cancels import CancelCalls
-from live.executor_client import Connection
+from live.exchange.cancels import CancelCalls
+from live.exchange.connection import Connection
+from live.exchange.port import Clock
+from live.exchange.types import Usage
 
 STOP_TRIGGERS: Final = ("CONTRACT_PRICE", "MARK_PRICE")
 
 
 class BinanceExecutor(CancelCalls):
-    """One symbol on one account, in hedge mode. Implements ``live.exchange.Exchange``."""
+    """One symbol on one account, in hedge mode. Implements ``live.exchange.port.Exchange``."""
 
     def __init__(
         self,

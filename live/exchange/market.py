@@ -9,9 +9,9 @@ import numpy as np
 
 from core.errors import ReplyError
 from core.market import MarketRules
-from live.exchange_types import Candles, MarketFacts
-from live.executor_client import Connection
-from live.executor_transport import Request
+from live.exchange.connection import Connection
+from live.exchange.transport import Request
+from live.exchange.types import Candles, MarketFacts
 from live.market_replies import (
     BAR_MS,
     MINUTE_MS,

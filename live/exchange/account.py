@@ -18,10 +18,10 @@ from live.account_replies import (
     open_sides,
     symbol_settings,
 )
-from live.exchange_types import Balance, Execution, FundingPayment, SidePosition
-from live.executor_client import Connection
-from live.executor_market import MarketCalls
-from live.executor_transport import Request
+from live.exchange.connection import Connection
+from live.exchange.market import MarketCalls
+from live.exchange.transport import Request
+from live.exchange.types import Balance, Execution, FundingPayment, SidePosition
 from live.market_rules import highest_leverage
 
 WEEK_MS: Final = 7 * 24 * 3_600_000
@@ -31,7 +31,7 @@ HISTORY_MS: Final = 180 * 24 * 3_600_000
 PAGE_ROWS: Final = 1_000
 PRICE_KEPT_MS: Final = 60_000
 
-_log: Final = logging.getLogger("live.executor")
+_log: Final = logging.getLogger("live.exchange.binance")
 _ALREADY_HEDGED: Final = -4059
 _ALREADY_CROSSED: Final = -4046
 _CROSSED: Final = "CROSSED"

@@ -16,10 +16,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from core.errors import ExchangeError, GridError, ReplyError
-from live.exchange_errors import GONE_CODES, order_answer
-from live.exchange_types import Answer, ExchangeOrder, OrderKind, OrderReply, OrderSpec
-from live.executor_account import AccountCalls
-from live.executor_transport import Outcome, Request
+from live.exchange.account import AccountCalls
+from live.exchange.budget import wait_until
+from live.exchange.errors import GONE_CODES, order_answer
+from live.exchange.order_fields import OrderFields, order_fields
+from live.exchange.transport import Outcome, Request
+from live.exchange.types import Answer, ExchangeOrder, OrderKind, OrderReply, OrderSpec
 from live.order_replies import (
     algo_order,
     batch_elements,
@@ -28,13 +30,11 @@ from live.order_replies import (
     open_normal_orders,
     refusal_code,
 )
-from live.order_requests import OrderFields, order_fields
-from live.request_budget import wait_until
 
 BATCH_ORDERS: Final = 5
 """Orders one request may place."""
 
-_log: Final = logging.getLogger("live.executor")
+_log: Final = logging.getLogger("live.exchange.binance")
 _POST_ONLY: Final = frozenset({OrderKind.ENTRY, OrderKind.TAKE_PROFIT})
 _SECOND_LOOK_MS: Final = 1_000
 _WINDOW_MARGIN_MS: Final = 1_000  # the exchange takes timestamps up to 1 s ahead of its own time

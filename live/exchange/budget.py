@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from core.errors import RateLimitError
-from live.exchange import Clock
-from live.exchange_errors import HttpReply
+from live.exchange.errors import HttpReply
+from live.exchange.port import Clock
 
 LONGEST_WAIT_S: Final = 65.0
 """A longer one is the caller's to decide on: one minute's window, with room to spare."""
 URGENT_SHARE: Final = 0.95
 """Share of the weight that orders and cancels may use: a stop does not wait for candles."""
 
-_log: Final = logging.getLogger("live.executor")
+_log: Final = logging.getLogger("live.exchange.binance")
 _LONGEST_WAIT_MS: Final = round(1_000 * LONGEST_WAIT_S)
 _MARGIN_MS: Final = 250  # our clock may be that much ahead of the exchange's
 _BANNED: Final = 418

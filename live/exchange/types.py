@@ -1,6 +1,6 @@
 """What passes between the runner and an exchange, in our words: orders, answers, account.
 
-Nothing here knows ccxt; ``live.executor`` translates.
+Nothing here knows ccxt; ``live.exchange.binance`` translates.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from core.market import MarketRules
 
 Candles = npt.NDArray[Any]
-"""Table of ``live.exchange_types.Candle``, shape (n_bars,), by rising open time."""
+"""Table of ``live.exchange.types.Candle``, shape (n_bars,), by rising open time."""
 
 
 QTY_SLACK: Final = 1e-9
