@@ -9,8 +9,8 @@ from typing import Any, Final
 from core.errors import AccountError, CapitalError
 from live.exchange.port import Exchange
 from live.exchange.types import MarketFacts, OrderKind, Usage
-from live.order_desk import company_error
-from live.orders import OUR_IDS, id_prefix
+from live.execution.order_desk import company_error
+from live.execution.order_register import OUR_IDS, id_prefix
 from live.state import LoadedState
 
 _LOG: Final = logging.getLogger(__name__)

@@ -13,18 +13,18 @@ from core.params import StrategyParams
 from engine.ledger import equity_at
 from engine.strategy import GridStrategyV4
 from live.admission import allowed_capital, refuse_closed_market, refuse_company, refuse_wrong_clock
-from live.broker import Broker
 from live.candle_buffer import BAR_MS, CandleBuffer
 from live.exchange.port import Clock, Exchange, MarketReader
 from live.exchange.types import MarketFacts
-from live.exchange_broker import ExchangeBroker
+from live.execution.books import LiveSession
+from live.execution.broker import Broker
+from live.execution.exchange_broker import ExchangeBroker
+from live.execution.order_register import OrderRegister
+from live.execution.paper_broker import PaperBroker
 from live.funding_rates import FundingRates
 from live.logger import TradeLogger
 from live.monitor import HealthMonitor
-from live.orders import OrderRegister
-from live.paper_broker import PaperBroker
 from live.runner import LiveRunner
-from live.session import LiveSession
 from live.state import LoadedState, StateManager
 from live.stop_request import StopRequest
 from live.target import mode_folder

@@ -11,8 +11,8 @@ from core.params import StrategyParams
 from engine.types import DIRECTION_NAMES
 from live.departure import Ending
 from live.exchange.types import MarketFacts, OrderKind
+from live.execution.books import LiveSession
 from live.logger import money, number
-from live.session import LiveSession
 from live.status import qty_text, stop_text
 from live.target import Target
 

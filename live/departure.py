@@ -9,8 +9,8 @@ from typing import Final
 
 from core.errors import CredentialsError, GridError, RateLimitError, StateError
 from engine.types import CLOSE_END
-from live.broker import Broker
 from live.exchange.port import Clock
+from live.execution.broker import Broker
 from live.monitor import HealthMonitor
 from live.stop_request import StopRequest
 

@@ -17,7 +17,7 @@ from live.banner import left_open
 from live.candle_buffer import BAR_MS
 from live.confirmation import check_answerable, confirm
 from live.departure import LAST_ATTEMPTS
-from live.exchange_broker import DISAGREEMENTS
+from live.execution.exchange_broker import DISAGREEMENTS
 from live.instance_lock import InstanceLock
 from live.logger import money
 from live.machine_code import load_live_code

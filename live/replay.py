@@ -17,9 +17,9 @@ from engine.ledger import close_side
 from engine.types import CLOSE_END, LONG, SHORT
 from live.candle_buffer import BAR_MS, nothing
 from live.exchange.types import Candle, Candles, MarketFacts
-from live.paper_broker import PaperBroker
+from live.execution.books import LiveSession
+from live.execution.paper_broker import PaperBroker
 from live.runner import LiveRunner
-from live.session import LiveSession
 
 
 class ReplayClock:

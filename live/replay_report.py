@@ -22,14 +22,14 @@ from live.alerts import AlertSender
 from live.candle_buffer import BAR_MS
 from live.durable_file import write_atomically
 from live.exchange.types import Candles, MarketFacts
+from live.execution.books import LiveSession
+from live.execution.order_register import OrderRegister
+from live.execution.paper_broker import PaperBroker
 from live.funding_rates import FundingRates
 from live.logger import number, utc_text
 from live.monitor import HealthMonitor
-from live.orders import OrderRegister
-from live.paper_broker import PaperBroker
 from live.replay import RecordedMarket, ReplayClock, replay
 from live.runner import LiveRunner
-from live.session import LiveSession
 from live.stop_request import StopRequest
 from live.trade_files import TRADE_COLUMNS
 

@@ -13,15 +13,15 @@ from engine.ledger import equity_at, unrealized_at
 from engine.protection import has_position
 from engine.types import LONG, SHORT, sign_of
 from live.alerts import Verdict
-from live.broker import Broker
 from live.candle_buffer import BAR_MS, CandleSource
 from live.departure import Departure, Ending
 from live.exchange.port import Clock
 from live.exchange.types import Usage
+from live.execution.books import LiveSession
+from live.execution.broker import Broker
 from live.funding_rates import FundingRates
 from live.logger import TradeLogger
 from live.monitor import HealthMonitor, StepInfo
-from live.session import LiveSession
 from live.stop_request import StopRequest
 
 _LOG: Final = logging.getLogger(__name__)

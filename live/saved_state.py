@@ -9,8 +9,8 @@ from typing import Any
 from core.errors import StateError
 from core.records import load_jsonable, zeros
 from engine.types import State
-from live.orders import OrderRecord
-from live.session import Progress
+from live.execution.books import Progress
+from live.execution.order_register import OrderRecord
 from live.state import decode, read_document
 
 

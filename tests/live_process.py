@@ -27,7 +27,7 @@ import requests
 import live.station
 import live_trade
 from config import LIVE_CONFIG
-from live.session import LiveSession
+from live.execution.books import LiveSession
 from tests.sim_exchange import LoopbackAdapter, RemoteClock
 
 SYMBOL: Final = "BTCUSDT"

@@ -20,8 +20,8 @@ from live.assembly import Assembled, Equipment, Plan, assemble_live
 from live.candle_buffer import bars_needed
 from live.departure import Ending
 from live.exchange.binance import BinanceExecutor
+from live.execution.books import LiveSession
 from live.monitor import HealthMonitor
-from live.session import LiveSession
 from live.stop_request import StopRequest
 from tests.oracle import BAR_MS
 from tests.sim_exchange import InProcessAdapter, LoopbackAdapter, SimClock, SimExchange, SimServer
@@ -251,7 +251,7 @@ def open_scene(
     monitor = HealthMonitor(exchange.symbol, folder, plan.settings, clock, ears)
     equipment = Equipment(clock=clock, stop=clock.stop, monitor=monitor, log=None, alert=ears.send)
     live = assemble_live(plan, executor, equipment)
-    capital = live.session.strategy.params.initial_capital
+    capital = live.execution.books.strategy.params.initial_capital
     scene = Scene(exchange, clock, monitor, ears, live, plan, http, capital)
     _stop_after_last_bar(scene)
     return scene

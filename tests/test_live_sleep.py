@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from live.departure import Ending
-from live.stop_orders import BARE_LIMIT_S
+from live.execution.stop_orders import BARE_LIMIT_S
 from tests.live_scene import Scene, backtest, rows_of
 from tests.live_watch import (
     CALM_SEED,

@@ -14,7 +14,7 @@ from config import PRESETS
 from core.errors import UnknownOutcome
 from engine.types import DIRECTION_NAMES, LONG, PRUNE_GAP, SHORT, Exit
 from live.exchange.types import OrderKind
-from live.orders import OrderRecord
+from live.execution.order_register import OrderRecord
 from tests.live_scene import Scene, on_stage, warm_bars
 from tests.sim_exchange import ApiError
 from tests.sim_exchange.orders import Json

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from core.errors import AccountError, CredentialsError, NetworkError, StateError
 from live.exchange.port import Exchange
 from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply, OrderSpec
-from live.order_desk import DENIALS, OrderDesk
-from live.orders import OrderRecord, OrderRegister, OrderState, in_base_36
+from live.execution.order_desk import DENIALS, OrderDesk
+from live.execution.order_register import OrderRecord, OrderRegister, OrderState, in_base_36
 
 LATE_MS = 10_000
 BAR = 1_900_000

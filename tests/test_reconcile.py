@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from core.market import MarketRules
 from engine.book import RestingOrder
 from live.exchange.types import OrderKind
-from live.reconcile import KINDS, Difference, Resting, reconcile
+from live.execution.reconcile import KINDS, Difference, Resting, reconcile
 
 RULES = MarketRules(tick_size=0.1, step_size=0.001, min_qty=0.001, min_notional=5.0)
 URGENCY = ("STOP", "TAKE_PROFIT", "ENTRY")

@@ -11,7 +11,7 @@ from core.errors import StateError
 from engine.decision import PROTECT_PHASES
 from live.departure import Ending
 from live.exchange.types import OrderKind
-from live.session import LiveSession
+from live.execution.books import LiveSession
 from live.state import StateManager
 from tests.live_scene import Scene
 from tests.live_watch import (

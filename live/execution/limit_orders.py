@@ -9,12 +9,12 @@ from typing import Final
 from engine.book import RestingOrder
 from engine.types import DIRECTION_NAMES
 from live.exchange.types import Answer, Fate, MarketFacts, OrderKind
-from live.intake import Intake
-from live.order_desk import OrderDesk
-from live.orders import OrderRecord
-from live.reconcile import KINDS, Difference, Resting, reconcile
-from live.session import LiveSession
-from live.stop_orders import StopOrders
+from live.execution.books import LiveSession
+from live.execution.fills import Intake
+from live.execution.order_desk import OrderDesk
+from live.execution.order_register import OrderRecord
+from live.execution.reconcile import KINDS, Difference, Resting, reconcile
+from live.execution.stop_orders import StopOrders
 
 _LOG: Final = logging.getLogger(__name__)
 ROUNDS: Final = 5

@@ -9,7 +9,7 @@ from typing import Final
 from core.errors import AccountError, CredentialsError
 from live.exchange.port import Clock, Exchange
 from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply
-from live.orders import OUR_IDS, OrderRecord, OrderRegister, OrderState
+from live.execution.order_register import OUR_IDS, OrderRecord, OrderRegister, OrderState
 
 _LOG: Final = logging.getLogger(__name__)
 DENIALS: Final = 2

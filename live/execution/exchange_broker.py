@@ -13,14 +13,14 @@ from engine.booking import book_side
 from engine.types import DIRECTION_NAMES, LONG, POSITION_SYNC, SHORT, Exit
 from live.exchange.port import Clock, Exchange
 from live.exchange.types import Fate, MarketFacts, OrderKind
+from live.execution.books import LiveSession
+from live.execution.fills import Intake
+from live.execution.limit_orders import LIMITS, RestingOrders
+from live.execution.market_exits import MarketExits
+from live.execution.order_desk import OrderDesk
+from live.execution.stop_orders import StopOrders
 from live.funding_rates import FundingRates
-from live.intake import Intake
-from live.market_exits import MarketExits
 from live.monitor import HealthMonitor
-from live.order_desk import OrderDesk
-from live.resting_orders import LIMITS, RestingOrders
-from live.session import LiveSession
-from live.stop_orders import StopOrders
 
 LAG_S: Final = 2.0
 """How old the exchange's answer to a look at the account may be."""
@@ -32,7 +32,7 @@ trade may be listed later than the position it made."""
 
 
 class ExchangeBroker:
-    """A broker that is an exchange; see ``live.broker.Broker``.
+    """A broker that is an exchange; see ``live.execution.broker.Broker``.
 
     Args:
         exchange: the account.
@@ -116,7 +116,7 @@ class ExchangeBroker:
         self._stops.keep()
 
     def finish_exits(self) -> None:
-        """See :meth:`live.market_exits.MarketExits.finish`.
+        """See :meth:`live.execution.market_exits.MarketExits.finish`.
 
         Where a step is taken up again, what filled since the bar opened comes before that; and a
         position has its stop whatever becomes of the exits.
@@ -126,11 +126,11 @@ class ExchangeBroker:
         self._exits.finish()
 
     def close(self, exits: Sequence[Exit]) -> None:
-        """See :meth:`live.market_exits.MarketExits.close`."""
+        """See :meth:`live.execution.market_exits.MarketExits.close`."""
         self._exits.close(exits)
 
     def lay_out(self) -> None:
-        """See :meth:`live.resting_orders.RestingOrders.lay_out`.
+        """See :meth:`live.execution.limit_orders.RestingOrders.lay_out`.
 
         The open orders as the poll before the step has seen them will do.
         """

@@ -13,12 +13,12 @@ from engine.booking import book_entry
 from engine.types import DIRECTION_NAMES, Tape
 from live.exchange.port import Clock, Exchange
 from live.exchange.types import Answer, Fate, MarketFacts, OrderKind, OrderReply
-from live.intake import Intake
-from live.market_exits import MarketExits
-from live.order_desk import OrderDesk
-from live.orders import OrderRecord, OrderState
-from live.reconcile import Difference, Resting, reconcile
-from live.session import LiveSession
+from live.execution.books import LiveSession
+from live.execution.fills import Intake
+from live.execution.market_exits import MarketExits
+from live.execution.order_desk import OrderDesk
+from live.execution.order_register import OrderRecord, OrderState
+from live.execution.reconcile import Difference, Resting, reconcile
 
 _LOG: Final = logging.getLogger(__name__)
 BARE_LIMIT_S: Final = 60.0

@@ -12,10 +12,10 @@ from engine.ledger import find_fill
 from engine.types import DIRECTION_NAMES, LIQUIDATION, LONG, SHORT, STOP, Exit
 from live.exchange.port import Clock
 from live.exchange.types import Answer, Fate, OrderKind
-from live.intake import Intake
-from live.order_desk import OrderDesk
-from live.orders import OrderRecord, OrderState
-from live.session import LiveSession
+from live.execution.books import LiveSession
+from live.execution.fills import Intake
+from live.execution.order_desk import OrderDesk
+from live.execution.order_register import OrderRecord, OrderState
 
 CONFIRMATIONS: Final = 10
 """Times the trades of a market order are asked for before its outcome counts as unknown."""

@@ -13,12 +13,12 @@ from engine.matching import walk_bar, walk_gap
 from engine.types import LONG, SHORT, Bar, Exit
 from live.candle_buffer import BAR_MS, CandleSource
 from live.exchange.port import MarketReader
+from live.execution.books import LiveSession
 from live.funding_rates import FundingRates
-from live.session import LiveSession
 
 
 class PaperBroker:
-    """A broker that trades nothing; see ``live.broker.Broker``.
+    """A broker that trades nothing; see ``live.execution.broker.Broker``.
 
     Each closed candle is walked over the orders that rested through it, then the funding settled
     in it is paid: what a backtest over the same candles does.

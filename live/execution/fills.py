@@ -26,10 +26,10 @@ from engine.types import DIRECTION_NAMES, LIQUIDATION, LONG, SHORT, STOP
 from live.candle_buffer import BAR_MS
 from live.exchange.port import Exchange
 from live.exchange.types import Execution, FundingPayment, OrderKind
+from live.execution.books import LiveSession
+from live.execution.order_desk import OrderDesk
+from live.execution.order_register import OrderRecord, OrderState
 from live.funding_rates import FundingRates
-from live.order_desk import OrderDesk
-from live.orders import OrderRecord, OrderState
-from live.session import LiveSession
 
 _LOG: Final = logging.getLogger(__name__)
 CENT: Final = 0.01
