@@ -25,7 +25,7 @@ from live.monitor import HealthMonitor
 from live.stop_request import StopRequest
 from tests.oracle import BAR_MS
 from tests.sim_exchange import InProcessAdapter, LoopbackAdapter, SimClock, SimExchange, SimServer
-from tests.sim_exchange.clocks import wait_ms
+from tests.support.clocks.simulated import wait_ms
 
 Row = tuple[str, float, float, int]
 """Label, price, quantity, bar since the first candle."""

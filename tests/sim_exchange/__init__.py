@@ -14,11 +14,11 @@ candle's path trades there, a market order at the path's price with slippage.
 """
 
 from tests.sim_exchange.adapter import InProcessAdapter, LoopbackAdapter, attach
-from tests.sim_exchange.clocks import RemoteClock, SimClock
 from tests.sim_exchange.exchange import SimExchange
 from tests.sim_exchange.faults import CANCEL, ORDER, READ, SETUP, Fault, FaultKind, FaultPlan
 from tests.sim_exchange.filters import ApiError
 from tests.sim_exchange.server import SimServer
+from tests.support.clocks.simulated import RemoteClock, SimClock
 
 __all__ = [
     "CANCEL",

@@ -15,10 +15,10 @@ import requests
 from core.market import MarketRules
 from live.exchange.port import Clock
 from tests.sim_exchange.adapter import LoopbackAdapter, attach
-from tests.sim_exchange.clocks import SimClock
 from tests.sim_exchange.exchange import SimExchange
 from tests.sim_exchange.filters import ApiError
 from tests.sim_exchange.server import SimServer
+from tests.support.clocks.simulated import SimClock
 
 START = 1_704_067_200_000
 BAR = 900_000
