@@ -14,7 +14,7 @@ from typing import Any, Final
 from backtest.check_arguments import EXAMPLES as CHECK_EXAMPLES
 from backtest.check_arguments import add_check_options, run_asked
 from backtest.flag_rules import check_flags
-from backtest.parameter_table import text_table
+from backtest.report.parameter_table import text_table
 from config import BACKTEST_CONFIG, PRESETS, STRATEGY_PARAMS
 from core.errors import ConfigError, GridError
 from core.params import read_value, unknown_key

@@ -14,8 +14,8 @@ from typing import Any, Final
 from backtest.bands import DETAIL, add_bands
 from backtest.bands_text import print_bands
 from backtest.metrics import PORTFOLIO
-from backtest.report import print_report
-from backtest.report_document import run_document
+from backtest.report.console import print_report
+from backtest.report.document import run_document
 from backtest.result_files import (
     check_writable,
     json_bytes,
@@ -105,7 +105,7 @@ class ResultWriter:
             self.files / f"{coin}_summary.json": summary_json(result),
         }
         if self.charts is not None:
-            from backtest.charts import equity_figure, png, trades_figure  # noqa: PLC0415 (0.4 s)
+            from backtest.report.png import equity_figure, png, trades_figure  # noqa: PLC0415 (0.4 s)
 
             equity = equity_figure(
                 coin,
@@ -115,7 +115,7 @@ class ResultWriter:
             )
             bodies[self.charts / f"{coin}_equity.png"] = png(equity)
             bodies[self.charts / f"{coin}_trades.png"] = png(trades_figure(result))
-            from backtest.html_report import coin_report  # noqa: PLC0415 (0.5 s)
+            from backtest.report.html import coin_report  # noqa: PLC0415 (0.5 s)
 
             bodies[self.files / f"{coin}_report.html"] = coin_report(result)
         paths = _write_all(bodies)
@@ -172,7 +172,7 @@ class ResultWriter:
         """
         bodies = {self.files / "portfolio_summary.json": portfolio_json(portfolio, results)}
         if self.charts is not None:
-            from backtest.charts import equity_figure, png  # noqa: PLC0415 (0.4 s)
+            from backtest.report.png import equity_figure, png  # noqa: PLC0415 (0.4 s)
 
             equity = equity_figure(
                 "Portfolio of " + ", ".join(portfolio["coins"]),
@@ -181,7 +181,7 @@ class ResultWriter:
                 portfolio["initial_capital"],
             )
             bodies[self.charts / "portfolio_equity.png"] = png(equity)
-            from backtest.html_report import portfolio_report  # noqa: PLC0415 (0.5 s)
+            from backtest.report.html import portfolio_report  # noqa: PLC0415 (0.5 s)
 
             bodies[self.files / "portfolio_report.html"] = portfolio_report(portfolio, results)
         return _write_all(bodies)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from backtest.html_report import coin_report
+from backtest.report.html import coin_report
 from backtest.simulator import BacktestSimulator
 from config import PRESETS
 from tests.browser import missing, start_browser

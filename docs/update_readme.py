@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import main
-from backtest.parameter_table import markdown_table
+from backtest.report.parameter_table import markdown_table
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.attribution import accounting_identity, attribution, funding_by_side
-from backtest.drawdowns import drawdown_facts
-from backtest.report_document import daily_correlations, group_document, run_document
-from backtest.result_files import json_bytes
-from backtest.round_trips import (
+from backtest.report.attribution import accounting_identity, attribution, funding_by_side
+from backtest.report.document import daily_correlations, group_document, run_document
+from backtest.report.drawdowns import drawdown_facts
+from backtest.report.round_trips import (
     holding_histogram,
     open_fills,
     profit_histogram,
     round_trips,
     trip_statistics,
 )
+from backtest.result_files import json_bytes
 from backtest.simulator import BacktestSimulator
 from backtest.timeframes import parse_time
 from config import PRESETS

@@ -21,7 +21,7 @@ from backtest.bands import METRICS, TOGETHER, add_bands, assumptions, run_bands,
 from backtest.bands_text import band_lines, print_bands, sign_sentence
 from backtest.data_fetcher import load_market
 from backtest.market_data import MarketData
-from backtest.report import print_report
+from backtest.report.console import print_report
 from backtest.simulator import BacktestSimulator, choose_rules
 from backtest.timeframes import parse_time
 from backtest.variants import Variants, cut_window

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from backtest.charts import MARKERS, equity_figure, png, thin, trades_figure
+from backtest.report.png import MARKERS, equity_figure, png, thin, trades_figure
 from engine.types import LABEL_NAMES
 
 START_MS = 1_704_067_200_000

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backtest.grid_levels import SIDES, entry_levels, generations, level_segments
+from backtest.report.grid_levels import SIDES, entry_levels, generations, level_segments
 from core.params import StrategyParams
 from tests.oracle import StepLoop, coin_rules, inputs_of
 from tests.synthetic import synthetic_candles

@@ -20,14 +20,14 @@ from bokeh.models import Scatter
 
 import backtest.command
 import main
-from backtest.charts import MARKERS
-from backtest.grid_levels import generations, levels_sentence, standing_log
-from backtest.html_report import coin_report, portfolio_report
-from backtest.price_chart import SHAPES, price_chart, price_columns, regime_runs
-from backtest.report_charts import MAX_POINTS, TimeAxis, line_source
-from backtest.report_document import coin_document
-from backtest.report_legend import legend_rows
-from backtest.report_page import FORMATS, Numbers, embedded_json, number_text
+from backtest.report.document import coin_document
+from backtest.report.figures import MAX_POINTS, TimeAxis, line_source
+from backtest.report.grid_levels import generations, levels_sentence, standing_log
+from backtest.report.html import coin_report, portfolio_report
+from backtest.report.legend import legend_rows
+from backtest.report.png import MARKERS
+from backtest.report.price_chart import SHAPES, price_chart, price_columns, regime_runs
+from backtest.report.template import FORMATS, Numbers, embedded_json, number_text
 from backtest.simulator import BacktestSimulator
 from benchmarks.report import opening_seconds
 from config import PRESETS
@@ -259,8 +259,8 @@ def test_very_many_trades_leave_out_what_is_said_to_be_left_out(
     results: dict[str, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = len(coin_report(results["BTC"]))
-    monkeypatch.setattr("backtest.price_chart.FULL_DETAIL", 100)
-    monkeypatch.setattr("backtest.html_report.FULL_DETAIL", 100)
+    monkeypatch.setattr("backtest.report.price_chart.FULL_DETAIL", 100)
+    monkeypatch.setattr("backtest.report.html.FULL_DETAIL", 100)
     text = coin_report(results["BTC"]).decode()
     assert "markers tell time and price only" in text
     assert len(text) < full
@@ -269,9 +269,9 @@ def test_very_many_trades_leave_out_what_is_said_to_be_left_out(
 def test_the_page_says_how_many_grids_are_not_drawn(
     results: dict[str, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backtest.grid_levels.MAX_LEVEL_LINES", 1_000_000)
+    monkeypatch.setattr("backtest.report.grid_levels.MAX_LEVEL_LINES", 1_000_000)
     assert "are the entry levels of both grids while they stood" in levels_sentence(results["BTC"])
-    monkeypatch.setattr("backtest.grid_levels.MAX_LEVEL_LINES", 100)
+    monkeypatch.setattr("backtest.report.grid_levels.MAX_LEVEL_LINES", 100)
     log = results["BTC"]["log"]
     counts = {side: len(generations(log, side).first) for side in ("long", "short")}
     sentence = levels_sentence(results["BTC"])

@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from backtest.charts import png
 from backtest.optimize import charts
 from backtest.optimize.chart_data import (
     bar_limits,
@@ -43,6 +42,7 @@ from backtest.optimize.parameter_figures import (
 )
 from backtest.optimize.report_figures import histogram_chart, progress_chart, stability_chart
 from backtest.optimize.verdict_tones import verdict
+from backtest.report.png import png
 from config import STRATEGY_PARAMS
 from core.errors import DataError
 from tests import test_html_report as pages

@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import main
-from backtest.parameter_table import markdown_table, parameter_rows
+from backtest.report.parameter_table import markdown_table, parameter_rows
 from core.params import param_fields
 from docs.update_readme import (
     PICTURE,

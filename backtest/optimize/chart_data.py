@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.optimize.robust import DISQUALIFIED
-from backtest.report_charts import GAIN, LOSS, MUTED
+from backtest.report.figures import GAIN, LOSS, MUTED
 
 Document = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]

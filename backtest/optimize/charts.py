@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from backtest.charts import equity_figure, png, thin
 from backtest.optimize.chart_data import (
     BASELINE,
     DARK,
@@ -33,8 +32,9 @@ from backtest.optimize.chart_data import (
     verdict_colours,
     windows,
 )
-from backtest.report_charts import COIN_COLOURS, INK, LOSS, MUTED
-from backtest.report_page import number_text
+from backtest.report.figures import COIN_COLOURS, INK, LOSS, MUTED
+from backtest.report.png import equity_figure, png, thin
+from backtest.report.template import number_text
 from backtest.result_files import not_writable, write_file
 
 _SIZE_INCHES: Final = (12.0, 6.5)

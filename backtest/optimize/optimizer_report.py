@@ -25,8 +25,8 @@ from backtest.optimize.report_figures import (
 )
 from backtest.optimize.robust import variation_text
 from backtest.optimize.verdict_tones import criterion, out_of_sample, verdict
-from backtest.parameter_table import parameter_rows, value_text
-from backtest.report_page import NOTHING, Numbers, number_text, parameter_table, render
+from backtest.report.parameter_table import parameter_rows, value_text
+from backtest.report.template import NOTHING, Numbers, number_text, parameter_table, render
 
 SECTIONS: Final = (
     ("evidence", "Evidence"),

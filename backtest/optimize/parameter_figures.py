@@ -26,8 +26,8 @@ from backtest.optimize.chart_data import (
     score_limits,
 )
 from backtest.optimize.report_figures import plain_chart
-from backtest.parameter_table import value_text
-from backtest.report_charts import INK, LOSS, hover
+from backtest.report.figures import INK, LOSS, hover
+from backtest.report.parameter_table import value_text
 
 MAX_SHOWN: Final = 2_000
 """Trials drawn over the values of their parameters."""

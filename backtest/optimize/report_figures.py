@@ -31,7 +31,7 @@ from backtest.optimize.chart_data import (
     spreads,
     verdict_colours,
 )
-from backtest.report_charts import (
+from backtest.report.figures import (
     COIN_COLOURS,
     GAIN,
     INK,

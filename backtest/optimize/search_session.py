@@ -19,7 +19,7 @@ from backtest.optimize.space import Space, read_space
 from backtest.optimize.study import Search
 from backtest.optimize.study_identity import StudyIdentity, scoring_fingerprint
 from backtest.optimize.trial_ledger import WEEK_MS, DataSet, TrialLedger
-from backtest.parameter_table import value_text
+from backtest.report.parameter_table import value_text
 from backtest.simulator import BacktestSimulator
 from backtest.timeframes import format_time
 from core.errors import ConfigError

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from backtest.optimize.chart_data import Document
 from backtest.optimize.evidence import LUCK
-from backtest.report_page import NOTHING
+from backtest.report.template import NOTHING
 
 TONES: Final = {
     "STABLE": "gain",

@@ -11,9 +11,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.grid_levels import levels_sentence
-from backtest.price_chart import FULL_DETAIL, price_chart
-from backtest.report_charts import (
+from backtest.report.document import coin_document, group_document
+from backtest.report.figures import (
     INK,
     TimeAxis,
     bars_chart,
@@ -23,8 +22,11 @@ from backtest.report_charts import (
     inventory_chart,
     returns_chart,
 )
-from backtest.report_document import coin_document, group_document
-from backtest.report_facts import (
+from backtest.report.grid_levels import levels_sentence
+from backtest.report.legend import legend_rows
+from backtest.report.price_chart import FULL_DETAIL, price_chart
+from backtest.report.template import Numbers, parameter_table, render, year_rows
+from backtest.report.words import (
     CARDS,
     MONTH_NAMES,
     facts,
@@ -33,8 +35,6 @@ from backtest.report_facts import (
     subtitle,
     thinning,
 )
-from backtest.report_legend import legend_rows
-from backtest.report_page import Numbers, parameter_table, render, year_rows
 from backtest.timeframes import timeframe_ms
 from core.performance import drawdown_curve
 

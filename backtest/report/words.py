@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from backtest.report_charts import MAX_POINTS
+from backtest.report.figures import MAX_POINTS
 
 Result = Mapping[str, Any]
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from bokeh.models import ColumnDataSource
 
-from backtest.charts import MARKERS, Marker
-from backtest.grid_levels import MAX_LEVEL_LINES, SIDES, level_segments, standing_log
-from backtest.report_charts import GAIN, LOSS, MAX_POINTS, TimeAxis, hover
-from backtest.report_legend import LegendEntry, set_legend
-from backtest.round_trips import round_trips
+from backtest.report.figures import GAIN, LOSS, MAX_POINTS, TimeAxis, hover
+from backtest.report.grid_levels import MAX_LEVEL_LINES, SIDES, level_segments, standing_log
+from backtest.report.legend import LegendEntry, set_legend
+from backtest.report.png import MARKERS, Marker
+from backtest.report.round_trips import round_trips
 from core.kama import BREAKOUT_DOWN, BREAKOUT_UP, DOWNTREND, UPTREND
 
 Floats = npt.NDArray[np.float64]

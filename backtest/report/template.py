@@ -15,7 +15,7 @@ from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from backtest.parameter_table import parameter_rows, value_text
+from backtest.report.parameter_table import parameter_rows, value_text
 from backtest.result_files import json_bytes
 
 FORMATS: Final = {

@@ -1,6 +1,6 @@
 """The table of strategy parameters, for ``main.py --list-params`` and the README.
 
-``python3 -m backtest.parameter_table`` prints it as Markdown.
+``python3 -m backtest.report.parameter_table`` prints it as Markdown.
 """
 
 from __future__ import annotations

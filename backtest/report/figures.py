@@ -29,8 +29,8 @@ from bokeh.models import (
 from bokeh.models.annotations import Legend, LegendItem, Span
 from bokeh.plotting import figure
 
-from backtest.charts import thin
-from backtest.report_legend import LegendEntry, set_legend
+from backtest.report.legend import LegendEntry, set_legend
+from backtest.report.png import thin
 from core.performance import drawdown_curve
 
 Floats = npt.NDArray[np.float64]
