@@ -61,7 +61,7 @@ def run_asked(args: argparse.Namespace, params: Mapping[str, Any]) -> int:
         raise ConfigError(f"--budget {args.budget} needs --check NAME, the check it is for")
     source: str | Path = "demo" if args.demo else args.data or "exchange"
     if args.audit:
-        from backtest.audit import AuditRequest, run_audit  # noqa: PLC0415 - pandas, 0.4 s
+        from backtest.audit.audit import AuditRequest, run_audit  # noqa: PLC0415 - pandas, 0.4 s
 
         plain = StrategyParams.from_dict({**STRATEGY_PARAMS, **params}).to_dict()
         return run_audit(

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from backtest.audit import AuditReport, audit_coin
-from backtest.audit_files import COLUMNS, read_summary
+from backtest.audit.audit import AuditReport, audit_coin
+from backtest.audit.files import COLUMNS, read_summary
 from backtest.market_data import MarketData
 from backtest.result_files import summary_json, trades_csv
 from backtest.simulator import BacktestSimulator

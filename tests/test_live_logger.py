@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import live.logger
-from backtest.audit_files import read_trades
+from backtest.audit.files import read_trades
 from backtest.result_files import TRADE_COLUMNS as BACKTEST_COLUMNS
 from backtest.result_files import trades_csv
 from core.errors import ConfigError, StateError

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from backtest.audit_files import TradeRow
+from backtest.audit.files import TradeRow
 
 LONG: Final = "LONG"
 SHORT: Final = "SHORT"

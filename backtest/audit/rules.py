@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from backtest.audit_files import TradeRow
-from backtest.audit_ledger import LONG, RELATIVE, SHORT, Reason
-from backtest.audit_market import AuditBars
+from backtest.audit.files import TradeRow
+from backtest.audit.ledger import LONG, RELATIVE, SHORT, Reason
+from backtest.audit.market import AuditBars
 from backtest.timeframes import format_time
 
 ENTRY: Final = "entry"

@@ -8,11 +8,11 @@ from typing import Final
 
 from tqdm import tqdm  # type: ignore[import-untyped]  # no stubs installed
 
-from backtest.audit_files import Finding, Summary, TradeRow, TradesFile, row_finding
-from backtest.audit_ledger import Ledger, Reason
-from backtest.audit_market import AuditBars
-from backtest.audit_prices import PriceRules
-from backtest.audit_rules import (
+from backtest.audit.files import Finding, Summary, TradeRow, TradesFile, row_finding
+from backtest.audit.ledger import Ledger, Reason
+from backtest.audit.market import AuditBars
+from backtest.audit.prices import PriceRules
+from backtest.audit.rules import (
     CLOSE_END,
     ENTRY,
     HALT,
@@ -23,7 +23,7 @@ from backtest.audit_rules import (
     TAKE_PROFIT,
     RowRules,
 )
-from backtest.audit_sizes import SizeRules
+from backtest.audit.sizes import SizeRules
 from backtest.timeframes import format_time
 
 _BAR_DELAY_SECONDS: Final = 1.0

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from backtest.audit_files import TradeRow
-from backtest.audit_ledger import RELATIVE, SIGNS, Ledger, OpenFill, Reason
-from backtest.audit_market import AuditBars
-from backtest.audit_rules import GRID
+from backtest.audit.files import TradeRow
+from backtest.audit.ledger import RELATIVE, SIGNS, Ledger, OpenFill, Reason
+from backtest.audit.market import AuditBars
+from backtest.audit.rules import GRID
 
 
 @dataclass

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from backtest.audit_files import Finding, Summary, coins_in, read_summary, read_trades
-from backtest.audit_market import audit_bars
-from backtest.audit_summary import NOT_CHECKED, check_summary
-from backtest.audit_trades import PRICES_CHECKED, TradeAudit
+from backtest.audit.files import Finding, Summary, coins_in, read_summary, read_trades
+from backtest.audit.market import audit_bars
+from backtest.audit.summary import NOT_CHECKED, check_summary
+from backtest.audit.trades import PRICES_CHECKED, TradeAudit
 from backtest.market_data import MarketData, normalize_coin
 from backtest.sources import DEMO, EXCHANGE, MarketSource, market_source
 from backtest.timeframes import format_time, parse_time

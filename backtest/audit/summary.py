@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from backtest.audit_files import Finding, Summary
-from backtest.audit_ledger import LONG, SHORT, Ledger
-from backtest.audit_market import AuditBars
+from backtest.audit.files import Finding, Summary
+from backtest.audit.ledger import LONG, SHORT, Ledger
+from backtest.audit.market import AuditBars
 from backtest.timeframes import DAY_MS, format_time
 
 ABSOLUTE: Final = 1e-6

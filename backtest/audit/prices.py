@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from backtest.audit_files import TradeRow
-from backtest.audit_ledger import LONG, RELATIVE, SIGNS, Ledger, Reason
-from backtest.audit_market import AuditBars
-from backtest.audit_rules import CLOSE_END, ENTRY, GRID, HALT, KINDS, LIQUIDATION, STOP, TAKE_PROFIT
+from backtest.audit.files import TradeRow
+from backtest.audit.ledger import LONG, RELATIVE, SIGNS, Ledger, Reason
+from backtest.audit.market import AuditBars
+from backtest.audit.rules import CLOSE_END, ENTRY, GRID, HALT, KINDS, LIQUIDATION, STOP, TAKE_PROFIT
 
 
 @dataclass(frozen=True)
