@@ -76,7 +76,7 @@ def run_asked(args: argparse.Namespace, params: Mapping[str, Any]) -> int:
                 params={name: plain[name] for name in params},
             )
         )
-    from backtest.checks import CheckRequest, run_checks  # noqa: PLC0415 - numba, 0.7 s
+    from backtest.trust.checks import CheckRequest, run_checks  # noqa: PLC0415 - numba, 0.7 s
 
     return run_checks(
         CheckRequest(

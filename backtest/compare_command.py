@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from backtest.command import BacktestRequest
-from backtest.compare import FULL, STATIC, Row, add_outcomes, coin_rows, overall_rows
 from backtest.result_files import json_bytes
 from backtest.simulator import BacktestSimulator
+from backtest.trust.compare import FULL, STATIC, Row, add_outcomes, coin_rows, overall_rows
 from core.errors import GridError
 from engine.compiling import is_compiled
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backtest.check_outcome import first_difference
 from backtest.market_data import MarketData
+from backtest.trust.outcome import first_difference
 from core.funding import schedule_funding
 from core.market import MarketRules
 from core.params import StrategyParams

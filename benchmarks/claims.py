@@ -11,7 +11,7 @@ to warm up before them:
   begins 27 days earlier, so that the grid holds what it would hold when the fall comes.
 
 Measured are the full strategy with both presets and, with the same geometry and costs, the static
-grid: fixed anchor, no regime, no skew, no trailing, no protection (``backtest.compare``).
+grid: fixed anchor, no regime, no skew, no trailing, no protection (``backtest.trust.compare``).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.coin_data import CoinData
-from backtest.compare import static_grid, without
 from backtest.data_fetcher import load_market
 from backtest.market_data import MarketData
 from backtest.simulator import choose_rules
 from backtest.timeframes import DAY_MS
+from backtest.trust.compare import static_grid, without
 from backtest.variants import Outcome, Variants, cut_window, run_side_by_side
 from config import BACKTEST_CONFIG, PRESETS
 from core.funding import merge_settlements

@@ -15,13 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import backtest.checks
 import backtest.step_run
+import backtest.trust.checks
 import main
-from backtest.check_lookahead import check_lookahead, cut_market, traded_steps
-from backtest.check_outcome import Budget, coarse_to_fine, first_difference, spread
-from backtest.check_parity import check_parity
-from backtest.check_warmup import (
+from backtest.coin_data import CoinData
+from backtest.market_data import MarketData, candle_table, empty_funding
+from backtest.simulator import BacktestSimulator
+from backtest.step_run import RunTables, StepRun, run_tables
+from backtest.trust.lookahead import check_lookahead, cut_market, traded_steps
+from backtest.trust.outcome import Budget, coarse_to_fine, first_difference, spread
+from backtest.trust.parity import check_parity
+from backtest.trust.warmup import (
     BUFFERS,
     INDICATORS,
     NO_LABEL,
@@ -30,10 +34,6 @@ from backtest.check_warmup import (
     relative,
     worst_elsewhere,
 )
-from backtest.coin_data import CoinData
-from backtest.market_data import MarketData, candle_table, empty_funding
-from backtest.simulator import BacktestSimulator
-from backtest.step_run import RunTables, StepRun, run_tables
 from config import PRESETS
 from core.errors import ConfigError, DataError
 from core.kama import REGIME_NAMES
@@ -578,7 +578,7 @@ def command(
 ) -> Command:
     """Return ``main.main`` in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backtest.checks, "is_compiled", lambda: True)
+    monkeypatch.setattr(backtest.trust.checks, "is_compiled", lambda: True)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = main.main(arguments)
@@ -660,7 +660,7 @@ def test_a_check_and_an_audit_are_not_asked_for_at_once(command: Command) -> Non
 def test_the_first_check_says_that_it_compiles(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backtest.checks, "is_compiled", lambda: False)
+    monkeypatch.setattr(backtest.trust.checks, "is_compiled", lambda: False)
     assert "compiling" in command(*SHORT_RANGE, "--check", "warmup", "--budget", "1")[2]
 
 

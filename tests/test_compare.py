@@ -12,7 +12,9 @@ import pytest
 
 import backtest.compare_command
 import main
-from backtest.compare import (
+from backtest.compare_command import print_comparison
+from backtest.simulator import BacktestSimulator
+from backtest.trust.compare import (
     FULL,
     MECHANISMS,
     STATIC,
@@ -26,8 +28,6 @@ from backtest.compare import (
     without,
     without_all,
 )
-from backtest.compare_command import print_comparison
-from backtest.simulator import BacktestSimulator
 from backtest.variants import Variants
 from config import PRESETS
 from core.errors import ConfigError

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from backtest.bands_text import sign_warning
 from backtest.metrics import PORTFOLIO
+from backtest.trust.bands_text import sign_warning
 
 Result = Mapping[str, Any]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from backtest.check_outcome import Budget, CheckOutcome, first_difference, spread
 from backtest.coin_data import CoinData
 from backtest.step_run import StepRun, run_tables, state_difference, trade_difference
 from backtest.timeframes import format_time
+from backtest.trust.outcome import Budget, CheckOutcome, first_difference, spread
 from core.params import StrategyParams
 
 RESTARTS: Final = 200

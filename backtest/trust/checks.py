@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from backtest.check_lookahead import check_lookahead
-from backtest.check_outcome import DEFAULT_BUDGET, Budget, CheckOutcome
-from backtest.check_parity import check_parity
-from backtest.check_warmup import check_warmup
 from backtest.coin_data import CoinData
 from backtest.simulator import BacktestSimulator
 from backtest.sources import MarketSource
+from backtest.trust.lookahead import check_lookahead
+from backtest.trust.outcome import DEFAULT_BUDGET, Budget, CheckOutcome
+from backtest.trust.parity import check_parity
+from backtest.trust.warmup import check_warmup
 from core.errors import ConfigError
 from core.params import unknown_key
 from engine.compiling import is_compiled, load_machine_code

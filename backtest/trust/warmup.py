@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import pandas as pd
 
-from backtest.check_outcome import Budget, CheckOutcome, coarse_to_fine
 from backtest.coin_data import CoinData
 from backtest.market_data import MarketData
 from backtest.timeframes import DAY_MS, format_time
+from backtest.trust.outcome import Budget, CheckOutcome, coarse_to_fine
 from core.errors import DataError
 from core.kama import REGIME_NAMES
 from core.params import StrategyParams

@@ -15,11 +15,11 @@ from typing import Final
 
 import numpy as np
 
-from backtest.check_outcome import Budget, CheckOutcome, coarse_to_fine, first_difference
 from backtest.coin_data import CoinData
 from backtest.market_data import MarketData
 from backtest.step_run import RunTables, StepRun, run_tables, state_difference, trade_difference
 from backtest.timeframes import DAY_MS, format_time
+from backtest.trust.outcome import Budget, CheckOutcome, coarse_to_fine, first_difference
 from core.market import MarketRules
 from core.params import StrategyParams
 from engine.types import CLOSE_END

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from backtest.bands import DETAIL, METRICS, TOGETHER
 from backtest.metrics import PORTFOLIO
+from backtest.trust.bands import DETAIL, METRICS, TOGETHER
 
 Result = Mapping[str, Any]
 
