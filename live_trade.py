@@ -171,7 +171,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.replay is not None:
         return _replay(args, params)
     # Only now: importing numba, pandas and ccxt takes longer than --help may.
-    from backtest.market_data import normalize_coin  # noqa: PLC0415
+    from backtest.market.market_data import normalize_coin  # noqa: PLC0415
     from live.target import find_target  # noqa: PLC0415
 
     target = find_target(

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from backtest.market.sources import EXCHANGE
 from backtest.metrics import PORTFOLIO
 from backtest.report.console import print_report
 from backtest.report.document import run_document
@@ -25,7 +26,6 @@ from backtest.result_files import (
 )
 from backtest.run_register import new_run_id, record_run
 from backtest.simulator import BacktestSimulator
-from backtest.sources import EXCHANGE
 from backtest.trust.bands import DETAIL, add_bands
 from backtest.trust.bands_text import print_bands
 from core.errors import GridError, NetworkError

@@ -12,11 +12,10 @@ from typing import Final
 import pandas as pd
 from tqdm import tqdm  # type: ignore[import-untyped]  # no stubs installed
 
-from backtest.candle_cache import Download, Ranges, SeriesCache
-from backtest.candle_files import CandleFolder
-from backtest.exchange_history import FUNDING_STEP_MS, BinanceHistory
-from backtest.exchange_rest import market_rules
-from backtest.market_data import (
+from backtest.market.cache import Download, Ranges, SeriesCache
+from backtest.market.files import CandleFolder
+from backtest.market.history import FUNDING_STEP_MS, BinanceHistory
+from backtest.market.market_data import (
     MarketData,
     check_candles,
     check_funding,
@@ -25,7 +24,8 @@ from backtest.market_data import (
     normalize_coin,
     slice_time,
 )
-from backtest.timeframes import MINUTE_MS, format_time, parse_time, timeframe_ms
+from backtest.market.rest import market_rules
+from backtest.market.timeframes import MINUTE_MS, format_time, parse_time, timeframe_ms
 from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError, NetworkError
 
@@ -154,7 +154,7 @@ def load_market(
         coin: any spelling ``normalize_coin`` takes.
         start_ms: earliest open time.
         end_ms: end, exclusive for candles, inclusive for settlements.
-        data_dir: the folder; see ``backtest.candle_files`` for what may lie in it.
+        data_dir: the folder; see ``backtest.market.files`` for what may lie in it.
         timeframe: length of a candle.
         detail: length of finer candles to load too, or None.
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.timeframes import DAY_MS, format_time
+from backtest.market.timeframes import DAY_MS, format_time
 from core.atr import calculate_rolling_volatility
 from core.errors import DataError
 from core.params import StrategyParams

@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from backtest.candle_cache import write_atomically
+from backtest.market.cache import write_atomically
+from backtest.market.timeframes import format_time
 from backtest.run_facts import changed_params
-from backtest.timeframes import format_time
 from config import STRATEGY_PARAMS
 from core.errors import DataError
 from core.market import MarketRules

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from backtest.market_data import MarketData
-from backtest.sources import DEMO
-from backtest.timeframes import format_time, timeframe_ms
+from backtest.market.market_data import MarketData
+from backtest.market.sources import DEMO
+from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import CapitalError
 from core.market import MarketRules
 from core.params import StrategyParams, param_fields

@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from backtest.market.sources import DEMO, EXCHANGE
 from backtest.result_files import not_writable, summary_json, trades_csv, write_file
-from backtest.sources import DEMO, EXCHANGE
 from core.errors import ConfigError, DataError
 
 Result = Mapping[str, Any]

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from backtest.coin_data import CoinData
-from backtest.market_data import MarketData, normalize_coin
+from backtest.market.coin_data import CoinData
+from backtest.market.market_data import MarketData, normalize_coin
+from backtest.market.sources import EXCHANGE, MarketSource, market_source
+from backtest.market.timeframes import format_time, parse_time, timeframe_ms
 from backtest.metrics import PORTFOLIO, combine_portfolio
 from backtest.run_facts import check_capital, data_facts, loaded_range, run_notices
-from backtest.sources import EXCHANGE, MarketSource, market_source
-from backtest.timeframes import format_time, parse_time, timeframe_ms
 from backtest.variants import Variants
 from config import BACKTEST_CONFIG, STRATEGY_PARAMS
 from core.errors import ConfigError, DataError, GridError

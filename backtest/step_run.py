@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backtest.market_data import MarketData
+from backtest.market.market_data import MarketData
 from backtest.trust.outcome import first_difference
 from core.funding import schedule_funding
 from core.market import MarketRules

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from backtest.coin_data import CoinData
-from backtest.market_data import MarketData, slice_time
+from backtest.market.coin_data import CoinData
+from backtest.market.market_data import MarketData, slice_time
 from core.errors import ConfigError
 from core.funding import schedule_funding
 from core.kama import NOISE

@@ -27,11 +27,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.coin_data import CoinData
 from backtest.data_fetcher import load_market
-from backtest.market_data import MarketData
+from backtest.market.coin_data import CoinData
+from backtest.market.market_data import MarketData
+from backtest.market.timeframes import DAY_MS
 from backtest.simulator import choose_rules
-from backtest.timeframes import DAY_MS
 from backtest.trust.compare import static_grid, without
 from backtest.variants import Outcome, Variants, cut_window, run_side_by_side
 from config import BACKTEST_CONFIG, PRESETS

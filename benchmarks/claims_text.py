@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from backtest.market_data import MarketData
-from backtest.timeframes import format_time
+from backtest.market.market_data import MarketData
+from backtest.market.timeframes import format_time
 from backtest.variants import Outcome
 from benchmarks.claims import (
     CRASH_CHANGES,

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from backtest.data_fetcher import load_market
-from backtest.demo_market import demo_market
+from backtest.market.demo import demo_market
 from config import PRESETS
 from core.params import StrategyParams
 from core.signals import compute_signals

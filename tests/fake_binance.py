@@ -17,11 +17,11 @@ import requests
 from requests.adapters import BaseAdapter
 
 from backtest.data_fetcher import fetch_market
-from backtest.exchange_archive import ARCHIVE_URL, BinanceArchive
-from backtest.exchange_history import BinanceHistory
-from backtest.exchange_rest import BinanceRest
-from backtest.market_data import MarketData, candle_table
-from backtest.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, parse_time, timeframe_ms
+from backtest.market.archive import ARCHIVE_URL, BinanceArchive
+from backtest.market.history import BinanceHistory
+from backtest.market.market_data import MarketData, candle_table
+from backtest.market.rest import BinanceRest
+from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, parse_time, timeframe_ms
 
 JAN = parse_time("2024-01-01", "JAN")
 FEB = parse_time("2024-02-01", "FEB")

@@ -14,11 +14,11 @@ import pandas as pd
 
 from backtest.audit.audit import AuditReport, audit_coin
 from backtest.audit.files import COLUMNS, read_summary
-from backtest.market_data import MarketData
+from backtest.market.market_data import MarketData
+from backtest.market.sources import MarketSource
+from backtest.market.timeframes import format_time
 from backtest.result_files import summary_json, trades_csv
 from backtest.simulator import BacktestSimulator
-from backtest.sources import MarketSource
-from backtest.timeframes import format_time
 from tests.synthetic import BAR_MS
 
 BTC_RULES = {"tick_size": 0.1, "step_size": 0.001, "min_qty": 0.001, "min_notional": 5.0}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtest.market.timeframes import parse_time
 from backtest.report.attribution import accounting_identity, attribution, funding_by_side
 from backtest.report.document import daily_correlations, group_document, run_document
 from backtest.report.drawdowns import drawdown_facts
@@ -24,7 +25,6 @@ from backtest.report.round_trips import (
 )
 from backtest.result_files import json_bytes
 from backtest.simulator import BacktestSimulator
-from backtest.timeframes import parse_time
 from config import PRESETS
 from core.errors import DataError
 from core.kama import REGIME_NAMES

@@ -22,10 +22,10 @@ import main
 from backtest.audit.audit import load_again
 from backtest.audit.files import COLUMNS, Finding, read_summary
 from backtest.audit.market import audit_bars, settlements
-from backtest.market_data import MarketData, empty_funding
+from backtest.market.market_data import MarketData, empty_funding
+from backtest.market.timeframes import format_time
 from backtest.result_files import TRADE_COLUMNS, summary_json, trades_csv
 from backtest.simulator import BacktestSimulator
-from backtest.timeframes import format_time
 from config import PRESETS
 from core.errors import CapitalError, DataError
 from tests import oracle
@@ -587,7 +587,7 @@ def test_the_audit_shares_nothing_with_the_strategy_but_the_errors() -> None:
             continue
         seen.add(module)
         waiting += imported(path)
-    assert {"backtest.audit.trades", "backtest.market_data"} <= seen
+    assert {"backtest.audit.trades", "backtest.market.market_data"} <= seen
     ours = {name for name in seen if name.partition(".")[0] in {"engine", "core"}}
     assert ours == {"core.errors"}
 
@@ -595,7 +595,7 @@ def test_the_audit_shares_nothing_with_the_strategy_but_the_errors() -> None:
 @pytest.mark.slow
 def test_the_audit_loads_no_part_of_the_strategy() -> None:
     code = (
-        "import sys, backtest.audit.audit, backtest.demo_market; "
+        "import sys, backtest.audit.audit, backtest.market.demo; "
         "print(sorted(m for m in sys.modules if m.split('.')[0] in ('core', 'engine', 'numba')))"
     )
     done = subprocess.run(  # noqa: S603 - our own code, no shell

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 import backtest.command
 import main
 from backtest.data_fetcher import load_market
-from backtest.market_data import MarketData
+from backtest.market.market_data import MarketData
+from backtest.market.timeframes import parse_time
 from backtest.report.console import print_report
 from backtest.simulator import BacktestSimulator, choose_rules
-from backtest.timeframes import parse_time
 from backtest.trust import bands as module
 from backtest.trust.bands import METRICS, TOGETHER, add_bands, assumptions, run_bands, summarize
 from backtest.trust.bands_text import band_lines, print_bands, sign_sentence

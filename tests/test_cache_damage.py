@@ -15,10 +15,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from backtest.candle_cache import SeriesCache, write_atomically
-from backtest.exchange_rest import MARKETS_FILE
-from backtest.market_data import check_candles, empty_candles
-from backtest.timeframes import DAY_MS
+from backtest.market.cache import SeriesCache, write_atomically
+from backtest.market.market_data import check_candles, empty_candles
+from backtest.market.rest import MARKETS_FILE
+from backtest.market.timeframes import DAY_MS
 from tests.fake_binance import BAR, FEB, MAR, NOW, FakeBinance, candles
 from tests.support.paths import ROOT
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import backtest.step_run
 import backtest.trust.checks
 import main
-from backtest.coin_data import CoinData
-from backtest.market_data import MarketData, candle_table, empty_funding
+from backtest.market.coin_data import CoinData
+from backtest.market.market_data import MarketData, candle_table, empty_funding
 from backtest.simulator import BacktestSimulator
 from backtest.step_run import RunTables, StepRun, run_tables
 from backtest.trust.lookahead import check_lookahead, cut_market, traded_steps

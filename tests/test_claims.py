@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.demo_market import demo_market
-from backtest.market_data import MarketData
+from backtest.market.demo import demo_market
+from backtest.market.market_data import MarketData
 from backtest.variants import Outcome
 from benchmarks import claims, claims_text
 from benchmarks.claims import Window

@@ -21,11 +21,11 @@ import requests
 
 import backtest.command
 import backtest.data_fetcher
-import backtest.sources
+import backtest.market.sources
 import main
-from backtest.demo_market import demo_market
-from backtest.market_data import MarketData
-from backtest.timeframes import parse_time
+from backtest.market.demo import demo_market
+from backtest.market.market_data import MarketData
+from backtest.market.timeframes import parse_time
 from config import PRESETS, STRATEGY_PARAMS
 from core.errors import DataError
 from tests.fake_binance import JAN, FakeBinance
@@ -415,7 +415,7 @@ def test_the_message_names_the_coin_it_is_about(run: Run, tmp_path: Path) -> Non
         return demo_market(coin, start_ms, end_ms)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backtest.sources, "_load_demo", load)
+        patch.setattr(backtest.market.sources, "_load_demo", load)
         assert "error: ETH: row 7 is wrong\n" in run(*demo("--coins", "BTC", "ETH"))[2]
     assert "data/output/ETH_summary.json" not in files_in(tmp_path)
 
@@ -460,7 +460,7 @@ def test_an_interruption_leaves_the_files_of_finished_coins(
             release.wait(60.0)
         return demo_market(coin, start_ms, end_ms)
 
-    monkeypatch.setattr(backtest.sources, "_load_demo", load)
+    monkeypatch.setattr(backtest.market.sources, "_load_demo", load)
     code, out, err = run(*demo("--coins", "BTC", "ETH", "SOL", "--jobs", "1"))
     release.set()
     assert (code, out) == (130, "")

@@ -9,8 +9,8 @@ import pytest
 import requests
 
 from backtest.data_fetcher import fetch_market
-from backtest.exchange_archive import BinanceArchive, https_get
-from backtest.timeframes import DAY_MS, HOUR_MS, MINUTE_MS
+from backtest.market.archive import BinanceArchive, https_get
+from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS
 from core.errors import DataError, NetworkError
 from tests.fake_binance import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles, kline
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.candle_cache import Ranges, holes, uncovered, union
-from backtest.timeframes import DAY_MS, HOUR_MS
+from backtest.market.cache import Ranges, holes, uncovered, union
+from backtest.market.timeframes import DAY_MS, HOUR_MS
 from core.errors import NetworkError
 from tests.fake_binance import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles
 from tests.test_cache_damage import open_cache

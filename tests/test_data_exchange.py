@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import requests
 
-from backtest.exchange_rest import CANDLE_ROWS, MARKETS_FILE, BinanceRest
-from backtest.timeframes import DAY_MS, HOUR_MS, MINUTE_MS
+from backtest.market.rest import CANDLE_ROWS, MARKETS_FILE, BinanceRest
+from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS
 from core.errors import ConfigError, DataError, NetworkError
 from tests.fake_binance import BAR, FEB, JAN, NOW, FakeBinance, candles, kline
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest.candle_files import BRACKETS_FILE
 from backtest.data_fetcher import load_market
-from backtest.market_data import MarketData, funding_table
-from backtest.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
+from backtest.market.files import BRACKETS_FILE
+from backtest.market.market_data import MarketData, funding_table
+from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
 from core.errors import DataError
 from tests.support.paths import MARKET as REAL_DATA
 from tests.test_market_data import BAR, START, make_candles

@@ -10,7 +10,7 @@ import pytest
 
 from backtest import data_fetcher
 from backtest.data_fetcher import fetch_data, fetch_market
-from backtest.timeframes import DAY_MS, HOUR_MS
+from backtest.market.timeframes import DAY_MS, HOUR_MS
 from config import BACKTEST_CONFIG
 from tests.fake_binance import BAR, FEB, NOW, FakeBinance
 

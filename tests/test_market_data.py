@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.market_data import (
+from backtest.market.market_data import (
     MarketData,
     candle_table,
     check_candles,
@@ -20,7 +20,7 @@ from backtest.market_data import (
     funding_table,
     normalize_coin,
 )
-from backtest.timeframes import (
+from backtest.market.timeframes import (
     DAY_MS,
     HOUR_MS,
     MINUTE_MS,

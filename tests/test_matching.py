@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest.demo_market import DEMO_START_MS, demo_market
+from backtest.market.demo import DEMO_START_MS, demo_market
 from config import PRESETS
 from core.market import MarketRules
 from engine.strategy import GridStrategyV4

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 import backtest.optimize.coin_runs
 import backtest.optimize.shared_signals
-from backtest.coin_data import CoinData
-from backtest.market_data import MarketData, slice_time
+from backtest.market.coin_data import CoinData
+from backtest.market.market_data import MarketData, slice_time
+from backtest.market.sources import MarketSource
+from backtest.market.timeframes import DAY_MS, format_time
 from backtest.optimize.objective import WORST_SCORE, Objective, WindowFacts, score_window
 from backtest.optimize.prepare import Prepared, prepare
 from backtest.optimize.range_runs import with_candles
@@ -27,8 +29,6 @@ from backtest.optimize.space import read_space
 from backtest.optimize.trial import TrialOutcome, WindowScore
 from backtest.optimize.windows import Plan
 from backtest.simulator import BacktestSimulator
-from backtest.sources import MarketSource
-from backtest.timeframes import DAY_MS, format_time
 from core.errors import ConfigError, DataError
 from core.records import dtype_of
 from core.signals import Signal, compute_signals

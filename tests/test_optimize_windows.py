@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from backtest.market.timeframes import DAY_MS
 from backtest.optimize.space import read_space
 from backtest.optimize.windows import (
     MIN_TEST_BARS,
@@ -21,7 +22,6 @@ from backtest.optimize.windows import (
     plan_shared,
     plan_windows,
 )
-from backtest.timeframes import DAY_MS
 from core.errors import ConfigError, DataError
 from core.params import PruneRule
 from engine.strategy import read_config

@@ -23,7 +23,8 @@ import backtest.optimize.monte_carlo
 import backtest.optimize.results
 import backtest.optimize.search_session
 import optimizer
-from backtest.demo_market import demo_market
+from backtest.market.demo import demo_market
+from backtest.market.timeframes import parse_time
 from backtest.optimize import objective, search_run
 from backtest.optimize.conclusion import _go_on
 from backtest.optimize.evidence import evidence_lines
@@ -36,7 +37,6 @@ from backtest.optimize.search_session import WIDTH, Session, add_trials, header,
 from backtest.optimize.space import read_space
 from backtest.optimize.trial import TrialOutcome
 from backtest.optimize.windows import DEFAULT_HOLDOUT, DEFAULT_WINDOWS
-from backtest.timeframes import parse_time
 from config import BACKTEST_CONFIG, OPTIMIZER_SPACE, STRATEGY_PARAMS
 from core.errors import DataError
 from core.params import StrategyParams

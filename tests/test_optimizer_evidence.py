@@ -15,7 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from backtest.market_data import MarketData, slice_time
+from backtest.market.market_data import MarketData, slice_time
+from backtest.market.sources import MarketSource
+from backtest.market.timeframes import DAY_MS, format_time
 from backtest.optimize import evidence, monte_carlo
 from backtest.optimize.deflated_sharpe import DeflatedSharpe
 from backtest.optimize.final_choice import choose_final, parameter_importance
@@ -42,8 +44,6 @@ from backtest.optimize.trial_ledger import DataSet, SeenBefore, TrialLedger
 from backtest.optimize.walk_forward import Pick, WalkForward, walk_forward
 from backtest.optimize.windows import SharedPlan, plan_shared
 from backtest.simulator import BacktestSimulator
-from backtest.sources import MarketSource
-from backtest.timeframes import DAY_MS, format_time
 from backtest.variants import cut_window
 from config import PRESETS, STRATEGY_PARAMS
 from core.errors import DataError

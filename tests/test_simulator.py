@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backtest.demo_market import demo_market
-from backtest.market_data import MarketData, candle_table, empty_funding
+from backtest.market.demo import demo_market
+from backtest.market.market_data import MarketData, candle_table, empty_funding
+from backtest.market.sources import MarketSource
+from backtest.market.timeframes import parse_time
 from backtest.metrics import PORTFOLIO, combine_portfolio, net_positions
 from backtest.run_facts import check_capital, data_facts, run_notices
 from backtest.simulator import BacktestSimulator, choose_rules
-from backtest.sources import MarketSource
-from backtest.timeframes import parse_time
 from config import BACKTEST_CONFIG, STRATEGY_PARAMS
 from core.errors import CapitalError, ConfigError, DataError, NetworkError
 from core.market import MarketRules

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from backtest.demo_market import DEMO_START_MS, demo_market
+from backtest.market.demo import DEMO_START_MS, demo_market
 from config import PRESETS
 from core.kama import REGIME_NAMES
 from core.market import MarketRules

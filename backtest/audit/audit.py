@@ -18,9 +18,9 @@ from backtest.audit.files import Finding, Summary, coins_in, read_summary, read_
 from backtest.audit.market import audit_bars
 from backtest.audit.summary import NOT_CHECKED, check_summary
 from backtest.audit.trades import PRICES_CHECKED, TradeAudit
-from backtest.market_data import MarketData, normalize_coin
-from backtest.sources import DEMO, EXCHANGE, MarketSource, market_source
-from backtest.timeframes import format_time, parse_time
+from backtest.market.market_data import MarketData, normalize_coin
+from backtest.market.sources import DEMO, EXCHANGE, MarketSource, market_source
+from backtest.market.timeframes import format_time, parse_time
 from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from backtest.audit.files import TradeRow
 from backtest.audit.ledger import LONG, RELATIVE, SHORT, Reason
 from backtest.audit.market import AuditBars
-from backtest.timeframes import format_time
+from backtest.market.timeframes import format_time
 
 ENTRY: Final = "entry"
 TAKE_PROFIT: Final = "take-profit"

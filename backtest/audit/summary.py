@@ -12,7 +12,7 @@ import numpy.typing as npt
 from backtest.audit.files import Finding, Summary
 from backtest.audit.ledger import LONG, SHORT, Ledger
 from backtest.audit.market import AuditBars
-from backtest.timeframes import DAY_MS, format_time
+from backtest.market.timeframes import DAY_MS, format_time
 
 ABSOLUTE: Final = 1e-6
 RELATIVE: Final = 1e-9

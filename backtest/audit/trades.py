@@ -24,7 +24,7 @@ from backtest.audit.rules import (
     RowRules,
 )
 from backtest.audit.sizes import SizeRules
-from backtest.timeframes import format_time
+from backtest.market.timeframes import format_time
 
 _BAR_DELAY_SECONDS: Final = 1.0
 CLOSE_END_LABEL: Final = "CLOSE_END"

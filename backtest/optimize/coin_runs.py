@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backtest.coin_data import CoinData
+from backtest.market.coin_data import CoinData
+from backtest.market.timeframes import DAY_MS
 from backtest.optimize.objective import Objective, WindowFacts, score_window
 from backtest.optimize.shared_signals import SharedSignals
 from backtest.optimize.trial import WindowScore
 from backtest.optimize.windows import Plan, Window
-from backtest.timeframes import DAY_MS
 from core.funding import schedule_funding
 from core.params import StrategyParams
 from core.records import dtype_of, freeze, zeros

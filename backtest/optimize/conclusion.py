@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from backtest.market.sources import EXCHANGE
 from backtest.optimize.evidence import EvidenceLine, evidence_lines, out_of_sample
 from backtest.optimize.final_choice import parameter_importance
 from backtest.optimize.findings import Known, judge_trials, judge_unseen
@@ -19,7 +20,6 @@ from backtest.optimize.results import results_document, write_results
 from backtest.optimize.search_report import out_of_sample_text, report
 from backtest.optimize.search_run import Interruption, Searched
 from backtest.optimize.search_session import Session, header, say
-from backtest.sources import EXCHANGE
 from config import STRATEGY_PARAMS
 from core.errors import DataError
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from backtest.market.timeframes import DAY_MS
 from backtest.optimize.deflated_sharpe import deflated_sharpe
 from backtest.optimize.prepare import Coins, Prepared
 from backtest.optimize.trial_ledger import SeenBefore
 from backtest.optimize.walk_forward import WalkForward
-from backtest.timeframes import DAY_MS
 from core.performance import bar_returns, drawdown_curve
 
 Floats = npt.NDArray[np.float64]

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from backtest.coin_data import CoinData
+from backtest.market.coin_data import CoinData
 from backtest.optimize.permutation import p_value, permute_candles
 from backtest.optimize.prepare import Coins, Prepared
 from backtest.optimize.range_runs import with_candles

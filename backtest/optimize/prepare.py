@@ -11,7 +11,8 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from backtest.coin_data import CoinData
+from backtest.market.coin_data import CoinData
+from backtest.market.timeframes import format_time
 from backtest.optimize.coin_runs import Buffers, CoinRuns, CoinScores
 from backtest.optimize.objective import DEFAULT_OBJECTIVE, WORST_SCORE, read_objective
 from backtest.optimize.range_runs import RangeRun, run_range
@@ -25,7 +26,6 @@ from backtest.optimize.windows import (
     plan_shared,
 )
 from backtest.simulator import BacktestSimulator
-from backtest.timeframes import format_time
 from backtest.variants import cut_window
 from core.errors import ConfigError, DataError
 from core.params import StrategyParams, read_value

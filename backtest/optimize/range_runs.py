@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from backtest.coin_data import CoinData
-from backtest.market_data import check_candles
-from backtest.timeframes import format_time
+from backtest.market.coin_data import CoinData
+from backtest.market.market_data import check_candles
+from backtest.market.timeframes import format_time
 from backtest.variants import Variants, cut_window
 from core.errors import DataError
 from core.params import StrategyParams

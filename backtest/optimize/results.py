@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from backtest.market.timeframes import format_time
 from backtest.optimize.evidence import (
     OOS_RULE,
     evidence_lines,
@@ -29,7 +30,6 @@ from backtest.optimize.study import FinishedTrial
 from backtest.optimize.study_identity import StudyIdentity
 from backtest.optimize.windows import SharedPlan
 from backtest.result_files import json_bytes, write_file
-from backtest.timeframes import format_time
 from core.params import read_value
 
 BEST_NOTE: Final = "reference only: the best of many trials is partly luck; use robust_params"

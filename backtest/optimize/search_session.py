@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from backtest.coin_data import CoinData
+from backtest.market.coin_data import CoinData
+from backtest.market.timeframes import format_time
 from backtest.optimize.prepare import Prepared, prepare
 from backtest.optimize.result_folders import DATA_DIR, ResultFolders
 from backtest.optimize.robust import TOP_LEAST
@@ -21,7 +22,6 @@ from backtest.optimize.study_identity import StudyIdentity, scoring_fingerprint
 from backtest.optimize.trial_ledger import WEEK_MS, DataSet, TrialLedger
 from backtest.report.parameter_table import value_text
 from backtest.simulator import BacktestSimulator
-from backtest.timeframes import format_time
 from core.errors import ConfigError
 from engine.compiling import is_compiled
 from engine.strategy import CODE_FINGERPRINT

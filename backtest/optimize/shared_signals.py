@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from backtest.market_data import MarketData
+from backtest.market.market_data import MarketData
 from core.atr import FloatArray, IntArray
 from core.params import StrategyParams
 from core.signals import SignalArray, compute_indicators, compute_raw_regime, settle_regime

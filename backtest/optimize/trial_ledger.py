@@ -24,8 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
+from backtest.market.timeframes import DAY_MS
 from backtest.result_files import check_writable
-from backtest.timeframes import DAY_MS
 from core.errors import DataError
 
 LEDGER: Final = "trial_ledger.jsonl"

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from backtest.market.timeframes import DAY_MS
 from backtest.optimize.study import FinishedTrial
 from backtest.optimize.trial import Scores, TrialOutcome
 from backtest.optimize.windows import SharedPlan
-from backtest.timeframes import DAY_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.timeframes import DAY_MS, format_time
+from backtest.market.timeframes import DAY_MS, format_time
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from backtest.market.timeframes import timeframe_ms
 from backtest.report.document import coin_document, group_document
 from backtest.report.figures import (
     INK,
@@ -35,7 +36,6 @@ from backtest.report.words import (
     subtitle,
     thinning,
 )
-from backtest.timeframes import timeframe_ms
 from core.performance import drawdown_curve
 
 Result = Mapping[str, Any]

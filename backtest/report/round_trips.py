@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.timeframes import HOUR_MS
+from backtest.market.timeframes import HOUR_MS
 from core.performance import ratio
 
 Floats = npt.NDArray[np.float64]

@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from backtest.market_data import MarketData
-from backtest.timeframes import MINUTE_MS
+from backtest.market.market_data import MarketData
+from backtest.market.timeframes import MINUTE_MS
 from backtest.variants import Variants, run_side_by_side
 from config import STRATEGY_PARAMS
 from core.errors import GridError

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from backtest.coin_data import CoinData
+from backtest.market.coin_data import CoinData
+from backtest.market.sources import MarketSource
 from backtest.simulator import BacktestSimulator
-from backtest.sources import MarketSource
 from backtest.trust.lookahead import check_lookahead
 from backtest.trust.outcome import DEFAULT_BUDGET, Budget, CheckOutcome
 from backtest.trust.parity import check_parity

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from backtest.coin_data import CoinData
+from backtest.market.coin_data import CoinData
+from backtest.market.timeframes import format_time
 from backtest.step_run import StepRun, run_tables, state_difference, trade_difference
-from backtest.timeframes import format_time
 from backtest.trust.outcome import Budget, CheckOutcome, first_difference, spread
 from core.params import StrategyParams
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import pandas as pd
 
-from backtest.coin_data import CoinData
-from backtest.market_data import MarketData
-from backtest.timeframes import DAY_MS, format_time
+from backtest.market.coin_data import CoinData
+from backtest.market.market_data import MarketData
+from backtest.market.timeframes import DAY_MS, format_time
 from backtest.trust.outcome import Budget, CheckOutcome, coarse_to_fine
 from core.errors import DataError
 from core.kama import REGIME_NAMES

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pandas as pd
 
-from backtest.market_data import (
+from backtest.market.market_data import (
     CANDLE_COLUMNS,
     candle_table,
     check_candles,
@@ -21,7 +21,7 @@ from backtest.market_data import (
     funding_table,
     slice_time,
 )
-from backtest.timeframes import DAY_MS, MINUTE_MS, timeframe_ms
+from backtest.market.timeframes import DAY_MS, MINUTE_MS, timeframe_ms
 from core.errors import DataError, NetworkError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backtest.market_data import MarketData
+from backtest.market.market_data import MarketData
 from core.market import MarketRules
 
 

@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from backtest.candle_cache import Ranges, holes
-from backtest.exchange_archive import BinanceArchive
-from backtest.exchange_rest import BinanceRest
-from backtest.market_data import QUOTE
-from backtest.timeframes import HOUR_MS, timeframe_ms
+from backtest.market.archive import BinanceArchive
+from backtest.market.cache import Ranges, holes
+from backtest.market.market_data import QUOTE
+from backtest.market.rest import BinanceRest
+from backtest.market.timeframes import HOUR_MS, timeframe_ms
 from core.errors import NetworkError
 
 FUNDING_STEP_MS: Final = 8 * HOUR_MS

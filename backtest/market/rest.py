@@ -18,9 +18,9 @@ from typing import Any, Final, TypeVar
 
 import pandas as pd
 
-from backtest.candle_cache import write_atomically
-from backtest.market_data import QUOTE, candle_table, funding_table
-from backtest.timeframes import MINUTE_MS, format_time, timeframe_ms
+from backtest.market.cache import write_atomically
+from backtest.market.market_data import QUOTE, candle_table, funding_table
+from backtest.market.timeframes import MINUTE_MS, format_time, timeframe_ms
 from core.errors import DataError, NetworkError
 
 T = TypeVar("T")

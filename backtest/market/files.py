@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from backtest.market_data import (
+from backtest.market.market_data import (
     CANDLE_COLUMNS,
     QUOTE,
     candle_table,
@@ -28,7 +28,7 @@ from backtest.market_data import (
     funding_table,
     settled_at,
 )
-from backtest.timeframes import TIMEFRAMES, timeframe_ms
+from backtest.market.timeframes import TIMEFRAMES, timeframe_ms
 from core.errors import DataError
 
 BRACKETS_FILE: Final = "binance_leverage_brackets.json"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from backtest.data_fetcher import fetch_market, load_market
-from backtest.demo_market import DEMO_END_MS, demo_market
-from backtest.market_data import MarketData
+from backtest.market.demo import DEMO_END_MS, demo_market
+from backtest.market.market_data import MarketData
 from core.errors import ConfigError
 
 EXCHANGE: Final = "exchange"

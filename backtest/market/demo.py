@@ -16,9 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from backtest.demo_minutes import MINUTES_PER_BAR, Bars, Counts, split_into_minutes
-from backtest.market_data import MarketData, candle_table, funding_table, normalize_coin, slice_time
-from backtest.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, format_time, parse_time
+from backtest.market.demo_minutes import MINUTES_PER_BAR, Bars, Counts, split_into_minutes
+from backtest.market.market_data import (
+    MarketData,
+    candle_table,
+    funding_table,
+    normalize_coin,
+    slice_time,
+)
+from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, format_time, parse_time
 from core.errors import DataError
 
 BAR_MS: Final = MINUTES_PER_BAR * MINUTE_MS

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from backtest.market_data import slice_time
-from backtest.timeframes import DAY_MS, MINUTE_MS
+from backtest.market.market_data import slice_time
+from backtest.market.timeframes import DAY_MS, MINUTE_MS
 
 Ranges = list[tuple[int, int]]
 """Half-open time ranges ``[from, to)``, milliseconds, ascending and apart."""

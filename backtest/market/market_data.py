@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from backtest.timeframes import HOUR_MS, MINUTE_MS, format_span, format_time
+from backtest.market.timeframes import HOUR_MS, MINUTE_MS, format_span, format_time
 from core.errors import DataError
 
 CANDLE_COLUMNS: Final = ("timestamp", "open", "high", "low", "close", "volume")
