@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from backtest.check_arguments import EXAMPLES as CHECK_EXAMPLES
-from backtest.check_arguments import add_check_options, run_asked
-from backtest.flag_rules import check_flags
+from backtest.commands.check import EXAMPLES as CHECK_EXAMPLES
+from backtest.commands.check import add_check_options, run_asked
+from backtest.commands.flags import check_flags
 from backtest.report.parameter_table import text_table
 from config import BACKTEST_CONFIG, PRESETS, STRATEGY_PARAMS
 from core.errors import ConfigError, GridError
@@ -244,7 +244,7 @@ def _among(names: Iterable[str]) -> str:
 
 def _backtest(args: argparse.Namespace) -> int:
     # Only now: importing numba and pandas takes longer than --help may.
-    from backtest.command import BacktestRequest, run_backtest  # noqa: PLC0415
+    from backtest.commands.backtest import BacktestRequest, run_backtest  # noqa: PLC0415
 
     request = BacktestRequest(
         coins=args.coins,
@@ -260,14 +260,14 @@ def _backtest(args: argparse.Namespace) -> int:
         bands=args.bands,
     )
     if args.compare:
-        from backtest.compare_command import run_compare  # noqa: PLC0415
+        from backtest.commands.compare import run_compare  # noqa: PLC0415
 
         return run_compare(request)
     return run_backtest(request)
 
 
 def _earlier_runs(args: argparse.Namespace) -> int:
-    from backtest.run_command import show_diff, show_runs  # noqa: PLC0415 - pandas, 0.5 s
+    from backtest.commands.earlier_runs import show_diff, show_runs  # noqa: PLC0415 - pandas, 0.5 s
 
     folder = args.output or Path(str(BACKTEST_CONFIG["output_dir"]))
     if args.diff is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-import backtest.command
+import backtest.commands.backtest
 import main
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return ``main.main`` in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backtest.command, "is_compiled", lambda: True)
+    monkeypatch.setattr(backtest.commands.backtest, "is_compiled", lambda: True)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = main.main(arguments)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import backtest.command
+import backtest.commands.backtest
 import main
 from backtest.data_fetcher import load_market
 from backtest.market.market_data import MarketData
@@ -316,7 +316,7 @@ def test_coins_whose_sign_is_uncertain_come_first() -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backtest.command, "is_compiled", lambda: True)
+    monkeypatch.setattr(backtest.commands.backtest, "is_compiled", lambda: True)
     return tmp_path
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import requests
 
-import backtest.command
+import backtest.commands.backtest
 import backtest.data_fetcher
 import backtest.market.sources
 import main
@@ -120,9 +120,9 @@ def test_trades_begin_with_the_promised_columns(run: Run, tmp_path: Path) -> Non
 
 
 def test_the_first_run_says_that_it_compiles(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backtest.command, "is_compiled", lambda: False)
+    monkeypatch.setattr(backtest.commands.backtest, "is_compiled", lambda: False)
     assert "compiling the strategy" in run(*demo("--coins", "BTC"))[2]
-    monkeypatch.setattr(backtest.command, "is_compiled", lambda: True)
+    monkeypatch.setattr(backtest.commands.backtest, "is_compiled", lambda: True)
     assert "compiling" not in run(*demo("--coins", "BTC"))[2]
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import backtest.compare_command
+import backtest.commands.compare
 import main
-from backtest.compare_command import print_comparison
+from backtest.commands.compare import print_comparison
 from backtest.simulator import BacktestSimulator
 from backtest.trust.compare import (
     FULL,
@@ -50,7 +50,7 @@ def variants_of(config: dict[str, Any], coin: str = "SOL") -> Variants:
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the tests the remark about compiling."""
-    monkeypatch.setattr(backtest.compare_command, "is_compiled", lambda: True)
+    monkeypatch.setattr(backtest.commands.compare, "is_compiled", lambda: True)
 
 
 @pytest.fixture(scope="module")

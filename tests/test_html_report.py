@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from bokeh.models import Scatter
 
-import backtest.command
+import backtest.commands.backtest
 import main
 from backtest.report.document import coin_document
 from backtest.report.figures import MAX_POINTS, TimeAxis, line_source
@@ -442,7 +442,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp("pages")
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(backtest.command, "is_compiled", lambda: True)
+        patch.setattr(backtest.commands.backtest, "is_compiled", lambda: True)
         arguments = [
             "--demo",
             "--coins",

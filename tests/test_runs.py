@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backtest.flag_rules import HONOURED
+from backtest.commands.flags import HONOURED
 from backtest.run_diff import diff_runs, diff_text, diff_trades
 from backtest.run_register import (
     COPIES,

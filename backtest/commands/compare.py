@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from backtest.command import BacktestRequest
+from backtest.commands.backtest import BacktestRequest
 from backtest.result_files import json_bytes
 from backtest.simulator import BacktestSimulator
 from backtest.trust.compare import FULL, STATIC, Row, add_outcomes, coin_rows, overall_rows
