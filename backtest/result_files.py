@@ -15,7 +15,7 @@ import pandas as pd
 
 from backtest.market.cache import write_atomically
 from backtest.market.timeframes import format_time
-from backtest.run_facts import changed_params
+from backtest.runs.facts import changed_params
 from config import STRATEGY_PARAMS
 from core.errors import DataError
 from core.market import MarketRules

@@ -15,9 +15,9 @@ from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData, normalize_coin
 from backtest.market.sources import EXCHANGE, MarketSource, market_source
 from backtest.market.timeframes import format_time, parse_time, timeframe_ms
-from backtest.metrics import PORTFOLIO, combine_portfolio
-from backtest.run_facts import check_capital, data_facts, loaded_range, run_notices
-from backtest.variants import Variants
+from backtest.runs.facts import check_capital, data_facts, loaded_range, run_notices
+from backtest.runs.portfolio import PORTFOLIO, combine_portfolio
+from backtest.runs.variants import Variants
 from config import BACKTEST_CONFIG, STRATEGY_PARAMS
 from core.errors import ConfigError, DataError, GridError
 from core.market import MarketRules
@@ -111,7 +111,7 @@ class BacktestSimulator:
 
         Returns:
             The result of each coin in the order given, and ``_portfolio`` as
-            ``backtest.metrics.combine_portfolio`` answers.
+            ``backtest.runs.portfolio.combine_portfolio`` answers.
 
         Raises:
             GridError: as ``run_single``, of the first coin that failed, when all are done.
@@ -164,7 +164,7 @@ class BacktestSimulator:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def portfolio(self, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the portfolio of ``results``; see ``backtest.metrics.combine_portfolio``."""
+        """Return the portfolio of ``results``; see ``backtest.runs.portfolio.combine_portfolio``."""
         return combine_portfolio(results, self.params, self.bar_ms)
 
     def coin_names(self, coins: Sequence[str] | None = None) -> list[str]:

@@ -31,9 +31,9 @@ from backtest.data_fetcher import load_market
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData
 from backtest.market.timeframes import DAY_MS
+from backtest.runs.variants import Outcome, Variants, cut_window, run_side_by_side
 from backtest.simulator import choose_rules
 from backtest.trust.compare import static_grid, without
-from backtest.variants import Outcome, Variants, cut_window, run_side_by_side
 from config import BACKTEST_CONFIG, PRESETS
 from core.funding import merge_settlements
 from core.market import MarketRules

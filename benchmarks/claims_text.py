@@ -10,7 +10,7 @@ import numpy as np
 
 from backtest.market.market_data import MarketData
 from backtest.market.timeframes import format_time
-from backtest.variants import Outcome
+from backtest.runs.variants import Outcome
 from benchmarks.claims import (
     CRASH_CHANGES,
     CRASH_DAYS,

@@ -20,11 +20,11 @@ from backtest.data_fetcher import load_market
 from backtest.market.market_data import MarketData
 from backtest.market.timeframes import parse_time
 from backtest.report.console import print_report
+from backtest.runs.variants import Variants, cut_window
 from backtest.simulator import BacktestSimulator, choose_rules
 from backtest.trust import bands as module
 from backtest.trust.bands import METRICS, TOGETHER, add_bands, assumptions, run_bands, summarize
 from backtest.trust.bands_text import band_lines, print_bands, sign_sentence
-from backtest.variants import Variants, cut_window
 from config import BACKTEST_CONFIG, PRESETS
 from core.errors import DataError
 from core.market import MarketRules

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import backtest.step_run
+import backtest.runs.step_run
 import backtest.trust.checks
 import main
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData, candle_table, empty_funding
+from backtest.runs.step_run import RunTables, StepRun, run_tables
 from backtest.simulator import BacktestSimulator
-from backtest.step_run import RunTables, StepRun, run_tables
 from backtest.trust.lookahead import check_lookahead, cut_market, traded_steps
 from backtest.trust.outcome import Budget, coarse_to_fine, first_difference, spread
 from backtest.trust.parity import check_parity
@@ -428,7 +428,7 @@ def loses_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         if seen[0] % 10:
             walk_bar(*arguments)
 
-    monkeypatch.setattr(backtest.step_run, "walk_bar", walk_most)
+    monkeypatch.setattr(backtest.runs.step_run, "walk_bar", walk_most)
 
 
 def forgets_the_halt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,7 +443,7 @@ def forgets_the_halt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def charges_no_funding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backtest.step_run, "settle_funding", lambda *_: 0.0)
+    monkeypatch.setattr(backtest.runs.step_run, "settle_funding", lambda *_: 0.0)
 
 
 def rounds_the_wallet(monkeypatch: pytest.MonkeyPatch) -> None:

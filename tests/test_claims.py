@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backtest.market.demo import demo_market
 from backtest.market.market_data import MarketData
-from backtest.variants import Outcome
+from backtest.runs.variants import Outcome
 from benchmarks import claims, claims_text
 from benchmarks.claims import Window
 

@@ -13,6 +13,7 @@ import pytest
 import backtest.commands.compare
 import main
 from backtest.commands.compare import print_comparison
+from backtest.runs.variants import Variants
 from backtest.simulator import BacktestSimulator
 from backtest.trust.compare import (
     FULL,
@@ -28,7 +29,6 @@ from backtest.trust.compare import (
     without,
     without_all,
 )
-from backtest.variants import Variants
 from config import PRESETS
 from core.errors import ConfigError
 from core.params import PruneRule, param_fields

@@ -43,8 +43,8 @@ from backtest.optimize.trial import TrialOutcome, WindowScore
 from backtest.optimize.trial_ledger import DataSet, SeenBefore, TrialLedger
 from backtest.optimize.walk_forward import Pick, WalkForward, walk_forward
 from backtest.optimize.windows import SharedPlan, plan_shared
+from backtest.runs.variants import cut_window
 from backtest.simulator import BacktestSimulator
-from backtest.variants import cut_window
 from config import PRESETS, STRATEGY_PARAMS
 from core.errors import DataError
 from tests.synthetic import BAR_MS, FIRST_MS, synthetic_settlements

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from backtest.metrics import PORTFOLIO
 from backtest.report.console import data_lines, heading, print_report, summary_table, var_lines
 from backtest.result_files import (
     TRADE_COLUMNS,
@@ -24,7 +23,8 @@ from backtest.result_files import (
     trades_csv,
     write_file,
 )
-from backtest.run_facts import changed_params
+from backtest.runs.facts import changed_params
+from backtest.runs.portfolio import PORTFOLIO
 from backtest.simulator import BacktestSimulator
 from config import STRATEGY_PARAMS
 from core.errors import DataError

@@ -18,8 +18,8 @@ from backtest.market.demo import demo_market
 from backtest.market.market_data import MarketData, candle_table, empty_funding
 from backtest.market.sources import MarketSource
 from backtest.market.timeframes import parse_time
-from backtest.metrics import PORTFOLIO, combine_portfolio, net_positions
-from backtest.run_facts import check_capital, data_facts, run_notices
+from backtest.runs.facts import check_capital, data_facts, run_notices
+from backtest.runs.portfolio import PORTFOLIO, combine_portfolio, net_positions
 from backtest.simulator import BacktestSimulator, choose_rules
 from config import BACKTEST_CONFIG, STRATEGY_PARAMS
 from core.errors import CapitalError, ConfigError, DataError, NetworkError

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from backtest.market.sources import EXCHANGE
-from backtest.metrics import PORTFOLIO
 from backtest.report.console import print_report
 from backtest.report.document import run_document
 from backtest.result_files import (
@@ -25,6 +24,7 @@ from backtest.result_files import (
     write_file,
 )
 from backtest.run_register import new_run_id, record_run
+from backtest.runs.portfolio import PORTFOLIO
 from backtest.simulator import BacktestSimulator
 from backtest.trust.bands import DETAIL, add_bands
 from backtest.trust.bands_text import print_bands

@@ -28,7 +28,7 @@ from backtest.optimize.permutation import p_value, permute_candles
 from backtest.optimize.prepare import Coins, Prepared
 from backtest.optimize.range_runs import with_candles
 from backtest.optimize.search_run import side_by_side
-from backtest.variants import cut_window
+from backtest.runs.variants import cut_window
 
 Ints = npt.NDArray[np.int64]
 

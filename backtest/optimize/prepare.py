@@ -25,8 +25,8 @@ from backtest.optimize.windows import (
     longest_purge,
     plan_shared,
 )
+from backtest.runs.variants import cut_window
 from backtest.simulator import BacktestSimulator
-from backtest.variants import cut_window
 from core.errors import ConfigError, DataError
 from core.params import StrategyParams, read_value
 from core.performance import bar_returns

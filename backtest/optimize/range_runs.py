@@ -12,7 +12,7 @@ import pandas as pd
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import check_candles
 from backtest.market.timeframes import format_time
-from backtest.variants import Variants, cut_window
+from backtest.runs.variants import Variants, cut_window
 from core.errors import DataError
 from core.params import StrategyParams
 

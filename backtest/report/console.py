@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from backtest.metrics import PORTFOLIO
+from backtest.runs.portfolio import PORTFOLIO
 from backtest.trust.bands_text import sign_warning
 
 Result = Mapping[str, Any]

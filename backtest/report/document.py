@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.market.timeframes import DAY_MS, timeframe_ms
-from backtest.metrics import PORTFOLIO
 from backtest.report.attribution import accounting_identity, attribution
 from backtest.report.drawdowns import drawdown_facts
 from backtest.result_files import portfolio_document, summary_document
 from backtest.run_register import parameters_hash
+from backtest.runs.portfolio import PORTFOLIO
 from core.performance import ratio
 
 Result = Mapping[str, Any]

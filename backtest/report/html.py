@@ -116,7 +116,7 @@ def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
     """Return the report of several coins together, HTML.
 
     Args:
-        portfolio: as ``backtest.metrics.combine_portfolio`` answers.
+        portfolio: as ``backtest.runs.portfolio.combine_portfolio`` answers.
         results: of its coins, by coin.
     """
     numbers = Numbers(group_document(portfolio, results))

@@ -19,7 +19,7 @@ import pandas as pd
 
 from backtest.market.market_data import MarketData
 from backtest.market.timeframes import MINUTE_MS
-from backtest.variants import Variants, run_side_by_side
+from backtest.runs.variants import Variants, run_side_by_side
 from config import STRATEGY_PARAMS
 from core.errors import GridError
 from core.params import IntrabarPath, StrategyParams

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from backtest.metrics import PORTFOLIO
+from backtest.runs.portfolio import PORTFOLIO
 from backtest.trust.bands import DETAIL, METRICS, TOGETHER
 
 Result = Mapping[str, Any]

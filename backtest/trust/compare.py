@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.variants import Outcome, Variants, run_side_by_side
+from backtest.runs.variants import Outcome, Variants, run_side_by_side
 from core.params import PruneRule, StrategyParams
 from core.performance import BARS_PER_YEAR, equity_metrics
 

@@ -18,7 +18,13 @@ import numpy as np
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData
 from backtest.market.timeframes import DAY_MS, format_time
-from backtest.step_run import RunTables, StepRun, run_tables, state_difference, trade_difference
+from backtest.runs.step_run import (
+    RunTables,
+    StepRun,
+    run_tables,
+    state_difference,
+    trade_difference,
+)
 from backtest.trust.outcome import Budget, CheckOutcome, coarse_to_fine, first_difference
 from core.market import MarketRules
 from core.params import StrategyParams
