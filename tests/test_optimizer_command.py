@@ -20,7 +20,7 @@ import pytest
 
 import backtest.optimize.final_choice
 import backtest.optimize.monte_carlo
-import backtest.optimize.results
+import backtest.optimize.report.results
 import backtest.optimize.search_session
 import optimizer
 from backtest.market.demo import demo_market
@@ -31,7 +31,7 @@ from backtest.optimize.evidence import evidence_lines
 from backtest.optimize.findings import judge_trials
 from backtest.optimize.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from backtest.optimize.prepare import Coins, Holdout, Prepared
-from backtest.optimize.search_report import has_blocks, report
+from backtest.optimize.report.search_report import has_blocks, report
 from backtest.optimize.search_request import SearchRequest
 from backtest.optimize.search_session import WIDTH, Session, add_trials, header, open_session
 from backtest.optimize.space import read_space
@@ -425,7 +425,7 @@ def test_a_disk_that_fills_up_does_not_take_the_report_with_it(
     def full(path: Path, _: bytes) -> None:
         raise DataError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(backtest.optimize.results, "write_file", full)
+    monkeypatch.setattr(backtest.optimize.report.results, "write_file", full)
     code, out, err = search(*QUICK)
     assert code == 2
     assert "Holdout" in out

@@ -34,7 +34,7 @@ from backtest.optimize.monte_carlo import (
 from backtest.optimize.overfitting import Overfitting
 from backtest.optimize.prepare import Coins, Prepared, prepare
 from backtest.optimize.range_runs import run_range
-from backtest.optimize.search_report import out_of_sample_text
+from backtest.optimize.report.search_report import out_of_sample_text
 from backtest.optimize.space import read_space
 from backtest.optimize.study import FinishedTrial, Search
 from backtest.optimize.study_identity import StudyIdentity

@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from backtest.optimize import charts
-from backtest.optimize.chart_data import (
+from backtest.optimize.report import charts
+from backtest.optimize.report.chart_data import (
     bar_limits,
     capital_before,
     cloud_limits,
@@ -32,16 +32,16 @@ from backtest.optimize.chart_data import (
     score_limits,
     windows,
 )
-from backtest.optimize.optimizer_report import optimizer_page
-from backtest.optimize.parameter_figures import (
+from backtest.optimize.report.optimizer_report import optimizer_page
+from backtest.optimize.report.parameter_figures import (
     BEST_SHOWN,
     MAX_SHOWN,
     drawn_trials,
     sensitivity_charts,
     trial_charts,
 )
-from backtest.optimize.report_figures import histogram_chart, progress_chart, stability_chart
-from backtest.optimize.verdict_tones import verdict
+from backtest.optimize.report.report_figures import histogram_chart, progress_chart, stability_chart
+from backtest.optimize.report.verdict_tones import verdict
 from backtest.report.png import png
 from config import STRATEGY_PARAMS
 from core.errors import DataError

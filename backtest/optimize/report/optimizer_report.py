@@ -13,9 +13,21 @@ import numpy as np
 from bokeh.models import GridBox
 from markupsafe import Markup
 
-from backtest.optimize.chart_data import Document, course, importance, look_up, picks, rows, windows
-from backtest.optimize.parameter_figures import drawn_trials, sensitivity_charts, trial_charts
-from backtest.optimize.report_figures import (
+from backtest.optimize.report.chart_data import (
+    Document,
+    course,
+    importance,
+    look_up,
+    picks,
+    rows,
+    windows,
+)
+from backtest.optimize.report.parameter_figures import (
+    drawn_trials,
+    sensitivity_charts,
+    trial_charts,
+)
+from backtest.optimize.report.report_figures import (
     histogram_chart,
     holdout_charts,
     importance_chart,
@@ -23,8 +35,8 @@ from backtest.optimize.report_figures import (
     progress_chart,
     stability_chart,
 )
+from backtest.optimize.report.verdict_tones import criterion, out_of_sample, verdict
 from backtest.optimize.robust import variation_text
-from backtest.optimize.verdict_tones import criterion, out_of_sample, verdict
 from backtest.report.parameter_table import parameter_rows, value_text
 from backtest.report.template import NOTHING, Numbers, number_text, parameter_table, render
 

@@ -10,7 +10,7 @@ import numpy as np
 from bokeh.models import ColumnDataSource, FactorRange, NumeralTickFormatter
 from bokeh.models.annotations import Span
 
-from backtest.optimize.chart_data import (
+from backtest.optimize.report.chart_data import (
     DARK,
     FAIR,
     Document,
@@ -25,7 +25,7 @@ from backtest.optimize.chart_data import (
     rows,
     score_limits,
 )
-from backtest.optimize.report_figures import plain_chart
+from backtest.optimize.report.report_figures import plain_chart
 from backtest.report.figures import INK, LOSS, hover
 from backtest.report.parameter_table import value_text
 

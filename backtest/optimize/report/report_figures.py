@@ -12,7 +12,7 @@ from bokeh.models import ColumnDataSource, Range1d
 from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 
-from backtest.optimize.chart_data import (
+from backtest.optimize.report.chart_data import (
     BASELINE,
     DARK,
     Document,

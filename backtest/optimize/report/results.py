@@ -124,8 +124,8 @@ def write_results(
     for path, body in zip(paths, (document, best_document(document, best)), strict=True):
         write_file(path, json_bytes(body))
     if plot:
-        from backtest.optimize.charts import write_charts  # noqa: PLC0415 - matplotlib, 0.4 s
-        from backtest.optimize.optimizer_report import optimizer_page  # noqa: PLC0415
+        from backtest.optimize.report.charts import write_charts  # noqa: PLC0415 - matplotlib, 0.4 s
+        from backtest.optimize.report.optimizer_report import optimizer_page  # noqa: PLC0415
 
         plain = dict(document)
         paths += write_charts(plain, folders.charts)

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from backtest.optimize.chart_data import Document
 from backtest.optimize.evidence import LUCK
+from backtest.optimize.report.chart_data import Document
 from backtest.report.template import NOTHING
 
 TONES: Final = {

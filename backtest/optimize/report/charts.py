@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from backtest.optimize.chart_data import (
+from backtest.optimize.report.chart_data import (
     BASELINE,
     DARK,
     VERDICT_COLOURS,
