@@ -19,10 +19,10 @@ import sqlalchemy
 from sqlalchemy import event
 
 from backtest.optimize.processes import Rhythm
-from backtest.optimize.space import Space, read_space
 from backtest.optimize.study import FinishedTrial, Search
 from backtest.optimize.study_identity import StudyIdentity
-from backtest.optimize.trial import TrialOutcome, WindowScore
+from backtest.optimize.trial.space import Space, read_space
+from backtest.optimize.trial.trial import TrialOutcome, WindowScore
 from backtest.optimize.trial_pool import Progress
 
 SPACE = read_space(

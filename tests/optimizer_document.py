@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from backtest.optimize.robust import ScoredTrial, Spread, measure_stability, robust_candidates
-from backtest.optimize.space import Entry, read_space
+from backtest.optimize.trial.space import Entry, read_space
 from config import OPTIMIZER_SPACE, STRATEGY_PARAMS
 
 START_MS: Final = 1_704_067_200_000

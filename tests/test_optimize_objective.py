@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.optimize.objective import (
+from backtest.optimize.trial.objective import (
     OBJECTIVES,
     WORST_SCORE,
     WindowFacts,
@@ -19,7 +19,7 @@ from backtest.optimize.objective import (
     read_objective,
     score_window,
 )
-from backtest.optimize.trial import TrialOutcome, WindowScore
+from backtest.optimize.trial.trial import TrialOutcome, WindowScore
 from core.errors import ConfigError
 from core.performance import BARS_PER_YEAR, equity_metrics
 

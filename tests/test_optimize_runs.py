@@ -15,19 +15,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import backtest.optimize.coin_runs
-import backtest.optimize.shared_signals
+import backtest.optimize.trial.coin_runs
+import backtest.optimize.trial.shared_signals
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData, slice_time
 from backtest.market.sources import MarketSource
 from backtest.market.timeframes import DAY_MS, format_time
-from backtest.optimize.objective import WORST_SCORE, Objective, WindowFacts, score_window
-from backtest.optimize.prepare import Prepared, prepare
-from backtest.optimize.range_runs import with_candles
-from backtest.optimize.shared_signals import SharedSignals
-from backtest.optimize.space import read_space
-from backtest.optimize.trial import TrialOutcome, WindowScore
-from backtest.optimize.windows import Plan
+from backtest.optimize.trial.objective import WORST_SCORE, Objective, WindowFacts, score_window
+from backtest.optimize.trial.prepare import Prepared, prepare
+from backtest.optimize.trial.range_runs import with_candles
+from backtest.optimize.trial.shared_signals import SharedSignals
+from backtest.optimize.trial.space import read_space
+from backtest.optimize.trial.trial import TrialOutcome, WindowScore
+from backtest.optimize.trial.windows import Plan
 from backtest.simulator import BacktestSimulator
 from core.errors import ConfigError, DataError
 from core.records import dtype_of
@@ -111,7 +111,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Windows:
         seen.append(facts)
         return score_window(facts, objective)
 
-    monkeypatch.setattr(backtest.optimize.coin_runs, "score_window", record)
+    monkeypatch.setattr(backtest.optimize.trial.coin_runs, "score_window", record)
     return seen
 
 
@@ -280,13 +280,13 @@ def test_shared_signals_of_the_mixture_equal_fresh_ones() -> None:
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
     calls: list[str] = []
-    real = getattr(backtest.optimize.shared_signals, name)
+    real = getattr(backtest.optimize.trial.shared_signals, name)
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         calls.append(name)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(backtest.optimize.shared_signals, name, counted)
+    monkeypatch.setattr(backtest.optimize.trial.shared_signals, name, counted)
     return calls
 
 

@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 from backtest.optimize.processes import Life, Processes, Rhythm
 from backtest.optimize.storage import open_store, storage_url
 from backtest.optimize.study import Search
-from backtest.optimize.trial import TrialOutcome
+from backtest.optimize.trial.trial import TrialOutcome
 from backtest.optimize.trial_pool import Progress
 from backtest.optimize.trial_store import StoredStudy, TrialStore, running_trial
 from core.errors import ConfigError, DataError

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from backtest.optimize.space import Entry, read_space
+from backtest.optimize.trial.space import Entry, read_space
 from config import OPTIMIZER_SPACE, STRATEGY_PARAMS
 from core.errors import ConfigError
 from core.params import PruneRule, StrategyParams, read_value

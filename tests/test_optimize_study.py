@@ -23,10 +23,10 @@ from optuna.storages import InMemoryStorage
 from backtest.optimize import study_identity
 from backtest.optimize.local_study import LocalRun
 from backtest.optimize.sampling import BATCH, STARTUP_TRIALS, Sampler
-from backtest.optimize.space import Space, read_space
 from backtest.optimize.study import Search
 from backtest.optimize.study_identity import StudyIdentity
-from backtest.optimize.trial import Evaluate, TrialOutcome
+from backtest.optimize.trial.space import Space, read_space
+from backtest.optimize.trial.trial import Evaluate, TrialOutcome
 from backtest.optimize.trial_pool import Effort, Progress, ProgressReport, TrialPool
 from backtest.optimize.trial_store import IDENTITY, StoredStudy, TrialStore, running_trial
 from core.errors import ConfigError, DataError

@@ -12,8 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from backtest.market.timeframes import DAY_MS
-from backtest.optimize.space import read_space
-from backtest.optimize.windows import (
+from backtest.optimize.trial.space import read_space
+from backtest.optimize.trial.windows import (
     MIN_TEST_BARS,
     MIN_TRAIN_BARS,
     TRAIN_SHARE,

@@ -25,18 +25,19 @@ import backtest.optimize.search_session
 import optimizer
 from backtest.market.demo import demo_market
 from backtest.market.timeframes import parse_time
-from backtest.optimize import objective, search_run
+from backtest.optimize import search_run
 from backtest.optimize.conclusion import _go_on
 from backtest.optimize.evidence import evidence_lines
 from backtest.optimize.findings import judge_trials
-from backtest.optimize.objective import DEFAULT_OBJECTIVE, OBJECTIVES
-from backtest.optimize.prepare import Coins, Holdout, Prepared
 from backtest.optimize.report.search_report import has_blocks, report
 from backtest.optimize.search_request import SearchRequest
 from backtest.optimize.search_session import WIDTH, Session, add_trials, header, open_session
-from backtest.optimize.space import read_space
-from backtest.optimize.trial import TrialOutcome
-from backtest.optimize.windows import DEFAULT_HOLDOUT, DEFAULT_WINDOWS
+from backtest.optimize.trial import objective
+from backtest.optimize.trial.objective import DEFAULT_OBJECTIVE, OBJECTIVES
+from backtest.optimize.trial.prepare import Coins, Holdout, Prepared
+from backtest.optimize.trial.space import read_space
+from backtest.optimize.trial.trial import TrialOutcome
+from backtest.optimize.trial.windows import DEFAULT_HOLDOUT, DEFAULT_WINDOWS
 from config import BACKTEST_CONFIG, OPTIMIZER_SPACE, STRATEGY_PARAMS
 from core.errors import DataError
 from core.params import StrategyParams

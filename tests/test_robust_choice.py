@@ -23,7 +23,7 @@ from backtest.optimize.robust import (
     variation_text,
 )
 from backtest.optimize.sensitivity import Curve, measure_sensitivity, sparkline
-from backtest.optimize.space import Entry
+from backtest.optimize.trial.space import Entry
 from core.errors import DataError
 
 K = Entry("float", 0.0, 10.0)

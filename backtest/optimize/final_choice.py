@@ -19,9 +19,9 @@ from backtest.optimize.robust import (
 )
 from backtest.optimize.search_run import side_by_side
 from backtest.optimize.sensitivity import Sensitivity, measure_sensitivity
-from backtest.optimize.space import Space
 from backtest.optimize.study import FinishedTrial
-from backtest.optimize.trial import Evaluate, TrialOutcome
+from backtest.optimize.trial.space import Space
+from backtest.optimize.trial.trial import Evaluate, TrialOutcome
 from core.errors import DataError
 
 MIN_TRIALS: Final = TOP_LEAST

@@ -11,10 +11,10 @@ from backtest.optimize.final_choice import FinalChoice, choose_final, sensitivit
 from backtest.optimize.holdout_run import HoldoutResult, judge_holdout
 from backtest.optimize.luck_of_choosing import LuckOfChoosing, measure_luck, static_grid_returns
 from backtest.optimize.monte_carlo import PermutationTest, compare_with_permuted
-from backtest.optimize.prepare import Prepared
 from backtest.optimize.search_run import Searched
 from backtest.optimize.sensitivity import Sensitivity
-from backtest.optimize.space import Space
+from backtest.optimize.trial.prepare import Prepared
+from backtest.optimize.trial.space import Space
 from backtest.optimize.trial_ledger import SeenBefore
 from backtest.optimize.walk_forward import WalkForward, walk_forward
 

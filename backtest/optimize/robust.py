@@ -17,8 +17,8 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from backtest.optimize.objective import PENALTY
-from backtest.optimize.space import Entry
+from backtest.optimize.trial.objective import PENALTY
+from backtest.optimize.trial.space import Entry
 from core.errors import DataError
 
 Floats = npt.NDArray[np.float64]

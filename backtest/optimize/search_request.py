@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backtest.optimize.objective import read_objective
 from backtest.optimize.storage import storage_url
-from backtest.optimize.windows import MAX_HOLDOUT
+from backtest.optimize.trial.objective import read_objective
+from backtest.optimize.trial.windows import MAX_HOLDOUT
 from core.errors import ConfigError
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Self, TypeVar
 from tqdm import tqdm  # type: ignore[import-untyped]  # no stubs installed
 
 from backtest.optimize.study import FinishedTrial, Search
-from backtest.optimize.trial import Evaluate, TrialOutcome
+from backtest.optimize.trial.trial import Evaluate, TrialOutcome
 from backtest.optimize.trial_ledger import TrialLedger
 from backtest.optimize.trial_pool import Progress
 

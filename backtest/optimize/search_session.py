@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from backtest.market.coin_data import CoinData
 from backtest.market.timeframes import format_time
-from backtest.optimize.prepare import Prepared, prepare
 from backtest.optimize.result_folders import DATA_DIR, ResultFolders
 from backtest.optimize.robust import TOP_LEAST
 from backtest.optimize.search_request import SearchRequest
 from backtest.optimize.search_run import Searched, search_trials
-from backtest.optimize.space import Space, read_space
 from backtest.optimize.study import Search
 from backtest.optimize.study_identity import StudyIdentity, scoring_fingerprint
+from backtest.optimize.trial.prepare import Prepared, prepare
+from backtest.optimize.trial.space import Space, read_space
 from backtest.optimize.trial_ledger import WEEK_MS, DataSet, TrialLedger
 from backtest.report.parameter_table import value_text
 from backtest.simulator import BacktestSimulator

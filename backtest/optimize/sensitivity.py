@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from backtest.optimize.robust import DISQUALIFIED
-from backtest.optimize.space import Entry
+from backtest.optimize.trial.space import Entry
 
 Params = Mapping[str, Any]
 Score = Callable[[Params], float]

@@ -16,10 +16,10 @@ from backtest.optimize.local_study import LocalRun
 from backtest.optimize.processes import Processes, Rhythm
 from backtest.optimize.sampling import Sampler
 from backtest.optimize.shared_study import SharedRun
-from backtest.optimize.space import Space
 from backtest.optimize.storage import open_store, storage_url
 from backtest.optimize.study_identity import StudyIdentity, check_identity
-from backtest.optimize.trial import Evaluate, TrialOutcome
+from backtest.optimize.trial.space import Space
+from backtest.optimize.trial.trial import Evaluate, TrialOutcome
 from backtest.optimize.trial_pool import Effort, Progress, ProgressReport, TrialPool
 from backtest.optimize.trial_store import result_of
 from config import STRATEGY_PARAMS

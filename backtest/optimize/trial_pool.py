@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
 
-from backtest.optimize.trial import Evaluate, TrialOutcome
+from backtest.optimize.trial.trial import Evaluate, TrialOutcome
 from core.errors import DataError
 
 

@@ -17,8 +17,8 @@ from statistics import fmean
 
 from backtest.market.timeframes import DAY_MS
 from backtest.optimize.study import FinishedTrial
-from backtest.optimize.trial import Scores, TrialOutcome
-from backtest.optimize.windows import SharedPlan
+from backtest.optimize.trial.trial import Scores, TrialOutcome
+from backtest.optimize.trial.windows import SharedPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

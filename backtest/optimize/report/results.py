@@ -22,13 +22,13 @@ from backtest.optimize.evidence import (
 from backtest.optimize.final_choice import FinalChoice
 from backtest.optimize.findings import Known, Unseen
 from backtest.optimize.holdout_run import PortfolioRun
-from backtest.optimize.prepare import Prepared
 from backtest.optimize.result_folders import BEST, PAGE, RESULTS, ResultFolders
 from backtest.optimize.search_run import Searched
 from backtest.optimize.sensitivity import Sensitivity
 from backtest.optimize.study import FinishedTrial
 from backtest.optimize.study_identity import StudyIdentity
-from backtest.optimize.windows import SharedPlan
+from backtest.optimize.trial.prepare import Prepared
+from backtest.optimize.trial.windows import SharedPlan
 from backtest.result_files import json_bytes, write_file
 from core.params import read_value
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from backtest.market.coin_data import CoinData
 from backtest.market.timeframes import DAY_MS
-from backtest.optimize.objective import Objective, WindowFacts, score_window
-from backtest.optimize.shared_signals import SharedSignals
-from backtest.optimize.trial import WindowScore
-from backtest.optimize.windows import Plan, Window
+from backtest.optimize.trial.objective import Objective, WindowFacts, score_window
+from backtest.optimize.trial.shared_signals import SharedSignals
+from backtest.optimize.trial.trial import WindowScore
+from backtest.optimize.trial.windows import Plan, Window
 from core.funding import schedule_funding
 from core.params import StrategyParams
 from core.records import dtype_of, freeze, zeros

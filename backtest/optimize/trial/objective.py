@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from backtest.optimize.trial import WindowScore
+from backtest.optimize.trial.trial import WindowScore
 from core.errors import ConfigError
 from core.params import unknown_key
 from core.performance import bar_returns, drawdown_curve, ratio, sharpe_ratio, sortino_ratio

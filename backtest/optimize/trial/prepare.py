@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from backtest.market.coin_data import CoinData
 from backtest.market.timeframes import format_time
-from backtest.optimize.coin_runs import Buffers, CoinRuns, CoinScores
-from backtest.optimize.objective import DEFAULT_OBJECTIVE, WORST_SCORE, read_objective
-from backtest.optimize.range_runs import RangeRun, run_range
-from backtest.optimize.space import Space
-from backtest.optimize.trial import TrialOutcome, WindowScore
-from backtest.optimize.windows import (
+from backtest.optimize.trial.coin_runs import Buffers, CoinRuns, CoinScores
+from backtest.optimize.trial.objective import DEFAULT_OBJECTIVE, WORST_SCORE, read_objective
+from backtest.optimize.trial.range_runs import RangeRun, run_range
+from backtest.optimize.trial.space import Space
+from backtest.optimize.trial.trial import TrialOutcome, WindowScore
+from backtest.optimize.trial.windows import (
     DEFAULT_HOLDOUT,
     DEFAULT_WINDOWS,
     SharedPlan,

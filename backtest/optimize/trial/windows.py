@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.market.timeframes import DAY_MS, HOUR_MS, format_time
-from backtest.optimize.space import Space
+from backtest.optimize.trial.space import Space
 from core.atr import MEAN_WINDOW
 from core.errors import ConfigError, DataError
 from core.params import PruneRule, StrategyParams
