@@ -21,9 +21,9 @@ from backtest.optimize.final_choice import parameter_importance
 from backtest.optimize.findings import Known, Unseen, judge_trials, judge_unseen
 from backtest.optimize.monte_carlo import permuted_returns
 from backtest.optimize.report.results import results_document, write_results
-from backtest.optimize.search_request import SearchRequest
+from backtest.optimize.request import SearchRequest
 from backtest.optimize.search_run import Searched
-from backtest.optimize.search_session import Session, add_trials, open_session
+from backtest.optimize.session import Session, add_trials, open_session
 from backtest.optimize.trial_ledger import SeenBefore
 from benchmarks.engine import REAL_MARKET, machine_line
 from config import STRATEGY_PARAMS

@@ -21,17 +21,17 @@ import pytest
 import backtest.optimize.final_choice
 import backtest.optimize.monte_carlo
 import backtest.optimize.report.results
-import backtest.optimize.search_session
+import backtest.optimize.session
 import optimizer
 from backtest.market.demo import demo_market
 from backtest.market.timeframes import parse_time
 from backtest.optimize import search_run
-from backtest.optimize.conclusion import _go_on
+from backtest.optimize.command import _go_on
 from backtest.optimize.evidence import evidence_lines
 from backtest.optimize.findings import judge_trials
 from backtest.optimize.report.search_report import has_blocks, report
-from backtest.optimize.search_request import SearchRequest
-from backtest.optimize.search_session import WIDTH, Session, add_trials, header, open_session
+from backtest.optimize.request import SearchRequest
+from backtest.optimize.session import WIDTH, Session, add_trials, header, open_session
 from backtest.optimize.trial import objective
 from backtest.optimize.trial.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from backtest.optimize.trial.prepare import Coins, Holdout, Prepared
@@ -67,7 +67,7 @@ def search(
 ) -> Run:
     """Return ``optimizer.main`` in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backtest.optimize.search_session, "is_compiled", lambda: True)
+    monkeypatch.setattr(backtest.optimize.session, "is_compiled", lambda: True)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = optimizer.main(arguments)
@@ -280,7 +280,7 @@ def test_the_holdout_is_read_once_when_everything_is_chosen(
 
     monkeypatch.setattr(Holdout, "take", recorded_take)
     monkeypatch.setattr(Prepared, "evaluate", recorded_evaluate)
-    monkeypatch.setattr(backtest.optimize.conclusion, "judge_trials", recorded_judge)
+    monkeypatch.setattr(backtest.optimize.command, "judge_trials", recorded_judge)
     assert search(*QUICK)[0] == 0
     assert [item.reads for item in takers] == [1]
     assert events.count("evaluate") > 6
@@ -558,7 +558,7 @@ def test_a_wrong_argument_is_refused_with_what_to_do(
 
 def test_an_impossible_space_is_refused(search: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"gamma": {"type": "float", "low": 2.0, "high": 1.0}}
-    monkeypatch.setattr(backtest.optimize.search_session, "read_space", lambda: read_space(wrong))
+    monkeypatch.setattr(backtest.optimize.session, "read_space", lambda: read_space(wrong))
     assert "low = 2 must be under high = 1" in refusal(search(*QUICK))
 
 

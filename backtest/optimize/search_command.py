@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from backtest.optimize.search_request import SearchRequest
+from backtest.optimize.request import SearchRequest
 from backtest.optimize.search_run import EXIT_INTERRUPTED
-from backtest.optimize.search_session import add_trials, open_session
+from backtest.optimize.session import add_trials, open_session
 
 
 def run_search(request: SearchRequest) -> int:
@@ -24,7 +24,7 @@ def run_search(request: SearchRequest) -> int:
     session = open_session(request)
     searched, n_ever = add_trials(session)
     # Only now: the statistics libraries take seconds, and a wrong request is refused before.
-    from backtest.optimize.conclusion import conclude, report_so_far  # noqa: PLC0415
+    from backtest.optimize.command import conclude, report_so_far  # noqa: PLC0415
 
     if searched.interrupted:
         report_so_far(session, searched, n_ever)

@@ -10,8 +10,8 @@ from typing import Any, Final
 from backtest.optimize.evidence import OOS_RULE, EvidenceLine
 from backtest.optimize.findings import Known
 from backtest.optimize.robust import stability_bar, variation_text
-from backtest.optimize.search_session import WIDTH, short
 from backtest.optimize.sensitivity import Curve, Sensitivity, sparkline
+from backtest.optimize.session import WIDTH, short
 
 _TICKS: Final = "▁▂▃▄▅▆▇█"
 _ASCII_TICKS: Final = "12345678"

@@ -19,7 +19,7 @@ from backtest.optimize.report.results import results_document, write_results
 from backtest.optimize.report.search_report import out_of_sample_text, report
 from backtest.optimize.result_folders import RESULTS
 from backtest.optimize.search_run import Interruption, Searched
-from backtest.optimize.search_session import Session, header, say
+from backtest.optimize.session import Session, header, say
 from config import STRATEGY_PARAMS
 from core.errors import DataError
 
