@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from core.errors import ConfigError, GridError
 
 if TYPE_CHECKING:
-    from backtest.optimize.config_edit import ConfigEdit
-    from backtest.optimize.params_file import ParamsFile
+    from backtest.optimize.apply.config_edit import ConfigEdit
+    from backtest.optimize.apply.params_file import ParamsFile
 
 EXIT_NOT_WANTED: Final = 1
 EXIT_FAILED: Final = 2
@@ -97,8 +97,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     # Only now: importing libcst takes as long as --help may.
-    from backtest.optimize.config_edit import check_writable, plan_edit  # noqa: PLC0415
-    from backtest.optimize.params_file import read_params  # noqa: PLC0415
+    from backtest.optimize.apply.config_edit import check_writable, plan_edit  # noqa: PLC0415
+    from backtest.optimize.apply.params_file import read_params  # noqa: PLC0415
 
     config = args.config or _near(CONFIG)
     found = read_params(args.params, args.key)
@@ -221,7 +221,7 @@ def _confirmed(question: str) -> bool:
 
 
 def _write(edit: ConfigEdit, config: Path) -> None:
-    from backtest.optimize.config_edit import write_edit  # noqa: PLC0415 - libcst, as above
+    from backtest.optimize.apply.config_edit import write_edit  # noqa: PLC0415 - libcst, as above
 
     backup, path = str(_near(edit.backup)), str(_near(edit.path))
     with _uninterrupted():

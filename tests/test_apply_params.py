@@ -23,9 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import apply_optimized_params
-from backtest.optimize import config_edit
-from backtest.optimize.config_edit import plan_edit, write_edit
-from backtest.optimize.config_source import rewritten
+from backtest.optimize.apply import config_edit
+from backtest.optimize.apply.config_edit import plan_edit, write_edit
+from backtest.optimize.apply.config_source import rewritten
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError
 from core.params import PruneRule, StrategyParams, param_fields

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from backtest.market.timeframes import format_time
+from backtest.optimize.apply.result_folders import BEST, PAGE, RESULTS, ResultFolders
 from backtest.optimize.evidence import (
     OOS_RULE,
     evidence_lines,
@@ -22,7 +23,6 @@ from backtest.optimize.evidence import (
 from backtest.optimize.final_choice import FinalChoice
 from backtest.optimize.findings import Known, Unseen
 from backtest.optimize.holdout_run import PortfolioRun
-from backtest.optimize.result_folders import BEST, PAGE, RESULTS, ResultFolders
 from backtest.optimize.search_run import Searched
 from backtest.optimize.sensitivity import Sensitivity
 from backtest.optimize.study import FinishedTrial

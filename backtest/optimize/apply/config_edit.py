@@ -18,7 +18,7 @@ from importlib.util import decode_source
 from pathlib import Path
 from typing import Any, Final
 
-from backtest.optimize.config_source import rewritten
+from backtest.optimize.apply.config_source import rewritten
 from core.errors import ConfigError
 from core.params import StrategyParams, read_value
 
