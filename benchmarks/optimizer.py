@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from backtest.optimize.final_choice import parameter_importance
-from backtest.optimize.findings import Known, Unseen, judge_trials, judge_unseen
-from backtest.optimize.monte_carlo import permuted_returns
+from backtest.optimize.judge.final_choice import parameter_importance
+from backtest.optimize.judge.findings import Known, Unseen, judge_trials, judge_unseen
+from backtest.optimize.judge.monte_carlo import permuted_returns
 from backtest.optimize.report.results import results_document, write_results
 from backtest.optimize.request import SearchRequest
 from backtest.optimize.search_run import Searched

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from backtest.optimize.robust import ScoredTrial, Spread, measure_stability, robust_candidates
+from backtest.optimize.judge.robust import ScoredTrial, Spread, measure_stability, robust_candidates
 from backtest.optimize.trial.space import Entry, read_space
 from config import OPTIMIZER_SPACE, STRATEGY_PARAMS
 

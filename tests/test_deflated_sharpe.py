@@ -14,13 +14,13 @@ from scipy.spatial.distance import squareform  # type: ignore[import-untyped]
 from scipy.stats import kurtosis, skew  # type: ignore[import-untyped]
 from sklearn.metrics import silhouette_score  # type: ignore[import-untyped]
 
-from backtest.optimize.deflated_sharpe import (
+from backtest.optimize.judge.deflated_sharpe import (
     daily_sharpes,
     deflated_sharpe,
     expected_max_sharpe,
     probabilistic_sharpe,
 )
-from backtest.optimize.effective_trials import effective_trials, mean_silhouettes
+from backtest.optimize.judge.effective_trials import effective_trials, mean_silhouettes
 from core.errors import ConfigError, DataError
 
 Floats = npt.NDArray[np.float64]

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-import backtest.optimize.final_choice
-import backtest.optimize.monte_carlo
+import backtest.optimize.judge.final_choice
+import backtest.optimize.judge.monte_carlo
 import backtest.optimize.report.results
 import backtest.optimize.session
 import optimizer
@@ -27,8 +27,8 @@ from backtest.market.demo import demo_market
 from backtest.market.timeframes import parse_time
 from backtest.optimize import search_run
 from backtest.optimize.command import _go_on
-from backtest.optimize.evidence import evidence_lines
-from backtest.optimize.findings import judge_trials
+from backtest.optimize.judge.evidence import evidence_lines
+from backtest.optimize.judge.findings import judge_trials
 from backtest.optimize.report.search_report import has_blocks, report
 from backtest.optimize.request import SearchRequest
 from backtest.optimize.session import WIDTH, Session, add_trials, header, open_session
@@ -350,8 +350,8 @@ def test_an_interruption_while_judging_reports_what_is_finished_and_leaves_the_h
             os.kill(os.getpid(), signal.SIGINT)
         return run(*args, title=title, **kwargs)
 
-    monkeypatch.setattr(backtest.optimize.final_choice, "side_by_side", interrupted)
-    monkeypatch.setattr(backtest.optimize.monte_carlo, "side_by_side", interrupted)
+    monkeypatch.setattr(backtest.optimize.judge.final_choice, "side_by_side", interrupted)
+    monkeypatch.setattr(backtest.optimize.judge.monte_carlo, "side_by_side", interrupted)
     arguments = [item for item in QUICK if item != "--skip-mc"]
     code, out, err = search(*arguments, "--mc-perms", "20", "--jobs", "1")
     assert code == 130

@@ -18,31 +18,35 @@ import pytest
 from backtest.market.market_data import MarketData, slice_time
 from backtest.market.sources import MarketSource
 from backtest.market.timeframes import DAY_MS, format_time
-from backtest.optimize import evidence, monte_carlo
-from backtest.optimize.deflated_sharpe import DeflatedSharpe
-from backtest.optimize.final_choice import choose_final, parameter_importance
-from backtest.optimize.findings import Unseen
-from backtest.optimize.holdout_run import HoldoutResult, PortfolioRun, oos_pass
-from backtest.optimize.luck_of_choosing import LuckOfChoosing, measure_luck, static_grid_returns
-from backtest.optimize.monte_carlo import (
+from backtest.optimize.judge import evidence, monte_carlo
+from backtest.optimize.judge.deflated_sharpe import DeflatedSharpe
+from backtest.optimize.judge.final_choice import choose_final, parameter_importance
+from backtest.optimize.judge.findings import Unseen
+from backtest.optimize.judge.holdout_run import HoldoutResult, PortfolioRun, oos_pass
+from backtest.optimize.judge.luck_of_choosing import (
+    LuckOfChoosing,
+    measure_luck,
+    static_grid_returns,
+)
+from backtest.optimize.judge.monte_carlo import (
     PermutationTest,
     compare_with_permuted,
     permute_from,
     permuted_returns,
     unseen_bars,
 )
-from backtest.optimize.overfitting import Overfitting
+from backtest.optimize.judge.overfitting import Overfitting
+from backtest.optimize.judge.superior import SuperiorAbility
+from backtest.optimize.judge.walk_forward import Pick, WalkForward, walk_forward
 from backtest.optimize.report.search_report import out_of_sample_text
 from backtest.optimize.study import FinishedTrial, Search
 from backtest.optimize.study_identity import StudyIdentity
-from backtest.optimize.superior import SuperiorAbility
 from backtest.optimize.trial.prepare import Coins, Prepared, prepare
 from backtest.optimize.trial.range_runs import run_range
 from backtest.optimize.trial.space import read_space
 from backtest.optimize.trial.trial import TrialOutcome, WindowScore
 from backtest.optimize.trial.windows import SharedPlan, plan_shared
 from backtest.optimize.trial_ledger import DataSet, SeenBefore, TrialLedger
-from backtest.optimize.walk_forward import Pick, WalkForward, walk_forward
 from backtest.runs.variants import cut_window
 from backtest.simulator import BacktestSimulator
 from config import PRESETS, STRATEGY_PARAMS

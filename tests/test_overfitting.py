@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest.optimize.overfitting import probability_of_overfitting
+from backtest.optimize.judge.overfitting import probability_of_overfitting
 from core.errors import ConfigError, DataError
 
 Floats = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from backtest.optimize.permutation import BLOCK_BARS, p_value, permute_candles
+from backtest.optimize.judge.permutation import BLOCK_BARS, p_value, permute_candles
 from core.errors import ConfigError, DataError
 
 Floats = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.optimize.robust import (
+from backtest.optimize.judge.robust import (
     DISQUALIFIED,
     ScoredTrial,
     choose,
@@ -22,7 +22,7 @@ from backtest.optimize.robust import (
     stability_bar,
     variation_text,
 )
-from backtest.optimize.sensitivity import Curve, measure_sensitivity, sparkline
+from backtest.optimize.judge.sensitivity import Curve, measure_sensitivity, sparkline
 from backtest.optimize.trial.space import Entry
 from core.errors import DataError
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from backtest.optimize.superior import superior_predictive_ability
+from backtest.optimize.judge.superior import superior_predictive_ability
 from core.errors import ConfigError, DataError
 
 Floats = npt.NDArray[np.float64]

@@ -12,10 +12,10 @@ from typing import Final
 
 from backtest.market.sources import EXCHANGE
 from backtest.optimize.apply.result_folders import RESULTS
-from backtest.optimize.evidence import EvidenceLine, evidence_lines, out_of_sample
-from backtest.optimize.final_choice import parameter_importance
-from backtest.optimize.findings import Known, judge_trials, judge_unseen
-from backtest.optimize.monte_carlo import permuted_returns
+from backtest.optimize.judge.evidence import EvidenceLine, evidence_lines, out_of_sample
+from backtest.optimize.judge.final_choice import parameter_importance
+from backtest.optimize.judge.findings import Known, judge_trials, judge_unseen
+from backtest.optimize.judge.monte_carlo import permuted_returns
 from backtest.optimize.report.results import results_document, write_results
 from backtest.optimize.report.search_report import out_of_sample_text, report
 from backtest.optimize.search_run import Interruption, Searched

@@ -12,8 +12,8 @@ from typing import Any, Final
 from backtest.market.coin_data import CoinData
 from backtest.market.timeframes import format_time
 from backtest.optimize.apply.result_folders import DATA_DIR, ResultFolders
+from backtest.optimize.judge.robust import TOP_LEAST
 from backtest.optimize.request import SearchRequest
-from backtest.optimize.robust import TOP_LEAST
 from backtest.optimize.search_run import Searched, search_trials
 from backtest.optimize.study import Search
 from backtest.optimize.study_identity import StudyIdentity, scoring_fingerprint

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from backtest.optimize.robust import DISQUALIFIED
+from backtest.optimize.judge.robust import DISQUALIFIED
 from backtest.report.figures import GAIN, LOSS, MUTED
 
 Document = Mapping[str, Any]

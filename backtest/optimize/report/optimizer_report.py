@@ -13,6 +13,7 @@ import numpy as np
 from bokeh.models import GridBox
 from markupsafe import Markup
 
+from backtest.optimize.judge.robust import variation_text
 from backtest.optimize.report.chart_data import (
     Document,
     course,
@@ -36,7 +37,6 @@ from backtest.optimize.report.report_figures import (
     stability_chart,
 )
 from backtest.optimize.report.verdict_tones import criterion, out_of_sample, verdict
-from backtest.optimize.robust import variation_text
 from backtest.report.parameter_table import parameter_rows, value_text
 from backtest.report.template import NOTHING, Numbers, number_text, parameter_table, render
 

@@ -13,18 +13,18 @@ import numpy as np
 
 from backtest.market.timeframes import format_time
 from backtest.optimize.apply.result_folders import BEST, PAGE, RESULTS, ResultFolders
-from backtest.optimize.evidence import (
+from backtest.optimize.judge.evidence import (
     OOS_RULE,
     evidence_lines,
     mc_significant,
     out_of_sample,
     warnings_of,
 )
-from backtest.optimize.final_choice import FinalChoice
-from backtest.optimize.findings import Known, Unseen
-from backtest.optimize.holdout_run import PortfolioRun
+from backtest.optimize.judge.final_choice import FinalChoice
+from backtest.optimize.judge.findings import Known, Unseen
+from backtest.optimize.judge.holdout_run import PortfolioRun
+from backtest.optimize.judge.sensitivity import Sensitivity
 from backtest.optimize.search_run import Searched
-from backtest.optimize.sensitivity import Sensitivity
 from backtest.optimize.study import FinishedTrial
 from backtest.optimize.study_identity import StudyIdentity
 from backtest.optimize.trial.prepare import Prepared

@@ -7,10 +7,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from backtest.optimize.evidence import OOS_RULE, EvidenceLine
-from backtest.optimize.findings import Known
-from backtest.optimize.robust import stability_bar, variation_text
-from backtest.optimize.sensitivity import Curve, Sensitivity, sparkline
+from backtest.optimize.judge.evidence import OOS_RULE, EvidenceLine
+from backtest.optimize.judge.findings import Known
+from backtest.optimize.judge.robust import stability_bar, variation_text
+from backtest.optimize.judge.sensitivity import Curve, Sensitivity, sparkline
 from backtest.optimize.session import WIDTH, short
 
 _TICKS: Final = "▁▂▃▄▅▆▇█"

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from backtest.optimize.evidence import LUCK
+from backtest.optimize.judge.evidence import LUCK
 from backtest.optimize.report.chart_data import Document
 from backtest.report.template import NOTHING
 

@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from backtest.optimize.final_choice import FinalChoice, choose_final, sensitivity_of
-from backtest.optimize.holdout_run import HoldoutResult, judge_holdout
-from backtest.optimize.luck_of_choosing import LuckOfChoosing, measure_luck, static_grid_returns
-from backtest.optimize.monte_carlo import PermutationTest, compare_with_permuted
+from backtest.optimize.judge.final_choice import FinalChoice, choose_final, sensitivity_of
+from backtest.optimize.judge.holdout_run import HoldoutResult, judge_holdout
+from backtest.optimize.judge.luck_of_choosing import (
+    LuckOfChoosing,
+    measure_luck,
+    static_grid_returns,
+)
+from backtest.optimize.judge.monte_carlo import PermutationTest, compare_with_permuted
+from backtest.optimize.judge.sensitivity import Sensitivity
+from backtest.optimize.judge.walk_forward import WalkForward, walk_forward
 from backtest.optimize.search_run import Searched
-from backtest.optimize.sensitivity import Sensitivity
 from backtest.optimize.trial.prepare import Prepared
 from backtest.optimize.trial.space import Space
 from backtest.optimize.trial_ledger import SeenBefore
-from backtest.optimize.walk_forward import WalkForward, walk_forward
 
 
 @dataclass(frozen=True, kw_only=True)

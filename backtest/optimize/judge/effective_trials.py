@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scipy.cluster.hierarchy import cut_tree, fcluster, linkage  # type: ignore[import-untyped]  # no stubs
 from scipy.spatial.distance import squareform  # type: ignore[import-untyped]  # no stubs
 
-from backtest.optimize.deflated_sharpe import MIN_DAYS, Floats, as_matrix, varying_columns
+from backtest.optimize.judge.deflated_sharpe import MIN_DAYS, Floats, as_matrix, varying_columns
 
 Ints = npt.NDArray[np.int64]
 

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.market.timeframes import DAY_MS
-from backtest.optimize.deflated_sharpe import deflated_sharpe
+from backtest.optimize.judge.deflated_sharpe import deflated_sharpe
+from backtest.optimize.judge.walk_forward import WalkForward
 from backtest.optimize.trial.prepare import Coins, Prepared
 from backtest.optimize.trial_ledger import SeenBefore
-from backtest.optimize.walk_forward import WalkForward
 from core.performance import bar_returns, drawdown_curve
 
 Floats = npt.NDArray[np.float64]

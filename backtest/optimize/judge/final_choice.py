@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from backtest.optimize.robust import (
+from backtest.optimize.judge.robust import (
     TOP_LEAST,
     RobustChoice,
     ScoredTrial,
@@ -17,8 +17,8 @@ from backtest.optimize.robust import (
     measure_stability,
     robust_candidates,
 )
+from backtest.optimize.judge.sensitivity import Sensitivity, measure_sensitivity
 from backtest.optimize.search_run import side_by_side
-from backtest.optimize.sensitivity import Sensitivity, measure_sensitivity
 from backtest.optimize.study import FinishedTrial
 from backtest.optimize.trial.space import Space
 from backtest.optimize.trial.trial import Evaluate, TrialOutcome

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from backtest.optimize.robust import DISQUALIFIED
+from backtest.optimize.judge.robust import DISQUALIFIED
 from backtest.optimize.trial.space import Entry
 
 Params = Mapping[str, Any]

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-from backtest.optimize.deflated_sharpe import DeflatedSharpe
-from backtest.optimize.findings import Known, Unseen
-from backtest.optimize.holdout_run import HoldoutResult, half_gained, oos_pass
-from backtest.optimize.luck_of_choosing import LuckOfChoosing
-from backtest.optimize.monte_carlo import PermutationTest
-from backtest.optimize.overfitting import Overfitting
-from backtest.optimize.superior import SuperiorAbility
+from backtest.optimize.judge.deflated_sharpe import DeflatedSharpe
+from backtest.optimize.judge.findings import Known, Unseen
+from backtest.optimize.judge.holdout_run import HoldoutResult, half_gained, oos_pass
+from backtest.optimize.judge.luck_of_choosing import LuckOfChoosing
+from backtest.optimize.judge.monte_carlo import PermutationTest
+from backtest.optimize.judge.overfitting import Overfitting
+from backtest.optimize.judge.superior import SuperiorAbility
+from backtest.optimize.judge.walk_forward import WalkForward
 from backtest.optimize.trial_ledger import SeenBefore
-from backtest.optimize.walk_forward import WalkForward
 
 SIGNIFICANT: Final = 0.05
 LUCK: Final = "not distinguishable from luck"

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from arch.bootstrap import SPA
 
-from backtest.optimize.deflated_sharpe import MIN_DAYS, Floats, as_matrix, varying_columns
+from backtest.optimize.judge.deflated_sharpe import MIN_DAYS, Floats, as_matrix, varying_columns
 from core.errors import ConfigError, DataError
 
 REPS: Final = 1000

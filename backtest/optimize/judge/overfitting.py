@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata  # type: ignore[import-untyped]  # no stubs
 
-from backtest.optimize.deflated_sharpe import MIN_DAYS, Bools, Floats, as_matrix
+from backtest.optimize.judge.deflated_sharpe import MIN_DAYS, Bools, Floats, as_matrix
 from core.errors import ConfigError
 
 BLOCKS: Final = 10
