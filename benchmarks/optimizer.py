@@ -22,9 +22,9 @@ from backtest.optimize.judge.findings import Known, Unseen, judge_trials, judge_
 from backtest.optimize.judge.monte_carlo import permuted_returns
 from backtest.optimize.report.results import results_document, write_results
 from backtest.optimize.request import SearchRequest
-from backtest.optimize.search_run import Searched
+from backtest.optimize.search.progress import Searched
+from backtest.optimize.search.trial_ledger import SeenBefore
 from backtest.optimize.session import Session, add_trials, open_session
-from backtest.optimize.trial_ledger import SeenBefore
 from benchmarks.engine import REAL_MARKET, machine_line
 from config import STRATEGY_PARAMS
 

@@ -18,12 +18,12 @@ import numpy as np
 import sqlalchemy
 from sqlalchemy import event
 
-from backtest.optimize.processes import Rhythm
-from backtest.optimize.study import FinishedTrial, Search
-from backtest.optimize.study_identity import StudyIdentity
+from backtest.optimize.search.processes import Rhythm
+from backtest.optimize.search.study import FinishedTrial, Search
+from backtest.optimize.search.study_identity import StudyIdentity
+from backtest.optimize.search.trial_pool import Progress
 from backtest.optimize.trial.space import Space, read_space
 from backtest.optimize.trial.trial import TrialOutcome, WindowScore
-from backtest.optimize.trial_pool import Progress
 
 SPACE = read_space(
     {

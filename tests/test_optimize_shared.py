@@ -22,12 +22,12 @@ import sqlalchemy
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from backtest.optimize.processes import Life, Processes, Rhythm
-from backtest.optimize.storage import open_store, storage_url
-from backtest.optimize.study import Search
+from backtest.optimize.search.processes import Life, Processes, Rhythm
+from backtest.optimize.search.storage import open_store, storage_url
+from backtest.optimize.search.study import Search
+from backtest.optimize.search.trial_pool import Progress
+from backtest.optimize.search.trial_store import StoredStudy, TrialStore, running_trial
 from backtest.optimize.trial.trial import TrialOutcome
-from backtest.optimize.trial_pool import Progress
-from backtest.optimize.trial_store import StoredStudy, TrialStore, running_trial
 from core.errors import ConfigError, DataError
 from tests.optimize_worker import CURRENT, FAST, SPACE, evaluate, identity
 from tests.support.paths import ROOT

@@ -16,10 +16,10 @@ import optuna
 import pytest
 import sqlalchemy
 
-from backtest.optimize import storage as storage_module
-from backtest.optimize.processes import Rhythm
-from backtest.optimize.storage import drop_torn_line, open_store, storage_url
-from backtest.optimize.study import Search
+from backtest.optimize.search import storage as storage_module
+from backtest.optimize.search.processes import Rhythm
+from backtest.optimize.search.storage import drop_torn_line, open_store, storage_url
+from backtest.optimize.search.study import Search
 from core.errors import ConfigError
 from tests.optimize_worker import CURRENT, SPACE, evaluate, identity
 

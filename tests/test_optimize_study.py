@@ -20,15 +20,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.storages import InMemoryStorage
 
-from backtest.optimize import study_identity
-from backtest.optimize.local_study import LocalRun
-from backtest.optimize.sampling import BATCH, STARTUP_TRIALS, Sampler
-from backtest.optimize.study import Search
-from backtest.optimize.study_identity import StudyIdentity
+from backtest.optimize.search import study_identity
+from backtest.optimize.search.local_study import LocalRun
+from backtest.optimize.search.sampling import BATCH, STARTUP_TRIALS, Sampler
+from backtest.optimize.search.study import Search
+from backtest.optimize.search.study_identity import StudyIdentity
+from backtest.optimize.search.trial_pool import Effort, Progress, ProgressReport, TrialPool
+from backtest.optimize.search.trial_store import IDENTITY, StoredStudy, TrialStore, running_trial
 from backtest.optimize.trial.space import Space, read_space
 from backtest.optimize.trial.trial import Evaluate, TrialOutcome
-from backtest.optimize.trial_pool import Effort, Progress, ProgressReport, TrialPool
-from backtest.optimize.trial_store import IDENTITY, StoredStudy, TrialStore, running_trial
 from core.errors import ConfigError, DataError
 from tests.optimize_worker import CURRENT, SPACE, evaluate, identity, scored
 from tests.support.paths import ROOT

@@ -25,12 +25,12 @@ import backtest.optimize.session
 import optimizer
 from backtest.market.demo import demo_market
 from backtest.market.timeframes import parse_time
-from backtest.optimize import search_run
 from backtest.optimize.command import _go_on
 from backtest.optimize.judge.evidence import evidence_lines
 from backtest.optimize.judge.findings import judge_trials
 from backtest.optimize.report.search_report import has_blocks, report
 from backtest.optimize.request import SearchRequest
+from backtest.optimize.search import progress as search_run
 from backtest.optimize.session import WIDTH, Session, add_trials, header, open_session
 from backtest.optimize.trial import objective
 from backtest.optimize.trial.objective import DEFAULT_OBJECTIVE, OBJECTIVES
@@ -371,7 +371,7 @@ def test_an_interruption_while_judging_reports_what_is_finished_and_leaves_the_h
 def test_a_killed_search_has_its_trials_in_the_ledger(tmp_path: Path) -> None:
     script = (
         "import os, signal, optimizer\n"
-        "from backtest.optimize.trial_ledger import SearchEntry\n"
+        "from backtest.optimize.search.trial_ledger import SearchEntry\n"
         "count, seen = SearchEntry.count, []\n"
         "def counted(self):\n"
         "    count(self)\n"
@@ -397,7 +397,7 @@ def test_a_killed_search_has_its_trials_in_the_ledger(tmp_path: Path) -> None:
 def test_a_second_interruption_ends_the_program_at_once() -> None:
     script = (
         "import os, signal, time\n"
-        "from backtest.optimize.search_run import Interruption\n"
+        "from backtest.optimize.search.progress import Interruption\n"
         "with Interruption('the trials that run are finished') as interruption:\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    assert interruption.asked.is_set()\n"

@@ -39,14 +39,14 @@ from backtest.optimize.judge.overfitting import Overfitting
 from backtest.optimize.judge.superior import SuperiorAbility
 from backtest.optimize.judge.walk_forward import Pick, WalkForward, walk_forward
 from backtest.optimize.report.search_report import out_of_sample_text
-from backtest.optimize.study import FinishedTrial, Search
-from backtest.optimize.study_identity import StudyIdentity
+from backtest.optimize.search.study import FinishedTrial, Search
+from backtest.optimize.search.study_identity import StudyIdentity
+from backtest.optimize.search.trial_ledger import DataSet, SeenBefore, TrialLedger
 from backtest.optimize.trial.prepare import Coins, Prepared, prepare
 from backtest.optimize.trial.range_runs import run_range
 from backtest.optimize.trial.space import read_space
 from backtest.optimize.trial.trial import TrialOutcome, WindowScore
 from backtest.optimize.trial.windows import SharedPlan, plan_shared
-from backtest.optimize.trial_ledger import DataSet, SeenBefore, TrialLedger
 from backtest.runs.variants import cut_window
 from backtest.simulator import BacktestSimulator
 from config import PRESETS, STRATEGY_PARAMS

@@ -18,7 +18,7 @@ from backtest.optimize.judge.findings import Known, judge_trials, judge_unseen
 from backtest.optimize.judge.monte_carlo import permuted_returns
 from backtest.optimize.report.results import results_document, write_results
 from backtest.optimize.report.search_report import out_of_sample_text, report
-from backtest.optimize.search_run import Interruption, Searched
+from backtest.optimize.search.progress import Interruption, Searched
 from backtest.optimize.session import Session, header, say
 from config import STRATEGY_PARAMS
 from core.errors import DataError

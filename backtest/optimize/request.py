@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backtest.optimize.storage import storage_url
+from backtest.optimize.search.storage import storage_url
 from backtest.optimize.trial.objective import read_objective
 from backtest.optimize.trial.windows import MAX_HOLDOUT
 from core.errors import ConfigError

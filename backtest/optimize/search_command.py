@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from backtest.optimize.request import SearchRequest
-from backtest.optimize.search_run import EXIT_INTERRUPTED
+from backtest.optimize.search.progress import EXIT_INTERRUPTED
 from backtest.optimize.session import add_trials, open_session
 
 

@@ -14,12 +14,12 @@ from backtest.market.timeframes import format_time
 from backtest.optimize.apply.result_folders import DATA_DIR, ResultFolders
 from backtest.optimize.judge.robust import TOP_LEAST
 from backtest.optimize.request import SearchRequest
-from backtest.optimize.search_run import Searched, search_trials
-from backtest.optimize.study import Search
-from backtest.optimize.study_identity import StudyIdentity, scoring_fingerprint
+from backtest.optimize.search.progress import Searched, search_trials
+from backtest.optimize.search.study import Search
+from backtest.optimize.search.study_identity import StudyIdentity, scoring_fingerprint
+from backtest.optimize.search.trial_ledger import WEEK_MS, DataSet, TrialLedger
 from backtest.optimize.trial.prepare import Prepared, prepare
 from backtest.optimize.trial.space import Space, read_space
-from backtest.optimize.trial_ledger import WEEK_MS, DataSet, TrialLedger
 from backtest.report.parameter_table import value_text
 from backtest.simulator import BacktestSimulator
 from core.errors import ConfigError

@@ -21,7 +21,7 @@ from backtest.optimize.judge.monte_carlo import PermutationTest
 from backtest.optimize.judge.overfitting import Overfitting
 from backtest.optimize.judge.superior import SuperiorAbility
 from backtest.optimize.judge.walk_forward import WalkForward
-from backtest.optimize.trial_ledger import SeenBefore
+from backtest.optimize.search.trial_ledger import SeenBefore
 
 SIGNIFICANT: Final = 0.05
 LUCK: Final = "not distinguishable from luck"

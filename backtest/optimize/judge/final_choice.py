@@ -18,8 +18,8 @@ from backtest.optimize.judge.robust import (
     robust_candidates,
 )
 from backtest.optimize.judge.sensitivity import Sensitivity, measure_sensitivity
-from backtest.optimize.search_run import side_by_side
-from backtest.optimize.study import FinishedTrial
+from backtest.optimize.search.progress import side_by_side
+from backtest.optimize.search.study import FinishedTrial
 from backtest.optimize.trial.space import Space
 from backtest.optimize.trial.trial import Evaluate, TrialOutcome
 from core.errors import DataError
@@ -126,7 +126,7 @@ def parameter_importance(trials: Sequence[FinishedTrial], space: Space) -> dict[
     import optuna  # noqa: PLC0415 - 0.2 s
     from optuna.importance import get_param_importances  # noqa: PLC0415
 
-    from backtest.optimize.trial_store import complete_trial  # noqa: PLC0415 - sqlalchemy
+    from backtest.optimize.search.trial_store import complete_trial  # noqa: PLC0415 - sqlalchemy
 
     study = optuna.create_study(direction="maximize")
     distributions = space.distributions()

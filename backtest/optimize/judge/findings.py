@@ -17,10 +17,10 @@ from backtest.optimize.judge.luck_of_choosing import (
 from backtest.optimize.judge.monte_carlo import PermutationTest, compare_with_permuted
 from backtest.optimize.judge.sensitivity import Sensitivity
 from backtest.optimize.judge.walk_forward import WalkForward, walk_forward
-from backtest.optimize.search_run import Searched
+from backtest.optimize.search.progress import Searched
+from backtest.optimize.search.trial_ledger import SeenBefore
 from backtest.optimize.trial.prepare import Prepared
 from backtest.optimize.trial.space import Space
-from backtest.optimize.trial_ledger import SeenBefore
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from backtest.market.timeframes import DAY_MS
 from backtest.optimize.judge.deflated_sharpe import deflated_sharpe
 from backtest.optimize.judge.walk_forward import WalkForward
+from backtest.optimize.search.trial_ledger import SeenBefore
 from backtest.optimize.trial.prepare import Coins, Prepared
-from backtest.optimize.trial_ledger import SeenBefore
 from core.performance import bar_returns, drawdown_curve
 
 Floats = npt.NDArray[np.float64]

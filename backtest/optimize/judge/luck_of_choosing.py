@@ -13,7 +13,7 @@ from backtest.optimize.judge.deflated_sharpe import DeflatedSharpe, daily_sharpe
 from backtest.optimize.judge.effective_trials import effective_trials
 from backtest.optimize.judge.overfitting import Overfitting, probability_of_overfitting
 from backtest.optimize.judge.superior import SuperiorAbility, superior_predictive_ability
-from backtest.optimize.study import FinishedTrial
+from backtest.optimize.search.study import FinishedTrial
 from backtest.optimize.trial.prepare import Prepared
 from backtest.optimize.trial.range_runs import RangeRun, run_range
 from backtest.trust.compare import static_grid

@@ -25,7 +25,7 @@ import pandas as pd
 
 from backtest.market.coin_data import CoinData
 from backtest.optimize.judge.permutation import p_value, permute_candles
-from backtest.optimize.search_run import side_by_side
+from backtest.optimize.search.progress import side_by_side
 from backtest.optimize.trial.prepare import Coins, Prepared
 from backtest.optimize.trial.range_runs import with_candles
 from backtest.runs.variants import cut_window

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from backtest.market.timeframes import DAY_MS
-from backtest.optimize.study import FinishedTrial
+from backtest.optimize.search.study import FinishedTrial
 from backtest.optimize.trial.trial import Scores, TrialOutcome
 from backtest.optimize.trial.windows import SharedPlan
 

@@ -24,9 +24,9 @@ from backtest.optimize.judge.final_choice import FinalChoice
 from backtest.optimize.judge.findings import Known, Unseen
 from backtest.optimize.judge.holdout_run import PortfolioRun
 from backtest.optimize.judge.sensitivity import Sensitivity
-from backtest.optimize.search_run import Searched
-from backtest.optimize.study import FinishedTrial
-from backtest.optimize.study_identity import StudyIdentity
+from backtest.optimize.search.progress import Searched
+from backtest.optimize.search.study import FinishedTrial
+from backtest.optimize.search.study_identity import StudyIdentity
 from backtest.optimize.trial.prepare import Prepared
 from backtest.optimize.trial.windows import SharedPlan
 from backtest.result_files import json_bytes, write_file

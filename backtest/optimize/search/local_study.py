@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, Self
 
 from optuna.trial import TrialState
 
-from backtest.optimize.sampling import BATCH, Sampler
-from backtest.optimize.trial_pool import Effort, Evaluated, ProgressReport, TrialPool
-from backtest.optimize.trial_store import StoredStudy, complete_trial, result_of
+from backtest.optimize.search.sampling import BATCH, Sampler
+from backtest.optimize.search.trial_pool import Effort, Evaluated, ProgressReport, TrialPool
+from backtest.optimize.search.trial_store import StoredStudy, complete_trial, result_of
 from core.errors import ConfigError
 
 

@@ -14,10 +14,10 @@ from typing import Any, Final, Self, TypeVar
 
 from tqdm import tqdm  # type: ignore[import-untyped]  # no stubs installed
 
-from backtest.optimize.study import FinishedTrial, Search
+from backtest.optimize.search.study import FinishedTrial, Search
+from backtest.optimize.search.trial_ledger import TrialLedger
+from backtest.optimize.search.trial_pool import Progress
 from backtest.optimize.trial.trial import Evaluate, TrialOutcome
-from backtest.optimize.trial_ledger import TrialLedger
-from backtest.optimize.trial_pool import Progress
 
 T = TypeVar("T")
 S = TypeVar("S")

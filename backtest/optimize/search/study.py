@@ -12,16 +12,16 @@ from typing import Any, Final, NamedTuple, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
-from backtest.optimize.local_study import LocalRun
-from backtest.optimize.processes import Processes, Rhythm
-from backtest.optimize.sampling import Sampler
-from backtest.optimize.shared_study import SharedRun
-from backtest.optimize.storage import open_store, storage_url
-from backtest.optimize.study_identity import StudyIdentity, check_identity
+from backtest.optimize.search.local_study import LocalRun
+from backtest.optimize.search.processes import Processes, Rhythm
+from backtest.optimize.search.sampling import Sampler
+from backtest.optimize.search.shared_study import SharedRun
+from backtest.optimize.search.storage import open_store, storage_url
+from backtest.optimize.search.study_identity import StudyIdentity, check_identity
+from backtest.optimize.search.trial_pool import Effort, Progress, ProgressReport, TrialPool
+from backtest.optimize.search.trial_store import result_of
 from backtest.optimize.trial.space import Space
 from backtest.optimize.trial.trial import Evaluate, TrialOutcome
-from backtest.optimize.trial_pool import Effort, Progress, ProgressReport, TrialPool
-from backtest.optimize.trial_store import result_of
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError
 from core.params import read_value

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
-from backtest.optimize.trial_store import StoredStudy, running_trial
+from backtest.optimize.search.trial_store import StoredStudy, running_trial
 from core.errors import ConfigError
 
 BEAT_S: Final = 3.0

@@ -26,10 +26,10 @@ from typing import Any, Final
 
 from optuna.trial import FrozenTrial, TrialState
 
-from backtest.optimize.processes import Life, Processes
-from backtest.optimize.sampling import Sampler
-from backtest.optimize.trial_pool import Evaluated, ProgressReport, TrialPool
-from backtest.optimize.trial_store import RESULT, StoredStudy, result_of, running_trial
+from backtest.optimize.search.processes import Life, Processes
+from backtest.optimize.search.sampling import Sampler
+from backtest.optimize.search.trial_pool import Evaluated, ProgressReport, TrialPool
+from backtest.optimize.search.trial_store import RESULT, StoredStudy, result_of, running_trial
 from core.errors import ConfigError
 
 POLL_S: Final = 1.0

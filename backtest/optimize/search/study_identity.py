@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import optuna
 
-from backtest.optimize.trial_store import IDENTITY, StoredStudy
+from backtest.optimize.search.trial_store import IDENTITY, StoredStudy
 from core.errors import ConfigError
 
 _OPTUNA: Final = "optuna_version"

@@ -30,7 +30,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBSt
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy import exc
 
-from backtest.optimize.trial_store import StorageErrors, TrialStore
+from backtest.optimize.search.trial_store import StorageErrors, TrialStore
 from core.errors import ConfigError
 
 CONNECT_TIMEOUT_S: Final = 10

@@ -22,7 +22,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from backtest.optimize.trial_store import complete_trial
+from backtest.optimize.search.trial_store import complete_trial
 
 BATCH: Final = 8
 """Trials sampled from the same knowledge, and so the most that are evaluated at once by one
