@@ -17,7 +17,7 @@ from backtest.audit.files import COLUMNS, read_summary
 from backtest.market.market_data import MarketData
 from backtest.market.sources import MarketSource
 from backtest.market.timeframes import format_time
-from backtest.result_files import summary_json, trades_csv
+from backtest.results.files import summary_json, trades_csv
 from backtest.simulator import BacktestSimulator
 from tests.synthetic import BAR_MS
 

@@ -23,7 +23,7 @@ from backtest.report.round_trips import (
     round_trips,
     trip_statistics,
 )
-from backtest.result_files import json_bytes
+from backtest.results.files import json_bytes
 from backtest.simulator import BacktestSimulator
 from config import PRESETS
 from core.errors import DataError

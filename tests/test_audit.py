@@ -24,7 +24,7 @@ from backtest.audit.files import COLUMNS, Finding, read_summary
 from backtest.audit.market import audit_bars, settlements
 from backtest.market.market_data import MarketData, empty_funding
 from backtest.market.timeframes import format_time
-from backtest.result_files import TRADE_COLUMNS, summary_json, trades_csv
+from backtest.results.files import TRADE_COLUMNS, summary_json, trades_csv
 from backtest.simulator import BacktestSimulator
 from config import PRESETS
 from core.errors import CapitalError, DataError

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import live.logger
 from backtest.audit.files import read_trades
-from backtest.result_files import TRADE_COLUMNS as BACKTEST_COLUMNS
-from backtest.result_files import trades_csv
+from backtest.results.files import TRADE_COLUMNS as BACKTEST_COLUMNS
+from backtest.results.files import trades_csv
 from core.errors import ConfigError, StateError
 from core.market import MarketRules
 from engine.results import TRADE_FIELDS

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from backtest.report.console import data_lines, heading, print_report, summary_table, var_lines
-from backtest.result_files import (
+from backtest.results.files import (
     TRADE_COLUMNS,
     check_writable,
     json_bytes,

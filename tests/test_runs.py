@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from backtest.commands.flags import HONOURED
-from backtest.run_diff import diff_runs, diff_text, diff_trades
-from backtest.run_register import (
+from backtest.results.diff import diff_runs, diff_text, diff_trades
+from backtest.results.register import (
     COPIES,
     REGISTER,
     find_run,
@@ -189,7 +189,7 @@ def test_a_register_that_cannot_be_repaired_is_read_all_the_same(
     def read_only(*_: Any, **__: Any) -> None:
         raise DataError("cannot write")
 
-    monkeypatch.setattr("backtest.run_register.write_file", read_only)
+    monkeypatch.setattr("backtest.results.register.write_file", read_only)
     assert [entry["id"] for entry in read_register(tmp_path)] == [first]
     assert "damaged lines, which are left out" in caplog.text
 

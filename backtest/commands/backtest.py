@@ -14,7 +14,7 @@ from typing import Any, Final
 from backtest.market.sources import EXCHANGE
 from backtest.report.console import print_report
 from backtest.report.document import run_document
-from backtest.result_files import (
+from backtest.results.files import (
     check_writable,
     json_bytes,
     portfolio_json,
@@ -23,7 +23,7 @@ from backtest.result_files import (
     trades_csv,
     write_file,
 )
-from backtest.run_register import new_run_id, record_run
+from backtest.results.register import new_run_id, record_run
 from backtest.runs.portfolio import PORTFOLIO
 from backtest.simulator import BacktestSimulator
 from backtest.trust.bands import DETAIL, add_bands

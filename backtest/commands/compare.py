@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from backtest.commands.backtest import BacktestRequest
-from backtest.result_files import json_bytes
+from backtest.results.files import json_bytes
 from backtest.simulator import BacktestSimulator
 from backtest.trust.compare import FULL, STATIC, Row, add_outcomes, coin_rows, overall_rows
 from core.errors import GridError

@@ -6,9 +6,9 @@ import logging
 import sys
 from pathlib import Path
 
-from backtest.result_files import json_bytes
-from backtest.run_diff import diff_runs, diff_text
-from backtest.run_register import REGISTER, read_register, runs_table
+from backtest.results.diff import diff_runs, diff_text
+from backtest.results.files import json_bytes
+from backtest.results.register import REGISTER, read_register, runs_table
 
 
 def show_runs(folder: Path, *, as_json: bool) -> None:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from backtest.market.timeframes import DAY_MS, timeframe_ms
 from backtest.report.attribution import accounting_identity, attribution
 from backtest.report.drawdowns import drawdown_facts
-from backtest.result_files import portfolio_document, summary_document
-from backtest.run_register import parameters_hash
+from backtest.results.files import portfolio_document, summary_document
+from backtest.results.register import parameters_hash
 from backtest.runs.portfolio import PORTFOLIO
 from core.performance import ratio
 
@@ -28,7 +28,7 @@ def coin_document(result: Result) -> dict[str, Any]:
     """Return a coin's summary, and where its result came from.
 
     Returns:
-        besides ``backtest.result_files.summary_document``: ``run_id`` (None if not on record),
+        besides ``backtest.results.files.summary_document``: ``run_id`` (None if not on record),
         ``parameters_hash``, ``attribution`` and, where the result has them, ``bands`` and
         ``bands_summary``.
     """
@@ -44,7 +44,7 @@ def group_document(portfolio: Result, results: Mapping[str, Result]) -> dict[str
     """Return the portfolio's summary, and where its result came from.
 
     Returns:
-        besides ``backtest.result_files.portfolio_document``: ``identity`` (the coins' sums),
+        besides ``backtest.results.files.portfolio_document``: ``identity`` (the coins' sums),
         ``by_coin`` (rows of ``key return_pct max_drawdown_pct price_profit fees funding net``),
         ``by_month`` (rows of ``key``, ``return_pct`` of the portfolio and ``coins``, the returns
         of each in percent), ``drawdowns`` and ``correlation`` of daily returns over the whole run:

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from backtest.report.parameter_table import parameter_rows, value_text
-from backtest.result_files import json_bytes
+from backtest.results.files import json_bytes
 
 FORMATS: Final = {
     "money": "{:,.2f}",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from backtest.result_files import check_writable
+from backtest.results.files import check_writable
 from config import BACKTEST_CONFIG
 
 DATA_DIR: Final = Path("data")

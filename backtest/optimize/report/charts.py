@@ -35,7 +35,7 @@ from backtest.optimize.report.chart_data import (
 from backtest.report.figures import COIN_COLOURS, INK, LOSS, MUTED
 from backtest.report.png import equity_figure, png, thin
 from backtest.report.template import number_text
-from backtest.result_files import not_writable, write_file
+from backtest.results.files import not_writable, write_file
 
 _SIZE_INCHES: Final = (12.0, 6.5)
 _DPI: Final = 100

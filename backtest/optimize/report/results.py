@@ -29,7 +29,7 @@ from backtest.optimize.search.study import FinishedTrial
 from backtest.optimize.search.study_identity import StudyIdentity
 from backtest.optimize.trial.prepare import Prepared
 from backtest.optimize.trial.windows import SharedPlan
-from backtest.result_files import json_bytes, write_file
+from backtest.results.files import json_bytes, write_file
 from core.params import read_value
 
 BEST_NOTE: Final = "reference only: the best of many trials is partly luck; use robust_params"

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from backtest.market.timeframes import DAY_MS
-from backtest.result_files import check_writable
+from backtest.results.files import check_writable
 from core.errors import DataError
 
 LEDGER: Final = "trial_ledger.jsonl"

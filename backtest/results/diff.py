@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from backtest.run_register import find_run, read_copy, read_register
+from backtest.results.register import find_run, read_copy, read_register
 
 _RESULTS: Final = (
     "total_return_pct",

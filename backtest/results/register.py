@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backtest.market.sources import DEMO, EXCHANGE
-from backtest.result_files import not_writable, summary_json, trades_csv, write_file
+from backtest.results.files import not_writable, summary_json, trades_csv, write_file
 from core.errors import ConfigError, DataError
 
 Result = Mapping[str, Any]
