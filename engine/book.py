@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from core.jit import kernel
 from core.market import Market
 from core.params import StrategyParams
-from engine.protection import stop_level
+from engine.grid_v4.protection import stop_level
 from engine.types import DIRECTION_NAMES, PositionSide, State
 
 

@@ -10,6 +10,7 @@ from core.jit import kernel
 from core.market import Market, lots_nearest
 from core.params import StrategyParams
 from engine.book import clear_side, find_next_entry, set_stop
+from engine.grid_v4.take_profit import advance_ladder, best_fill_at, find_next_tp
 from engine.ledger import (
     close_fill,
     find_fill,
@@ -20,7 +21,6 @@ from engine.ledger import (
     worst_fill,
     write_trade,
 )
-from engine.take_profit import advance_ladder, best_fill_at, find_next_tp
 from engine.types import OPEN, TAKE_PROFIT, PositionSide, State, Tape, sign_of
 
 

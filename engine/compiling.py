@@ -20,8 +20,8 @@ from core.jit import has_machine_code
 from core.market import MarketRules
 from core.records import zeros, zeros_table
 from core.signals import Signal, compute_signals
-from engine.decision import PROTECT_PHASES
 from engine.execution import execute_exits
+from engine.grid_v4.decision import PROTECT_PHASES
 from engine.matching import walk_bar, walk_gap
 from engine.strategy import GridStrategyV4
 from engine.types import Bar, Tape, new_state
@@ -33,7 +33,7 @@ _N_BARS: Final = 3
 
 def is_compiled() -> bool:
     """Return whether the loop's machine code is on disk, so that starting is quick."""
-    return has_machine_code("engine.replay", "run_bars")
+    return has_machine_code("engine.grid_v4.loop", "run_bars")
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from core.jit import kernel
 from core.market import Market
 from core.params import StrategyParams
 from engine.book import clear_side, find_next_entry, set_stop
+from engine.grid_v4.take_profit import advance_ladder, best_fill_at, find_next_tp
 from engine.ledger import (
     close_at_market,
     close_fill,
@@ -20,7 +21,6 @@ from engine.ledger import (
     register_stop,
     worst_fill,
 )
-from engine.take_profit import advance_ladder, best_fill_at, find_next_tp
 from engine.types import (
     LIQUIDATION,
     LONG,

@@ -15,8 +15,8 @@ from core.params import StrategyParams
 from core.records import Table
 from engine.book import find_next_entry
 from engine.execution import fill_entry, fill_take_profit, liquidate, trigger_stop
-from engine.protection import excess_margin, has_position, liquidation_crossing
-from engine.take_profit import find_next_tp
+from engine.grid_v4.protection import excess_margin, has_position, liquidation_crossing
+from engine.grid_v4.take_profit import find_next_tp
 from engine.types import LONG, SHORT, Bar, State, Tape, sign_of
 
 LOW_FIRST: Final = 1

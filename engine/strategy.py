@@ -18,8 +18,8 @@ from core.params import StrategyParams, unknown_key
 from core.records import dtype_of, freeze, load_jsonable, to_jsonable, zeros
 from core.signals import Signal, compute_signals
 from engine.book import OrderBook
-from engine.decision import PROTECT_PHASES, arrange, open_step, protect
-from engine.replay import BarLog, close_at_end, run_bars
+from engine.grid_v4.decision import PROTECT_PHASES, arrange, open_step, protect
+from engine.grid_v4.loop import BarLog, close_at_end, run_bars
 from engine.results import run_metrics, trade_dicts
 from engine.tables import bar_table, detail_rows, funding_rows, times_ms, within_bars
 from engine.types import Exit, PositionTracker, State, Tape, new_state
@@ -55,7 +55,7 @@ def known_market(coin: str) -> MarketRules:
 
 
 class GridStrategyV4:
-    """Owner of one state record; the decisions are in :mod:`engine.decision`.
+    """Owner of one state record; the decisions are in :mod:`engine.grid_v4.decision`.
 
     Args:
         config: strategy parameters, complete, partial or already validated.
@@ -225,16 +225,16 @@ class GridStrategyV4:
         signal: Signal,
         funding_rate: float,
     ) -> None:
-        """See :func:`engine.decision.open_step`."""
+        """See :func:`engine.grid_v4.decision.open_step`."""
         open_step(self.state, bar, ts_ms, price, prev_close, signal, funding_rate)
 
     def protect(self, phase: int) -> list[Exit]:
-        """Return the market exits of one phase, in order; see :func:`engine.decision.protect`."""
+        """Return the market exits of one phase, in order; see :func:`engine.grid_v4.decision.protect`."""
         n = protect(self.state, self.frozen_params, self.rules, phase, self.tape)
         return [self.tape.exits[k] for k in range(n)]
 
     def arrange(self) -> OrderBook:
-        """Return the orders that should rest now; see :func:`engine.decision.arrange`."""
+        """Return the orders that should rest now; see :func:`engine.grid_v4.decision.arrange`."""
         arrange(self.state, self.frozen_params, self.rules)
         return self.book
 

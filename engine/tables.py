@@ -10,7 +10,7 @@ import numpy.typing as npt
 from core.errors import DataError
 from core.funding import FundingSchedule
 from core.records import dtype_of
-from engine.replay import Funding
+from engine.grid_v4.loop import Funding
 from engine.types import Bar
 
 PRICE_COLUMNS: Final = ("open", "high", "low", "close")

@@ -9,7 +9,7 @@ from typing import Final
 
 from core.errors import GridError, NetworkError, StateError
 from core.params import StrategyParams
-from engine.protection import has_position
+from engine.grid_v4.protection import has_position
 from engine.types import CLOSE_END, DIRECTION_NAMES
 from live.alerts import AlertSender
 from live.assembly import Assembled, Plan

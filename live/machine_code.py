@@ -17,9 +17,9 @@ from engine.booking import (
     book_take_profit,
 )
 from engine.compiling import is_compiled, load_machine_code
-from engine.decision import move_clock
+from engine.grid_v4.decision import move_clock
+from engine.grid_v4.protection import has_position
 from engine.ledger import close_side, equity_at, find_fill, unrealized_at
-from engine.protection import has_position
 from engine.strategy import GridStrategyV4
 from engine.types import CLOSE_END, LONG, POSITION_SYNC, SHORT, STOP, sign_of
 from live.candle_buffer import BAR_MS

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from core.errors import AccountError, CredentialsError, GridError, RateLimitError, StateError
 from core.kama import REGIME_NAMES
-from engine.decision import PROTECT_PHASES
+from engine.grid_v4.decision import PROTECT_PHASES
+from engine.grid_v4.protection import has_position
 from engine.ledger import equity_at, unrealized_at
-from engine.protection import has_position
 from engine.types import LONG, SHORT, sign_of
 from live.alerts import Verdict
 from live.candle_buffer import BAR_MS, CandleSource

@@ -20,8 +20,8 @@ from core.funding import schedule_funding
 from core.market import MarketRules
 from core.records import dtype_of, freeze
 from core.signals import Signal, SignalArray
+from engine.grid_v4.loop import BarLog, decide_step, run_bars
 from engine.matching import walk_gap
-from engine.replay import BarLog, decide_step, run_bars
 from engine.strategy import GridStrategyV4
 from engine.tables import bar_table, detail_rows, funding_rows, within_bars
 from engine.types import PositionSide

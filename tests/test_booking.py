@@ -20,8 +20,8 @@ from engine.booking import (
     book_side,
     book_take_profit,
 )
-from engine.decision import arrange
 from engine.execution import fill_entry, fill_take_profit, trigger_stop
+from engine.grid_v4.decision import arrange
 from engine.ledger import equity_at, market_price, settle_funding
 from engine.types import DIRECTION_NAMES as NAMES
 from engine.types import LONG, POSITION_SYNC, SHORT, STOP, State, Tape

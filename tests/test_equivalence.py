@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from config import PRESETS
 from core.records import load_jsonable, to_jsonable
+from engine.grid_v4.take_profit import advance_ladder
 from engine.strategy import GridStrategyV4
-from engine.take_profit import advance_ladder
 from engine.types import new_state
 from tests.oracle import COINS, Inputs, StepLoop, coin_rules, inputs_of, real_candles, real_detail
 from tests.support.paths import ROOT

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from core.params import PruneRule
-from engine.decision import DELEVERAGE
+from engine.grid_v4.decision import DELEVERAGE
 from engine.strategy import GridStrategyV4
 from tests.reference.scenarios import BAR_MS, START, Ohlc
 from tests.scenario import (

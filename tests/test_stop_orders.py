@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import StateError
-from engine.decision import PROTECT_PHASES
+from engine.grid_v4.decision import PROTECT_PHASES
 from live.departure import Ending
 from live.exchange.types import OrderKind
 from live.execution.books import LiveSession

@@ -1,6 +1,6 @@
 """One run taken apart: its tables, and its steps as a compiled whole or one at a time.
 
-The single steps call what live trading calls, in the order of ``engine.replay``.
+The single steps call what live trading calls, in the order of ``engine.grid_v4.loop``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from core.market import MarketRules
 from core.params import StrategyParams
 from core.records import dtype_of, to_jsonable
 from core.signals import SignalArray, compute_signals
-from engine.decision import PROTECT_PHASES
 from engine.execution import execute_exits, trigger_passed_stops
+from engine.grid_v4.decision import PROTECT_PHASES
+from engine.grid_v4.loop import BarLog, close_at_end, log_bar, run_bars
 from engine.ledger import settle_funding
 from engine.matching import walk_bar, walk_detail, walk_gap
-from engine.replay import BarLog, close_at_end, log_bar, run_bars
 from engine.results import trade_dicts
 from engine.strategy import GridStrategyV4
 from engine.tables import bar_table, detail_rows, funding_rows, within_bars

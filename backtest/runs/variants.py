@@ -21,7 +21,7 @@ from core.market import MarketRules
 from core.params import StrategyParams
 from core.records import dtype_of, freeze, zeros
 from core.signals import SignalArray, compute_indicators, compute_raw_regime, settle_regime
-from engine.replay import BarLog, close_at_end, run_bars
+from engine.grid_v4.loop import BarLog, close_at_end, run_bars
 from engine.results import run_metrics
 from engine.tables import bar_table, detail_rows, funding_rows, times_ms, within_bars
 from engine.types import Tape, new_state

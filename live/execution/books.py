@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
-from engine.decision import move_clock
+from engine.grid_v4.decision import move_clock
 from engine.results import trade_dicts
 from engine.strategy import GridStrategyV4
 from engine.types import DIRECTION_NAMES, LONG, SHORT

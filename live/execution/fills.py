@@ -21,7 +21,7 @@ from engine.booking import (
     book_side,
     book_take_profit,
 )
-from engine.protection import has_position
+from engine.grid_v4.protection import has_position
 from engine.types import DIRECTION_NAMES, LIQUIDATION, LONG, SHORT, STOP
 from live.candle_buffer import BAR_MS
 from live.exchange.port import Exchange

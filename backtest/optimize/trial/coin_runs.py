@@ -19,7 +19,7 @@ from core.funding import schedule_funding
 from core.params import StrategyParams
 from core.records import dtype_of, freeze, zeros
 from core.signals import Signal
-from engine.replay import BarLog, run_bars
+from engine.grid_v4.loop import BarLog, run_bars
 from engine.tables import bar_table, detail_rows, funding_rows, times_ms, within_bars
 from engine.types import State, Tape, new_state
 

@@ -7,8 +7,8 @@ from core.market import Market
 from core.params import StrategyParams
 from core.records import Table
 from core.signals import Signal
-from engine.decision import PROTECT_PHASES, arrange, open_step, protect
 from engine.execution import execute_exits, trigger_passed_stops
+from engine.grid_v4.decision import PROTECT_PHASES, arrange, open_step, protect
 from engine.ledger import close_side, equity_at, settle_funding
 from engine.matching import walk_bar, walk_detail, walk_gap
 from engine.types import CLOSE_END, LONG, MAX_TRADES, SHORT, Bar, State, Tape

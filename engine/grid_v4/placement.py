@@ -10,9 +10,9 @@ from core.market import Market
 from core.params import StrategyParams
 from core.risk import value_at_risk
 from engine.book import cancel_from
-from engine.generation import position_cap
+from engine.grid_v4.generation import position_cap
+from engine.grid_v4.protection import is_beyond_stop
 from engine.ledger import equity_at
-from engine.protection import is_beyond_stop
 from engine.types import KELLY_MEMORY, LONG, MAX_FILLS, SHORT, PositionSide, State, sign_of
 
 

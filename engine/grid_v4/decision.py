@@ -14,17 +14,17 @@ from core.market import Market
 from core.params import StrategyParams
 from core.signals import Signal
 from engine.book import cancel_entries, set_stop
-from engine.generation import renew_generation
-from engine.placement import entries_allowed, is_var_blocked, place_entries
-from engine.protection import (
+from engine.grid_v4.generation import renew_generation
+from engine.grid_v4.placement import entries_allowed, is_var_blocked, place_entries
+from engine.grid_v4.protection import (
     has_position,
     liquidation_exits,
     stage1_exits,
     stop_unit,
     switch_breaker,
 )
-from engine.pruning import deleverage_exits, prune_exits
-from engine.take_profit import place_take_profits
+from engine.grid_v4.pruning import deleverage_exits, prune_exits
+from engine.grid_v4.take_profit import place_take_profits
 from engine.types import LONG, SHORT, State, Tape
 
 DAY_MS: Final = 86_400_000
