@@ -17,10 +17,10 @@ from core.errors import DataError
 from core.market import MarketRules
 from core.params import StrategyParams
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
-from live.account_replies import QUOTE
 from live.alerts import AlertSender
 from live.candle_buffer import BAR_MS
 from live.durable_file import write_atomically
+from live.exchange.replies.account import QUOTE
 from live.exchange.types import Candles, MarketFacts
 from live.execution.books import LiveSession
 from live.execution.order_register import OrderRegister

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from live.account_replies import QUOTE
+from live.exchange.replies.account import QUOTE
 from live.settings import check_settings
 
 MODE_NAMES: Final = {"live": "REAL MONEY", "testnet": "testnet (demo money)", "dry": "dry run"}

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from core.errors import AccountError
-from live.account_replies import (
+from live.exchange.connection import Connection
+from live.exchange.market import MarketCalls
+from live.exchange.replies.account import (
     QUOTE,
     SIDES,
     execution_page,
@@ -18,11 +20,9 @@ from live.account_replies import (
     open_sides,
     symbol_settings,
 )
-from live.exchange.connection import Connection
-from live.exchange.market import MarketCalls
+from live.exchange.replies.rules import highest_leverage
 from live.exchange.transport import Request
 from live.exchange.types import Balance, Execution, FundingPayment, SidePosition
-from live.market_rules import highest_leverage
 
 WEEK_MS: Final = 7 * 24 * 3_600_000
 """Longest span of one question about the past."""

@@ -20,10 +20,10 @@ import requests
 
 from config import LIVE_CONFIG
 from core.errors import ConfigError
-from live.account_replies import QUOTE
 from live.exchange.cancels import CancelCalls
 from live.exchange.connection import Connection
 from live.exchange.port import Clock
+from live.exchange.replies.account import QUOTE
 from live.exchange.types import Usage
 
 STOP_TRIGGERS: Final = ("CONTRACT_PRICE", "MARK_PRICE")

@@ -13,10 +13,10 @@ from typing import Any, Final
 from core.errors import GridError, ReplyError
 from live.exchange.errors import GONE_CODES
 from live.exchange.orders import OrderCalls
+from live.exchange.replies.orders import batch_elements, normal_order, refusal_code
+from live.exchange.replies.shapes import as_row, wrong
 from live.exchange.transport import Request
 from live.exchange.types import ExchangeOrder, Fate, OrderKind
-from live.order_replies import batch_elements, normal_order, refusal_code
-from live.reply_shapes import as_row, wrong
 
 BATCH_CANCELS: Final = 10
 """Orders one request may cancel."""

@@ -24,10 +24,10 @@ from core.errors import (
 from live.exchange.budget import LONGEST_WAIT_S, RequestBudget, demanded_wait
 from live.exchange.errors import CLOCK_CODES, HttpReply, error_code, scrub, translate
 from live.exchange.port import Clock
+from live.exchange.replies.market import server_time
+from live.exchange.replies.shapes import wrong
 from live.exchange.transport import NO_SIGNATURES, BinanceClient, Outcome, Request
 from live.exchange.types import Usage
-from live.market_replies import server_time
-from live.reply_shapes import wrong
 
 T = TypeVar("T")
 

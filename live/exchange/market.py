@@ -10,9 +10,7 @@ import numpy as np
 from core.errors import ReplyError
 from core.market import MarketRules
 from live.exchange.connection import Connection
-from live.exchange.transport import Request
-from live.exchange.types import Candles, MarketFacts
-from live.market_replies import (
+from live.exchange.replies.market import (
     BAR_MS,
     MINUTE_MS,
     candle_table,
@@ -20,8 +18,10 @@ from live.market_replies import (
     mark_price,
     ticker_price,
 )
-from live.market_rules import bracket_table, market_facts
-from live.reply_shapes import as_row
+from live.exchange.replies.rules import bracket_table, market_facts
+from live.exchange.replies.shapes import as_row
+from live.exchange.transport import Request
+from live.exchange.types import Candles, MarketFacts
 
 CANDLE_ROWS: Final = 1_500
 """Candles per request, the exchange's most."""

@@ -20,9 +20,7 @@ from live.exchange.account import AccountCalls
 from live.exchange.budget import wait_until
 from live.exchange.errors import GONE_CODES, order_answer
 from live.exchange.order_fields import OrderFields, order_fields
-from live.exchange.transport import Outcome, Request
-from live.exchange.types import Answer, ExchangeOrder, OrderKind, OrderReply, OrderSpec
-from live.order_replies import (
+from live.exchange.replies.orders import (
     algo_order,
     batch_elements,
     normal_order,
@@ -30,6 +28,8 @@ from live.order_replies import (
     open_normal_orders,
     refusal_code,
 )
+from live.exchange.transport import Outcome, Request
+from live.exchange.types import Answer, ExchangeOrder, OrderKind, OrderReply, OrderSpec
 
 BATCH_ORDERS: Final = 5
 """Orders one request may place."""

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 
 from core.records import zeros_table
+from live.exchange.replies.shapes import as_row, finite, rows_of, whole, wrong
 from live.exchange.types import Candle, Candles
-from live.reply_shapes import as_row, finite, rows_of, whole, wrong
 
 BAR_MS: Final = 15 * 60_000
 MINUTE_MS: Final = 60_000

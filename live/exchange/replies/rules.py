@@ -8,8 +8,8 @@ from typing import Any, Final
 from core.errors import DataError
 from core.market import MarketRules
 from core.risk import DEFAULT_BRACKETS
+from live.exchange.replies.shapes import Row, as_row, as_rows, wrong
 from live.exchange.types import MarketFacts
-from live.reply_shapes import Row, as_row, as_rows, wrong
 
 BracketTable = tuple[tuple[float, float, float], ...]
 """(notional floor, maintenance rate, maintenance amount), by rising floor."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from core.errors import AccountError, ReplyError
+from live.exchange.replies.shapes import Row, as_row, as_rows, rows_of, wrong
 from live.exchange.types import Balance, Execution, FundingPayment, SidePosition
-from live.reply_shapes import Row, as_row, as_rows, rows_of, wrong
 
 QUOTE: Final = "USDT"
 SIDES: Final = ("LONG", "SHORT")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from live.exchange.replies.shapes import Row, as_row, rows_of, wrong
 from live.exchange.types import ExchangeOrder, OrderKind
-from live.reply_shapes import Row, as_row, rows_of, wrong
 
 _OPEN: Final = frozenset({"NEW", "PARTIALLY_FILLED"})
 _CLOSED: Final = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"})
