@@ -231,9 +231,9 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
     from backtest.simulator import BacktestSimulator  # noqa: PLC0415 - pandas and numba, 0.7 s
-    from live.machine_code import load_live_code  # noqa: PLC0415
     from live.replay import candle_table  # noqa: PLC0415
     from live.replay_report import REPLAY_DIR, Recording, report_text, run_replay, write_trades  # noqa: PLC0415
+    from live.session.machine_code import load_live_code  # noqa: PLC0415
 
     folder = (args.replay_dir or REPLAY_DIR).resolve()
     kept = Path(str(LIVE_CONFIG["state_dir"])).resolve()

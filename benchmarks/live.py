@@ -24,13 +24,13 @@ import requests
 from benchmarks.engine import COIN, machine_line, market
 from config import LIVE_CONFIG, PRESETS
 from engine.strategy import BAR_MS, known_market, read_config
-from live.assembly import Assembled, Equipment, Plan, assemble_live
 from live.candle_buffer import bars_needed
 from live.exchange.binance import BinanceExecutor
-from live.machine_code import load_live_code
 from live.monitor import HealthMonitor
+from live.session.assembly import Assembled, Equipment, Plan, assemble_live
+from live.session.machine_code import load_live_code
+from live.session.stop_request import StopRequest
 from live.state import StateManager
-from live.stop_request import StopRequest
 from tests.sim_exchange import LoopbackAdapter, SimClock, SimExchange, SimServer
 
 WALLET: Final = 1_000_000.0
@@ -198,7 +198,7 @@ def stage(candles: pd.DataFrame, config: Mapping[str, Any], reply_s: float) -> I
             clock=clock, stop=StopRequest(), monitor=monitor, log=None, alert=Silence().send
         )
         live = assemble_live(plan, executor, equipment)
-        live.runner.read_history()
+        live.session.runner.read_history()
         yield Stage(live, exchange, clock, adapter)
         http.close()
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 from config import STRATEGY_PARAMS
 from core.params import StrategyParams
 from engine.types import DIRECTION_NAMES
-from live.departure import Ending
 from live.exchange.types import MarketFacts, OrderKind
 from live.execution.books import LiveSession
 from live.logger import money, number
+from live.session.shutdown import Ending
 from live.status import qty_text, stop_text
 from live.target import Target
 

@@ -11,19 +11,19 @@ from typing import Final
 from core.errors import CredentialsError, GridError, NetworkError
 from core.params import StrategyParams
 from engine.strategy import CODE_FINGERPRINT
-from live.admission import allowed_capital
 from live.alerts import AlertSender
-from live.assembly import Assembled, Plan, check_state
 from live.banner import changed_text, end_text, left_open, start_text
 from live.confirmation import check_answerable, confirm
-from live.departure import Ending
 from live.exchange.credentials import ENV_FILE, is_open_to_others
 from live.exchange.types import MarketFacts
 from live.instance_lock import InstanceLock
 from live.logger import money
-from live.machine_code import load_live_code
+from live.session.admission import allowed_capital
+from live.session.assembly import Assembled, Plan, check_state
+from live.session.machine_code import load_live_code
+from live.session.shutdown import Ending
+from live.session.stop_request import StopRequest
 from live.station import Station, assemble, equip, find_station, open_log, silence
-from live.stop_request import StopRequest
 from live.target import Target
 
 EXIT_INTERRUPTED: Final = 130

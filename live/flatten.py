@@ -12,19 +12,19 @@ from core.params import StrategyParams
 from engine.grid_v4.protection import has_position
 from engine.types import CLOSE_END, DIRECTION_NAMES
 from live.alerts import AlertSender
-from live.assembly import Assembled, Plan
 from live.banner import left_open
 from live.candle_buffer import BAR_MS
 from live.confirmation import check_answerable, confirm
-from live.departure import LAST_ATTEMPTS
 from live.execution.exchange_broker import DISAGREEMENTS
 from live.instance_lock import InstanceLock
 from live.logger import money
-from live.machine_code import load_live_code
 from live.saved_state import SavedState, saved_state
+from live.session.assembly import Assembled, Plan
+from live.session.machine_code import load_live_code
+from live.session.shutdown import LAST_ATTEMPTS
+from live.session.stop_request import StopRequest
 from live.station import Station, assemble, equip, find_station, open_log, silence
 from live.status import order_lines, position_lines, qty_text
-from live.stop_request import StopRequest
 from live.target import Target
 
 _LOG: Final = logging.getLogger(__name__)

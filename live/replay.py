@@ -19,7 +19,7 @@ from live.candle_buffer import BAR_MS, nothing
 from live.exchange.types import Candle, Candles, MarketFacts
 from live.execution.books import LiveSession
 from live.execution.paper_broker import PaperBroker
-from live.runner import LiveRunner
+from live.session.runner import LiveRunner
 
 
 class ReplayClock:

@@ -29,8 +29,8 @@ from live.funding_rates import FundingRates
 from live.logger import number, utc_text
 from live.monitor import HealthMonitor
 from live.replay import RecordedMarket, ReplayClock, replay
-from live.runner import LiveRunner
-from live.stop_request import StopRequest
+from live.session.runner import LiveRunner
+from live.session.stop_request import StopRequest
 from live.trade_files import TRADE_COLUMNS
 
 REPLAY_DIR: Final = Path("data/live_replay")

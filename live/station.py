@@ -12,13 +12,13 @@ import requests
 
 from core.errors import GridError
 from live.alerts import AlertSender, alert_urls
-from live.assembly import Assembled, Equipment, Plan, assemble_dry, assemble_live
 from live.clock import SystemClock
 from live.exchange.binance import BinanceExecutor
 from live.exchange.credentials import Credentials, find_credentials, read_environment
 from live.logger import TradeLogger
 from live.monitor import HealthMonitor
-from live.stop_request import StopRequest
+from live.session.assembly import Assembled, Equipment, Plan, assemble_dry, assemble_live
+from live.session.stop_request import StopRequest
 from live.target import Target
 
 _LOG: Final = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from live.exchange.replies.account import QUOTE
-from live.settings import check_settings
+from live.session.settings import check_settings
 
 MODE_NAMES: Final = {"live": "REAL MONEY", "testnet": "testnet (demo money)", "dry": "dry run"}
 

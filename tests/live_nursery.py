@@ -19,7 +19,7 @@ from typing import Final, NoReturn, Self
 
 import live.command  # noqa: F401 - its import is what a session would wait for
 from engine.compiling import compile_decisions
-from live.machine_code import load_live_code
+from live.session.machine_code import load_live_code
 from tests.live_process import Wish, trade
 from tests.support.paths import ROOT
 

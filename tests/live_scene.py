@@ -16,13 +16,13 @@ from requests.adapters import HTTPAdapter
 from config import LIVE_CONFIG
 from core.market import MarketRules
 from engine.strategy import GridStrategyV4, read_config
-from live.assembly import Assembled, Equipment, Plan, assemble_live
 from live.candle_buffer import bars_needed
-from live.departure import Ending
 from live.exchange.binance import BinanceExecutor
 from live.execution.books import LiveSession
 from live.monitor import HealthMonitor
-from live.stop_request import StopRequest
+from live.session.assembly import Assembled, Equipment, Plan, assemble_live
+from live.session.shutdown import Ending
+from live.session.stop_request import StopRequest
 from tests.oracle import BAR_MS
 from tests.sim_exchange import InProcessAdapter, LoopbackAdapter, SimClock, SimExchange, SimServer
 from tests.support.clocks.simulated import wait_ms

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import requests
 
-import live.machine_code
+import live.session.machine_code
 import live.station
 import live_trade
 from config import LIVE_CONFIG
@@ -136,7 +136,9 @@ def open_stage(
     patch.delenv("GRID_ALERT_URLS", raising=False)
     patch.setattr(live_trade, "LIVE_CONFIG", SETTINGS)
     patch.setattr(sys.stdin, "isatty", lambda: False)
-    patch.setattr(live.machine_code, "is_compiled", lambda: True)  # says nothing of compiling
+    patch.setattr(
+        live.session.machine_code, "is_compiled", lambda: True
+    )  # says nothing of compiling
     patch.setattr(live.station, "system_clock", lambda: clock)
     with SimServer(exchange) as server:
 

@@ -79,7 +79,7 @@ def test_the_documented_table_names_every_layer() -> None:
     [
         ("import core.jit", {"core.jit"}),
         ("from engine import types", {"engine"}),
-        ("def f():\n    from live.runner import go", {"live.runner"}),
+        ("def f():\n    from live.session.runner import go", {"live.session.runner"}),
         ("if x:\n    import backtest", {"backtest"}),
     ],
 )

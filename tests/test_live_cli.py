@@ -27,16 +27,16 @@ from config import LIVE_CONFIG, STRATEGY_PARAMS
 from core.errors import ConfigError, CredentialsError
 from engine.types import CLOSE_END, LABEL_NAMES
 from live.clock import SystemClock
-from live.departure import Departure, Ending
 from live.exchange.credentials import find_credentials, is_open_to_others, read_environment
 from live.instance_lock import InstanceLock
 from live.logger import LEVELS
 from live.replay import candle_table
 from live.replay_report import Recording, report_text, run_replay
-from live.runner import LiveRunner
-from live.settings import check_settings
+from live.session.runner import LiveRunner
+from live.session.settings import check_settings
+from live.session.shutdown import Departure, Ending
+from live.session.stop_request import StopRequest
 from live.status import status_text
-from live.stop_request import StopRequest
 from live.target import Target, find_target
 from live.trade_files import TRADE_COLUMNS
 from tests.live_stage import BUSY, KEYS, SETTINGS, Outcome, Stage, open_stage, terminate

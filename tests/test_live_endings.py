@@ -12,8 +12,8 @@ from typing import Final
 
 import pytest
 
-from live.departure import Ending
 from live.durable_file import write_durably
+from live.session.shutdown import Ending
 from tests.live_scene import Scene
 from tests.live_watch import (
     CALM_SEED,

@@ -16,8 +16,8 @@ import requests
 
 from config import LIVE_CONFIG
 from core.errors import GridError, NetworkError, RateLimitError, ReplyError, UnknownOutcome
-from live.departure import Ending
 from live.exchange.binance import BinanceExecutor
+from live.session.shutdown import Ending
 from tests.live_scene import Scene
 from tests.live_watch import (
     DAY_BARS,

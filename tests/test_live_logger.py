@@ -346,7 +346,7 @@ def log_with_exception() -> None:
     try:
         raise_chain()
     except RuntimeError:
-        logging.getLogger("live.runner").exception("it failed")
+        logging.getLogger("live.session.runner").exception("it failed")
 
 
 WAYS: dict[str, Callable[[], None]] = {

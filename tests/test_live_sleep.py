@@ -8,8 +8,8 @@ from typing import Final
 import pandas as pd
 import pytest
 
-from live.departure import Ending
 from live.execution.stop_orders import BARE_LIMIT_S
+from live.session.shutdown import Ending
 from tests.live_scene import Scene, backtest, rows_of
 from tests.live_watch import (
     CALM_SEED,

@@ -16,13 +16,13 @@ import pytest
 from config import LIVE_CONFIG
 from core.errors import AccountError
 from engine.strategy import GridStrategyV4
-from live.admission import refuse_company, refuse_wrong_clock
 from live.banner import left_open
 from live.exchange.port import Exchange
 from live.exchange.types import ExchangeOrder, OrderKind, SidePosition, Usage
 from live.execution.books import LiveSession
 from live.execution.order_register import OUR_IDS, OrderRegister, OrderState, id_prefix
 from live.saved_state import SavedState, saved_state
+from live.session.admission import refuse_company, refuse_wrong_clock
 from live.state import LoadedState, decode, read_document
 from live.status import position_lines
 from live.target import find_target

@@ -9,9 +9,9 @@ import pytest
 
 from core.errors import StateError
 from engine.grid_v4.decision import PROTECT_PHASES
-from live.departure import Ending
 from live.exchange.types import OrderKind
 from live.execution.books import LiveSession
+from live.session.shutdown import Ending
 from live.state import StateManager
 from tests.live_scene import Scene
 from tests.live_watch import (

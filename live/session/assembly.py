@@ -12,7 +12,6 @@ from core.errors import StateError
 from core.params import StrategyParams
 from engine.ledger import equity_at
 from engine.strategy import GridStrategyV4
-from live.admission import allowed_capital, refuse_closed_market, refuse_company, refuse_wrong_clock
 from live.candle_buffer import BAR_MS, CandleBuffer
 from live.exchange.port import Clock, Exchange, MarketReader
 from live.exchange.types import MarketFacts
@@ -24,9 +23,15 @@ from live.execution.paper_broker import PaperBroker
 from live.funding_rates import FundingRates
 from live.logger import TradeLogger
 from live.monitor import HealthMonitor
-from live.runner import LiveRunner
+from live.session.admission import (
+    allowed_capital,
+    refuse_closed_market,
+    refuse_company,
+    refuse_wrong_clock,
+)
+from live.session.runner import LiveRunner
+from live.session.stop_request import StopRequest
 from live.state import LoadedState, StateManager
-from live.stop_request import StopRequest
 from live.target import mode_folder
 from live.trade_files import LiveTrade, TradeFiles
 

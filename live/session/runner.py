@@ -14,7 +14,6 @@ from engine.ledger import equity_at, unrealized_at
 from engine.types import LONG, SHORT, sign_of
 from live.alerts import Verdict
 from live.candle_buffer import BAR_MS, CandleSource
-from live.departure import Departure, Ending
 from live.exchange.port import Clock
 from live.exchange.types import Usage
 from live.execution.books import LiveSession
@@ -22,7 +21,8 @@ from live.execution.broker import Broker
 from live.funding_rates import FundingRates
 from live.logger import TradeLogger
 from live.monitor import HealthMonitor, StepInfo
-from live.stop_request import StopRequest
+from live.session.shutdown import Departure, Ending
+from live.session.stop_request import StopRequest
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class LiveRunner:
         return self._departure.as_asked()
 
     def withdraw(self) -> bool:
-        """See :meth:`live.departure.Departure.withdraw`."""
+        """See :meth:`live.session.shutdown.Departure.withdraw`."""
         return self._departure.withdraw()
 
     def read_history(self) -> None:

@@ -12,7 +12,7 @@ from engine.types import CLOSE_END
 from live.exchange.port import Clock
 from live.execution.broker import Broker
 from live.monitor import HealthMonitor
-from live.stop_request import StopRequest
+from live.session.stop_request import StopRequest
 
 _LOG: Final = logging.getLogger(__name__)
 LAST_ATTEMPTS: Final = 5
