@@ -11,7 +11,7 @@ from core.params import StrategyParams
 from engine.types import DIRECTION_NAMES
 from live.exchange.types import MarketFacts, OrderKind
 from live.execution.books import LiveSession
-from live.logger import money, number
+from live.health.logger import money, number
 from live.session.shutdown import Ending
 from live.status import qty_text, stop_text
 from live.target import Target

@@ -11,13 +11,13 @@ from typing import Final
 from core.errors import CredentialsError, GridError, NetworkError
 from core.params import StrategyParams
 from engine.strategy import CODE_FINGERPRINT
-from live.alerts import AlertSender
 from live.banner import changed_text, end_text, left_open, start_text
 from live.confirmation import check_answerable, confirm
 from live.exchange.credentials import ENV_FILE, is_open_to_others
 from live.exchange.types import MarketFacts
+from live.health.alerts import AlertSender
+from live.health.logger import money
 from live.instance_lock import InstanceLock
-from live.logger import money
 from live.session.admission import allowed_capital
 from live.session.assembly import Assembled, Plan, check_state
 from live.session.machine_code import load_live_code

@@ -11,13 +11,13 @@ from core.errors import GridError, NetworkError, StateError
 from core.params import StrategyParams
 from engine.grid_v4.protection import has_position
 from engine.types import CLOSE_END, DIRECTION_NAMES
-from live.alerts import AlertSender
 from live.banner import left_open
 from live.candle_buffer import BAR_MS
 from live.confirmation import check_answerable, confirm
 from live.execution.exchange_broker import DISAGREEMENTS
+from live.health.alerts import AlertSender
+from live.health.logger import money
 from live.instance_lock import InstanceLock
-from live.logger import money
 from live.saved_state import SavedState, saved_state
 from live.session.assembly import Assembled, Plan
 from live.session.machine_code import load_live_code

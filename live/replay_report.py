@@ -17,7 +17,6 @@ from core.errors import DataError
 from core.market import MarketRules
 from core.params import StrategyParams
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
-from live.alerts import AlertSender
 from live.candle_buffer import BAR_MS
 from live.durable_file import write_atomically
 from live.exchange.replies.account import QUOTE
@@ -26,8 +25,9 @@ from live.execution.books import LiveSession
 from live.execution.order_register import OrderRegister
 from live.execution.paper_broker import PaperBroker
 from live.funding_rates import FundingRates
-from live.logger import number, utc_text
-from live.monitor import HealthMonitor
+from live.health.alerts import AlertSender
+from live.health.logger import number, utc_text
+from live.health.monitor import HealthMonitor
 from live.replay import RecordedMarket, ReplayClock, replay
 from live.session.runner import LiveRunner
 from live.session.stop_request import StopRequest

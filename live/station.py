@@ -11,12 +11,12 @@ from typing import Final
 import requests
 
 from core.errors import GridError
-from live.alerts import AlertSender, alert_urls
 from live.clock import SystemClock
 from live.exchange.binance import BinanceExecutor
 from live.exchange.credentials import Credentials, find_credentials, read_environment
-from live.logger import TradeLogger
-from live.monitor import HealthMonitor
+from live.health.alerts import AlertSender, alert_urls
+from live.health.logger import TradeLogger
+from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_dry, assemble_live
 from live.session.stop_request import StopRequest
 from live.target import Target

@@ -15,7 +15,7 @@ from live.candle_buffer import BAR_MS
 from live.durable_file import read_file
 from live.exchange.types import OrderKind
 from live.execution.order_register import OrderRecord, OrderState
-from live.logger import decimals_of, money, number, utc_text
+from live.health.logger import decimals_of, money, number, utc_text
 from live.saved_state import SavedState, saved_state
 from live.target import MODE_NAMES, Target, mode_folder
 

@@ -19,7 +19,7 @@ from engine.strategy import GridStrategyV4, read_config
 from live.candle_buffer import bars_needed
 from live.exchange.binance import BinanceExecutor
 from live.execution.books import LiveSession
-from live.monitor import HealthMonitor
+from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.shutdown import Ending
 from live.session.stop_request import StopRequest

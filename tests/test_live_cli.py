@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import live.alerts
+import live.health.alerts
 import live_trade
 import main
 from backtest.simulator import BacktestSimulator
@@ -28,8 +28,8 @@ from core.errors import ConfigError, CredentialsError
 from engine.types import CLOSE_END, LABEL_NAMES
 from live.clock import SystemClock
 from live.exchange.credentials import find_credentials, is_open_to_others, read_environment
+from live.health.logger import LEVELS
 from live.instance_lock import InstanceLock
-from live.logger import LEVELS
 from live.replay import candle_table
 from live.replay_report import Recording, report_text, run_replay
 from live.session.runner import LiveRunner
@@ -103,7 +103,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             texts.append(f"{title}: {body}")
             return True
 
-    monkeypatch.setattr(live.alerts, "_service", lambda *_: ("json", Service()))
+    monkeypatch.setattr(live.health.alerts, "_service", lambda *_: ("json", Service()))
     return texts
 
 

@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import live.logger
+import live.health.logger
 from backtest.audit.files import read_trades
 from backtest.results.files import TRADE_COLUMNS as BACKTEST_COLUMNS
 from backtest.results.files import trades_csv
 from core.errors import ConfigError, StateError
 from core.market import MarketRules
 from engine.results import TRADE_FIELDS
-from live.logger import (
+from live.health.logger import (
     SecretFilter,
     TradeLogger,
     decimals_of,
@@ -278,8 +278,8 @@ def test_libraries_are_heard_from_warning_on(
 def test_the_file_is_rotated_and_five_old_ones_are_kept(
     open_logger: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (live.logger.LOG_BYTES, live.logger.LOG_FILES) == (10 * 1024 * 1024, 5)
-    monkeypatch.setattr(live.logger, "LOG_BYTES", 1_000)
+    assert (live.health.logger.LOG_BYTES, live.health.logger.LOG_FILES) == (10 * 1024 * 1024, 5)
+    monkeypatch.setattr(live.health.logger, "LOG_BYTES", 1_000)
     before = open_files()
     logger, _ = open_logger()
     for number_ in range(200):

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from config import LIVE_CONFIG
 from core.errors import ConfigError, NetworkError
-from live.alerts import CAPACITY, AlertSender, HealthLimits, Verdict, alert_urls
 from live.exchange.types import Usage
-from live.monitor import HealthMonitor, Readings, StepInfo, find_mismatches, judge
+from live.health.alerts import CAPACITY, AlertSender, HealthLimits, Verdict, alert_urls
+from live.health.monitor import HealthMonitor, Readings, StepInfo, find_mismatches, judge
 from tests.test_instance_lock import FULL, break_at, open_files
 
 START = 1_705_329_000_000

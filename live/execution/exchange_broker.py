@@ -20,7 +20,7 @@ from live.execution.market_exits import MarketExits
 from live.execution.order_desk import OrderDesk
 from live.execution.stop_orders import StopOrders
 from live.funding_rates import FundingRates
-from live.monitor import HealthMonitor
+from live.health.monitor import HealthMonitor
 
 LAG_S: Final = 2.0
 """How old the exchange's answer to a look at the account may be."""

@@ -21,8 +21,8 @@ from live.execution.exchange_broker import ExchangeBroker
 from live.execution.order_register import OrderRegister
 from live.execution.paper_broker import PaperBroker
 from live.funding_rates import FundingRates
-from live.logger import TradeLogger
-from live.monitor import HealthMonitor
+from live.health.logger import TradeLogger
+from live.health.monitor import HealthMonitor
 from live.session.admission import (
     allowed_capital,
     refuse_closed_market,

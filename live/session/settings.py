@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from core.errors import ConfigError
-from live.alerts import HealthLimits
+from live.health.alerts import HealthLimits
 
 _NUMBERS: Final = {
     "max_capital_pct": (0.01, 1.0),

@@ -11,7 +11,7 @@ from core.errors import CredentialsError, GridError, RateLimitError, StateError
 from engine.types import CLOSE_END
 from live.exchange.port import Clock
 from live.execution.broker import Broker
-from live.monitor import HealthMonitor
+from live.health.monitor import HealthMonitor
 from live.session.stop_request import StopRequest
 
 _LOG: Final = logging.getLogger(__name__)
