@@ -172,7 +172,7 @@ def _run(args: argparse.Namespace) -> int:
         return _replay(args, params)
     # Only now: importing numba, pandas and ccxt takes longer than --help may.
     from backtest.market.market_data import normalize_coin  # noqa: PLC0415
-    from live.target import find_target  # noqa: PLC0415
+    from live.commands.target import find_target  # noqa: PLC0415
 
     target = find_target(
         normalize_coin(args.coin),
@@ -183,16 +183,16 @@ def _run(args: argparse.Namespace) -> int:
         log_dir=args.log_dir,
     )
     if args.status:
-        from live.status import status_text  # noqa: PLC0415
+        from live.commands.status import status_text  # noqa: PLC0415
 
         print(status_text(target, time.time_ns() // 1_000_000))  # noqa: T201
         return 0
     if args.flatten:
-        from live.flatten import FlattenRequest, flatten  # noqa: PLC0415 - ccxt
+        from live.commands.flatten import FlattenRequest, flatten  # noqa: PLC0415 - ccxt
 
         return flatten(FlattenRequest(target=target, yes=args.yes, log_level=args.log_level))
     from engine.strategy import read_config  # noqa: PLC0415
-    from live.command import TradeRequest, trade  # noqa: PLC0415 - ccxt
+    from live.commands.trade import TradeRequest, trade  # noqa: PLC0415 - ccxt
 
     capital = params.pop("initial_capital", None)
     return trade(
@@ -231,8 +231,14 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
     from backtest.simulator import BacktestSimulator  # noqa: PLC0415 - pandas and numba, 0.7 s
-    from live.replay import candle_table  # noqa: PLC0415
-    from live.replay_report import REPLAY_DIR, Recording, report_text, run_replay, write_trades  # noqa: PLC0415
+    from live.commands.replay import candle_table  # noqa: PLC0415
+    from live.commands.replay_report import (  # noqa: PLC0415
+        REPLAY_DIR,
+        Recording,
+        report_text,
+        run_replay,
+        write_trades,
+    )
     from live.session.machine_code import load_live_code  # noqa: PLC0415
 
     folder = (args.replay_dir or REPLAY_DIR).resolve()

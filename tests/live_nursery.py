@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
-import live.command  # noqa: F401 - its import is what a session would wait for
+import live.commands.trade  # noqa: F401 - its import is what a session would wait for
 from engine.compiling import compile_decisions
 from live.session.machine_code import load_live_code
 from tests.live_process import Wish, trade

@@ -24,7 +24,7 @@ from typing import Any, Final
 import pytest
 import requests
 
-import live.station
+import live.commands.process
 import live_trade
 from config import LIVE_CONFIG
 from live.execution.books import LiveSession
@@ -124,8 +124,8 @@ def trade(wish: Wish) -> int:
         patch.setenv("BINANCE_API_SECRET", wish.secret)
         patch.delenv("GRID_ALERT_URLS", raising=False)
         patch.setattr(live_trade, "LIVE_CONFIG", {**LIVE_CONFIG, **wish.settings})
-        patch.setattr(live.station, "system_clock", lambda: clock)
-        patch.setattr(live.station, "http_session", http_session)
+        patch.setattr(live.commands.process, "system_clock", lambda: clock)
+        patch.setattr(live.commands.process, "http_session", http_session)
         if wish.is_survey or wish.kill_at[0]:
             FileOperations(wish, clock).install(patch)
         if wish.is_measured:

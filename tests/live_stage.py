@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 import requests
 
+import live.commands.process
 import live.session.machine_code
-import live.station
 import live_trade
 from config import LIVE_CONFIG
 from tests.sim_exchange import LoopbackAdapter, SimClock, SimExchange, SimServer
@@ -139,7 +139,7 @@ def open_stage(
     patch.setattr(
         live.session.machine_code, "is_compiled", lambda: True
     )  # says nothing of compiling
-    patch.setattr(live.station, "system_clock", lambda: clock)
+    patch.setattr(live.commands.process, "system_clock", lambda: clock)
     with SimServer(exchange) as server:
 
         def http_session() -> requests.Session:
@@ -147,5 +147,5 @@ def open_stage(
             http.mount("https://", LoopbackAdapter(server.port))
             return http
 
-        patch.setattr(live.station, "http_session", http_session)
+        patch.setattr(live.commands.process, "http_session", http_session)
         yield Stage(exchange, clock, folder, capsys)

@@ -26,18 +26,18 @@ from backtest.simulator import BacktestSimulator
 from config import LIVE_CONFIG, STRATEGY_PARAMS
 from core.errors import ConfigError, CredentialsError
 from engine.types import CLOSE_END, LABEL_NAMES
-from live.clock import SystemClock
+from live.commands.clock import SystemClock
+from live.commands.replay import candle_table
+from live.commands.replay_report import Recording, report_text, run_replay
+from live.commands.status import status_text
+from live.commands.target import Target, find_target
 from live.exchange.credentials import find_credentials, is_open_to_others, read_environment
 from live.health.logger import LEVELS
 from live.instance_lock import InstanceLock
-from live.replay import candle_table
-from live.replay_report import Recording, report_text, run_replay
 from live.session.runner import LiveRunner
 from live.session.settings import check_settings
 from live.session.shutdown import Departure, Ending
 from live.session.stop_request import StopRequest
-from live.status import status_text
-from live.target import Target, find_target
 from live.trade_files import TRADE_COLUMNS
 from tests.live_stage import BUSY, KEYS, SETTINGS, Outcome, Stage, open_stage, terminate
 from tests.support.paths import ROOT
@@ -543,7 +543,7 @@ def test_closing_takes_a_state_of_other_code_and_parameters(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.run_for(HELD_AFTER, *TESTNET)
-    for module in ("live.state", "live.command"):
+    for module in ("live.state", "live.commands.trade"):
         monkeypatch.setattr(f"{module}.CODE_FINGERPRINT", "another")
     assert "--accept-code-change" in error_line(stage.run(*TESTNET, "--resume"))
     assert stage.run("--testnet", "--flatten", "--yes")[0] == 0
@@ -554,7 +554,7 @@ def test_other_code_may_go_on_if_it_is_accepted(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.run_for(1, *TESTNET)
-    for module in ("live.state", "live.command"):
+    for module in ("live.state", "live.commands.trade"):
         monkeypatch.setattr(f"{module}.CODE_FINGERPRINT", "another")
     assert stage.run_for(1, *TESTNET, "--resume", "--accept-code-change")[0] == 0
 
@@ -616,7 +616,7 @@ def test_keys_that_are_not_accepted_are_not_shown(
 
 
 def test_without_a_network_nothing_begins(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("live.station.http_session", unreachable)
+    monkeypatch.setattr("live.commands.process.http_session", unreachable)
     line = error_line(stage.run("--dry-run"))
     assert "the exchange cannot be asked" in line
     assert "check the network" in line

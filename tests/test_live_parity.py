@@ -21,9 +21,9 @@ import pytest
 from config import PRESETS
 from core.market import MarketRules, tick_down, tick_up
 from engine.strategy import GridStrategyV4, read_config
+from live.commands.replay import candle_table
+from live.commands.replay_report import Recording, run_replay
 from live.execution.books import LiveSession
-from live.replay import candle_table
-from live.replay_report import Recording, run_replay
 from live.session.shutdown import Ending
 from tests.live_scene import (
     Row,

@@ -16,7 +16,9 @@ import pytest
 from config import LIVE_CONFIG
 from core.errors import AccountError
 from engine.strategy import GridStrategyV4
-from live.banner import left_open
+from live.commands.status import position_lines
+from live.commands.target import find_target
+from live.commands.texts import left_open
 from live.exchange.port import Exchange
 from live.exchange.types import ExchangeOrder, OrderKind, SidePosition, Usage
 from live.execution.books import LiveSession
@@ -24,8 +26,6 @@ from live.execution.order_register import OUR_IDS, OrderRegister, OrderState, id
 from live.saved_state import SavedState, saved_state
 from live.session.admission import refuse_company, refuse_wrong_clock
 from live.state import LoadedState, decode, read_document
-from live.status import position_lines
-from live.target import find_target
 from tests.live_stage import BUSY, Outcome, Stage, open_stage, terminate
 from tests.synthetic import BAR_MS, RULES
 

@@ -21,11 +21,11 @@ import core.errors
 import live_trade
 from config import LIVE_CONFIG
 from docs.update_readme import README, ROOT
+from live.commands.status import SILENT_MS
 from live.exchange.credentials import KEY, SECRET
 from live.exchange.errors import _ADVICE
 from live.health.alerts import AlertSender
 from live.health.monitor import HealthMonitor
-from live.status import SILENT_MS
 
 TEXT = (ROOT / "RUNBOOK.md").read_text(encoding="utf-8")
 DEPLOY = ROOT / "deploy"

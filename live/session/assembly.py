@@ -13,6 +13,7 @@ from core.params import StrategyParams
 from engine.ledger import equity_at
 from engine.strategy import GridStrategyV4
 from live.candle_buffer import BAR_MS, CandleBuffer
+from live.commands.target import mode_folder
 from live.exchange.port import Clock, Exchange, MarketReader
 from live.exchange.types import MarketFacts
 from live.execution.books import LiveSession
@@ -32,7 +33,6 @@ from live.session.admission import (
 from live.session.runner import LiveRunner
 from live.session.stop_request import StopRequest
 from live.state import LoadedState, StateManager
-from live.target import mode_folder
 from live.trade_files import LiveTrade, TradeFiles
 
 _LOG: Final = logging.getLogger(__name__)

@@ -11,9 +11,12 @@ from core.errors import GridError, NetworkError, StateError
 from core.params import StrategyParams
 from engine.grid_v4.protection import has_position
 from engine.types import CLOSE_END, DIRECTION_NAMES
-from live.banner import left_open
 from live.candle_buffer import BAR_MS
-from live.confirmation import check_answerable, confirm
+from live.commands.confirmation import check_answerable, confirm
+from live.commands.process import Station, assemble, equip, find_station, open_log, silence
+from live.commands.status import order_lines, position_lines, qty_text
+from live.commands.target import Target
+from live.commands.texts import left_open
 from live.execution.exchange_broker import DISAGREEMENTS
 from live.health.alerts import AlertSender
 from live.health.logger import money
@@ -23,9 +26,6 @@ from live.session.assembly import Assembled, Plan
 from live.session.machine_code import load_live_code
 from live.session.shutdown import LAST_ATTEMPTS
 from live.session.stop_request import StopRequest
-from live.station import Station, assemble, equip, find_station, open_log, silence
-from live.status import order_lines, position_lines, qty_text
-from live.target import Target
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from typing import Final
 import requests
 
 from core.errors import GridError
-from live.clock import SystemClock
+from live.commands.clock import SystemClock
+from live.commands.target import Target
 from live.exchange.binance import BinanceExecutor
 from live.exchange.credentials import Credentials, find_credentials, read_environment
 from live.health.alerts import AlertSender, alert_urls
@@ -19,7 +20,6 @@ from live.health.logger import TradeLogger
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_dry, assemble_live
 from live.session.stop_request import StopRequest
-from live.target import Target
 
 _LOG: Final = logging.getLogger(__name__)
 

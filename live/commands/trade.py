@@ -11,8 +11,10 @@ from typing import Final
 from core.errors import CredentialsError, GridError, NetworkError
 from core.params import StrategyParams
 from engine.strategy import CODE_FINGERPRINT
-from live.banner import changed_text, end_text, left_open, start_text
-from live.confirmation import check_answerable, confirm
+from live.commands.confirmation import check_answerable, confirm
+from live.commands.process import Station, assemble, equip, find_station, open_log, silence
+from live.commands.target import Target
+from live.commands.texts import changed_text, end_text, left_open, start_text
 from live.exchange.credentials import ENV_FILE, is_open_to_others
 from live.exchange.types import MarketFacts
 from live.health.alerts import AlertSender
@@ -23,8 +25,6 @@ from live.session.assembly import Assembled, Plan, check_state
 from live.session.machine_code import load_live_code
 from live.session.shutdown import Ending
 from live.session.stop_request import StopRequest
-from live.station import Station, assemble, equip, find_station, open_log, silence
-from live.target import Target
 
 EXIT_INTERRUPTED: Final = 130
 QUESTION: Final = "Trade with REAL MONEY"

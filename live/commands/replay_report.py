@@ -18,6 +18,7 @@ from core.market import MarketRules
 from core.params import StrategyParams
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
 from live.candle_buffer import BAR_MS
+from live.commands.replay import RecordedMarket, ReplayClock, replay
 from live.durable_file import write_atomically
 from live.exchange.replies.account import QUOTE
 from live.exchange.types import Candles, MarketFacts
@@ -28,7 +29,6 @@ from live.funding_rates import FundingRates
 from live.health.alerts import AlertSender
 from live.health.logger import number, utc_text
 from live.health.monitor import HealthMonitor
-from live.replay import RecordedMarket, ReplayClock, replay
 from live.session.runner import LiveRunner
 from live.session.stop_request import StopRequest
 from live.trade_files import TRADE_COLUMNS
