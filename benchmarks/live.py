@@ -24,8 +24,8 @@ import requests
 from benchmarks.engine import COIN, machine_line, market
 from config import LIVE_CONFIG, PRESETS
 from engine.strategy import BAR_MS, known_market, read_config
-from live.candle_buffer import bars_needed
 from live.exchange.binance import BinanceExecutor
+from live.feed.candles import bars_needed
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.machine_code import load_live_code

@@ -16,9 +16,9 @@ from requests.adapters import HTTPAdapter
 from config import LIVE_CONFIG
 from core.market import MarketRules
 from engine.strategy import GridStrategyV4, read_config
-from live.candle_buffer import bars_needed
 from live.exchange.binance import BinanceExecutor
 from live.execution.books import LiveSession
+from live.feed.candles import bars_needed
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.shutdown import Ending

@@ -11,13 +11,13 @@ from core.errors import GridError, NetworkError, StateError
 from core.params import StrategyParams
 from engine.grid_v4.protection import has_position
 from engine.types import CLOSE_END, DIRECTION_NAMES
-from live.candle_buffer import BAR_MS
 from live.commands.confirmation import check_answerable, confirm
 from live.commands.process import Station, assemble, equip, find_station, open_log, silence
 from live.commands.status import order_lines, position_lines, qty_text
 from live.commands.target import Target
 from live.commands.texts import left_open
 from live.execution.exchange_broker import DISAGREEMENTS
+from live.feed.candles import BAR_MS
 from live.health.alerts import AlertSender
 from live.health.logger import money
 from live.instance_lock import InstanceLock

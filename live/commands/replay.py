@@ -15,10 +15,10 @@ from core.records import dtype_of
 from core.signals import compute_signals
 from engine.ledger import close_side
 from engine.types import CLOSE_END, LONG, SHORT
-from live.candle_buffer import BAR_MS, nothing
 from live.exchange.types import Candle, Candles, MarketFacts
 from live.execution.books import LiveSession
 from live.execution.paper_broker import PaperBroker
+from live.feed.candles import BAR_MS, nothing
 from live.session.runner import LiveRunner
 
 

@@ -17,7 +17,6 @@ from core.errors import DataError
 from core.market import MarketRules
 from core.params import StrategyParams
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
-from live.candle_buffer import BAR_MS
 from live.commands.replay import RecordedMarket, ReplayClock, replay
 from live.durable_file import write_atomically
 from live.exchange.replies.account import QUOTE
@@ -25,7 +24,8 @@ from live.exchange.types import Candles, MarketFacts
 from live.execution.books import LiveSession
 from live.execution.order_register import OrderRegister
 from live.execution.paper_broker import PaperBroker
-from live.funding_rates import FundingRates
+from live.feed.candles import BAR_MS
+from live.feed.funding_rates import FundingRates
 from live.health.alerts import AlertSender
 from live.health.logger import number, utc_text
 from live.health.monitor import HealthMonitor

@@ -9,8 +9,8 @@ from engine.grid_v4.decision import move_clock
 from engine.results import trade_dicts
 from engine.strategy import GridStrategyV4
 from engine.types import DIRECTION_NAMES, LONG, SHORT
-from live.candle_buffer import BAR_MS
 from live.execution.order_register import OrderRegister, in_base_36
+from live.feed.candles import BAR_MS
 from live.state import LoadedState, StateManager
 from live.trade_files import Close, LiveTrade, TradeFiles, close_figures
 

@@ -19,7 +19,7 @@ from live.execution.limit_orders import LIMITS, RestingOrders
 from live.execution.market_exits import MarketExits
 from live.execution.order_desk import OrderDesk
 from live.execution.stop_orders import StopOrders
-from live.funding_rates import FundingRates
+from live.feed.funding_rates import FundingRates
 from live.health.monitor import HealthMonitor
 
 LAG_S: Final = 2.0

@@ -23,13 +23,13 @@ from engine.booking import (
 )
 from engine.grid_v4.protection import has_position
 from engine.types import DIRECTION_NAMES, LIQUIDATION, LONG, SHORT, STOP
-from live.candle_buffer import BAR_MS
 from live.exchange.port import Exchange
 from live.exchange.types import Execution, FundingPayment, OrderKind
 from live.execution.books import LiveSession
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord, OrderState
-from live.funding_rates import FundingRates
+from live.feed.candles import BAR_MS
+from live.feed.funding_rates import FundingRates
 
 _LOG: Final = logging.getLogger(__name__)
 CENT: Final = 0.01

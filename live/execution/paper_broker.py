@@ -11,10 +11,10 @@ from engine.execution import execute_exits, trigger_passed_stops
 from engine.ledger import close_side, settle_funding
 from engine.matching import walk_bar, walk_gap
 from engine.types import LONG, SHORT, Bar, Exit
-from live.candle_buffer import BAR_MS, CandleSource
 from live.exchange.port import MarketReader
 from live.execution.books import LiveSession
-from live.funding_rates import FundingRates
+from live.feed.candles import BAR_MS, CandleSource
+from live.feed.funding_rates import FundingRates
 
 
 class PaperBroker:

@@ -12,7 +12,6 @@ from core.errors import StateError
 from core.params import StrategyParams
 from engine.ledger import equity_at
 from engine.strategy import GridStrategyV4
-from live.candle_buffer import BAR_MS, CandleBuffer
 from live.commands.target import mode_folder
 from live.exchange.port import Clock, Exchange, MarketReader
 from live.exchange.types import MarketFacts
@@ -21,7 +20,8 @@ from live.execution.broker import Broker
 from live.execution.exchange_broker import ExchangeBroker
 from live.execution.order_register import OrderRegister
 from live.execution.paper_broker import PaperBroker
-from live.funding_rates import FundingRates
+from live.feed.candles import BAR_MS, CandleBuffer
+from live.feed.funding_rates import FundingRates
 from live.health.logger import TradeLogger
 from live.health.monitor import HealthMonitor
 from live.session.admission import (

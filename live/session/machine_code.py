@@ -22,7 +22,7 @@ from engine.grid_v4.protection import has_position
 from engine.ledger import close_side, equity_at, find_fill, unrealized_at
 from engine.strategy import GridStrategyV4
 from engine.types import CLOSE_END, LONG, POSITION_SYNC, SHORT, STOP, sign_of
-from live.candle_buffer import BAR_MS
+from live.feed.candles import BAR_MS
 
 _PRICE: Final = 100.0
 

@@ -12,12 +12,12 @@ from engine.grid_v4.decision import PROTECT_PHASES
 from engine.grid_v4.protection import has_position
 from engine.ledger import equity_at, unrealized_at
 from engine.types import LONG, SHORT, sign_of
-from live.candle_buffer import BAR_MS, CandleSource
 from live.exchange.port import Clock
 from live.exchange.types import Usage
 from live.execution.books import LiveSession
 from live.execution.broker import Broker
-from live.funding_rates import FundingRates
+from live.feed.candles import BAR_MS, CandleSource
+from live.feed.funding_rates import FundingRates
 from live.health.alerts import Verdict
 from live.health.logger import TradeLogger
 from live.health.monitor import HealthMonitor, StepInfo
