@@ -30,7 +30,7 @@ from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.machine_code import load_live_code
 from live.session.stop_request import StopRequest
-from live.state import StateManager
+from live.store.state_file import StateManager
 from tests.sim_exchange import LoopbackAdapter, SimClock, SimExchange, SimServer
 
 WALLET: Final = 1_000_000.0

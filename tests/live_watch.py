@@ -19,7 +19,7 @@ import pytest
 from config import PRESETS
 from core.market import MarketRules
 from live.session.shutdown import Ending
-from live.trade_files import LiveTrade
+from live.store.trade_files import LiveTrade
 from tests.live_scene import Scene, on_stage, settings_in, settlements, warm_bars
 from tests.sim_exchange import SimExchange
 from tests.synthetic import RULES, synthetic_candles, synthetic_settlements

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from core.errors import ConfigError, StateError
-from live.durable_file import plain_symbol, read_file, write_atomically
-from live.instance_lock import InstanceLock
+from live.store.durable_file import plain_symbol, read_file, write_atomically
+from live.store.instance_lock import InstanceLock
 from tests.support.paths import ROOT
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -65,7 +65,7 @@ def process(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
 HOLDS_LOCK = """
 import sys
 from pathlib import Path
-from live.instance_lock import InstanceLock
+from live.store.instance_lock import InstanceLock
 with InstanceLock(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()
@@ -199,7 +199,7 @@ def test_the_message_of_a_full_disk_says_which_file_why_and_what_to_do(
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from live.durable_file import write_atomically
+from live.store.durable_file import write_atomically
 name, nth = sys.argv[2], int(sys.argv[3])
 real, calls = getattr(os, name), 0
 def killed(*arguments, **keywords):

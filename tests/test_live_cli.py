@@ -33,12 +33,12 @@ from live.commands.status import status_text
 from live.commands.target import Target, find_target
 from live.exchange.credentials import find_credentials, is_open_to_others, read_environment
 from live.health.logger import LEVELS
-from live.instance_lock import InstanceLock
 from live.session.runner import LiveRunner
 from live.session.settings import check_settings
 from live.session.shutdown import Departure, Ending
 from live.session.stop_request import StopRequest
-from live.trade_files import TRADE_COLUMNS
+from live.store.instance_lock import InstanceLock
+from live.store.trade_files import TRADE_COLUMNS
 from tests.live_stage import BUSY, KEYS, SETTINGS, Outcome, Stage, open_stage, terminate
 from tests.support.paths import ROOT
 from tests.synthetic import BAR_MS, synthetic_candles, synthetic_settlements
@@ -543,7 +543,7 @@ def test_closing_takes_a_state_of_other_code_and_parameters(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.run_for(HELD_AFTER, *TESTNET)
-    for module in ("live.state", "live.commands.trade"):
+    for module in ("live.store.state_file", "live.commands.trade"):
         monkeypatch.setattr(f"{module}.CODE_FINGERPRINT", "another")
     assert "--accept-code-change" in error_line(stage.run(*TESTNET, "--resume"))
     assert stage.run("--testnet", "--flatten", "--yes")[0] == 0
@@ -554,7 +554,7 @@ def test_other_code_may_go_on_if_it_is_accepted(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.run_for(1, *TESTNET)
-    for module in ("live.state", "live.commands.trade"):
+    for module in ("live.store.state_file", "live.commands.trade"):
         monkeypatch.setattr(f"{module}.CODE_FINGERPRINT", "another")
     assert stage.run_for(1, *TESTNET, "--resume", "--accept-code-change")[0] == 0
 

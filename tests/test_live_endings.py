@@ -12,8 +12,8 @@ from typing import Final
 
 import pytest
 
-from live.durable_file import write_durably
 from live.session.shutdown import Ending
+from live.store.durable_file import write_durably
 from tests.live_scene import Scene
 from tests.live_watch import (
     CALM_SEED,
@@ -164,8 +164,8 @@ def test_a_disk_that_is_full_at_any_write_leaves_no_position_bare_and_no_entry(
         write_durably(path, body, flags)
 
     with wild_hour(tmp_path, POLL_S) as scene:
-        monkeypatch.setattr("live.durable_file.write_durably", write)
-        monkeypatch.setattr("live.trade_files.write_durably", write)
+        monkeypatch.setattr("live.store.durable_file.write_durably", write)
+        monkeypatch.setattr("live.store.trade_files.write_durably", write)
         assert scene.run_to(WARM + HOUR_BARS) is Ending.FAILED
         assert_all_stopped(scene.exchange)
         monkeypatch.undo()

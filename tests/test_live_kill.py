@@ -17,7 +17,7 @@ from typing import Any, Final
 import pytest
 
 from engine.strategy import GridStrategyV4
-from live.state import decode
+from live.store.state_file import decode
 from tests.live_hour import Hour, HourExchange, Outcome, Point, hour_wish, outcome_of
 from tests.live_nursery import Nursery
 from tests.live_process import SYMBOL, CutOffError, trade

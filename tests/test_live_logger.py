@@ -34,7 +34,7 @@ from live.health.logger import (
     number,
     trade_text,
 )
-from live.trade_files import TRADE_COLUMNS, Close, LiveTrade, TradeFiles, close_figures
+from live.store.trade_files import TRADE_COLUMNS, Close, LiveTrade, TradeFiles, close_figures
 from tests.test_instance_lock import FULL, READ_ONLY, break_at, open_files
 
 WHEN = 1_705_329_000_000

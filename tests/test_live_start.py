@@ -23,9 +23,9 @@ from live.exchange.port import Exchange
 from live.exchange.types import ExchangeOrder, OrderKind, SidePosition, Usage
 from live.execution.books import LiveSession
 from live.execution.order_register import OUR_IDS, OrderRegister, OrderState, id_prefix
-from live.saved_state import SavedState, saved_state
 from live.session.admission import refuse_company, refuse_wrong_clock
-from live.state import LoadedState, decode, read_document
+from live.store.saved_state import SavedState, saved_state
+from live.store.state_file import LoadedState, decode, read_document
 from tests.live_stage import BUSY, Outcome, Stage, open_stage, terminate
 from tests.synthetic import BAR_MS, RULES
 

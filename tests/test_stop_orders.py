@@ -12,7 +12,7 @@ from engine.grid_v4.decision import PROTECT_PHASES
 from live.exchange.types import OrderKind
 from live.execution.books import LiveSession
 from live.session.shutdown import Ending
-from live.state import StateManager
+from live.store.state_file import StateManager
 from tests.live_scene import Scene
 from tests.live_watch import (
     NO_LOSS_LIMIT,

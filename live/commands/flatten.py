@@ -20,12 +20,12 @@ from live.execution.exchange_broker import DISAGREEMENTS
 from live.feed.candles import BAR_MS
 from live.health.alerts import AlertSender
 from live.health.logger import money
-from live.instance_lock import InstanceLock
-from live.saved_state import SavedState, saved_state
 from live.session.assembly import Assembled, Plan
 from live.session.machine_code import load_live_code
 from live.session.shutdown import LAST_ATTEMPTS
 from live.session.stop_request import StopRequest
+from live.store.instance_lock import InstanceLock
+from live.store.saved_state import SavedState, saved_state
 
 _LOG: Final = logging.getLogger(__name__)
 

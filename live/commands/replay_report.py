@@ -18,7 +18,6 @@ from core.market import MarketRules
 from core.params import StrategyParams
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
 from live.commands.replay import RecordedMarket, ReplayClock, replay
-from live.durable_file import write_atomically
 from live.exchange.replies.account import QUOTE
 from live.exchange.types import Candles, MarketFacts
 from live.execution.books import LiveSession
@@ -31,7 +30,8 @@ from live.health.logger import number, utc_text
 from live.health.monitor import HealthMonitor
 from live.session.runner import LiveRunner
 from live.session.stop_request import StopRequest
-from live.trade_files import TRADE_COLUMNS
+from live.store.durable_file import write_atomically
+from live.store.trade_files import TRADE_COLUMNS
 
 REPLAY_DIR: Final = Path("data/live_replay")
 _MAX_ORDERS: Final = 200

@@ -12,12 +12,12 @@ from engine.book import OrderBook
 from engine.ledger import equity_at
 from engine.types import DIRECTION_NAMES, PositionTracker
 from live.commands.target import MODE_NAMES, Target, mode_folder
-from live.durable_file import read_file
 from live.exchange.types import OrderKind
 from live.execution.order_register import OrderRecord, OrderState
 from live.feed.candles import BAR_MS
 from live.health.logger import decimals_of, money, number, utc_text
-from live.saved_state import SavedState, saved_state
+from live.store.durable_file import read_file
+from live.store.saved_state import SavedState, saved_state
 
 SILENT_MS: Final = 120_000
 """The health file of a process that lives is at most half a minute old."""

@@ -19,12 +19,12 @@ from live.exchange.credentials import ENV_FILE, is_open_to_others
 from live.exchange.types import MarketFacts
 from live.health.alerts import AlertSender
 from live.health.logger import money
-from live.instance_lock import InstanceLock
 from live.session.admission import allowed_capital
 from live.session.assembly import Assembled, Plan, check_state
 from live.session.machine_code import load_live_code
 from live.session.shutdown import Ending
 from live.session.stop_request import StopRequest
+from live.store.instance_lock import InstanceLock
 
 EXIT_INTERRUPTED: Final = 130
 QUESTION: Final = "Trade with REAL MONEY"

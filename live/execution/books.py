@@ -11,8 +11,8 @@ from engine.strategy import GridStrategyV4
 from engine.types import DIRECTION_NAMES, LONG, SHORT
 from live.execution.order_register import OrderRegister, in_base_36
 from live.feed.candles import BAR_MS
-from live.state import LoadedState, StateManager
-from live.trade_files import Close, LiveTrade, TradeFiles, close_figures
+from live.store.state_file import LoadedState, StateManager
+from live.store.trade_files import Close, LiveTrade, TradeFiles, close_figures
 
 KEEP_ORDERS_BARS: Final = 16
 """Orders that are gone are remembered for four hours: a late trade of theirs is still theirs.

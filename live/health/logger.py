@@ -17,8 +17,8 @@ from urllib.parse import quote, quote_plus
 from core.errors import ConfigError
 from core.market import MarketRules
 from engine.types import CIRCUIT_BREAKER_HALT, LABEL_NAMES, LONG, OPEN, SHORT
-from live.durable_file import not_writable, plain_symbol
-from live.trade_files import Close, LiveTrade
+from live.store.durable_file import not_writable, plain_symbol
+from live.store.trade_files import Close, LiveTrade
 
 LOG_BYTES: Final = 10 * 1024 * 1024
 LOG_FILES: Final = 5

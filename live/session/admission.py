@@ -11,7 +11,7 @@ from live.exchange.port import Exchange
 from live.exchange.types import MarketFacts, OrderKind, Usage
 from live.execution.order_desk import company_error
 from live.execution.order_register import OUR_IDS, id_prefix
-from live.state import LoadedState
+from live.store.state_file import LoadedState
 
 _LOG: Final = logging.getLogger(__name__)
 

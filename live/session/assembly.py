@@ -32,8 +32,8 @@ from live.session.admission import (
 )
 from live.session.runner import LiveRunner
 from live.session.stop_request import StopRequest
-from live.state import LoadedState, StateManager
-from live.trade_files import LiveTrade, TradeFiles
+from live.store.state_file import LoadedState, StateManager
+from live.store.trade_files import LiveTrade, TradeFiles
 
 _LOG: Final = logging.getLogger(__name__)
 LATE_MARGIN_MS: Final = 1_000

@@ -25,8 +25,8 @@ from core.params import StrategyParams
 from core.records import dtype_of, load_jsonable, zeros
 from engine.strategy import CODE_FINGERPRINT
 from engine.types import State
-from live.durable_file import plain_symbol, read_file, write_atomically
 from live.exchange.port import Clock
+from live.store.durable_file import plain_symbol, read_file, write_atomically
 
 SCHEMA: Final = 1
 """Version of the file's layout."""

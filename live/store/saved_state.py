@@ -11,7 +11,7 @@ from core.records import load_jsonable, zeros
 from engine.types import State
 from live.execution.books import Progress
 from live.execution.order_register import OrderRecord
-from live.state import decode, read_document
+from live.store.state_file import decode, read_document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

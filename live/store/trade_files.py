@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import StateError
-from live.durable_file import not_writable, plain_symbol, read_file, write_atomically, write_durably
+from live.store.durable_file import (
+    not_writable,
+    plain_symbol,
+    read_file,
+    write_atomically,
+    write_durably,
+)
 
 TRADE_COLUMNS: Final = (
     "bar",

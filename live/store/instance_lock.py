@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from core.errors import StateError
-from live.durable_file import not_writable
+from live.store.durable_file import not_writable
 
 
 class InstanceLock:
