@@ -25,7 +25,7 @@ from engine.matching import walk_bar, walk_detail, walk_gap
 from engine.strategy import GridStrategyV4, read_config
 from engine.tables import bar_table, detail_rows, funding_rows, within_bars
 from engine.types import Tape, new_state
-from tests.reference.engine import ReferenceResult, run_reference
+from tests.engine.reference.engine import ReferenceResult, run_reference
 from tests.support.paths import MARKET as MARKET_FOLDER
 
 BAR_MS = 900_000

@@ -1,6 +1,6 @@
 """Small markets for the compiled engine: candles from tuples, signals under full control.
 
-The quiet parameters are those of ``tests.reference.scenarios``: a long grid made at 1000 with
+The quiet parameters are those of ``tests.engine.reference.scenarios``: a long grid made at 1000 with
 entries 990, 980, 970 and exits 970, 980 .. 1030; 10 % of equity per order; A = 10, so the wick
 stop lies 15 under the average entry; no slippage, maker fee 0.02 %, taker fee 0.05 %; every other
 mechanism off. A test switches on what it is about.
@@ -25,7 +25,7 @@ from engine.matching import walk_gap
 from engine.strategy import GridStrategyV4
 from engine.tables import bar_table, detail_rows, funding_rows, within_bars
 from engine.types import PositionSide
-from tests.reference.scenarios import BAR_MS, MARKET, QUIET, SIGNAL, START, WARM, Ohlc
+from tests.engine.reference.scenarios import BAR_MS, MARKET, QUIET, SIGNAL, START, WARM, Ohlc
 
 LONG, SHORT = 0, 1
 BARS_PER_DAY: Final = 96

@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from config import PRESETS, STRATEGY_PARAMS
 from core.market import MarketRules
 from engine.strategy import GridStrategyV4
+from tests.engine.reference.market import Market
 from tests.oracle import (
     BAR_MS,
     COINS,
@@ -31,7 +32,6 @@ from tests.oracle import (
     real_detail,
     settlements,
 )
-from tests.reference.market import Market
 from tests.synthetic import (
     CONFIGS,
     RULES,

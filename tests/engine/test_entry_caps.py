@@ -17,9 +17,9 @@ from core.market import MarketRules
 from engine.book import OrderBook, RestingOrder
 from engine.execution import trigger_passed_stops
 from engine.types import DIRECTION_NAMES, PositionTracker
+from tests.engine.reference.grid import wick_stop
+from tests.engine.reference.market import Market
 from tests.oracle import COINS, Inputs, StepLoop, coin_rules, inputs_of, plain_market, real_candles
-from tests.reference.grid import wick_stop
-from tests.reference.market import Market
 from tests.synthetic import CONFIGS, RULES, SEEDS, one_of, synthetic_candles, synthetic_settlements
 
 SLACK = 1.0 + 1e-12

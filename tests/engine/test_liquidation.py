@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.reference.scenarios import Ohlc
+from tests.engine.reference.scenarios import Ohlc
 from tests.scenario import BUYS_990, LONG, SHORT, Changes, Scenario, flat, play
 
 

@@ -14,8 +14,8 @@ from backtest.market.demo import DEMO_START_MS, demo_market
 from config import PRESETS
 from core.market import MarketRules
 from engine.strategy import GridStrategyV4
+from tests.engine.reference.scenarios import BAR_MS, START, Ohlc
 from tests.oracle import first_difference, run_both
-from tests.reference.scenarios import BAR_MS, START, Ohlc
 from tests.scenario import BUYS_990, BUYS_990_980, SHORT_ONLY, Changes, candle_frame, flat, play
 
 SELL_990 = ("SELL_CLOSE_LONG", 1000.0)

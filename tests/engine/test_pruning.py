@@ -9,7 +9,7 @@ import pytest
 from core.params import PruneRule
 from engine.grid_v4.decision import DELEVERAGE
 from engine.strategy import GridStrategyV4
-from tests.reference.scenarios import BAR_MS, START, Ohlc
+from tests.engine.reference.scenarios import BAR_MS, START, Ohlc
 from tests.scenario import (
     BUYS_990,
     BUYS_990_980,

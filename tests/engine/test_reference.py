@@ -1,6 +1,6 @@
 """The oracle itself, against numbers worked out by hand.
 
-The quiet market they run on is described in ``tests.reference.scenarios``.
+The quiet market they run on is described in ``tests.engine.reference.scenarios``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.reference.scenarios import (
+from tests.engine.reference.scenarios import (
     BAR_MS,
     BUYS_990,
     START,

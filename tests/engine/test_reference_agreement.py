@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from config import PRESETS
 from core.market import MarketRules
+from tests.engine.reference.scenarios import run
 from tests.oracle import COINS, coin_rules, first_difference, real_candles, real_detail, run_both
-from tests.reference.scenarios import run
 from tests.scenario import play
 from tests.synthetic import (
     CONFIGS,

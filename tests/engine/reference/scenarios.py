@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from config import PRESETS, STRATEGY_PARAMS
-from tests.reference.engine import ReferenceResult, run_reference
+from tests.engine.reference.engine import ReferenceResult, run_reference
 
 START = 1_704_067_200_000
 BAR_MS = 900_000

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.reference.grid import Generation
-from tests.reference.market import BOTH_SIDES, DIRECTION, LONG, SHORT, Market
+from tests.engine.reference.grid import Generation
+from tests.engine.reference.market import BOTH_SIDES, DIRECTION, LONG, SHORT, Market
 
 MS_PER_DAY = 24 * 60 * 60 * 1000
 ENTRY_LABEL = {LONG: "BUY_OPEN_LONG", SHORT: "SELL_OPEN_SHORT"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.reference.ledger import Account, Step
-from tests.reference.market import LONG
+from tests.engine.reference.ledger import Account, Step
+from tests.engine.reference.market import LONG
 
 REMEMBERED_CLOSED_FILLS = 500
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tests.reference.grid import make_generation, stop_unit, wick_stop
-from tests.reference.ledger import Account, Side, Step
-from tests.reference.market import BOTH_SIDES, LONG
-from tests.reference.placement import desired_entries, desired_take_profits
-from tests.reference.sizing import position_cap
+from tests.engine.reference.grid import make_generation, stop_unit, wick_stop
+from tests.engine.reference.ledger import Account, Side, Step
+from tests.engine.reference.market import BOTH_SIDES, LONG
+from tests.engine.reference.placement import desired_entries, desired_take_profits
+from tests.engine.reference.sizing import position_cap
 
 NORMAL_95 = 1.65
 

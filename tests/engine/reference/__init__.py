@@ -6,6 +6,6 @@ error shared with the engine is unlikely. Lists, dataclasses and floats; clarity
 
 from __future__ import annotations
 
-from tests.reference.engine import ReferenceResult, run_reference
+from tests.engine.reference.engine import ReferenceResult, run_reference
 
 __all__ = ["ReferenceResult", "run_reference"]

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tests.reference.grid import Generation, wick_stop
-from tests.reference.ledger import Account, EntryOrder, Fill, Side, Step, TakeProfitOrder
-from tests.reference.market import LONG, SHORT, Market
-from tests.reference.sizing import entry_lots, position_cap
+from tests.engine.reference.grid import Generation, wick_stop
+from tests.engine.reference.ledger import Account, EntryOrder, Fill, Side, Step, TakeProfitOrder
+from tests.engine.reference.market import LONG, SHORT, Market
+from tests.engine.reference.sizing import entry_lots, position_cap
 
 CLOSED_SHARE_SLACK = 1e-9
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from tests.reference.ledger import Account, Fill, Step
-from tests.reference.market import BOTH_SIDES
+from tests.engine.reference.ledger import Account, Fill, Step
+from tests.engine.reference.market import BOTH_SIDES
 
 
 def liquidation_price_between(account: Account, start: float, end: float) -> float | None:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tests.reference.grid import wick_stop
-from tests.reference.ledger import (
+from tests.engine.reference.grid import wick_stop
+from tests.engine.reference.ledger import (
     STOP_LABEL,
     TAKE_PROFIT_LABEL,
     Account,
@@ -21,8 +21,8 @@ from tests.reference.ledger import (
     Step,
     TakeProfitOrder,
 )
-from tests.reference.liquidation import liquidate, liquidation_price_between
-from tests.reference.market import BOTH_SIDES, LONG
+from tests.engine.reference.liquidation import liquidate, liquidation_price_between
+from tests.engine.reference.market import BOTH_SIDES, LONG
 
 TAKE_PROFIT, ENTRY, STOP, LIQUIDATION = range(4)
 

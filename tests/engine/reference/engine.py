@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.reference.arrange import arrange
-from tests.reference.ledger import MS_PER_DAY, Account, Step
-from tests.reference.market import BOTH_SIDES, DIRECTION, Market
-from tests.reference.matching import Candle, walk_bar, walk_gap
-from tests.reference.protection import protect
+from tests.engine.reference.arrange import arrange
+from tests.engine.reference.ledger import MS_PER_DAY, Account, Step
+from tests.engine.reference.market import BOTH_SIDES, DIRECTION, Market
+from tests.engine.reference.matching import Candle, walk_bar, walk_gap
+from tests.engine.reference.protection import protect
 
 BAR_MS = 15 * 60 * 1000
 

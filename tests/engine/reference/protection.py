@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.reference.grid import stop_unit
-from tests.reference.ledger import STOP_LABEL, Account, Fill, Side, Step
-from tests.reference.liquidation import liquidate
-from tests.reference.market import BOTH_SIDES
+from tests.engine.reference.grid import stop_unit
+from tests.engine.reference.ledger import STOP_LABEL, Account, Fill, Side, Step
+from tests.engine.reference.liquidation import liquidate
+from tests.engine.reference.market import BOTH_SIDES
 
 MS_PER_HOUR = 60 * 60 * 1000
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.reference.market import LONG, SHORT, Market
+from tests.engine.reference.market import LONG, SHORT, Market
 
 NEAR_ROUND = 0.001
 """A level this close to a round number, relative to itself, is moved."""
