@@ -28,9 +28,9 @@ from core.gaussian_mixture import (
     settle_clusters,
 )
 from core.regime_gmm import GMM_WINDOW, calculate_gmm_regime, gmm_features, refit_bars
+from tests.core.test_indicators import Candles, random_candles, real_candles
+from tests.core.test_regime import atr_of
 from tests.support.paths import ROOT
-from tests.test_indicators import Candles, random_candles, real_candles
-from tests.test_regime import atr_of
 
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 ALL_BARS = 122_592
@@ -312,7 +312,7 @@ def digest() -> str:
 
 @pytest.mark.slow
 def test_compiled_and_interpreted_fits_are_equal_to_the_last_bit() -> None:
-    code = "from tests.test_gaussian_mixture import digest; print(digest())"
+    code = "from tests.core.test_gaussian_mixture import digest; print(digest())"
     run = subprocess.run(  # noqa: S603  this interpreter, the code above
         [sys.executable, "-c", code],
         cwd=ROOT,

@@ -34,7 +34,7 @@ from core.regime_gmm import (
     refit_bars,
 )
 from core.signals import hysteresis_series, settle_regime, veto_series
-from tests.test_indicators import BAR_MS, FIRST_MS, Candles, random_candles
+from tests.core.test_indicators import BAR_MS, FIRST_MS, Candles, random_candles
 
 DAY_MS = 86_400_000
 

@@ -36,8 +36,8 @@ from core.signals import (
     settle_regime,
     trend_series,
 )
+from tests.core.test_indicators import BAR_MS, FIRST_MS, Candles, random_candles, real_candles
 from tests.support.paths import ROOT
-from tests.test_indicators import BAR_MS, FIRST_MS, Candles, random_candles, real_candles
 
 FLOATS = ("er", "kama", "atr", "adx", "z", "sigma", "atr_mean", "volume_ratio")
 
@@ -322,7 +322,7 @@ def digests() -> list[str]:
 def test_compiled_and_interpreted_signals_are_equal_to_the_last_bit() -> None:
     interpreted_here = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
     other_mode = {**os.environ, "NUMBA_DISABLE_JIT": "0" if interpreted_here else "1"}
-    code = "from tests.test_signals import digests; print('\\n'.join(digests()))"
+    code = "from tests.core.test_signals import digests; print('\\n'.join(digests()))"
     run = subprocess.run(  # noqa: S603  this interpreter, the code above
         [sys.executable, "-c", code],
         cwd=ROOT,
