@@ -41,9 +41,9 @@ from backtest.optimize.trial.windows import DEFAULT_HOLDOUT, DEFAULT_WINDOWS
 from config import BACKTEST_CONFIG, OPTIMIZER_SPACE, STRATEGY_PARAMS
 from core.errors import DataError
 from core.params import StrategyParams
+from tests.backtest.test_cli import HEAVY
 from tests.optimizer_document import PARTS, SCALARS
 from tests.support.paths import ROOT
-from tests.test_cli import HEAVY
 
 Run = Callable[..., tuple[int, str, str]]
 

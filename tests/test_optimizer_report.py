@@ -45,7 +45,7 @@ from backtest.optimize.report.verdict_tones import verdict
 from backtest.report.png import png
 from config import STRATEGY_PARAMS
 from core.errors import DataError
-from tests import test_html_report as pages
+from tests.backtest import test_html_report as pages
 from tests.optimizer_document import (
     COINS,
     N_WINDOWS,

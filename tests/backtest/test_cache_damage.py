@@ -133,7 +133,7 @@ def test_a_failed_write_leaves_the_former_file(
 KILLED = """
 import os, sys
 from pathlib import Path
-from tests.test_cache_damage import FEB, DAY_MS, extend, open_cache
+from tests.backtest.test_cache_damage import FEB, DAY_MS, extend, open_cache
 os.replace = lambda *paths: os._exit(9)
 extend(open_cache(Path(sys.argv[1])), FEB, FEB + 2 * DAY_MS)
 """
@@ -141,7 +141,7 @@ extend(open_cache(Path(sys.argv[1])), FEB, FEB + 2 * DAY_MS)
 WRITING = """
 import sys
 from pathlib import Path
-from tests.test_cache_damage import FEB, DAY_MS, extend, open_cache
+from tests.backtest.test_cache_damage import FEB, DAY_MS, extend, open_cache
 for day in range(int(sys.argv[2]), 16, 2):
     extend(open_cache(Path(sys.argv[1])), FEB + day * DAY_MS, FEB + (day + 1) * DAY_MS)
 """

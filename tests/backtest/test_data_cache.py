@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from backtest.market.cache import Ranges, holes, uncovered, union
 from backtest.market.timeframes import DAY_MS, HOUR_MS
 from core.errors import NetworkError
+from tests.backtest.test_cache_damage import open_cache
 from tests.fake_binance import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles
-from tests.test_cache_damage import open_cache
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from backtest.market.files import BRACKETS_FILE
 from backtest.market.market_data import MarketData, funding_table
 from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
 from core.errors import DataError
+from tests.backtest.test_market_data import BAR, START, make_candles
 from tests.support.paths import MARKET as REAL_DATA
-from tests.test_market_data import BAR, START, make_candles
 
 
 def load(folder: Path, coin: str = "BTC", detail: str | None = None) -> MarketData:
