@@ -23,7 +23,7 @@ from core.records import dtype_of
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
 from engine.types import KELLY_MEMORY, LATTICE, LONG, MAX_FILLS, SHORT, State
 from live.store.state_file import SCHEMA, LoadedState, StateManager, table_capacities
-from tests.test_instance_lock import FULL, READ_ONLY, WRITE_SITES, break_at, open_files
+from tests.live.test_instance_lock import FULL, READ_ONLY, WRITE_SITES, break_at, open_files
 
 START = 1_705_329_000_000
 """2024-01-15 14:30:00 UTC."""

@@ -35,7 +35,7 @@ from live.health.logger import (
     trade_text,
 )
 from live.store.trade_files import TRADE_COLUMNS, Close, LiveTrade, TradeFiles, close_figures
-from tests.test_instance_lock import FULL, READ_ONLY, break_at, open_files
+from tests.live.test_instance_lock import FULL, READ_ONLY, break_at, open_files
 
 WHEN = 1_705_329_000_000
 """2024-01-15 14:30:00 UTC."""

@@ -21,7 +21,7 @@ from core.errors import ConfigError, NetworkError
 from live.exchange.types import Usage
 from live.health.alerts import CAPACITY, AlertSender, HealthLimits, Verdict, alert_urls
 from live.health.monitor import HealthMonitor, Readings, StepInfo, find_mismatches, judge
-from tests.test_instance_lock import FULL, break_at, open_files
+from tests.live.test_instance_lock import FULL, break_at, open_files
 
 START = 1_705_329_000_000
 BAR_S = 900
