@@ -22,9 +22,9 @@ from typing import Any, Final, NamedTuple
 
 from tests.live_nursery import Nursery
 from tests.live_process import STATE, SYMBOL, Wish, world_of
-from tests.oracle import BAR_MS
 from tests.sim_exchange import SimExchange, SimServer
-from tests.synthetic import RULES, synthetic_candles
+from tests.support.markets.oracle import BAR_MS
+from tests.support.markets.synthetic import RULES, synthetic_candles
 
 SEED: Final = 91
 FIRST: Final = 1_190

@@ -23,9 +23,9 @@ from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.shutdown import Ending
 from live.session.stop_request import StopRequest
-from tests.oracle import BAR_MS
 from tests.sim_exchange import InProcessAdapter, LoopbackAdapter, SimClock, SimExchange, SimServer
 from tests.support.clocks.simulated import wait_ms
+from tests.support.markets.oracle import BAR_MS
 
 Row = tuple[str, float, float, int]
 """Label, price, quantity, bar since the first candle."""

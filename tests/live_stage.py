@@ -19,7 +19,7 @@ import live.session.machine_code
 import live_trade
 from config import LIVE_CONFIG
 from tests.sim_exchange import LoopbackAdapter, SimClock, SimExchange, SimServer
-from tests.synthetic import BAR_MS, RULES, synthetic_candles
+from tests.support.markets.synthetic import BAR_MS, RULES, synthetic_candles
 
 N_BARS = 3_500
 START_BAR = 3_406

@@ -22,7 +22,7 @@ from live.session.shutdown import Ending
 from live.store.trade_files import LiveTrade
 from tests.live_scene import Scene, on_stage, settings_in, settlements, warm_bars
 from tests.sim_exchange import SimExchange
-from tests.synthetic import RULES, synthetic_candles, synthetic_settlements
+from tests.support.markets.synthetic import RULES, synthetic_candles, synthetic_settlements
 
 DOCUMENTED: Final = PRESETS["documented"]
 WARM: Final = warm_bars(DOCUMENTED)

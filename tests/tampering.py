@@ -19,7 +19,7 @@ from backtest.market.sources import MarketSource
 from backtest.market.timeframes import format_time
 from backtest.results.files import summary_json, trades_csv
 from backtest.simulator import BacktestSimulator
-from tests.synthetic import BAR_MS
+from tests.support.markets.synthetic import BAR_MS
 
 BTC_RULES = {"tick_size": 0.1, "step_size": 0.001, "min_qty": 0.001, "min_notional": 5.0}
 

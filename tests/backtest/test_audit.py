@@ -28,9 +28,8 @@ from backtest.results.files import TRADE_COLUMNS, summary_json, trades_csv
 from backtest.simulator import BacktestSimulator
 from config import PRESETS
 from core.errors import CapitalError, DataError
-from tests import oracle
-from tests.support.paths import ROOT
-from tests.synthetic import (
+from tests.support.markets import oracle
+from tests.support.markets.synthetic import (
     BAR_MS,
     CONFIGS,
     SEEDS,
@@ -38,6 +37,7 @@ from tests.synthetic import (
     synthetic_detail,
     synthetic_settlements,
 )
+from tests.support.paths import ROOT
 from tests.tampering import TAMPERED, Run, Tamper, as_csv, index_of, moved, run_on
 
 START, END = "2024-02-01", "2024-04-01"

@@ -43,8 +43,8 @@ from core.signals import compute_signals
 from engine.matching import walk_bar
 from engine.strategy import GridStrategyV4, read_config
 from engine.types import SHORT
-from tests import oracle
-from tests.synthetic import (
+from tests.support.markets import oracle
+from tests.support.markets.synthetic import (
     BAR_MS,
     FIRST_MS,
     RULES,

@@ -9,8 +9,8 @@ import pytest
 
 from backtest.report.grid_levels import SIDES, entry_levels, generations, level_segments
 from core.params import StrategyParams
-from tests.oracle import StepLoop, coin_rules, inputs_of
-from tests.synthetic import synthetic_candles
+from tests.support.markets.oracle import StepLoop, coin_rules, inputs_of
+from tests.support.markets.synthetic import synthetic_candles
 
 
 @pytest.fixture(scope="module")

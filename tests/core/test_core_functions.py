@@ -30,7 +30,7 @@ from core.risk import (
     check_var_constraint,
     get_margin_tier,
 )
-from tests.synthetic import synthetic_candles
+from tests.support.markets.synthetic import synthetic_candles
 
 # --- call forms ---------------------------------------------------------------------------------
 

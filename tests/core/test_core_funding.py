@@ -19,8 +19,15 @@ from core.funding import (
     generate_synthetic_funding_rates,
     schedule_funding,
 )
-from tests.oracle import settlements
-from tests.synthetic import BAR_MS, FIRST_MS, HOUR_MS, SEEDS, one_of, synthetic_candles
+from tests.support.markets.oracle import settlements
+from tests.support.markets.synthetic import (
+    BAR_MS,
+    FIRST_MS,
+    HOUR_MS,
+    SEEDS,
+    one_of,
+    synthetic_candles,
+)
 
 PER_HOUR = 4  # bars
 DAY_MS = 24 * HOUR_MS

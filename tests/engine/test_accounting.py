@@ -23,7 +23,7 @@ from config import PRESETS, STRATEGY_PARAMS
 from core.market import MarketRules
 from engine.strategy import GridStrategyV4
 from tests.engine.reference.market import Market
-from tests.oracle import (
+from tests.support.markets.oracle import (
     BAR_MS,
     COINS,
     coin_rules,
@@ -32,7 +32,7 @@ from tests.oracle import (
     real_detail,
     settlements,
 )
-from tests.synthetic import (
+from tests.support.markets.synthetic import (
     CONFIGS,
     RULES,
     SEEDS,

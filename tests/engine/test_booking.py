@@ -25,8 +25,8 @@ from engine.grid_v4.decision import arrange
 from engine.ledger import equity_at, market_price, settle_funding
 from engine.types import DIRECTION_NAMES as NAMES
 from engine.types import LONG, POSITION_SYNC, SHORT, STOP, State, Tape
-from tests.oracle import StepLoop, coin_rules, inputs_of
-from tests.synthetic import synthetic_candles
+from tests.support.markets.oracle import StepLoop, coin_rules, inputs_of
+from tests.support.markets.synthetic import synthetic_candles
 
 BUSY = {"grid_spacing_k": 0.5, "spacing_floor": 0.002, "regime_enabled": False, "leverage": 5.0}
 

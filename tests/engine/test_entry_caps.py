@@ -19,8 +19,23 @@ from engine.execution import trigger_passed_stops
 from engine.types import DIRECTION_NAMES, PositionTracker
 from tests.engine.reference.grid import wick_stop
 from tests.engine.reference.market import Market
-from tests.oracle import COINS, Inputs, StepLoop, coin_rules, inputs_of, plain_market, real_candles
-from tests.synthetic import CONFIGS, RULES, SEEDS, one_of, synthetic_candles, synthetic_settlements
+from tests.support.markets.oracle import (
+    COINS,
+    Inputs,
+    StepLoop,
+    coin_rules,
+    inputs_of,
+    plain_market,
+    real_candles,
+)
+from tests.support.markets.synthetic import (
+    CONFIGS,
+    RULES,
+    SEEDS,
+    one_of,
+    synthetic_candles,
+    synthetic_settlements,
+)
 
 SLACK = 1.0 + 1e-12
 Orders = list[RestingOrder]

@@ -25,9 +25,16 @@ from core.records import load_jsonable, to_jsonable
 from engine.grid_v4.take_profit import advance_ladder
 from engine.strategy import GridStrategyV4
 from engine.types import new_state
-from tests.oracle import COINS, Inputs, StepLoop, coin_rules, inputs_of, real_candles, real_detail
-from tests.support.paths import ROOT
-from tests.synthetic import (
+from tests.support.markets.oracle import (
+    COINS,
+    Inputs,
+    StepLoop,
+    coin_rules,
+    inputs_of,
+    real_candles,
+    real_detail,
+)
+from tests.support.markets.synthetic import (
     CONFIGS,
     RULES,
     SEEDS,
@@ -35,6 +42,7 @@ from tests.synthetic import (
     synthetic_detail,
     synthetic_settlements,
 )
+from tests.support.paths import ROOT
 
 BUSY: dict[str, Any] = {
     "grid_levels": 8,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.scenario import BUYS_990, LONG, SHORT, SHORT_ONLY, Changes, flat, play
+from tests.support.markets.scenario import BUYS_990, LONG, SHORT, SHORT_ONLY, Changes, flat, play
 
 UP = {"regime": 2, "er": 0.7}
 TRAILING: Changes = {"trailing_enabled": True, "regen_drift_mult": 1.0}

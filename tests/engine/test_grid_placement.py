@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.grid import move_off_round_number
-from tests.scenario import BUYS_990, BUYS_990_980, LONG, SHORT, Changes, Scenario, flat, play
+from tests.support.markets.scenario import (
+    BUYS_990,
+    BUYS_990_980,
+    LONG,
+    SHORT,
+    Changes,
+    Scenario,
+    flat,
+    play,
+)
 
 STILL = [flat(1000.0)]
 BOTH: Changes = {"allow_short": True}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.engine.reference.scenarios import Ohlc
-from tests.scenario import BUYS_990, LONG, SHORT, Changes, Scenario, flat, play
+from tests.support.markets.scenario import BUYS_990, LONG, SHORT, Changes, Scenario, flat, play
 
 
 def identity_error(scene: Scenario) -> float:

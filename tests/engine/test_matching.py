@@ -15,8 +15,16 @@ from config import PRESETS
 from core.market import MarketRules
 from engine.strategy import GridStrategyV4
 from tests.engine.reference.scenarios import BAR_MS, START, Ohlc
-from tests.oracle import first_difference, run_both
-from tests.scenario import BUYS_990, BUYS_990_980, SHORT_ONLY, Changes, candle_frame, flat, play
+from tests.support.markets.oracle import first_difference, run_both
+from tests.support.markets.scenario import (
+    BUYS_990,
+    BUYS_990_980,
+    SHORT_ONLY,
+    Changes,
+    candle_frame,
+    flat,
+    play,
+)
 
 SELL_990 = ("SELL_CLOSE_LONG", 1000.0)
 BUY_980, BUY_970 = ("BUY_OPEN_LONG", 980.0), ("BUY_OPEN_LONG", 970.0)

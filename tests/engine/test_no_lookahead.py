@@ -22,8 +22,15 @@ from config import PRESETS
 from core.market import MarketRules
 from engine.book import OrderBook
 from engine.strategy import GridStrategyV4
-from tests.oracle import COINS, Inputs, StepLoop, coin_rules, inputs_of, real_candles
-from tests.synthetic import (
+from tests.support.markets.oracle import (
+    COINS,
+    Inputs,
+    StepLoop,
+    coin_rules,
+    inputs_of,
+    real_candles,
+)
+from tests.support.markets.synthetic import (
     BAR_MS,
     CONFIGS,
     RULES,

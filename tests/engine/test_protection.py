@@ -11,7 +11,15 @@ import pytest
 from config import PRESETS
 from core.signals import compute_signals
 from engine.strategy import GridStrategyV4, read_config
-from tests.scenario import BUYS_990, BUYS_990_980, SHORT, Changes, candle_frame, flat, play
+from tests.support.markets.scenario import (
+    BUYS_990,
+    BUYS_990_980,
+    SHORT,
+    Changes,
+    candle_frame,
+    flat,
+    play,
+)
 
 BREAKER: Changes = {
     "circuit_breaker_enabled": True,

@@ -10,7 +10,7 @@ from core.params import PruneRule
 from engine.grid_v4.decision import DELEVERAGE
 from engine.strategy import GridStrategyV4
 from tests.engine.reference.scenarios import BAR_MS, START, Ohlc
-from tests.scenario import (
+from tests.support.markets.scenario import (
     BUYS_990,
     BUYS_990_980,
     LONG,

@@ -18,9 +18,16 @@ from hypothesis import strategies as st
 from config import PRESETS
 from core.market import MarketRules
 from tests.engine.reference.scenarios import run
-from tests.oracle import COINS, coin_rules, first_difference, real_candles, real_detail, run_both
-from tests.scenario import play
-from tests.synthetic import (
+from tests.support.markets.oracle import (
+    COINS,
+    coin_rules,
+    first_difference,
+    real_candles,
+    real_detail,
+    run_both,
+)
+from tests.support.markets.scenario import play
+from tests.support.markets.synthetic import (
     CONFIGS,
     RULES,
     SEEDS,

@@ -18,7 +18,7 @@ from core.params import PruneRule, param_fields
 from core.signals import compute_signals
 from engine.strategy import GridStrategyV4
 from tests.engine.reference.scenarios import BAR_MS
-from tests.scenario import BUYS_990_980, LONG, SHORT, Changes, flat, play
+from tests.support.markets.scenario import BUYS_990_980, LONG, SHORT, Changes, flat, play
 
 FIRST_BAR, LAST_BAR = 22_000, 26_000
 """Of the demo market: ranges, trends, and its crash at bar 25,018."""

@@ -34,8 +34,8 @@ from config import PRESETS
 from core.market import MarketRules
 from core.risk import DEFAULT_BRACKETS
 from engine.strategy import GridStrategyV4
-from tests.oracle import COINS, coin_rules, real_candles
-from tests.synthetic import (
+from tests.support.markets.oracle import COINS, coin_rules, real_candles
+from tests.support.markets.synthetic import (
     BAR_MS,
     CONFIGS,
     FIRST_MS,

@@ -16,7 +16,7 @@ from core.signals import Signal, SignalArray, compute_signals
 from live.exchange.port import MarketReader
 from live.exchange.types import Candle, Candles
 from live.feed.candles import AGREEMENT, BAR_MS, DAY_BARS, REFETCHES, CandleBuffer, bars_needed
-from tests.synthetic import FIRST_MS, synthetic_candles
+from tests.support.markets.synthetic import FIRST_MS, synthetic_candles
 
 FLOATS = ("er", "kama", "atr", "adx", "z", "sigma", "atr_mean", "volume_ratio")
 FIRST = FIRST_MS // BAR_MS

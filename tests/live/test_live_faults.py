@@ -37,7 +37,6 @@ from tests.live_watch import (
     finish,
     no_waiting_for_the_disk,  # noqa: F401 - pytest uses it
 )
-from tests.oracle import BAR_MS
 from tests.sim_exchange import (
     ORDER,
     READ,
@@ -49,7 +48,8 @@ from tests.sim_exchange import (
 )
 from tests.sim_exchange.bench import exchange_of
 from tests.sim_exchange.faults import ONLY_AT
-from tests.synthetic import RULES
+from tests.support.markets.oracle import BAR_MS
+from tests.support.markets.synthetic import RULES
 
 PATIENCE_MS: Final = 30_000
 """What finding out about a request that went wrong takes: its window, tries and pauses."""

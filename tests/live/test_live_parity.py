@@ -36,8 +36,8 @@ from tests.live_scene import (
     settlements,
     warm_bars,
 )
-from tests.oracle import BAR_MS, MARKET_FOLDER, coin_rules, real_candles
-from tests.synthetic import RULES, synthetic_candles, synthetic_settlements
+from tests.support.markets.oracle import BAR_MS, MARKET_FOLDER, coin_rules, real_candles
+from tests.support.markets.synthetic import RULES, synthetic_candles, synthetic_settlements
 
 WALLET = 10_000.0
 DOCUMENTED = PRESETS["documented"]

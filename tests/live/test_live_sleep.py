@@ -33,7 +33,7 @@ from tests.live_watch import (
 )
 from tests.sim_exchange import READ, FaultKind
 from tests.sim_exchange.faults import ONLY_AT
-from tests.synthetic import RULES
+from tests.support.markets.synthetic import RULES
 
 POLL_S: Final = 60.0
 SHORT_POLL_S: Final = 5.0

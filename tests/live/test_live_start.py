@@ -27,7 +27,7 @@ from live.session.admission import refuse_company, refuse_wrong_clock
 from live.store.saved_state import SavedState, saved_state
 from live.store.state_file import LoadedState, decode, read_document
 from tests.live_stage import BUSY, Outcome, Stage, open_stage, terminate
-from tests.synthetic import BAR_MS, RULES
+from tests.support.markets.synthetic import BAR_MS, RULES
 
 TESTNET = ["--testnet", *BUSY]
 FOLDER = "data/live_state/testnet"

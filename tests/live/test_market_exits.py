@@ -20,7 +20,7 @@ from tests.sim_exchange import ApiError
 from tests.sim_exchange.orders import Json
 from tests.sim_exchange.parameters import Params
 from tests.sim_exchange.trade_endpoints import TradeEndpoints
-from tests.synthetic import RULES, synthetic_candles
+from tests.support.markets.synthetic import RULES, synthetic_candles
 
 CONFIG = PRESETS["documented"]
 WARM = warm_bars(CONFIG)

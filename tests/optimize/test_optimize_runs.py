@@ -33,8 +33,7 @@ from core.errors import ConfigError, DataError
 from core.records import dtype_of
 from core.signals import Signal, compute_signals
 from engine.strategy import GridStrategyV4, read_config
-from tests.support.paths import MARKET
-from tests.synthetic import (
+from tests.support.markets.synthetic import (
     BAR_MS,
     CONFIGS,
     FIRST_MS,
@@ -42,6 +41,7 @@ from tests.synthetic import (
     synthetic_detail,
     synthetic_settlements,
 )
+from tests.support.paths import MARKET
 
 WARMUP = 1_000
 N_BARS = 11_500

@@ -25,7 +25,7 @@ from backtest.optimize.trial.windows import (
 from core.errors import ConfigError, DataError
 from core.params import PruneRule
 from engine.strategy import read_config
-from tests.synthetic import BAR_MS, FIRST_MS
+from tests.support.markets.synthetic import BAR_MS, FIRST_MS
 
 SIZES = {
     "n_bars": st.integers(0, 200_000),

@@ -51,7 +51,7 @@ from backtest.runs.variants import cut_window
 from backtest.simulator import BacktestSimulator
 from config import PRESETS, STRATEGY_PARAMS
 from core.errors import DataError
-from tests.synthetic import BAR_MS, FIRST_MS, synthetic_settlements
+from tests.support.markets.synthetic import BAR_MS, FIRST_MS, synthetic_settlements
 
 Floats = npt.NDArray[np.float64]
 
