@@ -28,7 +28,7 @@ from backtest.market.market_data import MarketData
 from backtest.market.timeframes import parse_time
 from config import PRESETS, STRATEGY_PARAMS
 from core.errors import DataError
-from tests.fake_binance import JAN, FakeBinance
+from tests.support.exchanges.public_data import JAN, FakeBinance
 from tests.support.paths import ROOT
 
 START, END = "2024-01-10", "2024-01-20"

@@ -12,7 +12,7 @@ from backtest.data_fetcher import fetch_market
 from backtest.market.archive import BinanceArchive, https_get
 from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS
 from core.errors import DataError, NetworkError
-from tests.fake_binance import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles, kline
+from tests.support.exchanges.public_data import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles, kline
 
 
 @pytest.fixture

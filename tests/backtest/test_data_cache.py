@@ -15,7 +15,7 @@ from backtest.market.cache import Ranges, holes, uncovered, union
 from backtest.market.timeframes import DAY_MS, HOUR_MS
 from core.errors import NetworkError
 from tests.backtest.test_cache_damage import open_cache
-from tests.fake_binance import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles
+from tests.support.exchanges.public_data import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles
 
 
 @pytest.fixture

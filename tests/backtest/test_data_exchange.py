@@ -13,7 +13,7 @@ import requests
 from backtest.market.rest import CANDLE_ROWS, MARKETS_FILE, BinanceRest
 from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS
 from core.errors import ConfigError, DataError, NetworkError
-from tests.fake_binance import BAR, FEB, JAN, NOW, FakeBinance, candles, kline
+from tests.support.exchanges.public_data import BAR, FEB, JAN, NOW, FakeBinance, candles, kline
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from backtest import data_fetcher
 from backtest.data_fetcher import fetch_data, fetch_market
 from backtest.market.timeframes import DAY_MS, HOUR_MS
 from config import BACKTEST_CONFIG
-from tests.fake_binance import BAR, FEB, NOW, FakeBinance
+from tests.support.exchanges.public_data import BAR, FEB, NOW, FakeBinance
 
 
 @pytest.fixture

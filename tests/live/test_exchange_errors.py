@@ -27,7 +27,7 @@ from live.exchange import errors as exchange_errors
 from live.exchange.errors import HttpReply, error_code, order_answer, scrub, translate
 from live.exchange.transport import Request
 from live.exchange.types import Answer, OrderKind
-from tests.canned_exchange import KEY, SECRET, CannedExchange, refusal
+from tests.support.exchanges.canned import KEY, SECRET, CannedExchange, refusal
 
 CCXT_CLASSES = [
     item

@@ -25,7 +25,7 @@ from live.exchange.binance import BinanceExecutor
 from live.exchange.order_fields import on_step
 from live.exchange.port import Exchange
 from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply, OrderSpec
-from tests.canned_exchange import (
+from tests.support.exchanges.canned import (
     KEY,
     SECRET,
     START_MS,

@@ -14,7 +14,7 @@ import requests
 from core.errors import AccountError, DataError, ExchangeError, GridError, NetworkError, ReplyError
 from core.risk import DEFAULT_BRACKETS
 from live.exchange.binance import BinanceExecutor
-from tests.canned_exchange import (
+from tests.support.exchanges.canned import (
     BAR_MS,
     INFO,
     START_MS,

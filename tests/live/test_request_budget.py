@@ -9,7 +9,7 @@ import pytest
 from core.errors import RateLimitError
 from live.exchange.budget import LONGEST_WAIT_S, RequestBudget, demanded_wait, wait_until
 from live.exchange.errors import HttpReply
-from tests.canned_exchange import START_MS, VirtualClock
+from tests.support.exchanges.canned import START_MS, VirtualClock
 
 
 def budget(clock: VirtualClock, share: float = 0.5) -> RequestBudget:
