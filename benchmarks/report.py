@@ -22,7 +22,7 @@ from typing import Any, Final
 from backtest.report.html import coin_report
 from backtest.simulator import BacktestSimulator
 from config import PRESETS
-from tests.browser import missing, start_browser
+from tests.support.processes.browser import missing, start_browser
 
 COIN: Final = "SOL"
 STANDS: Final = (

@@ -14,7 +14,7 @@ import backtest.commands.backtest
 import main
 
 if TYPE_CHECKING:
-    from tests.live_nursery import Nursery
+    from tests.support.processes.forked_sessions import Nursery
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -33,7 +33,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
     """Yield a process that forks live sessions."""
-    from tests.live_nursery import Nursery  # noqa: PLC0415 - imports all of live trading
+    from tests.support.processes.forked_sessions import Nursery  # noqa: PLC0415 - imports all of live trading
 
     with Nursery() as running:
         yield running

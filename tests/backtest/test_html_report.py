@@ -32,8 +32,8 @@ from backtest.simulator import BacktestSimulator
 from benchmarks.report import opening_seconds
 from config import PRESETS
 from engine.types import LABEL_NAMES
-from tests.browser import missing, start_browser
 from tests.support.paths import ROOT
+from tests.support.processes.browser import missing, start_browser
 
 Result = dict[str, Any]
 START, END = "2024-01-10", "2024-04-10"

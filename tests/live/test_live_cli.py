@@ -39,9 +39,17 @@ from live.session.shutdown import Departure, Ending
 from live.session.stop_request import StopRequest
 from live.store.instance_lock import InstanceLock
 from live.store.trade_files import TRADE_COLUMNS
-from tests.live_stage import BUSY, KEYS, SETTINGS, Outcome, Stage, open_stage, terminate
 from tests.support.markets.synthetic import BAR_MS, synthetic_candles, synthetic_settlements
 from tests.support.paths import ROOT
+from tests.support.processes.live_command import (
+    BUSY,
+    KEYS,
+    SETTINGS,
+    Outcome,
+    Stage,
+    open_stage,
+    terminate,
+)
 
 HEAVY = ("numba", "pandas", "ccxt", "sklearn", "numpy", "requests", "apprise")
 TESTNET = ["--testnet", *BUSY]

@@ -14,8 +14,9 @@ import pytest
 
 from live.session.shutdown import Ending
 from live.store.durable_file import write_durably
-from tests.live_scene import Scene
-from tests.live_watch import (
+from tests.sim_exchange import FaultKind, SimExchange
+from tests.support.processes.live_session import Scene
+from tests.support.processes.watched_day import (
     CALM_SEED,
     HOUR_BARS,
     NO_LOSS_LIMIT,
@@ -31,7 +32,6 @@ from tests.live_watch import (
     no_waiting_for_the_disk,  # noqa: F401 - pytest uses it
     wild_hour,
 )
-from tests.sim_exchange import FaultKind, SimExchange
 
 POLL_S: Final = 60.0
 SHORT_POLL_S: Final = 5.0

@@ -9,11 +9,11 @@ from typing import Final
 
 import pytest
 
-from tests.live_nursery import Nursery
-from tests.live_process import Wish
 from tests.sim_exchange import SimExchange, SimServer
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES, synthetic_candles
+from tests.support.processes.forked_sessions import Nursery
+from tests.support.processes.live_process import Wish
 
 N_BARS: Final = 288
 FIRST: Final = 1_100

@@ -18,8 +18,21 @@ from config import LIVE_CONFIG
 from core.errors import GridError, NetworkError, RateLimitError, ReplyError, UnknownOutcome
 from live.exchange.binance import BinanceExecutor
 from live.session.shutdown import Ending
-from tests.live_scene import Scene
-from tests.live_watch import (
+from tests.sim_exchange import (
+    ORDER,
+    READ,
+    FaultKind,
+    InProcessAdapter,
+    LoopbackAdapter,
+    SimClock,
+    SimServer,
+)
+from tests.sim_exchange.bench import exchange_of
+from tests.sim_exchange.faults import ONLY_AT
+from tests.support.markets.oracle import BAR_MS
+from tests.support.markets.synthetic import RULES
+from tests.support.processes.live_session import Scene
+from tests.support.processes.watched_day import (
     DAY_BARS,
     MUCH_AT_A_TIME,
     NO_LOSS_LIMIT,
@@ -37,19 +50,6 @@ from tests.live_watch import (
     finish,
     no_waiting_for_the_disk,  # noqa: F401 - pytest uses it
 )
-from tests.sim_exchange import (
-    ORDER,
-    READ,
-    FaultKind,
-    InProcessAdapter,
-    LoopbackAdapter,
-    SimClock,
-    SimServer,
-)
-from tests.sim_exchange.bench import exchange_of
-from tests.sim_exchange.faults import ONLY_AT
-from tests.support.markets.oracle import BAR_MS
-from tests.support.markets.synthetic import RULES
 
 PATIENCE_MS: Final = 30_000
 """What finding out about a request that went wrong takes: its window, tries and pauses."""

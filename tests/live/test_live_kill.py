@@ -18,12 +18,19 @@ import pytest
 
 from engine.strategy import GridStrategyV4
 from live.store.state_file import decode
-from tests.live_hour import Hour, HourExchange, Outcome, Point, hour_wish, outcome_of
-from tests.live_nursery import Nursery
-from tests.live_process import SYMBOL, CutOffError, trade
 from tests.sim_exchange import LoopbackAdapter, SimServer
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES
+from tests.support.processes.busy_hour import (
+    Hour,
+    HourExchange,
+    Outcome,
+    Point,
+    hour_wish,
+    outcome_of,
+)
+from tests.support.processes.forked_sessions import Nursery
+from tests.support.processes.live_process import SYMBOL, CutOffError, trade
 
 POLL_MS: Final = 5_000
 """How long a position may be without its stop."""

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.live_hour import Hour, Outcome, Point
-from tests.live_nursery import Nursery
+from tests.support.processes.busy_hour import Hour, Outcome, Point
+from tests.support.processes.forked_sessions import Nursery
 
 ASLEEP: Final[dict[str, Any]] = {"wakes_clients": False}
 KILLS: Final = 10

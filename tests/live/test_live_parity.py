@@ -25,7 +25,9 @@ from live.commands.replay import candle_table
 from live.commands.replay_report import Recording, run_replay
 from live.execution.books import LiveSession
 from live.session.shutdown import Ending
-from tests.live_scene import (
+from tests.support.markets.oracle import BAR_MS, MARKET_FOLDER, coin_rules, real_candles
+from tests.support.markets.synthetic import RULES, synthetic_candles, synthetic_settlements
+from tests.support.processes.live_session import (
     Row,
     Scene,
     backtest,
@@ -36,8 +38,6 @@ from tests.live_scene import (
     settlements,
     warm_bars,
 )
-from tests.support.markets.oracle import BAR_MS, MARKET_FOLDER, coin_rules, real_candles
-from tests.support.markets.synthetic import RULES, synthetic_candles, synthetic_settlements
 
 WALLET = 10_000.0
 DOCUMENTED = PRESETS["documented"]

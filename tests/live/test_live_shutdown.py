@@ -12,10 +12,18 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.live_hour import Hour, HourExchange, OrderRow, Outcome, Point, hour_wish, state_of
-from tests.live_nursery import Nursery
-from tests.live_process import trade
 from tests.sim_exchange import READ, FaultKind, SimServer
+from tests.support.processes.busy_hour import (
+    Hour,
+    HourExchange,
+    OrderRow,
+    Outcome,
+    Point,
+    hour_wish,
+    state_of,
+)
+from tests.support.processes.forked_sessions import Nursery
+from tests.support.processes.live_process import trade
 
 REFUSED: Final = 2
 INTERRUPTED: Final = 130

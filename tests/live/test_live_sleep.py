@@ -10,8 +10,11 @@ import pytest
 
 from live.execution.stop_orders import BARE_LIMIT_S
 from live.session.shutdown import Ending
-from tests.live_scene import Scene, backtest, rows_of
-from tests.live_watch import (
+from tests.sim_exchange import READ, FaultKind
+from tests.sim_exchange.faults import ONLY_AT
+from tests.support.markets.synthetic import RULES
+from tests.support.processes.live_session import Scene, backtest, rows_of
+from tests.support.processes.watched_day import (
     CALM_SEED,
     DOCUMENTED,
     HOUR_BARS,
@@ -31,9 +34,6 @@ from tests.live_watch import (
     wild_hour,
     wild_market,
 )
-from tests.sim_exchange import READ, FaultKind
-from tests.sim_exchange.faults import ONLY_AT
-from tests.support.markets.synthetic import RULES
 
 POLL_S: Final = 60.0
 SHORT_POLL_S: Final = 5.0

@@ -26,8 +26,8 @@ from live.execution.order_register import OUR_IDS, OrderRegister, OrderState, id
 from live.session.admission import refuse_company, refuse_wrong_clock
 from live.store.saved_state import SavedState, saved_state
 from live.store.state_file import LoadedState, decode, read_document
-from tests.live_stage import BUSY, Outcome, Stage, open_stage, terminate
 from tests.support.markets.synthetic import BAR_MS, RULES
+from tests.support.processes.live_command import BUSY, Outcome, Stage, open_stage, terminate
 
 TESTNET = ["--testnet", *BUSY]
 FOLDER = "data/live_state/testnet"

@@ -13,8 +13,8 @@ from live.exchange.types import OrderKind
 from live.execution.books import LiveSession
 from live.session.shutdown import Ending
 from live.store.state_file import StateManager
-from tests.live_scene import Scene
-from tests.live_watch import (
+from tests.support.processes.live_session import Scene
+from tests.support.processes.watched_day import (
     NO_LOSS_LIMIT,
     WARM,
     busy_day,

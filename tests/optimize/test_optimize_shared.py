@@ -29,8 +29,8 @@ from backtest.optimize.search.trial_pool import Progress
 from backtest.optimize.search.trial_store import StoredStudy, TrialStore, running_trial
 from backtest.optimize.trial.trial import TrialOutcome
 from core.errors import ConfigError, DataError
-from tests.optimize_worker import CURRENT, FAST, SPACE, evaluate, identity
 from tests.support.paths import ROOT
+from tests.support.processes.optimize_worker import CURRENT, FAST, SPACE, evaluate, identity
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 QUICK = Rhythm(beat_s=0.05, stale_s=0.6)
@@ -374,7 +374,14 @@ def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @contextlib.contextmanager
 def worker(storage: str, target: int, *options: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.optimize_worker", storage, "--trials", str(target)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.processes.optimize_worker",
+        storage,
+        "--trials",
+        str(target),
+    ]
     with subprocess.Popen(  # noqa: S603 - our own script
         [*command, "--sleep", "0.1", *options],
         cwd=ROOT,

@@ -21,7 +21,7 @@ from backtest.optimize.search.processes import Rhythm
 from backtest.optimize.search.storage import drop_torn_line, open_store, storage_url
 from backtest.optimize.search.study import Search
 from core.errors import ConfigError
-from tests.optimize_worker import CURRENT, SPACE, evaluate, identity
+from tests.support.processes.optimize_worker import CURRENT, SPACE, evaluate, identity
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 QUICK = Rhythm(beat_s=0.05, stale_s=0.6)

@@ -30,8 +30,8 @@ from backtest.optimize.search.trial_store import IDENTITY, StoredStudy, TrialSto
 from backtest.optimize.trial.space import Space, read_space
 from backtest.optimize.trial.trial import Evaluate, TrialOutcome
 from core.errors import ConfigError, DataError
-from tests.optimize_worker import CURRENT, SPACE, evaluate, identity, scored
 from tests.support.paths import ROOT
+from tests.support.processes.optimize_worker import CURRENT, SPACE, evaluate, identity, scored
 
 SEED = 7
 
@@ -537,7 +537,15 @@ def test_killed_and_run_again_is_as_if_never_interrupted(
 ) -> None:
     url = f"sqlite:///{tmp_path / 'x.db'}"
     target = STARTUP_TRIALS + BATCH + 2
-    command = [sys.executable, "-m", "tests.optimize_worker", url, "--trials", str(target), *death]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.processes.optimize_worker",
+        url,
+        "--trials",
+        str(target),
+        *death,
+    ]
     killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)  # noqa: S603, PLW1510 - our own script, killed on purpose
     assert killed.returncode == -9, killed.stderr
     reported = [int(line.split()[1]) for line in killed.stdout.splitlines() if "kept" in line]

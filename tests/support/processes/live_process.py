@@ -1,9 +1,9 @@
 """``live_trade.py`` on the simulated exchange, in a process of its own, which a test can kill.
 
-    python3 -m tests.live_process '{"port": 4711, "folder": "here", "arguments": ["--resume"]}'
+    python3 -m tests.support.processes.live_process '{"port": 4711, "folder": "here", "arguments": ["--resume"]}'
 
 trades on the exchange at that port, in its time, keeps everything in that folder, prints how it
-ended and exits with that. ``tests.live_nursery`` runs many of them, quickly.
+ended and exits with that. ``tests.support.processes.forked_sessions`` runs many of them, quickly.
 """
 
 from __future__ import annotations

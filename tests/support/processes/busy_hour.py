@@ -20,11 +20,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tests.live_nursery import Nursery
-from tests.live_process import STATE, SYMBOL, Wish, world_of
 from tests.sim_exchange import SimExchange, SimServer
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES, synthetic_candles
+from tests.support.processes.forked_sessions import Nursery
+from tests.support.processes.live_process import STATE, SYMBOL, Wish, world_of
 
 SEED: Final = 91
 FIRST: Final = 1_190

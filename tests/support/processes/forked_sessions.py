@@ -1,6 +1,6 @@
 """Live sessions in processes of their own, each started in some milliseconds.
 
-``python3 -m tests.live_nursery`` is a process that has imported and compiled everything and forks
+``python3 -m tests.support.processes.forked_sessions`` is a process that has imported and compiled everything and forks
 sessions on demand; ``Nursery`` is the test's end of it.
 """
 
@@ -20,8 +20,8 @@ from typing import Final, NoReturn, Self
 import live.commands.trade  # noqa: F401 - its import is what a session would wait for
 from engine.compiling import compile_decisions
 from live.session.machine_code import load_live_code
-from tests.live_process import Wish, trade
 from tests.support.paths import ROOT
+from tests.support.processes.live_process import Wish, trade
 
 BROKEN: Final = 70
 """Exit code of a session that ended by an error nobody caught; the console holds it."""
@@ -75,7 +75,7 @@ class Nursery:
         """Start the process; it is ready when the first session has a number."""
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.live_nursery"],
+            [sys.executable, "-m", "tests.support.processes.forked_sessions"],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,

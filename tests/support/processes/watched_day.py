@@ -20,9 +20,15 @@ from config import PRESETS
 from core.market import MarketRules
 from live.session.shutdown import Ending
 from live.store.trade_files import LiveTrade
-from tests.live_scene import Scene, on_stage, settings_in, settlements, warm_bars
 from tests.sim_exchange import SimExchange
 from tests.support.markets.synthetic import RULES, synthetic_candles, synthetic_settlements
+from tests.support.processes.live_session import (
+    Scene,
+    on_stage,
+    settings_in,
+    settlements,
+    warm_bars,
+)
 
 DOCUMENTED: Final = PRESETS["documented"]
 WARM: Final = warm_bars(DOCUMENTED)
