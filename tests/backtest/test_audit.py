@@ -38,7 +38,7 @@ from tests.support.markets.synthetic import (
     synthetic_settlements,
 )
 from tests.support.paths import ROOT
-from tests.tampering import TAMPERED, Run, Tamper, as_csv, index_of, moved, run_on
+from tests.support.results.tampering import TAMPERED, Run, Tamper, as_csv, index_of, moved, run_on
 
 START, END = "2024-02-01", "2024-04-01"
 

@@ -42,8 +42,8 @@ from config import BACKTEST_CONFIG, OPTIMIZER_SPACE, STRATEGY_PARAMS
 from core.errors import DataError
 from core.params import StrategyParams
 from tests.backtest.test_cli import HEAVY
-from tests.optimizer_document import PARTS, SCALARS
 from tests.support.paths import ROOT
+from tests.support.results.optimizer_document import PARTS, SCALARS
 
 Run = Callable[..., tuple[int, str, str]]
 

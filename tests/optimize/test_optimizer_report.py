@@ -46,7 +46,7 @@ from backtest.report.png import png
 from config import STRATEGY_PARAMS
 from core.errors import DataError
 from tests.backtest import test_html_report as pages
-from tests.optimizer_document import (
+from tests.support.results.optimizer_document import (
     COINS,
     N_WINDOWS,
     SPACE,
