@@ -31,7 +31,7 @@ from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.machine_code import load_live_code
 from live.session.stop_request import StopRequest
 from live.store.state_file import StateManager
-from tests.sim_exchange import LoopbackAdapter, SimClock, SimExchange, SimServer
+from tests.support.exchanges.simulated import LoopbackAdapter, SimClock, SimExchange, SimServer
 
 WALLET: Final = 1_000_000.0
 N_CANDLES: Final = 20_000

@@ -14,7 +14,7 @@ import pytest
 
 from live.session.shutdown import Ending
 from live.store.durable_file import write_durably
-from tests.sim_exchange import FaultKind, SimExchange
+from tests.support.exchanges.simulated import FaultKind, SimExchange
 from tests.support.processes.live_session import Scene
 from tests.support.processes.watched_day import (
     CALM_SEED,

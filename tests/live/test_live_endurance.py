@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.sim_exchange import SimExchange, SimServer
+from tests.support.exchanges.simulated import SimExchange, SimServer
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES, synthetic_candles
 from tests.support.processes.forked_sessions import Nursery

@@ -18,7 +18,7 @@ from config import LIVE_CONFIG
 from core.errors import GridError, NetworkError, RateLimitError, ReplyError, UnknownOutcome
 from live.exchange.binance import BinanceExecutor
 from live.session.shutdown import Ending
-from tests.sim_exchange import (
+from tests.support.exchanges.simulated import (
     ORDER,
     READ,
     FaultKind,
@@ -27,8 +27,8 @@ from tests.sim_exchange import (
     SimClock,
     SimServer,
 )
-from tests.sim_exchange.bench import exchange_of
-from tests.sim_exchange.faults import ONLY_AT
+from tests.support.exchanges.simulated.bench import exchange_of
+from tests.support.exchanges.simulated.faults import ONLY_AT
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_session import Scene

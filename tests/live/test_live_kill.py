@@ -18,7 +18,7 @@ import pytest
 
 from engine.strategy import GridStrategyV4
 from live.store.state_file import decode
-from tests.sim_exchange import LoopbackAdapter, SimServer
+from tests.support.exchanges.simulated import LoopbackAdapter, SimServer
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.busy_hour import (

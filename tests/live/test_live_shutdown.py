@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.sim_exchange import READ, FaultKind, SimServer
+from tests.support.exchanges.simulated import READ, FaultKind, SimServer
 from tests.support.processes.busy_hour import (
     Hour,
     HourExchange,

@@ -10,8 +10,8 @@ import pytest
 
 from live.execution.stop_orders import BARE_LIMIT_S
 from live.session.shutdown import Ending
-from tests.sim_exchange import READ, FaultKind
-from tests.sim_exchange.faults import ONLY_AT
+from tests.support.exchanges.simulated import READ, FaultKind
+from tests.support.exchanges.simulated.faults import ONLY_AT
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_session import Scene, backtest, rows_of
 from tests.support.processes.watched_day import (

@@ -15,10 +15,10 @@ from core.errors import UnknownOutcome
 from engine.types import DIRECTION_NAMES, LONG, PRUNE_GAP, SHORT, Exit
 from live.exchange.types import OrderKind
 from live.execution.order_register import OrderRecord
-from tests.sim_exchange import ApiError
-from tests.sim_exchange.orders import Json
-from tests.sim_exchange.parameters import Params
-from tests.sim_exchange.trade_endpoints import TradeEndpoints
+from tests.support.exchanges.simulated import ApiError
+from tests.support.exchanges.simulated.orders import Json
+from tests.support.exchanges.simulated.parameters import Params
+from tests.support.exchanges.simulated.trade_endpoints import TradeEndpoints
 from tests.support.markets.synthetic import RULES, synthetic_candles
 from tests.support.processes.live_session import Scene, on_stage, warm_bars
 

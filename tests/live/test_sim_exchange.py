@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.sim_exchange import SimExchange
-from tests.sim_exchange.bench import (
+from tests.support.exchanges.simulated import SimExchange
+from tests.support.exchanges.simulated.bench import (
     BAR,
     FLAT,
     LIMIT,

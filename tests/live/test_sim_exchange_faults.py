@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import ccxt  # type: ignore[import-untyped]  # no stubs
 import pytest
 
-from tests.sim_exchange import CANCEL, ORDER, READ, FaultKind, RemoteClock
-from tests.sim_exchange.bench import BAR, FLAT, START, SYMBOL, Bench, exchange_of
+from tests.support.exchanges.simulated import CANCEL, ORDER, READ, FaultKind, RemoteClock
+from tests.support.exchanges.simulated.bench import BAR, FLAT, START, SYMBOL, Bench, exchange_of
 
 
 @pytest.fixture

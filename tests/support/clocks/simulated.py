@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 
-from tests.sim_exchange.exchange import SimExchange
-from tests.sim_exchange.orders import Json
+from tests.support.exchanges.simulated.exchange import SimExchange
+from tests.support.exchanges.simulated.orders import Json
 
 
 class SimClock:

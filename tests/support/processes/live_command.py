@@ -18,7 +18,7 @@ import live.commands.process
 import live.session.machine_code
 import live_trade
 from config import LIVE_CONFIG
-from tests.sim_exchange import LoopbackAdapter, SimClock, SimExchange, SimServer
+from tests.support.exchanges.simulated import LoopbackAdapter, SimClock, SimExchange, SimServer
 from tests.support.markets.synthetic import BAR_MS, RULES, synthetic_candles
 
 N_BARS = 3_500

@@ -28,7 +28,7 @@ import live.commands.process
 import live_trade
 from config import LIVE_CONFIG
 from live.execution.books import LiveSession
-from tests.sim_exchange import LoopbackAdapter, RemoteClock
+from tests.support.exchanges.simulated import LoopbackAdapter, RemoteClock
 
 SYMBOL: Final = "BTCUSDT"
 STATE: Final = Path("data/live_state")

@@ -23,8 +23,14 @@ from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.shutdown import Ending
 from live.session.stop_request import StopRequest
-from tests.sim_exchange import InProcessAdapter, LoopbackAdapter, SimClock, SimExchange, SimServer
 from tests.support.clocks.simulated import wait_ms
+from tests.support.exchanges.simulated import (
+    InProcessAdapter,
+    LoopbackAdapter,
+    SimClock,
+    SimExchange,
+    SimServer,
+)
 from tests.support.markets.oracle import BAR_MS
 
 Row = tuple[str, float, float, int]

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Final, Protocol, TypeVar
 
-from tests.sim_exchange.exchange import SimExchange
-from tests.sim_exchange.filters import ApiError
-from tests.sim_exchange.live_state import OPEN_ORDERS, OPEN_STOPS
-from tests.sim_exchange.orders import Json, Order, Stop
-from tests.sim_exchange.parameters import Params, limit_of, text_of, whole_of
+from tests.support.exchanges.simulated.exchange import SimExchange
+from tests.support.exchanges.simulated.filters import ApiError
+from tests.support.exchanges.simulated.live_state import OPEN_ORDERS, OPEN_STOPS
+from tests.support.exchanges.simulated.orders import Json, Order, Stop
+from tests.support.exchanges.simulated.parameters import Params, limit_of, text_of, whole_of
 
 DAY_MS: Final = 86_400_000
 WINDOW_MS: Final = 7 * DAY_MS

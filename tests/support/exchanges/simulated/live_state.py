@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
-from tests.sim_exchange.account_views import position_risk
-from tests.sim_exchange.matching import Book
-from tests.sim_exchange.orders import Json
-from tests.sim_exchange.walk import Walk
+from tests.support.exchanges.simulated.account_views import position_risk
+from tests.support.exchanges.simulated.matching import Book
+from tests.support.exchanges.simulated.orders import Json
+from tests.support.exchanges.simulated.walk import Walk
 
 OPEN_ORDERS = "/fapi/v1/openOrders"
 OPEN_STOPS = "/fapi/v1/openAlgoOrders"

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tests.sim_exchange.account_endpoints import AccountEndpoints
-from tests.sim_exchange.exchange import SimExchange
-from tests.sim_exchange.faults import CANCEL, ORDER, READ, SETUP
-from tests.sim_exchange.market_endpoints import MarketEndpoints
-from tests.sim_exchange.orders import Json
-from tests.sim_exchange.parameters import Params
-from tests.sim_exchange.trade_endpoints import TradeEndpoints
+from tests.support.exchanges.simulated.account_endpoints import AccountEndpoints
+from tests.support.exchanges.simulated.exchange import SimExchange
+from tests.support.exchanges.simulated.faults import CANCEL, ORDER, READ, SETUP
+from tests.support.exchanges.simulated.market_endpoints import MarketEndpoints
+from tests.support.exchanges.simulated.orders import Json
+from tests.support.exchanges.simulated.parameters import Params
+from tests.support.exchanges.simulated.trade_endpoints import TradeEndpoints
 
 KLINE_WEIGHTS: Final = ((99, 1), (499, 2), (1_000, 5), (1_500, 10))
 ALL_SYMBOLS_WEIGHT: Final = 40

@@ -14,8 +14,8 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from live.exchange.port import Clock
-from tests.sim_exchange.exchange import SimExchange
-from tests.sim_exchange.http_api import HttpApi, Request
+from tests.support.exchanges.simulated.exchange import SimExchange
+from tests.support.exchanges.simulated.http_api import HttpApi, Request
 
 HOSTS: Final = {"fapi.binance.com", "demo-fapi.binance.com"}
 

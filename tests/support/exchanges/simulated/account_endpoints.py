@@ -5,12 +5,18 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from tests.sim_exchange.account_views import account_view, balance_view
-from tests.sim_exchange.exchange import SimExchange
-from tests.sim_exchange.filters import ApiError, plain
-from tests.sim_exchange.live_state import POSITIONS_2, POSITIONS_3
-from tests.sim_exchange.orders import ZERO, Json
-from tests.sim_exchange.parameters import Params, is_true, limit_of, text_of, whole_of
+from tests.support.exchanges.simulated.account_views import account_view, balance_view
+from tests.support.exchanges.simulated.exchange import SimExchange
+from tests.support.exchanges.simulated.filters import ApiError, plain
+from tests.support.exchanges.simulated.live_state import POSITIONS_2, POSITIONS_3
+from tests.support.exchanges.simulated.orders import ZERO, Json
+from tests.support.exchanges.simulated.parameters import (
+    Params,
+    is_true,
+    limit_of,
+    text_of,
+    whole_of,
+)
 
 MAX_LEVERAGE: Final = 125
 WINDOW_MS: Final = 7 * 86_400_000

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from tests.sim_exchange.bar_path import Bar, BarPath
-from tests.sim_exchange.market import Candles, FundingSchedule
-from tests.sim_exchange.matching import Book, Touch
-from tests.sim_exchange.orders import Order
+from tests.support.exchanges.simulated.bar_path import Bar, BarPath
+from tests.support.exchanges.simulated.market import Candles, FundingSchedule
+from tests.support.exchanges.simulated.matching import Book, Touch
+from tests.support.exchanges.simulated.orders import Order
 
 
 class Walk:

@@ -10,12 +10,12 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
 
-from tests.sim_exchange.exchange import SimExchange
-from tests.sim_exchange.faults import ORDER, READ, Fault, FaultKind
-from tests.sim_exchange.filters import ApiError
-from tests.sim_exchange.orders import Json
-from tests.sim_exchange.parameters import Params, whole_of
-from tests.sim_exchange.routes import Endpoint, routes_of
+from tests.support.exchanges.simulated.exchange import SimExchange
+from tests.support.exchanges.simulated.faults import ORDER, READ, Fault, FaultKind
+from tests.support.exchanges.simulated.filters import ApiError
+from tests.support.exchanges.simulated.orders import Json
+from tests.support.exchanges.simulated.parameters import Params, whole_of
+from tests.support.exchanges.simulated.routes import Endpoint, routes_of
 
 PAGE: Final = b"<html><head><title>Sorry</title></head><body>Something went wrong.</body></html>"
 UNKNOWN: Final = "Unknown error, please check your request or try again later."

@@ -13,12 +13,20 @@ One symbol, one account in hedge mode, no spread, no depth: a limit fills at its
 candle's path trades there, a market order at the path's price with slippage.
 """
 
-from tests.sim_exchange.adapter import InProcessAdapter, LoopbackAdapter, attach
-from tests.sim_exchange.exchange import SimExchange
-from tests.sim_exchange.faults import CANCEL, ORDER, READ, SETUP, Fault, FaultKind, FaultPlan
-from tests.sim_exchange.filters import ApiError
-from tests.sim_exchange.server import SimServer
 from tests.support.clocks.simulated import RemoteClock, SimClock
+from tests.support.exchanges.simulated.adapter import InProcessAdapter, LoopbackAdapter, attach
+from tests.support.exchanges.simulated.exchange import SimExchange
+from tests.support.exchanges.simulated.faults import (
+    CANCEL,
+    ORDER,
+    READ,
+    SETUP,
+    Fault,
+    FaultKind,
+    FaultPlan,
+)
+from tests.support.exchanges.simulated.filters import ApiError
+from tests.support.exchanges.simulated.server import SimServer
 
 __all__ = [
     "CANCEL",

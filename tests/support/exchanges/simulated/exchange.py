@@ -9,17 +9,17 @@ from decimal import Decimal
 from typing import Any, Final
 
 from core.market import MarketRules
-from tests.sim_exchange.account import Account, Brackets
-from tests.sim_exchange.faults import FaultPlan
-from tests.sim_exchange.filters import ApiError, Filters, exact
-from tests.sim_exchange.limits import RateLimits
-from tests.sim_exchange.live_state import LiveState
-from tests.sim_exchange.market import Candles, FundingSchedule
-from tests.sim_exchange.matching import Book, Costs
-from tests.sim_exchange.order_entry import Moment, OrderEntry
-from tests.sim_exchange.orders import Json, Order, is_closing
-from tests.sim_exchange.parameters import Params, text_of
-from tests.sim_exchange.walk import Walk
+from tests.support.exchanges.simulated.account import Account, Brackets
+from tests.support.exchanges.simulated.faults import FaultPlan
+from tests.support.exchanges.simulated.filters import ApiError, Filters, exact
+from tests.support.exchanges.simulated.limits import RateLimits
+from tests.support.exchanges.simulated.live_state import LiveState
+from tests.support.exchanges.simulated.market import Candles, FundingSchedule
+from tests.support.exchanges.simulated.matching import Book, Costs
+from tests.support.exchanges.simulated.order_entry import Moment, OrderEntry
+from tests.support.exchanges.simulated.orders import Json, Order, is_closing
+from tests.support.exchanges.simulated.parameters import Params, text_of
+from tests.support.exchanges.simulated.walk import Walk
 
 DEFAULT_RULES: Final = MarketRules(tick_size=0.1, step_size=0.001, min_qty=0.001, min_notional=5.0)
 LIQUIDATION_FEE: Final = 0.0125

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from tests.sim_exchange.account import Account, money
-from tests.sim_exchange.filters import plain
-from tests.sim_exchange.orders import LONG, ZERO, Json
+from tests.support.exchanges.simulated.account import Account, money
+from tests.support.exchanges.simulated.filters import plain
+from tests.support.exchanges.simulated.orders import LONG, ZERO, Json
 
 MAX_NOTIONAL = "100000000"
 

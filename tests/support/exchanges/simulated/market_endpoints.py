@@ -5,11 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from tests.sim_exchange.exchange import SimExchange
-from tests.sim_exchange.filters import ApiError, Filters, plain
-from tests.sim_exchange.market import INTERVALS, OTHER_COIN, symbol_view
-from tests.sim_exchange.orders import Json
-from tests.sim_exchange.parameters import Params, limit_of, text_of, whole_of
+from tests.support.exchanges.simulated.exchange import SimExchange
+from tests.support.exchanges.simulated.filters import ApiError, Filters, plain
+from tests.support.exchanges.simulated.market import INTERVALS, OTHER_COIN, symbol_view
+from tests.support.exchanges.simulated.orders import Json
+from tests.support.exchanges.simulated.parameters import Params, limit_of, text_of, whole_of
 
 OTHER_FILTERS: Final = Filters(
     tick=Decimal("0.01"),

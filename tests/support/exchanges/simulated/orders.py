@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from tests.sim_exchange.filters import plain
+from tests.support.exchanges.simulated.filters import plain
 
 LONG: Final = "LONG"
 SHORT: Final = "SHORT"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import count
 
-from tests.sim_exchange.filters import exact
-from tests.sim_exchange.orders import (
+from tests.support.exchanges.simulated.filters import exact
+from tests.support.exchanges.simulated.orders import (
     BUY,
     CENT_OF_CENT,
     LONG,
