@@ -164,7 +164,7 @@ class BacktestSimulator:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def portfolio(self, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the portfolio of ``results``; see ``backtest.runs.portfolio.combine_portfolio``."""
+        """Return the portfolio of ``results``; see ``runs.portfolio.combine_portfolio``."""
         return combine_portfolio(results, self.params, self.bar_ms)
 
     def coin_names(self, coins: Sequence[str] | None = None) -> list[str]:

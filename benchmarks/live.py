@@ -198,7 +198,7 @@ def stage(candles: pd.DataFrame, config: Mapping[str, Any], reply_s: float) -> I
             clock=clock, stop=StopRequest(), monitor=monitor, log=None, alert=Silence().send
         )
         live = assemble_live(plan, executor, equipment)
-        live.session.runner.read_history()
+        live.runner.read_history()
         yield Stage(live, exchange, clock, adapter)
         http.close()
 

@@ -229,7 +229,7 @@ class GridStrategyV4:
         open_step(self.state, bar, ts_ms, price, prev_close, signal, funding_rate)
 
     def protect(self, phase: int) -> list[Exit]:
-        """Return the market exits of one phase, in order; see :func:`engine.grid_v4.decision.protect`."""
+        """Return the market exits of one phase, in order; see ``grid_v4.decision.protect``."""
         n = protect(self.state, self.frozen_params, self.rules, phase, self.tape)
         return [self.tape.exits[k] for k in range(n)]
 

@@ -1,4 +1,4 @@
-"""What the runner asks of an exchange and of a clock; ``live.exchange.binance`` answers for Binance.
+"""Protocols of an exchange and of a clock; ``live.exchange.binance`` answers for Binance.
 
 Nothing here knows ccxt.
 """

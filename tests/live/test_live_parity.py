@@ -25,8 +25,9 @@ from live.commands.replay import candle_table
 from live.commands.replay_report import Recording, run_replay
 from live.execution.books import LiveSession
 from live.session.shutdown import Ending
-from tests.support.markets.oracle import BAR_MS, MARKET_FOLDER, coin_rules, real_candles
+from tests.support.markets.oracle import BAR_MS, coin_rules, real_candles
 from tests.support.markets.synthetic import RULES, synthetic_candles, synthetic_settlements
+from tests.support.paths import MARKET
 from tests.support.processes.live_session import (
     Row,
     Scene,
@@ -267,7 +268,7 @@ def stop_stages(window: Window) -> Counter[int]:
             REAL,
             id="real",
             marks=pytest.mark.skipif(
-                not MARKET_FOLDER.is_dir(), reason="no real candles: ../shared/market is missing"
+                not MARKET.is_dir(), reason="no real candles: ../shared/market is missing"
             ),
         ),
         pytest.param(INVENTED, id="invented"),

@@ -402,10 +402,11 @@ def test_changed_code_is_warned_of_and_not_refused(tmp_path: Path) -> None:
 
 
 def test_the_code_that_scores_has_a_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = study_identity.scoring_fingerprint.__wrapped__
-    assert read() == study_identity.scoring_fingerprint()
-    monkeypatch.setattr(Path, "read_bytes", lambda path: path.name.encode())
-    assert read() != study_identity.scoring_fingerprint()
+    before = study_identity.scoring_fingerprint()
+    fewer = study_identity._SCORING[1:]
+    assert all((ROOT / Path(*name.split("."))).with_suffix(".py").is_file() for name in fewer)
+    monkeypatch.setattr(study_identity, "_SCORING", fewer)
+    assert study_identity.scoring_fingerprint() != before
 
 
 def test_a_study_without_any_trial_takes_what_comes(tmp_path: Path) -> None:

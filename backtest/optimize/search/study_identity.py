@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import optuna
 
 from backtest.optimize.search.trial_store import IDENTITY, StoredStudy
 from core.errors import ConfigError
+from core.fingerprint import fingerprint_of_files
 
 _OPTUNA: Final = "optuna_version"
 _ALLOWED: Final = {
@@ -27,32 +25,27 @@ _ALLOWED: Final = {
     "than a search that was never interrupted",
 }
 """What may differ from one run to the next, and what is said then."""
-_BACKTEST: Final = Path(__file__).resolve().parents[1]
 _SCORING: Final = (
-    "optimize/objective.py",
-    "optimize/windows.py",
-    "optimize/coin_runs.py",
-    "optimize/prepare.py",
-    "optimize/shared_signals.py",
-    "optimize/space.py",
-    "optimize/sampling.py",
-    "optimize/trial.py",
-    "variants.py",
-    "coin_data.py",
+    "backtest.market.coin_data",
+    "backtest.optimize.search.sampling",
+    "backtest.optimize.trial.coin_runs",
+    "backtest.optimize.trial.objective",
+    "backtest.optimize.trial.prepare",
+    "backtest.optimize.trial.shared_signals",
+    "backtest.optimize.trial.space",
+    "backtest.optimize.trial.trial",
+    "backtest.optimize.trial.windows",
+    "backtest.runs.variants",
 )
-"""What of this package decides which parameters are tried and what score they get."""
+"""What of this house decides which parameters are tried and what score they get."""
 
 
-@cache
 def scoring_fingerprint() -> str:
     """Return 16 hex digits that change with the code that draws and scores trials.
 
-    The strategy itself has a fingerprint of its own, ``core.jit.CODE_FINGERPRINT``.
+    The strategy itself has a fingerprint of its own, ``engine.strategy.CODE_FINGERPRINT``.
     """
-    digest = hashlib.sha256()
-    for name in _SCORING:
-        digest.update(name.encode() + (_BACKTEST / name).read_bytes())
-    return digest.hexdigest()[:16]
+    return fingerprint_of_files(*_SCORING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from engine.strategy import GridStrategyV4, read_config
 from engine.tables import bar_table, detail_rows, funding_rows, within_bars
 from engine.types import Tape, new_state
 from tests.engine.reference.engine import ReferenceResult, run_reference
-from tests.support.paths import MARKET as MARKET_FOLDER
+from tests.support.paths import MARKET
 
 BAR_MS = 900_000
 DAY_MS = 86_400_000
@@ -48,10 +48,10 @@ SIGNAL_NAMES = (
 
 def real_candles(coin: str, start: str, n_bars: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return candles and funding of ``coin`` from the market folder; skip where there is none."""
-    if not MARKET_FOLDER.is_dir():
+    if not MARKET.is_dir():
         pytest.skip("no real candles beside the checkout: ../shared/market is missing")
-    candles = pd.read_parquet(MARKET_FOLDER / f"{coin}USDT-perp-15m.parquet")
-    funding = pd.read_parquet(MARKET_FOLDER / f"{coin}USDT-funding.parquet")
+    candles = pd.read_parquet(MARKET / f"{coin}USDT-perp-15m.parquet")
+    funding = pd.read_parquet(MARKET / f"{coin}USDT-funding.parquet")
     start_ms = pd.Timestamp(start, tz="UTC").timestamp() * 1000
     first = int(np.searchsorted(candles["timestamp"], start_ms))
     candles = candles.iloc[first : first + n_bars].reset_index(drop=True)
@@ -63,7 +63,7 @@ def real_candles(coin: str, start: str, n_bars: int) -> tuple[pd.DataFrame, pd.D
 
 def real_detail(coin: str, candles: pd.DataFrame) -> pd.DataFrame:
     """Return the recorded 1m candles of ``coin`` that lie within ``candles``."""
-    detail = pd.read_parquet(MARKET_FOLDER / f"{coin}USDT-perp-1m.parquet")
+    detail = pd.read_parquet(MARKET / f"{coin}USDT-perp-1m.parquet")
     first, last = candles["timestamp"].iloc[0], candles["timestamp"].iloc[-1]
     return detail[detail["timestamp"].between(first, last + BAR_MS - 1)].reset_index(drop=True)
 

@@ -1,7 +1,7 @@
 """Small markets for the compiled engine: candles from tuples, signals under full control.
 
-The quiet parameters are those of ``tests.engine.reference.scenarios``: a long grid made at 1000 with
-entries 990, 980, 970 and exits 970, 980 .. 1030; 10 % of equity per order; A = 10, so the wick
+The quiet parameters are those of ``tests.engine.reference.scenarios``: a long grid made at 1000
+with entries 990, 980, 970 and exits 970, 980 .. 1030; 10 % of equity per order; A = 10, so the wick
 stop lies 15 under the average entry; no slippage, maker fee 0.02 %, taker fee 0.05 %; every other
 mechanism off. A test switches on what it is about.
 """

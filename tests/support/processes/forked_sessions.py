@@ -1,7 +1,7 @@
 """Live sessions in processes of their own, each started in some milliseconds.
 
-``python3 -m tests.support.processes.forked_sessions`` is a process that has imported and compiled everything and forks
-sessions on demand; ``Nursery`` is the test's end of it.
+``python3 -m tests.support.processes.forked_sessions`` is a process that has imported and compiled
+everything and forks sessions on demand; ``Nursery`` is the test's end of it.
 """
 
 from __future__ import annotations

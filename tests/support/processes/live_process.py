@@ -1,6 +1,7 @@
-"""``live_trade.py`` on the simulated exchange, in a process of its own, which a test can kill.
+r"""``live_trade.py`` on the simulated exchange, in a process of its own, which a test can kill.
 
-    python3 -m tests.support.processes.live_process '{"port": 4711, "folder": "here", "arguments": ["--resume"]}'
+    python3 -m tests.support.processes.live_process \
+        '{"port": 4711, "folder": "here", "arguments": ["--resume"]}'
 
 trades on the exchange at that port, in its time, keeps everything in that folder, prints how it
 ended and exits with that. ``tests.support.processes.forked_sessions`` runs many of them, quickly.

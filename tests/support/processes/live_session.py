@@ -257,7 +257,7 @@ def open_scene(
     monitor = HealthMonitor(exchange.symbol, folder, plan.settings, clock, ears)
     equipment = Equipment(clock=clock, stop=clock.stop, monitor=monitor, log=None, alert=ears.send)
     live = assemble_live(plan, executor, equipment)
-    capital = live.execution.books.strategy.params.initial_capital
+    capital = live.session.strategy.params.initial_capital
     scene = Scene(exchange, clock, monitor, ears, live, plan, http, capital)
     _stop_after_last_bar(scene)
     return scene

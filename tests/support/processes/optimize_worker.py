@@ -1,6 +1,6 @@
 """A search that costs nothing: for tests in their own process, and as one that can be killed.
 
-python -m tests.support.processes.optimize_worker STORAGE --trials 20 [--die-in-trial K | --die-in-commit K | ...]
+python -m tests.support.processes.optimize_worker STORAGE --trials 20 [--die-in-trial K | ...]
 """
 
 from __future__ import annotations
