@@ -403,9 +403,9 @@ def test_changed_code_is_warned_of_and_not_refused(tmp_path: Path) -> None:
 
 def test_the_code_that_scores_has_a_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     before = study_identity.scoring_fingerprint()
-    fewer = study_identity._SCORING[1:]
+    fewer = study_identity.SCORING[1:]
     assert all((ROOT / Path(*name.split("."))).with_suffix(".py").is_file() for name in fewer)
-    monkeypatch.setattr(study_identity, "_SCORING", fewer)
+    monkeypatch.setattr(study_identity, "SCORING", fewer)
     assert study_identity.scoring_fingerprint() != before
 
 

@@ -25,7 +25,7 @@ _ALLOWED: Final = {
     "than a search that was never interrupted",
 }
 """What may differ from one run to the next, and what is said then."""
-_SCORING: Final = (
+SCORING: Final = (
     "backtest.market.coin_data",
     "backtest.optimize.search.sampling",
     "backtest.optimize.trial.coin_runs",
@@ -45,7 +45,7 @@ def scoring_fingerprint() -> str:
 
     The strategy itself has a fingerprint of its own, ``engine.strategy.CODE_FINGERPRINT``.
     """
-    return fingerprint_of_files(*_SCORING)
+    return fingerprint_of_files(*SCORING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
