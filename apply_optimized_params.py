@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shlex
 import signal
 import sys
@@ -12,15 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from core.errors import ConfigError, GridError
+from core.command_line import EXIT_FAILED, add_version_option, end_process, run_command, say, warn
+from core.errors import ConfigError
 
 if TYPE_CHECKING:
     from backtest.optimize.apply.config_edit import ConfigEdit
     from backtest.optimize.apply.params_file import ParamsFile
 
 EXIT_NOT_WANTED: Final = 1
-EXIT_FAILED: Final = 2
-EXIT_INTERRUPTED: Final = 130
 
 CONFIG: Final = Path(__file__).resolve().with_name("config.py")
 PARAMS: Final = Path("data/best_params_v4.json")
@@ -64,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version_option(parser)
     parser.add_argument(
         "--params",
         type=Path,
@@ -107,7 +106,7 @@ def _run(args: argparse.Namespace) -> int:
     notes += _untested(found, edit, args, config)
     if not edit.changes:
         _tell(notes)
-        _say(f"{config} holds {_values(edit.unchanged, these=True)} already; nothing to write")
+        say(f"{config} holds {_values(edit.unchanged, these=True)} already; nothing to write")
         return 0
     count = len(edit.changes)
     if not args.preview:
@@ -118,13 +117,13 @@ def _run(args: argparse.Namespace) -> int:
                 f"{_values(count)} to {config}, or --preview to see what would change"
             )
     _tell(notes)
-    _say(f"{args.params}, {args.key} -> {config}\n\n{_table(edit)}\n")
+    say(f"{args.params}, {args.key} -> {config}\n\n{_table(edit)}\n")
     if args.preview:
-        _say("preview: nothing written")
+        say("preview: nothing written")
         return 0
     sys.stdout.flush()  # a reader who is gone must be noticed before the write, not after
     if not args.yes and not _confirmed(f"Write {_values(count, these=True)} to {config}?"):
-        _say("nothing written")
+        say("nothing written")
         return EXIT_NOT_WANTED
     _write(edit, config)
     return 0
@@ -180,7 +179,7 @@ def _untested(
 
 def _tell(notes: Sequence[str]) -> None:
     for note in notes:
-        _warn(f"warning: {note}")
+        warn(f"warning: {note}")
 
 
 def _table(edit: ConfigEdit) -> str:
@@ -215,7 +214,7 @@ def _confirmed(question: str) -> bool:
     try:
         answer = input()
     except EOFError:
-        _warn("")
+        warn("")
         return False
     return answer.strip().lower() in {"y", "yes"}
 
@@ -227,7 +226,7 @@ def _write(edit: ConfigEdit, config: Path) -> None:
     with _uninterrupted():
         write_edit(edit)
         with contextlib.suppress(BrokenPipeError):  # it is written, whoever reads about it
-            _say(
+            say(
                 f"wrote {_values(len(edit.changes))} to {config}\n"
                 f"the file as it was: {backup}\n"
                 f"to undo: {shlex.join(['mv', backup, path])}\n"
@@ -252,33 +251,17 @@ def _near(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _say(message: str) -> None:
-    print(message)  # noqa: T201
-
-
-def _warn(message: str) -> None:
-    print(message, file=sys.stderr)  # noqa: T201
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = build_parser().parse_args(argv)
-    code = 0 if args.preview else EXIT_FAILED  # unless more is known once nobody reads the output
-    try:
-        code = _run(args)
-        sys.stdout.flush()
-    except GridError as error:
-        _warn(f"error: {error}")
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        _warn("\ninterrupted; nothing changed")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever reads the output, such as head, has seen enough of it
-        if code:
-            _warn("error: standard output was closed before the write; nothing changed")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
+    return run_command(
+        lambda: _run(args),
+        interrupted="\ninterrupted; nothing changed",
+        # Nothing is written before somebody has read about it.
+        unread=0 if args.preview else EXIT_FAILED,
+        unread_text="error: standard output was closed before the write; nothing changed",
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

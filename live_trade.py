@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from config import LIVE_CONFIG
-from core.errors import ConfigError, GridError
-from main import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    add_parameter_options,
-    chosen_params,
-    parameter_names,
-)
+from core.command_line import add_version_option, end_process, run_command, say, warn
+from core.errors import ConfigError
+from engine.options import add_parameter_options, chosen_params, parameter_names
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -77,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES + "\n" + parameter_names(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version_option(parser)
     _add_session_options(parser.add_argument_group("what to trade, and with what"))
     _add_other_actions(parser.add_argument_group("instead of trading on and on"))
     most = 100.0 * float(str(LIVE_CONFIG["max_capital_pct"]))
@@ -185,7 +179,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.status:
         from live.commands.status import status_text  # noqa: PLC0415
 
-        print(status_text(target, time.time_ns() // 1_000_000))  # noqa: T201
+        say(status_text(target, time.time_ns() // 1_000_000))
         return 0
     if args.flatten:
         from live.commands.flatten import FlattenRequest, flatten  # noqa: PLC0415 - ccxt
@@ -259,34 +253,20 @@ def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
     )
     session = run_replay(recording, simulator.params)
     path = write_trades(recording, session, args.replay_dir or REPLAY_DIR)
-    print(f"{report_text(recording, session)}\nTrades in {path}")  # noqa: T201
+    say(f"{report_text(recording, session)}\nTrades in {path}")
     if loaded.notice:
-        print(f"warning: {loaded.notice}", file=sys.stderr)  # noqa: T201
+        warn(f"warning: {loaded.notice}")
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = build_parser().parse_args(argv)
-    try:
-        code = _run(args)
-        sys.stdout.flush()
-    except GridError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print(  # noqa: T201
-            "interrupted while starting or ending; --status says what is open", file=sys.stderr
-        )
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever reads the status, such as head, has seen enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
+    return run_command(
+        lambda: _run(args),
+        interrupted="interrupted while starting or ending; --status says what is open",
+    )
 
 
 if __name__ == "__main__":
-    exit_code = main()
-    if exit_code == EXIT_INTERRUPTED:
-        os._exit(exit_code)  # not waiting for threads
-    sys.exit(exit_code)
+    end_process(main())

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,12 +11,9 @@ from backtest.commands.check import EXAMPLES as CHECK_EXAMPLES
 from backtest.commands.check import add_check_options, run_asked
 from backtest.commands.flags import check_flags
 from backtest.report.parameter_table import text_table
-from config import BACKTEST_CONFIG, PRESETS, STRATEGY_PARAMS
-from core.errors import ConfigError, GridError
-from core.params import read_value, unknown_key
-
-EXIT_FAILED: Final = 2
-EXIT_INTERRUPTED: Final = 130
+from config import BACKTEST_CONFIG, STRATEGY_PARAMS
+from core.command_line import add_version_option, end_process, run_command, say
+from engine.options import add_parameter_options, chosen_params, parameter_names
 
 EXAMPLES: Final = (
     """\
@@ -61,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES + "\n" + parameter_names(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version_option(parser)
     _add_run_options(parser.add_argument_group("what to run"))
     _add_data_options(parser.add_argument_group("where candles come from"))
     parameters = parser.add_argument_group("strategy parameters")
@@ -140,27 +134,6 @@ def _add_data_options(group: Any) -> None:
     )
 
 
-def add_parameter_options(group: Any, capital: str) -> None:
-    """Add the flags that ``chosen_params`` reads; ``capital`` is the help of ``--capital``."""
-    group.add_argument("--capital", metavar="USDT", help=capital)
-    group.add_argument(
-        "--leverage",
-        metavar="X",
-        help=f"multiplies order sizes and caps (default: {STRATEGY_PARAMS['leverage']:g})",
-    )
-    group.add_argument("--no-short", action="store_true", help="trade the long grid only")
-    group.add_argument("--preset", metavar="NAME", help=f"one of: {', '.join(PRESETS)}")
-    group.add_argument("--params", type=Path, metavar="FILE", help="a JSON object of parameters")
-    group.add_argument("--key", metavar="KEY", help="the object inside FILE that holds them")
-    group.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any strategy parameter; repeatable",
-    )
-
-
 def _add_record_options(group: Any) -> None:
     one_of = group.add_mutually_exclusive_group()
     one_of.add_argument("--list", action="store_true", help="list the runs on record, and stop")
@@ -170,76 +143,6 @@ def _add_record_options(group: Any) -> None:
         metavar=("A", "B"),
         help="show what differs between two runs, by their ids in the list, and stop",
     )
-
-
-def parameter_names() -> str:
-    """Return the names ``--set`` knows, for the end of a help text."""
-    names = textwrap.fill(
-        " ".join(STRATEGY_PARAMS),
-        width=96,
-        initial_indent="  ",
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return f"parameters for --set (main.py --list-params explains them):\n{names}"
-
-
-def chosen_params(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the parameters the arguments change, the later source winning.
-
-    Raises:
-        ConfigError: a preset, file, key or value is unusable.
-    """
-    chosen: dict[str, Any] = {}
-    if args.preset is not None:
-        if args.preset not in PRESETS:
-            raise ConfigError(unknown_key(args.preset, PRESETS, "preset") + _among(PRESETS))
-        chosen |= PRESETS[args.preset]
-    if args.params is not None:
-        chosen |= read_params_file(args.params, args.key)
-    elif args.key is not None:
-        raise ConfigError(f"--key {args.key} needs --params FILE, the file to look in")
-    for item in args.set:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {item!r} must be KEY=VALUE, such as --set grid_levels=8")
-        chosen[key.strip()] = value.strip()
-    flags = {"initial_capital": args.capital, "leverage": args.leverage}
-    chosen |= {key: value for key, value in flags.items() if value is not None}
-    if args.no_short:
-        chosen["allow_short"] = False
-    return {key: read_value(key, value) for key, value in chosen.items()}
-
-
-def read_params_file(path: Path, key: str | None) -> dict[str, Any]:
-    """Return the JSON object in ``path``, or the one under its ``key``.
-
-    Raises:
-        ConfigError: the file cannot be read, or holds no such object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"--params {path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise ConfigError(f"--params {path}: is not JSON: {error}") from None
-    if key is not None and isinstance(content, dict):
-        if key not in content:
-            unknown = unknown_key(key, content, "key")
-            raise ConfigError(f"--params {path}: {unknown}{_among(content)}")
-        content = content[key]
-    if not isinstance(content, dict):
-        where = f"under {key!r}" if key is not None else "at the top"
-        raise ConfigError(f"--params {path}: {where} must be an object of parameters")
-    nested = [name for name in content if isinstance(content[name], dict)]
-    if nested:
-        raise ConfigError(f"--params {path}: holds objects; choose with --key{_among(nested)}")
-    return content
-
-
-def _among(names: Iterable[str]) -> str:
-    return f" (there are: {', '.join(names)})"
 
 
 def _backtest(args: argparse.Namespace) -> int:
@@ -281,7 +184,7 @@ def _run(args: argparse.Namespace) -> int:
     """Do what the arguments ask for and return the exit code."""
     check_flags(args)
     if args.list_params:
-        print(text_table())  # noqa: T201
+        say(text_table())
         return 0
     if args.check or args.audit or args.budget:
         return run_asked(args, chosen_params(args))
@@ -291,23 +194,10 @@ def _run(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = build_parser().parse_args(argv)
-    try:
-        code = _run(args)
-        sys.stdout.flush()
-    except GridError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("interrupted; the files already written are complete", file=sys.stderr)  # noqa: T201
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever reads the report, such as head, has seen enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
+    return run_command(
+        lambda: _run(args), interrupted="interrupted; the files already written are complete"
+    )
 
 
 if __name__ == "__main__":
-    exit_code = main()
-    if exit_code == EXIT_INTERRUPTED:
-        os._exit(exit_code)  # not waiting for downloads in other threads
-    sys.exit(exit_code)
+    end_process(main())

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from config import BACKTEST_CONFIG, PRESETS
-from core.errors import GridError
-from main import EXIT_FAILED, EXIT_INTERRUPTED, chosen_params
+from config import BACKTEST_CONFIG
+from core.command_line import add_version_option, end_process, run_command
+from engine.options import add_value_options, chosen_params
 
 STUDY: Final = "grid_v4_wfo"
 
@@ -83,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(capital=None, leverage=None, no_short=False)  # flags of main.py
+    add_version_option(parser)
     _add_data_options(parser.add_argument_group("which bars"))
     _add_search_options(parser.add_argument_group("the search"))
     _add_judging_options(parser.add_argument_group("judging the choice"))
@@ -195,16 +193,10 @@ def _add_judging_options(group: Any) -> None:
 
 
 def _add_parameter_options(group: Any) -> None:
-    group.add_argument("--preset", metavar="NAME", help=f"one of: {', '.join(PRESETS)}")
-    group.add_argument("--params", type=Path, metavar="FILE", help="a JSON object of parameters")
-    group.add_argument("--key", metavar="KEY", help="the object inside FILE that holds them")
-    group.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any strategy parameter, repeatable; one of OPTIMIZER_SPACE only says where the "
-        "search begins (main.py --list-params explains them)",
+    add_value_options(
+        group,
+        "any strategy parameter, repeatable; one of OPTIMIZER_SPACE only says where the search "
+        "begins (main.py --list-params explains them)",
     )
 
 
@@ -241,26 +233,11 @@ def _run(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = build_parser().parse_args(argv)
-    try:
-        code = _run(args)
-        sys.stdout.flush()
-    except GridError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print(  # noqa: T201
-            "interrupted; trials that are complete are kept, the same command goes on",
-            file=sys.stderr,
-        )
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever reads the report, such as head, has seen enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return code
+    return run_command(
+        lambda: _run(args),
+        interrupted="interrupted; trials that are complete are kept, the same command goes on",
+    )
 
 
 if __name__ == "__main__":
-    exit_code = main()
-    if exit_code == EXIT_INTERRUPTED:
-        os._exit(exit_code)  # not waiting for downloads in other threads
-    sys.exit(exit_code)
+    end_process(main())

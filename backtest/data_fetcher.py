@@ -25,9 +25,10 @@ from backtest.market.market_data import (
     slice_time,
 )
 from backtest.market.rest import market_rules
-from backtest.market.timeframes import MINUTE_MS, format_time, parse_time, timeframe_ms
+from backtest.market.timeframes import format_time, parse_time, timeframe_ms
 from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError, NetworkError
+from core.times import MINUTE_MS
 
 __all__ = ["fetch_data", "fetch_market", "load_market", "normalize_coin"]
 

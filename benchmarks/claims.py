@@ -30,7 +30,6 @@ import numpy.typing as npt
 from backtest.data_fetcher import load_market
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData
-from backtest.market.timeframes import DAY_MS
 from backtest.runs.variants import Outcome, Variants, cut_window, run_side_by_side
 from backtest.simulator import choose_rules
 from backtest.trust.compare import static_grid, without
@@ -38,6 +37,7 @@ from config import BACKTEST_CONFIG, PRESETS
 from core.funding import merge_settlements
 from core.market import MarketRules
 from core.params import StrategyParams
+from core.times import DAY_MS
 from engine.compiling import load_machine_code
 from engine.strategy import read_config
 

@@ -23,7 +23,8 @@ import requests
 
 from benchmarks.engine import COIN, machine_line, market
 from config import LIVE_CONFIG, PRESETS
-from engine.strategy import BAR_MS, known_market, read_config
+from core.times import BAR_MS
+from engine.strategy import known_market, read_config
 from live.exchange.binance import BinanceExecutor
 from live.feed.candles import bars_needed
 from live.health.monitor import HealthMonitor

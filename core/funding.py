@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from core.jit import kernel
+from core.times import BAR_MS, HOUR_MS, MINUTE_MS
 
-HOUR_MS: Final = 3_600_000
-MINUTE_MS: Final = 60_000
 SETTLEMENT_MS: Final = 8 * HOUR_MS
 HOLE_MS: Final = 24 * HOUR_MS
 """A longer stretch without a settlement is a hole in the record, filled by the model."""
@@ -72,7 +71,7 @@ def model_rates(settlements: Ints, ts_ms: Ints, closes: Floats, bar_ms: int) -> 
 
 
 def generate_synthetic_funding_rates(
-    timestamps: npt.ArrayLike, closes: npt.ArrayLike, bar_ms: int = 900_000
+    timestamps: npt.ArrayLike, closes: npt.ArrayLike, bar_ms: int = BAR_MS
 ) -> Floats:
     """Return synthetic rates at bar opens that are 00, 08 or 16 UTC, NaN elsewhere, (n_bars,).
 
@@ -101,7 +100,7 @@ def _synthetic_times(start: int, end: int, real: Ints) -> Ints:
 
 
 def merge_settlements(
-    ts_ms: Ints, closes: Floats, settlements: Ints, rates: Floats, bar_ms: int = 900_000
+    ts_ms: Ints, closes: Floats, settlements: Ints, rates: Floats, bar_ms: int = BAR_MS
 ) -> tuple[Ints, Floats, Ints]:
     """Return real settlements and modelled ones in their holes, by time.
 
@@ -123,7 +122,7 @@ def merge_settlements(
 
 
 def schedule_funding(
-    ts_ms: Ints, closes: Floats, settlements: Ints, rates: Floats, bar_ms: int = 900_000
+    ts_ms: Ints, closes: Floats, settlements: Ints, rates: Floats, bar_ms: int = BAR_MS
 ) -> FundingSchedule:
     """Lay real settlements, and modelled ones in their holes, onto the bars.
 

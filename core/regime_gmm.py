@@ -18,9 +18,8 @@ from core.atr import (
 )
 from core.gaussian_mixture import COMPONENTS, GaussianMixture, fit_gaussian_mixture
 from core.kama import DOWNTREND, NOISE, UPTREND
+from core.times import BAR_MS, DAY_MS
 
-BAR_MS: Final = 900_000
-DAY_MS: Final = 86_400_000
 GMM_WINDOW: Final = 2_880
 """Bars a fit sees: 30 days of 15 minutes."""
 GMM_RETURN_BARS: Final = 24

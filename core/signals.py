@@ -40,7 +40,8 @@ from core.kama import (
 )
 from core.params import StrategyParams
 from core.records import dtype_of
-from core.regime_gmm import BAR_MS, calculate_gmm_regime
+from core.regime_gmm import calculate_gmm_regime
+from core.times import BAR_MS
 
 
 class Signal:

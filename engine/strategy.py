@@ -17,6 +17,7 @@ from core.market import MarketRules
 from core.params import StrategyParams, unknown_key
 from core.records import dtype_of, freeze, load_jsonable, to_jsonable, zeros
 from core.signals import Signal, compute_signals
+from core.times import BAR_MS
 from engine.book import OrderBook
 from engine.grid_v4.decision import PROTECT_PHASES, arrange, open_step, protect
 from engine.grid_v4.loop import BarLog, close_at_end, run_bars
@@ -26,7 +27,6 @@ from engine.types import Exit, PositionTracker, State, Tape, new_state
 
 __all__ = ["PROTECT_PHASES", "GridStrategyV4", "arrange", "open_step", "protect", "read_config"]
 
-BAR_MS: Final = 900_000
 CODE_FINGERPRINT: Final = fingerprint("engine.strategy")
 """Names the decision code a result was made with."""
 

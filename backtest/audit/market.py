@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.market.market_data import MarketData
-from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS
+from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 
 SETTLEMENT_MS: Final = 8 * HOUR_MS
 MODEL_BARS: Final = 96

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from backtest.audit.files import Finding, Summary
 from backtest.audit.ledger import LONG, SHORT, Ledger
 from backtest.audit.market import AuditBars
-from backtest.market.timeframes import DAY_MS, format_time
+from backtest.market.timeframes import format_time
+from core.times import DAY_MS
 
 ABSOLUTE: Final = 1e-6
 RELATIVE: Final = 1e-9
@@ -23,7 +24,7 @@ NOT_CHECKED: Final = (
     "regimes and circuit breaker against the candles, and whether an order was due at all",
     "Kelly, cooldown, harvest, reserve and thin volume (sizes are held against bounds only)",
     "changed_parameters: whether the list is complete, and the shipped values in it",
-    "bands other than the run itself, bands_summary, notices, code_fingerprint",
+    "bands other than the run itself, bands_summary, notices, program_version, code_fingerprint",
     "HTML report and charts",
 )
 """What no file besides the summary can confirm, or what only running again can."""

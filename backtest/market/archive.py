@@ -21,8 +21,9 @@ from backtest.market.market_data import (
     funding_table,
     slice_time,
 )
-from backtest.market.timeframes import DAY_MS, MINUTE_MS, timeframe_ms
+from backtest.market.timeframes import timeframe_ms
 from core.errors import DataError, NetworkError
+from core.times import DAY_MS, MINUTE_MS
 
 if TYPE_CHECKING:
     import requests

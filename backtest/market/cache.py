@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from backtest.market.market_data import slice_time
-from backtest.market.timeframes import DAY_MS, MINUTE_MS
+from core.times import DAY_MS, MINUTE_MS
 
 Ranges = list[tuple[int, int]]
 """Half-open time ranges ``[from, to)``, milliseconds, ascending and apart."""

@@ -24,8 +24,9 @@ from backtest.market.market_data import (
     normalize_coin,
     slice_time,
 )
-from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, format_time, parse_time
+from backtest.market.timeframes import format_time, parse_time
 from core.errors import DataError
+from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 
 BAR_MS: Final = MINUTES_PER_BAR * MINUTE_MS
 DEMO_START_MS: Final = parse_time("2023-11-30", "DEMO_START_MS")

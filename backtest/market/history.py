@@ -13,8 +13,9 @@ from backtest.market.archive import BinanceArchive
 from backtest.market.cache import Ranges, holes
 from backtest.market.market_data import QUOTE
 from backtest.market.rest import BinanceRest
-from backtest.market.timeframes import HOUR_MS, timeframe_ms
+from backtest.market.timeframes import timeframe_ms
 from core.errors import NetworkError
+from core.times import HOUR_MS
 
 FUNDING_STEP_MS: Final = 8 * HOUR_MS
 """Longest regular distance of settlements."""

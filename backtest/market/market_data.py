@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from backtest.market.timeframes import HOUR_MS, MINUTE_MS, format_span, format_time
+from backtest.market.timeframes import format_span, format_time
 from core.errors import DataError
+from core.times import HOUR_MS, MINUTE_MS
 
 CANDLE_COLUMNS: Final = ("timestamp", "open", "high", "low", "close", "volume")
 FUNDING_COLUMNS: Final = ("timestamp", "rate")

@@ -20,8 +20,9 @@ import pandas as pd
 
 from backtest.market.cache import write_atomically
 from backtest.market.market_data import QUOTE, candle_table, funding_table
-from backtest.market.timeframes import MINUTE_MS, format_time, timeframe_ms
+from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import DataError, NetworkError
+from core.times import MINUTE_MS
 
 T = TypeVar("T")
 Endpoint = Callable[[Mapping[str, Any]], Any]

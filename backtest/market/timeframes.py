@@ -9,10 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from core.errors import ConfigError
-
-MINUTE_MS: Final = 60_000
-HOUR_MS: Final = 60 * MINUTE_MS
-DAY_MS: Final = 24 * HOUR_MS
+from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 
 TIMEFRAMES: Final[dict[str, int]] = {
     "1m": MINUTE_MS,

@@ -13,11 +13,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.market.timeframes import DAY_MS, HOUR_MS, timeframe_ms
+from backtest.market.timeframes import timeframe_ms
 from backtest.report.drawdowns import drawdown_facts
 from backtest.report.round_trips import RoundTrips, open_fills, round_trips, trip_statistics
 from core.kama import REGIME_NAMES
 from core.performance import drawdown_curve, ratio
+from core.times import DAY_MS, HOUR_MS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

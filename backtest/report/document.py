@@ -9,13 +9,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.market.timeframes import DAY_MS, timeframe_ms
+from backtest.market.timeframes import timeframe_ms
 from backtest.report.attribution import accounting_identity, attribution
 from backtest.report.drawdowns import drawdown_facts
 from backtest.results.files import portfolio_document, summary_document
 from backtest.results.register import parameters_hash
 from backtest.runs.portfolio import PORTFOLIO
 from core.performance import ratio
+from core.times import DAY_MS
 
 Result = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]

@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.market.timeframes import HOUR_MS
 from core.performance import ratio
+from core.times import HOUR_MS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

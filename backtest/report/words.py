@@ -95,7 +95,7 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Market rules", rules),
         ("Data hash", data["hash"]),
         ("Parameters hash", document["parameters_hash"]),
-        ("Decision code", document["code_fingerprint"]),
+        ("Program and decision code", _code(document)),
         ("Run", document["run_id"] or "not on record"),
     ]
 
@@ -107,8 +107,13 @@ def portfolio_facts(
     data = document["data"]
     coins = [(coin, _origin(result["data"])) for coin, result in results.items()]
     common = f"{data['common_bars']:,}, {data['first_common_bar']} to {data['last_common_bar']} UTC"
-    code = ("Decision code", document["code_fingerprint"])
+    code = ("Program and decision code", _code(document))
     return [("Bars in common", common), *coins, code]
+
+
+def _code(document: Mapping[str, Any]) -> str:
+    version = document.get("program_version") or "unknown version"  # of runs before 4.1.0
+    return f"{version}, {document['code_fingerprint']}"
 
 
 def _origin(data: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from backtest.runs.facts import changed_params
 from config import STRATEGY_PARAMS
 from core.errors import DataError
 from core.market import MarketRules
+from core.version import VERSION
 
 Result = Mapping[str, Any]
 
@@ -67,6 +68,7 @@ def summary_document(result: Result) -> dict[str, Any]:
         "notices": result["notices"],
         "changed_parameters": changed_params(result["params"], STRATEGY_PARAMS),
         "parameters": result["params"],
+        "program_version": VERSION,
         "code_fingerprint": result["fingerprint"],
     } | {name: result[name] for name in ("bands", "bands_summary") if name in result}
 
@@ -92,6 +94,7 @@ def portfolio_document(portfolio: Result, results: Mapping[str, Result]) -> dict
             "hashes": {coin: result["data"]["hash"] for coin, result in results.items()},
         },
         "changed_parameters": changed_params(first["params"], STRATEGY_PARAMS),
+        "program_version": VERSION,
         "code_fingerprint": first["fingerprint"],
     }
 

@@ -8,12 +8,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.market.timeframes import DAY_MS, format_time
+from backtest.market.timeframes import format_time
 from core.atr import calculate_rolling_volatility
 from core.errors import DataError
 from core.params import StrategyParams
 from core.performance import BARS_PER_YEAR, equity_metrics, ratio
 from core.risk import CORRELATION_BARS, compute_portfolio_var
+from core.times import DAY_MS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

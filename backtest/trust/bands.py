@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from backtest.market.market_data import MarketData
-from backtest.market.timeframes import MINUTE_MS
 from backtest.runs.variants import Variants, run_side_by_side
 from config import STRATEGY_PARAMS
 from core.errors import GridError
 from core.params import IntrabarPath, StrategyParams
+from core.times import MINUTE_MS
 
 Result = Mapping[str, Any]
 Band = dict[str, Any]

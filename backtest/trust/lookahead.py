@@ -17,7 +17,7 @@ import numpy as np
 
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData
-from backtest.market.timeframes import DAY_MS, format_time
+from backtest.market.timeframes import format_time
 from backtest.runs.step_run import (
     RunTables,
     StepRun,
@@ -28,6 +28,7 @@ from backtest.runs.step_run import (
 from backtest.trust.outcome import Budget, CheckOutcome, coarse_to_fine, first_difference
 from core.market import MarketRules
 from core.params import StrategyParams
+from core.times import DAY_MS
 from engine.types import CLOSE_END
 
 Build = Callable[[MarketData, StrategyParams, MarketRules, int], RunTables]

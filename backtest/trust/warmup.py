@@ -17,13 +17,14 @@ import pandas as pd
 
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData
-from backtest.market.timeframes import DAY_MS, format_time
+from backtest.market.timeframes import format_time
 from backtest.trust.outcome import Budget, CheckOutcome, coarse_to_fine
 from core.errors import DataError
 from core.kama import REGIME_NAMES
 from core.params import StrategyParams
 from core.regime_gmm import GMM_RETURN_BARS, GMM_WINDOW, calculate_gmm_regime
 from core.signals import SignalArray, compute_indicators, compute_signals
+from core.times import DAY_MS
 
 BUFFERS: Final = (500, 1_000, 2_000, 3_000, 5_000)
 ENOUGH: Final = 1e-6

@@ -13,6 +13,7 @@ from core.jit import kernel
 from core.market import Market
 from core.params import StrategyParams
 from core.signals import Signal
+from core.times import DAY_MS
 from engine.book import cancel_entries, set_stop
 from engine.grid_v4.generation import renew_generation
 from engine.grid_v4.placement import entries_allowed, is_var_blocked, place_entries
@@ -26,8 +27,6 @@ from engine.grid_v4.protection import (
 from engine.grid_v4.pruning import deleverage_exits, prune_exits
 from engine.grid_v4.take_profit import place_take_profits
 from engine.types import LONG, SHORT, State, Tape
-
-DAY_MS: Final = 86_400_000
 
 # Phases of ``protect``: the exits of one are done before the next is asked.
 STOPS: Final = 0

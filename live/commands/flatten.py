@@ -9,6 +9,8 @@ from typing import Final
 
 from core.errors import GridError, NetworkError, StateError
 from core.params import StrategyParams
+from core.text import money
+from core.times import BAR_MS
 from engine.grid_v4.protection import has_position
 from engine.types import CLOSE_END, DIRECTION_NAMES
 from live.commands.confirmation import check_answerable, confirm
@@ -17,9 +19,7 @@ from live.commands.status import order_lines, position_lines, qty_text
 from live.commands.target import Target
 from live.commands.texts import left_open
 from live.execution.exchange_broker import DISAGREEMENTS
-from live.feed.candles import BAR_MS
 from live.health.alerts import AlertSender
-from live.health.logger import money
 from live.session.assembly import Assembled, Plan
 from live.session.machine_code import load_live_code
 from live.session.shutdown import LAST_ATTEMPTS

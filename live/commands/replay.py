@@ -13,12 +13,13 @@ from core.funding import merge_settlements
 from core.params import StrategyParams
 from core.records import dtype_of
 from core.signals import compute_signals
+from core.times import BAR_MS
 from engine.ledger import close_side
 from engine.types import CLOSE_END, LONG, SHORT
 from live.exchange.types import Candle, Candles, MarketFacts
 from live.execution.books import LiveSession
 from live.execution.paper_broker import PaperBroker
-from live.feed.candles import BAR_MS, nothing
+from live.feed.candles import nothing
 from live.session.runner import LiveRunner
 
 

@@ -16,6 +16,8 @@ from config import LIVE_CONFIG
 from core.errors import DataError
 from core.market import MarketRules
 from core.params import StrategyParams
+from core.text import number
+from core.times import BAR_MS, utc_text
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
 from live.commands.replay import RecordedMarket, ReplayClock, replay
 from live.exchange.replies.account import QUOTE
@@ -23,10 +25,8 @@ from live.exchange.types import Candles, MarketFacts
 from live.execution.books import LiveSession
 from live.execution.order_register import OrderRegister
 from live.execution.paper_broker import PaperBroker
-from live.feed.candles import BAR_MS
 from live.feed.funding_rates import FundingRates
 from live.health.alerts import AlertSender
-from live.health.logger import number, utc_text
 from live.health.monitor import HealthMonitor
 from live.session.runner import LiveRunner
 from live.session.stop_request import StopRequest

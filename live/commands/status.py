@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from core.errors import StateError
 from core.kama import REGIME_NAMES
+from core.text import decimals_of, money, number
+from core.times import BAR_MS, utc_text
 from engine.book import OrderBook
 from engine.ledger import equity_at
 from engine.types import DIRECTION_NAMES, PositionTracker
 from live.commands.target import MODE_NAMES, Target, mode_folder
 from live.exchange.types import OrderKind
 from live.execution.order_register import OrderRecord, OrderState
-from live.feed.candles import BAR_MS
-from live.health.logger import decimals_of, money, number, utc_text
 from live.store.durable_file import read_file
 from live.store.saved_state import SavedState, saved_state
 

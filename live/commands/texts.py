@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from config import STRATEGY_PARAMS
 from core.params import StrategyParams
+from core.text import money, number
 from engine.types import DIRECTION_NAMES
 from live.commands.status import qty_text, stop_text
 from live.commands.target import Target
 from live.exchange.types import MarketFacts, OrderKind
 from live.execution.books import LiveSession
-from live.health.logger import money, number
 from live.session.shutdown import Ending
 
 _WIDTH: Final = 100

@@ -10,6 +10,7 @@ from typing import Final
 
 from core.errors import CredentialsError, GridError, NetworkError
 from core.params import StrategyParams
+from core.text import money
 from engine.strategy import CODE_FINGERPRINT
 from live.commands.confirmation import check_answerable, confirm
 from live.commands.process import Station, assemble, equip, find_station, open_log, silence
@@ -18,7 +19,6 @@ from live.commands.texts import changed_text, end_text, left_open, start_text
 from live.exchange.credentials import ENV_FILE, is_open_to_others
 from live.exchange.types import MarketFacts
 from live.health.alerts import AlertSender
-from live.health.logger import money
 from live.session.admission import allowed_capital
 from live.session.assembly import Assembled, Plan, check_state
 from live.session.machine_code import load_live_code

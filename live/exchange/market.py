@@ -9,15 +9,9 @@ import numpy as np
 
 from core.errors import ReplyError
 from core.market import MarketRules
+from core.times import BAR_MS, MINUTE_MS
 from live.exchange.connection import Connection
-from live.exchange.replies.market import (
-    BAR_MS,
-    MINUTE_MS,
-    candle_table,
-    funding_page,
-    mark_price,
-    ticker_price,
-)
+from live.exchange.replies.market import candle_table, funding_page, mark_price, ticker_price
 from live.exchange.replies.rules import bracket_table, market_facts
 from live.exchange.replies.shapes import as_row
 from live.exchange.transport import Request

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
+from core.times import BAR_MS
 from engine.grid_v4.decision import move_clock
 from engine.results import trade_dicts
 from engine.strategy import GridStrategyV4
 from engine.types import DIRECTION_NAMES, LONG, SHORT
 from live.execution.order_register import OrderRegister, in_base_36
-from live.feed.candles import BAR_MS
 from live.store.state_file import LoadedState, StateManager
 from live.store.trade_files import Close, LiveTrade, TradeFiles, close_figures
 

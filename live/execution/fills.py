@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from core.funding import MINUTE_MS
 from core.market import lots_nearest
+from core.times import BAR_MS, MINUTE_MS
 from engine.book import set_stop
 from engine.booking import (
     begin_liquidation,
@@ -28,7 +28,6 @@ from live.exchange.types import Execution, FundingPayment, OrderKind
 from live.execution.books import LiveSession
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord, OrderState
-from live.feed.candles import BAR_MS
 from live.feed.funding_rates import FundingRates
 
 _LOG: Final = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from core.records import zeros
+from core.times import BAR_MS
 from engine.book import clear_side, set_stop
 from engine.execution import execute_exits, trigger_passed_stops
 from engine.ledger import close_side, settle_funding
@@ -13,7 +14,7 @@ from engine.matching import walk_bar, walk_gap
 from engine.types import LONG, SHORT, Bar, Exit
 from live.exchange.port import MarketReader
 from live.execution.books import LiveSession
-from live.feed.candles import BAR_MS, CandleSource
+from live.feed.candles import CandleSource
 from live.feed.funding_rates import FundingRates
 
 

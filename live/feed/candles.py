@@ -16,11 +16,10 @@ from core.params import StrategyParams
 from core.records import dtype_of
 from core.regime_gmm import GMM_RETURN_BARS, GMM_WINDOW
 from core.signals import SignalArray, compute_indicators, compute_raw_regime, settle_regime
+from core.times import BAR_MS, DAY_BARS
 from live.exchange.port import Clock, MarketReader
 from live.exchange.types import Candle, Candles
 
-BAR_MS: Final = 900_000
-DAY_BARS: Final = 96
 MIXTURE_BARS: Final = GMM_WINDOW + GMM_RETURN_BARS + 2 * DAY_BARS
 """What the answer at a bar depends on with the mixture, and a day to spare."""
 AGREEMENT: Final = 1e-6

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from core.funding import HOLE_MS, HOUR_MS, MINUTE_MS, last_known_rates
+from core.funding import HOLE_MS, last_known_rates
+from core.times import HOUR_MS, MINUTE_MS
 from live.exchange.port import MarketReader
 
 LATE_MS: Final = 20 * MINUTE_MS

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from decimal import Decimal
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -16,6 +15,8 @@ from urllib.parse import quote, quote_plus
 
 from core.errors import ConfigError
 from core.market import MarketRules
+from core.text import MISSING, decimals_of, money, number
+from core.times import utc_text
 from engine.types import CIRCUIT_BREAKER_HALT, LABEL_NAMES, LONG, OPEN, SHORT
 from live.store.durable_file import not_writable, plain_symbol
 from live.store.trade_files import Close, LiveTrade
@@ -30,40 +31,6 @@ _HALT: Final = LABEL_NAMES[CIRCUIT_BREAKER_HALT]
 _UNKNOWN: Final = Close(net=math.nan, net_pct=math.nan, r_multiple=math.nan, hold_hours=math.nan)
 _GREEN, _RED, _YELLOW, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 _REMOVED: Final = "***"
-_MISSING: Final = "n/a"
-
-
-def decimals_of(step: float) -> int:
-    """Return the decimals that multiples of ``step`` need."""
-    exponent = Decimal(repr(float(step))).normalize().as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
-
-
-def number(value: float, decimals: int, *, signed: bool = False, unit: str = "") -> str:
-    """Return ``value`` as text: ``1,234.50``, ``-$12.45``; what rounds to zero is not negative.
-
-    Args:
-        value: NaN and infinity show as n/a.
-        decimals: kept.
-        signed: whether a positive number has its sign too.
-        unit: stands between sign and digits.
-    """
-    if not math.isfinite(value):
-        return _MISSING
-    digits = f"{abs(value):,.{decimals}f}"
-    is_zero = not digits.strip("0.,")
-    sign = "-" if value < 0.0 and not is_zero else "+" if signed else ""
-    return f"{sign}{unit}{digits}"
-
-
-def money(value: float, *, signed: bool = False) -> str:
-    """Return an amount of quote: ``$1,234.50``, ``-$12.45``, signed ``+$12.45``."""
-    return number(value, 2, signed=signed, unit="$")
-
-
-def utc_text(ts_ms: int) -> str:
-    """Return an instant as ``2024-01-15 14:30:00``, UTC."""
-    return f"{datetime.fromtimestamp(ts_ms // 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def trade_text(trade: LiveTrade, symbol: str, rules: MarketRules | None) -> str:
@@ -85,9 +52,9 @@ def trade_text(trade: LiveTrade, symbol: str, rules: MarketRules | None) -> str:
     else:
         close = trade.close or _UNKNOWN
         percent = number(close.net_pct, 2, signed=True)
-        percent = percent if percent == _MISSING else f"{percent}%"
+        percent = percent if percent == MISSING else f"{percent}%"
         hold = number(close.hold_hours, 1)
-        hold = hold if hold == _MISSING else f"{hold}h"
+        hold = hold if hold == MISSING else f"{hold}h"
         lines = [
             f"{price} | {qty} | PnL: {money(close.net, signed=True)} ({percent})",
             f"Hold: {hold} | R: {number(close.r_multiple, 2, signed=True)} | {regime}",

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import GridError, StateError
-from engine.strategy import BAR_MS
+from core.text import money, number
+from core.times import BAR_MS, utc_text
 from live.exchange.port import Clock
 from live.exchange.types import Usage
 from live.health.alerts import Alerts, Condition, HealthLimits, StandingConditions, Verdict
-from live.health.logger import money, number, utc_text
 from live.store.durable_file import plain_symbol, write_atomically
 
 WEIGHT_LIMIT: Final = 2_400

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from core.errors import StateError
 from core.params import StrategyParams
+from core.times import BAR_MS
 from engine.ledger import equity_at
 from engine.strategy import GridStrategyV4
 from live.commands.target import mode_folder
@@ -20,7 +21,7 @@ from live.execution.broker import Broker
 from live.execution.exchange_broker import ExchangeBroker
 from live.execution.order_register import OrderRegister
 from live.execution.paper_broker import PaperBroker
-from live.feed.candles import BAR_MS, CandleBuffer
+from live.feed.candles import CandleBuffer
 from live.feed.funding_rates import FundingRates
 from live.health.logger import TradeLogger
 from live.health.monitor import HealthMonitor

@@ -6,6 +6,7 @@ import sys
 from typing import Final
 
 from core.market import MarketRules
+from core.times import BAR_MS
 from engine.book import clear_side, set_stop
 from engine.booking import (
     begin_liquidation,
@@ -22,7 +23,6 @@ from engine.grid_v4.protection import has_position
 from engine.ledger import close_side, equity_at, find_fill, unrealized_at
 from engine.strategy import GridStrategyV4
 from engine.types import CLOSE_END, LONG, POSITION_SYNC, SHORT, STOP, sign_of
-from live.feed.candles import BAR_MS
 
 _PRICE: Final = 100.0
 

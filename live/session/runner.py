@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from core.errors import AccountError, CredentialsError, GridError, RateLimitError, StateError
 from core.kama import REGIME_NAMES
+from core.times import BAR_MS
 from engine.grid_v4.decision import PROTECT_PHASES
 from engine.grid_v4.protection import has_position
 from engine.ledger import equity_at, unrealized_at
@@ -16,7 +17,7 @@ from live.exchange.port import Clock
 from live.exchange.types import Usage
 from live.execution.books import LiveSession
 from live.execution.broker import Broker
-from live.feed.candles import BAR_MS, CandleSource
+from live.feed.candles import CandleSource
 from live.feed.funding_rates import FundingRates
 from live.health.alerts import Verdict
 from live.health.logger import TradeLogger

@@ -578,7 +578,7 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def test_the_audit_shares_nothing_with_the_strategy_but_the_errors() -> None:
+def test_the_audit_shares_nothing_with_the_strategy_but_errors_and_lengths_of_time() -> None:
     waiting, seen = ["backtest.audit.audit"], set()
     while waiting:
         module = waiting.pop()
@@ -589,7 +589,7 @@ def test_the_audit_shares_nothing_with_the_strategy_but_the_errors() -> None:
         waiting += imported(path)
     assert {"backtest.audit.trades", "backtest.market.market_data"} <= seen
     ours = {name for name in seen if name.partition(".")[0] in {"engine", "core"}}
-    assert ours == {"core.errors"}
+    assert ours == {"core.errors", "core.times"}
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from backtest.market.market_data import MarketData
 from backtest.market.timeframes import parse_time
 from config import PRESETS, STRATEGY_PARAMS
 from core.errors import DataError
+from engine.options import chosen_params
 from tests.support.exchanges.public_data import JAN, FakeBinance
 from tests.support.paths import ROOT
 
@@ -160,7 +161,7 @@ def test_own_candles_run_from_a_folder(run: Run, tmp_path: Path, candles: pd.Dat
 
 
 def chosen(*arguments: str) -> dict[str, Any]:
-    return main.chosen_params(main.build_parser().parse_args(arguments))
+    return chosen_params(main.build_parser().parse_args(arguments))
 
 
 def test_without_arguments_nothing_differs_from_the_config() -> None:

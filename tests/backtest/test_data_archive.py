@@ -10,8 +10,8 @@ import requests
 
 from backtest.data_fetcher import fetch_market
 from backtest.market.archive import BinanceArchive, https_get
-from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS
 from core.errors import DataError, NetworkError
+from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.support.exchanges.public_data import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles, kline
 
 

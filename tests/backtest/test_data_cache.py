@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.market.cache import Ranges, holes, uncovered, union
-from backtest.market.timeframes import DAY_MS, HOUR_MS
 from core.errors import NetworkError
+from core.times import DAY_MS, HOUR_MS
 from tests.backtest.test_cache_damage import open_cache
 from tests.support.exchanges.public_data import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles
 

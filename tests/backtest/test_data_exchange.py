@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from backtest.market.rest import CANDLE_ROWS, MARKETS_FILE, BinanceRest
-from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS
 from core.errors import ConfigError, DataError, NetworkError
+from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.support.exchanges.public_data import BAR, FEB, JAN, NOW, FakeBinance, candles, kline
 
 

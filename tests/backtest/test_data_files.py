@@ -14,8 +14,9 @@ import pytest
 from backtest.data_fetcher import load_market
 from backtest.market.files import BRACKETS_FILE
 from backtest.market.market_data import MarketData, funding_table
-from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, parse_time
+from backtest.market.timeframes import parse_time
 from core.errors import DataError
+from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.backtest.test_market_data import BAR, START, make_candles
 from tests.support.paths import MARKET as REAL_DATA
 

@@ -10,8 +10,8 @@ import pytest
 
 from backtest import data_fetcher
 from backtest.data_fetcher import fetch_data, fetch_market
-from backtest.market.timeframes import DAY_MS, HOUR_MS
 from config import BACKTEST_CONFIG
+from core.times import DAY_MS, HOUR_MS
 from tests.support.exchanges.public_data import BAR, FEB, NOW, FakeBinance
 
 

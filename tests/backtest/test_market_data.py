@@ -21,9 +21,6 @@ from backtest.market.market_data import (
     normalize_coin,
 )
 from backtest.market.timeframes import (
-    DAY_MS,
-    HOUR_MS,
-    MINUTE_MS,
     TIMEFRAMES,
     format_span,
     format_time,
@@ -31,6 +28,7 @@ from backtest.market.timeframes import (
     timeframe_ms,
 )
 from core.errors import ConfigError, DataError
+from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 
 START = parse_time("2024-01-01", "START")
 BAR = 15 * MINUTE_MS

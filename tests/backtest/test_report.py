@@ -28,6 +28,7 @@ from backtest.runs.portfolio import PORTFOLIO
 from backtest.simulator import BacktestSimulator
 from config import STRATEGY_PARAMS
 from core.errors import DataError
+from core.version import VERSION
 
 Results = dict[str, dict[str, Any]]
 
@@ -252,6 +253,7 @@ def test_a_summary_holds_what_a_run_depends_on(results: Results) -> None:
     assert summary["data"] == result["data"]
     assert summary["market"]["tick_size"] == 0.01
     assert summary["code_fingerprint"] == result["fingerprint"]
+    assert summary["program_version"] == VERSION
 
 
 def test_the_portfolio_summary_names_its_coins_and_their_data(results: Results) -> None:

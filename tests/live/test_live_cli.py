@@ -21,10 +21,10 @@ import pytest
 
 import live.health.alerts
 import live_trade
-import main
 from backtest.simulator import BacktestSimulator
 from config import LIVE_CONFIG, STRATEGY_PARAMS
 from core.errors import ConfigError, CredentialsError
+from engine.options import chosen_params
 from engine.types import CLOSE_END, LABEL_NAMES
 from live.commands.clock import SystemClock
 from live.commands.replay import candle_table
@@ -810,7 +810,7 @@ def test_a_replay_trades_as_the_backtest_does_to_the_last_cent(
     recorded: Path, arguments: list[str]
 ) -> None:
     args = live_trade.build_parser().parse_args(["--coin", "BTC", *REPLAY, *arguments])
-    params = main.chosen_params(args)
+    params = chosen_params(args)
     simulator = BacktestSimulator(params, source=recorded)
     expected = simulator.run_single("BTC", args.start, args.end)
     loaded = simulator.load("BTC", args.start, args.end)

@@ -24,16 +24,9 @@ from backtest.results.files import TRADE_COLUMNS as BACKTEST_COLUMNS
 from backtest.results.files import trades_csv
 from core.errors import ConfigError, StateError
 from core.market import MarketRules
+from core.text import decimals_of, money, number
 from engine.results import TRADE_FIELDS
-from live.health.logger import (
-    SecretFilter,
-    TradeLogger,
-    decimals_of,
-    equity_text,
-    money,
-    number,
-    trade_text,
-)
+from live.health.logger import SecretFilter, TradeLogger, equity_text, trade_text
 from live.store.trade_files import TRADE_COLUMNS, Close, LiveTrade, TradeFiles, close_figures
 from tests.live.test_instance_lock import FULL, READ_ONLY, break_at, open_files
 

@@ -20,7 +20,7 @@ import backtest.optimize.trial.shared_signals
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData, slice_time
 from backtest.market.sources import MarketSource
-from backtest.market.timeframes import DAY_MS, format_time
+from backtest.market.timeframes import format_time
 from backtest.optimize.trial.objective import WORST_SCORE, Objective, WindowFacts, score_window
 from backtest.optimize.trial.prepare import Prepared, prepare
 from backtest.optimize.trial.range_runs import with_candles
@@ -32,6 +32,7 @@ from backtest.simulator import BacktestSimulator
 from core.errors import ConfigError, DataError
 from core.records import dtype_of
 from core.signals import Signal, compute_signals
+from core.times import DAY_MS
 from engine.strategy import GridStrategyV4, read_config
 from tests.support.markets.synthetic import (
     BAR_MS,

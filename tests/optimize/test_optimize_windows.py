@@ -11,7 +11,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from backtest.market.timeframes import DAY_MS
 from backtest.optimize.trial.space import read_space
 from backtest.optimize.trial.windows import (
     MIN_TEST_BARS,
@@ -24,6 +23,7 @@ from backtest.optimize.trial.windows import (
 )
 from core.errors import ConfigError, DataError
 from core.params import PruneRule
+from core.times import DAY_MS
 from engine.strategy import read_config
 from tests.support.markets.synthetic import BAR_MS, FIRST_MS
 

@@ -17,7 +17,7 @@ import pytest
 
 from backtest.market.market_data import MarketData, slice_time
 from backtest.market.sources import MarketSource
-from backtest.market.timeframes import DAY_MS, format_time
+from backtest.market.timeframes import format_time
 from backtest.optimize.judge import evidence, monte_carlo
 from backtest.optimize.judge.deflated_sharpe import DeflatedSharpe
 from backtest.optimize.judge.final_choice import choose_final, parameter_importance
@@ -51,6 +51,7 @@ from backtest.runs.variants import cut_window
 from backtest.simulator import BacktestSimulator
 from config import PRESETS, STRATEGY_PARAMS
 from core.errors import DataError
+from core.times import DAY_MS
 from tests.support.markets.synthetic import BAR_MS, FIRST_MS, synthetic_settlements
 
 Floats = npt.NDArray[np.float64]

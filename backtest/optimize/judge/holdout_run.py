@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from backtest.market.timeframes import DAY_MS
 from backtest.optimize.judge.deflated_sharpe import deflated_sharpe
 from backtest.optimize.judge.walk_forward import WalkForward
 from backtest.optimize.search.trial_ledger import SeenBefore
 from backtest.optimize.trial.prepare import Coins, Prepared
 from core.performance import bar_returns, drawdown_curve
+from core.times import DAY_MS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from backtest.market.timeframes import DAY_MS
 from backtest.optimize.search.study import FinishedTrial
 from backtest.optimize.trial.trial import Scores, TrialOutcome
 from backtest.optimize.trial.windows import SharedPlan
+from core.times import DAY_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,9 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from backtest.market.timeframes import DAY_MS
 from backtest.results.files import check_writable
 from core.errors import DataError
+from core.times import DAY_MS
 
 LEDGER: Final = "trial_ledger.jsonl"
 WEEK_MS: Final = 7 * DAY_MS

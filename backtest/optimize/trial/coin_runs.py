@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.market.coin_data import CoinData
-from backtest.market.timeframes import DAY_MS
 from backtest.optimize.trial.objective import Objective, WindowFacts, score_window
 from backtest.optimize.trial.shared_signals import SharedSignals
 from backtest.optimize.trial.trial import WindowScore
@@ -19,6 +18,7 @@ from core.funding import schedule_funding
 from core.params import StrategyParams
 from core.records import dtype_of, freeze, zeros
 from core.signals import Signal
+from core.times import DAY_MS
 from engine.grid_v4.loop import BarLog, run_bars
 from engine.tables import bar_table, detail_rows, funding_rows, times_ms, within_bars
 from engine.types import State, Tape, new_state

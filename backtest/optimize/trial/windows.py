@@ -23,12 +23,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.market.timeframes import DAY_MS, HOUR_MS, format_time
+from backtest.market.timeframes import format_time
 from backtest.optimize.trial.space import Space
 from core.atr import MEAN_WINDOW
 from core.errors import ConfigError, DataError
 from core.params import PruneRule, StrategyParams
 from core.regime_gmm import GMM_RETURN_BARS, GMM_WINDOW
+from core.times import DAY_MS, HOUR_MS
 
 Ints = npt.NDArray[np.int64]
 

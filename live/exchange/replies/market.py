@@ -7,11 +7,9 @@ from typing import Any, Final
 import numpy as np
 
 from core.records import zeros_table
+from core.times import BAR_MS
 from live.exchange.replies.shapes import as_row, finite, rows_of, whole, wrong
 from live.exchange.types import Candle, Candles
-
-BAR_MS: Final = 15 * 60_000
-MINUTE_MS: Final = 60_000
 
 _KLINE_FIELDS: Final = 7  # open time, open, high, low, close, volume, close time; more follow
 _KLINE: Final = "candle"

@@ -21,7 +21,8 @@ from backtest.market.archive import ARCHIVE_URL, BinanceArchive
 from backtest.market.history import BinanceHistory
 from backtest.market.market_data import MarketData, candle_table
 from backtest.market.rest import BinanceRest
-from backtest.market.timeframes import DAY_MS, HOUR_MS, MINUTE_MS, parse_time, timeframe_ms
+from backtest.market.timeframes import parse_time, timeframe_ms
+from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 
 JAN = parse_time("2024-01-01", "JAN")
 FEB = parse_time("2024-02-01", "FEB")
