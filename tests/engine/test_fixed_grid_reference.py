@@ -350,7 +350,7 @@ def test_prices_times_a_thousand_change_nothing_but_prices(
     small = run_fixed_grid(rows, params, MARKET, settlements(rows))
     for name in ("quantity_usd", "max_margin_usd", "initial_capital", "stop_price", "pause_price"):
         params[name] = None if params[name] is None else params[name] * 1000.0
-    big_rows = [rows[0], *([1000.0 * x for x in column] for column in rows[1:5])]
+    big_rows = [rows[0], *([float(round(1000.0 * x)) for x in column] for column in rows[1:5])]
     market = {**MARKET, "tick_size": 100.0, "min_notional": 5000.0}
     big = run_fixed_grid(big_rows, params, market, settlements(rows))
     for a, b in zip(small.records, big.records, strict=True):
