@@ -182,15 +182,33 @@ def test_enough_stop_orders_leave_every_position_its_own() -> None:
 
 
 def test_a_fill_between_steps_takes_the_place_of_a_stop_that_is_gone() -> None:
-    # One own stop allowed. Bar 2 first rises through T of 999.9's position (990.0's stop shares),
-    # so no own stop rests when 980.1 fills: it gets its own, 931.0, and is not closed at 940.5.
-    candles = [FILLED, *path(999.0, 985.0), (985.0, 1010.0, 938.0, 938.0)]
-    run = trade(candles, max_orders=3, max_stop_orders=2, take_profit=0.01)
-    assert summary(run)[2:] == [
-        (2, "SELL_CLOSE_LONG", 999.9, 1.0),
-        (2, "SELL_CLOSE_LONG", 1009.9, 1.0),
-        (2, "BUY_OPEN_LONG", 980.1, 1.0),
+    # One own stop is allowed. 999.9 has it (949.9); 956.8 shares alone at 956.8*0.95 = 908.96. In
+    # bar 2 the first fires, so 915.5 gets its own (869.7) and is not closed at 908.9.
+    candles = [FILLED, *path(999.0, 956.0, 908.0)]
+    run = trade(candles, max_orders=3, max_stop_orders=2, grid_step=0.045)
+    assert summary(run)[1:] == [
+        (1, "BUY_OPEN_LONG", 956.8, 1.0),
+        (2, "STOP_LONG", 949.9, 1.0),
+        (2, "BUY_OPEN_LONG", 915.5, 1.0),
+        (2, "STOP_LONG", 908.9, 1.0),
     ]
+
+
+def test_a_fill_between_steps_that_shares_does_not_loosen_the_shared_stop() -> None:
+    # 999.9 has the own stop; 980.1 (931.0) joins 990.0's at 940.5 while the price falls.
+    run = trade([FILLED, *path(999.0, 985.0, 938.0)], max_orders=3, max_stop_orders=2)
+    assert summary(run)[2:] == [
+        (2, "BUY_OPEN_LONG", 980.1, 1.0),
+        (2, "STOP_LONG", 949.9, 1.0),
+        (2, "STOP_LONG", 940.5, 1.0),
+        (2, "STOP_LONG", 940.5, 1.0),
+    ]
+
+
+def test_at_the_same_price_the_entry_comes_before_the_stop() -> None:
+    # 999.9/1.0526 = 949.93 -> 949.9, where the stop lies too.
+    run = trade([FILLED, *path(999.0, 949.0)], max_orders=2, grid_step=0.0526)
+    assert summary(run)[1:] == [(1, "BUY_OPEN_LONG", 949.9, 1.0), (1, "STOP_LONG", 949.9, 1.0)]
 
 
 # Prices that end the session or pause it.
@@ -226,6 +244,22 @@ def test_a_stop_fired_at_stop_price_leaves_hedges_to_the_next_step_even_if_price
     ]
     assert [r["direction"] for r in run.records[-2:]] == ["LONG", "SHORT"]
     assert run.stopped
+
+
+def test_a_stop_fired_at_stop_price_takes_the_working_order_along() -> None:
+    # Entries must be traded through by 10.2: 999.9 at 989.7, hedged at step 5 (989); 988.9 at 978.7
+    # in bar 6; 977.9 would come at 967.7, but the stop at 970 is nearer.
+    candles = [(1000.0, 1000.0, 989.0, 989.0), *flat(989.0, 5), *path(989.0, 978.0, 966.0)]
+    run = trade(
+        candles, recovery_mode="hedge", max_orders=3, stop_price=970.0, fill_through_ticks=102
+    )
+    assert summary(run)[1:] == [
+        (5, "RECOVERY_HEDGE_OPEN", 989.0, 1.0),
+        (6, "BUY_OPEN_LONG", 988.9, 1.0),
+        (7, "STOP_LONG", 970.0, 1.0),
+        (8, "STOP_PRICE", 966.0, 1.0),
+        (8, "STOP_PRICE", 966.0, 1.0),
+    ]
 
 
 def test_a_start_beyond_stop_price_is_refused() -> None:
@@ -279,7 +313,7 @@ def test_the_margin_cap_counts_the_order_that_would_rest() -> None:
     # 999.9 + 990.0 = 1989.9 at leverage 1
     book = Book()
     trade([FILLED, *flat(995.0, 2)], book, max_orders=9, max_margin_usd=1989.9)
-    assert book.entries[1] == 990.0
+    assert book.entries[1:4] == [990.0, 990.0, 990.0]
 
 
 def test_a_falling_equity_cancels_the_working_order() -> None:
@@ -304,9 +338,10 @@ def test_the_cooldown_grows_with_the_density(max_orders: int, waits: int) -> Non
     assert book.entries[1:5].index(990.0) + 1 == waits
 
 
-def test_the_cooldown_doubles_at_two_thirds() -> None:
+@pytest.mark.parametrize("wait_time", [60.0, 10.0])
+def test_the_cooldown_doubles_at_two_thirds(wait_time: float) -> None:
     book = Book()
-    trade([FILLED, *path(999.0, 985.0), *flat(985.0, 9)], book, max_orders=3, wait_time=60.0)
+    trade([FILLED, *path(999.0, 985.0), *flat(985.0, 9)], book, max_orders=3, wait_time=wait_time)
     # The second fills at step 1 (d = 2/3, 120 s): the third order comes at step 3.
     assert book.entries[1:4] == [990.0, None, 980.1]
 
@@ -327,7 +362,16 @@ def test_a_take_profit_after_the_fill_ends_the_wait() -> None:
     assert book.entries[:3] == [999.9, None, 1009.9]
 
 
-def test_a_stop_starts_the_wait_and_a_take_profit_of_the_same_step_does_not_end_it() -> None:
+def test_a_take_profit_in_the_step_of_the_fill_does_not_end_the_wait() -> None:
+    # d = 1/30: a quarter of 480 s = 2 steps: 990.0 is laid at step 2; in bar 2 the take-profit of
+    # the first fills, then 990.0; the next order comes at step 4.
+    book = Book()
+    trade([FILLED, *flat(999.0), (999.0, 1010.0, 989.0, 989.0), *flat(989.0, 3)], book,
+          max_orders=30, wait_time=480.0)  # fmt: skip
+    assert book.entries[:5] == [999.9, None, 990.0, None, 980.1]
+
+
+def test_a_stop_starts_the_wait() -> None:
     book = Book()
     run = trade([FILLED, *path(999.0, 940.0), *flat(940.0, 9)], book, max_orders=30,
                 wait_time=1200.0, grid_step=0.07)  # fmt: skip

@@ -154,6 +154,15 @@ def test_a_hedge_over_the_margin_cap_or_under_the_minimum_is_a_market_close() ->
     assert over.metrics["recovery_attempts"] == within.metrics["recovery_attempts"] == 1
 
 
+def test_the_margin_of_a_hedge_counts_the_working_order() -> None:
+    # 999.9 + the order at 999.9/1.05 = 952.28 -> 952.2 + the hedge at 985.0 = 2937.1
+    more: dict[str, Any] = {"recovery_mode": "hedge", "max_orders": 2, "grid_step": 0.05}
+    within = trade(STUCK, max_margin_usd=2937.1, **more)
+    assert summary(within)[1] == (6, "RECOVERY_HEDGE_OPEN", 985.0, 1.0)
+    over = trade(STUCK, max_margin_usd=2937.0, **more)
+    assert summary(over)[1] == (6, "RECOVERY_CLOSE", 985.0, 1.0)
+
+
 @pytest.mark.parametrize("mode", ["aggressive", "ladder", "hedge"])
 def test_a_loss_beyond_the_switched_off_stop_is_closed_when_it_gets_stuck(mode: str) -> None:
     # 5 % under 999.9 is 949.905
