@@ -20,12 +20,7 @@ from tests.engine.fixed_grid_reference import ReferenceRun, run_fixed_grid
 from tests.engine.fixed_grid_reference.ledger import HEDGED, Account, Moment
 from tests.engine.fixed_grid_reference.metrics import OPENING
 from tests.engine.fixed_grid_reference.run import Observer
-from tests.engine.fixed_grid_reference.scenarios import (
-    MARKET,
-    MINUTE_MS,
-    Ohlc,
-    columns,
-)
+from tests.engine.fixed_grid_reference.scenarios import MARKET, MINUTE_MS, Ohlc, columns
 
 Columns = list[list[Any]]
 

@@ -99,10 +99,7 @@ def test_a_stop_that_empties_the_side_takes_the_working_order_along() -> None:
     # 980.1 fills before the first stop at 949.9.
     book = Book()
     both = trade([FILLED, *path(999.0, 988.0), *path(988.0, 945.0)], book, max_orders=3)
-    assert summary(both)[2:] == [
-        (2, "BUY_OPEN_LONG", 980.1, 1.0),
-        (2, "STOP_LONG", 949.9, 1.0),
-    ]
+    assert summary(both)[2:] == [(2, "BUY_OPEN_LONG", 980.1, 1.0), (2, "STOP_LONG", 949.9, 1.0)]
 
 
 def test_sell_prices_are_the_mirror_with_their_own_formulas() -> None:

@@ -85,11 +85,7 @@ def test_rungs_without_a_lot_are_dropped_and_small_ones_join_the_next() -> None:
 def test_the_stop_of_a_ladder_shrinks_with_it() -> None:
     run = trade([*STUCK, *path(985.0, 996.0, 940.0)], recovery_mode="ladder",
                 ladder_pct=(1.0, 4.0))  # fmt: skip
-    assert summary(run) == [
-        ENTRY,
-        (7, "RECOVERY_LADDER", 994.9, 0.5),
-        (8, "STOP_LONG", 949.9, 0.5),
-    ]
+    assert summary(run) == [ENTRY, (7, "RECOVERY_LADDER", 994.9, 0.5), (8, "STOP_LONG", 949.9, 0.5)]
     assert run.metrics["stuck_released"] == run.metrics["stuck_recovered"] == 0
 
 

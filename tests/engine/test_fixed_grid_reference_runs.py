@@ -12,11 +12,7 @@ from typing import Any
 import pytest
 
 from tests.engine.fixed_grid_reference import run_fixed_grid
-from tests.engine.fixed_grid_reference.params import (
-    Params,
-    load_warnings,
-    reachable_stuck_distance,
-)
+from tests.engine.fixed_grid_reference.params import Params, load_warnings, reachable_stuck_distance
 from tests.engine.fixed_grid_reference.scenarios import (
     ENTRY,
     FILLED,

@@ -15,11 +15,7 @@ from tests.engine.fixed_grid_reference.ledger import (
 )
 from tests.engine.fixed_grid_reference.liquidation import liquidate, spare_margin
 from tests.engine.fixed_grid_reference.market import affordable, reached
-from tests.engine.fixed_grid_reference.prices import (
-    entry_lots,
-    entry_price,
-    resting_close_price,
-)
+from tests.engine.fixed_grid_reference.prices import entry_lots, entry_price, resting_close_price
 from tests.engine.fixed_grid_reference.recovery import (
     escalate,
     free_the_stuck,
