@@ -45,7 +45,7 @@ from core.times import BAR_MS
 
 
 class Signal:
-    """What is known of one bar when it has closed."""
+    """Everything known of one bar when it has closed."""
 
     er: float  # efficiency ratio of the last completed candle
     kama: float  # price; of the last completed candle

@@ -1,4 +1,4 @@
-"""What ``main.py`` does once its arguments are read: run, write files, print."""
+"""The command ``main.py``, its arguments read: run, write files, print."""
 
 from __future__ import annotations
 

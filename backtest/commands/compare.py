@@ -1,4 +1,4 @@
-"""What ``main.py --compare`` does once its arguments are read."""
+"""The command ``main.py --compare``, its arguments read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``main.py --list`` and ``main.py --diff`` do."""
+"""The commands ``main.py --list`` and ``main.py --diff``."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ HONOURED: Final[Mapping[str, tuple[str, ...]]] = {
     "audit": (*_RUN, *_DATA, *_PARAMETERS, "output", "json"),
     "compare": (*_RUN, *_DATA, *_PARAMETERS, "jobs", "no_plot", "json"),
 }
-"""What is done instead of a backtest, by its flag, and the flags it reads besides."""
+"""Actions other than a backtest, by their flag, and the flags each reads besides."""
 _INSTEAD: Final[Mapping[tuple[str, str], str]] = {
     ("check", "output"): "it writes no files",
     ("compare", "output"): "it writes no files",

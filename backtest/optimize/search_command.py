@@ -1,4 +1,4 @@
-"""What ``optimizer.py`` does once its arguments are read: search, judge, write files, print."""
+"""The command ``optimizer.py``, its arguments read: search, judge, write files, print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between two earlier runs: parameters, rules, data, code, and the first trade."""
+"""Differences between two earlier runs: parameters, rules, data, code, and the first trade."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader must know about a run besides its figures."""
+"""Facts a reader must know about a run besides its figures."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ _SIGNAL_PARAMS: Final = (
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a variant came to.
+    """The result of a variant.
 
     Attributes:
         metrics: as ``GridStrategyV4.run`` answers them.

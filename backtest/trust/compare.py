@@ -1,4 +1,4 @@
-"""What each mechanism is worth: the strategy without it, and a grid without any of them."""
+"""The worth of each mechanism: the strategy without it, and a grid without any of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check answers, how much it may do, and where two tables of a run part."""
+"""A check's answer, its budget, and the first difference of two tables of a run."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _CELL_WIDTH: Final = 11
 
 @dataclass(frozen=True)
 class Warmup:
-    """What the last ``bars`` bars give at one bar, against the whole history.
+    """Indicators at one bar out of the last ``bars`` bars, against the whole history.
 
     Attributes:
         bars: length of the buffer.

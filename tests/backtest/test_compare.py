@@ -1,4 +1,4 @@
-"""What each mechanism is worth: removed one at a time, and all of them: the static grid."""
+"""The worth of each mechanism: removed one at a time, and all of them: the static grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes candles and funding rates unusable, and how coins and times are written."""
+"""Candles and funding rates that cannot be used; how coins and times are written."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def run(
 
 @dataclass
 class OpenFill:
-    """What is left of an entry, in lots."""
+    """The rest of an entry, in lots."""
 
     direction: str
     price: float

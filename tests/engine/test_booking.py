@@ -1,4 +1,4 @@
-"""What an exchange reports is booked as what the simulated one does, in whole and in parts."""
+"""An exchange's reports are booked as the simulated one's fills, in whole and in parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What rests after every step: entries within all caps, exits that never exceed the position.
+"""Orders after every step: entries within all caps, exits that never exceed the position.
 
 The caps are worked out here from the account and the signals of the step, as the strategy's
 definition states them: equity at p, both sides' positions at p, resting orders at their prices.

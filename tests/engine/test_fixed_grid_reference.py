@@ -1,4 +1,4 @@
-"""What holds of the fixed grid on every market: properties of the slow reference itself.
+"""Properties of the fixed grid on every market, of the slow reference itself.
 
 Made-up markets are random walks in calm and wild moods, with gaps, jumps and holes; parameters are
 drawn so that every mechanism acts. The last tests read real candles where there are any.

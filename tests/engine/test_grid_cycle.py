@@ -1,4 +1,4 @@
-"""What a grid earns from: levels bought, sold one level up and armed again; when it moves."""
+"""The cycle a grid earns from: levels bought, sold one level up, armed again; when it moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps a grid from being run over: circuit breaker and two-stage stops."""
+"""Protection of a grid: circuit breaker and two-stage stops."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class TestCircuitBreaker:
         assert [len(scene.entries(bar)) for bar in (1, 2, 5)] == [3, 0, 3]
 
     def test_is_released_at_the_first_step_that_acts(self) -> None:
-        """What the z-score was before does not halt the start."""
+        """The z-score before the start does not halt it."""
         first_step = play(
             [flat(1000.0)] * 2, BREAKER, at={0: {"z": -9.0, "ready": False}, 1: {"z": -2.0}}
         )

@@ -19,7 +19,7 @@ _SHOWN: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class ParamsFile:
-    """What a results file says about one of its sets of parameters.
+    """A set of parameters of a results file, with all the file says about it.
 
     Attributes:
         params: the parameters, typed and within their bounds.

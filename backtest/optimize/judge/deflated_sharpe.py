@@ -33,7 +33,7 @@ _NORMAL: Final = NormalDist()
 
 @dataclass(frozen=True, kw_only=True)
 class DeflatedSharpe:
-    """What the deflated Sharpe ratio says about one series of daily returns.
+    """The deflated Sharpe ratio of one series of daily returns.
 
     Attributes:
         sharpe: of the returns, per day.

@@ -31,7 +31,7 @@ OOS_RULE: Final = (
     "true if the holdout gained and the honest walk-forward gained in at least half of its test "
     "windows, in all of them together, and in training too (efficiency above 0)"
 )
-"""What ``oos_pass`` says."""
+"""The meaning of ``oos_pass``, in words."""
 _DAYS_PER_YEAR: Final = 365
 _OF_LUCK: Final = (
     "Deflated Sharpe ratio",

@@ -1,4 +1,4 @@
-"""What the search comes to: the robust choice, how stable and how sensitive it is."""
+"""The robust choice of a search, how stable and how sensitive it is."""
 
 from __future__ import annotations
 

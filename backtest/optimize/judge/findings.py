@@ -25,7 +25,7 @@ from backtest.optimize.trial.space import Space
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What can be said without the holdout.
+    """The findings without the holdout.
 
     Attributes:
         choice: the parameters recommended.
@@ -44,7 +44,7 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class Unseen:
-    """What bars that no train window has seen say about the choice.
+    """The findings on bars that no train window has seen.
 
     Attributes:
         holdout: the bars set aside.

@@ -60,7 +60,7 @@ class PortfolioRun:
 
 @dataclass(frozen=True, eq=False)
 class HoldoutResult:
-    """What the holdout says.
+    """The result on the holdout.
 
     Attributes:
         choice: run with the chosen parameters.

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LuckOfChoosing:
-    """What is left of the choice once the number of trials is taken into account.
+    """The choice, once the number of trials is taken into account.
 
     Attributes:
         n_ever: trials ever run on this data.

@@ -37,7 +37,7 @@ _PRICES: Final = ("open", "high", "low", "close")
 
 @dataclass(frozen=True, kw_only=True)
 class PermutationTest:
-    """What the permutations came to.
+    """The result of the permutations.
 
     Attributes:
         start_ms: open of the first bar permuted, ms UTC.

@@ -23,7 +23,7 @@ from core.times import DAY_MS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """What is chosen at one window, and what comes of it.
+    """The choice at one window, and its result.
 
     Attributes:
         window: from 1.

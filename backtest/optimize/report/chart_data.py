@@ -1,4 +1,4 @@
-"""What the charts of a search draw, read from its results document.
+"""Series that the charts of a search draw, read from its results document.
 
 Anything may be missing from the document, or None: it was not computed. Numbers are NaN then.
 """

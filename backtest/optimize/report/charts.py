@@ -211,7 +211,7 @@ CHARTS: Final[Mapping[str, Callable[[Document], Figure | None]]] = {
     "train_test": train_test_figure,
     "holdout": holdout_figure,
 }
-"""What is drawn, by the name of its file after ``optimizer_``."""
+"""The charts, by the name of their file after ``optimizer_``."""
 
 
 def _score_pairs(axes: Axes, scores: Windows) -> None:

@@ -1,4 +1,4 @@
-"""What a search leaves on disk: the results, the best trial for reference, charts and a page."""
+"""Files of a search: the results, the best trial for reference, charts and a page."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from core.errors import ConfigError
 
 
 class Scored(NamedTuple):
-    """What the sampler learns from a trial."""
+    """The part of a trial that the sampler learns from."""
 
     params: Mapping[str, Any]
     score: float
@@ -129,7 +129,7 @@ class _Writer:
 
     @property
     def pending(self) -> list[Future[None]]:
-        """What has been put and not reported."""
+        """Jobs that were put and not reported."""
         return [future for _, _, future in self._queue]
 
     def put(self, number: int, params: Mapping[str, Any], evaluated: Evaluated) -> None:

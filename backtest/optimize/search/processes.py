@@ -35,7 +35,7 @@ _CAMPAIGN: Final = "campaign"
 
 
 class Life(Enum):
-    """What is known of a process: its heart was seen beating, or has stopped, or neither yet."""
+    """State of a process: its heartbeat was seen, or has stopped, or neither yet."""
 
     ALIVE = "alive"
     GONE = "gone"

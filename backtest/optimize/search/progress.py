@@ -30,7 +30,7 @@ _LOG_EVERY_S: Final = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Searched:
-    """What a run of the search came to.
+    """The result of a run of the search.
 
     Attributes:
         trials: all of the study, by number.

@@ -1,4 +1,4 @@
-"""What to try next: a tree-structured Parzen estimator that is reproducible trial by trial.
+"""Sampling: a tree-structured Parzen estimator that is reproducible trial by trial.
 
 Trials come in batches of ``BATCH``. What trial ``n`` tries depends on the seed, on ``n`` and on the
 trials of the batches before its own, in order, and on nothing else: not on how many are evaluated

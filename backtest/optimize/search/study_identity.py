@@ -1,4 +1,4 @@
-"""What makes the trials of a study comparable, and whether a study may be gone on with."""
+"""The identity of a study: its trials are comparable, and it may be continued, if it is kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ALLOWED: Final = {
     _OPTUNA: "the study was made with optuna {was}, this is {now}: it may try other parameters "
     "than a search that was never interrupted",
 }
-"""What may differ from one run to the next, and what is said then."""
+"""Fields that may differ from one run to the next, and the notice given then."""
 SCORING: Final = (
     "backtest.market.coin_data",
     "backtest.optimize.search.sampling",
@@ -37,7 +37,7 @@ SCORING: Final = (
     "backtest.optimize.trial.windows",
     "backtest.runs.variants",
 )
-"""What of this house decides which parameters are tried and what score they get."""
+"""Modules that decide which parameters are tried and which score they get."""
 
 
 def scoring_fingerprint() -> str:
@@ -50,7 +50,7 @@ def scoring_fingerprint() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyIdentity:
-    """What makes the trials of a study comparable with each other.
+    """Everything that must be equal for the trials of a study to be comparable.
 
     Attributes:
         name: of the study.

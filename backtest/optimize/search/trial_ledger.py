@@ -42,7 +42,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class SeenBefore(NamedTuple):
-    """What earlier searches have seen of a holdout: looks at it, searches that trained in it."""
+    """Earlier searches' knowledge of a holdout: looks at it, searches that trained in it."""
 
     looks: int = 0
     trained: int = 0

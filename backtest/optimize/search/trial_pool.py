@@ -123,7 +123,7 @@ class ProgressReport:
 
 
 class Evaluated(NamedTuple):
-    """What came of a trial, and the seconds it took."""
+    """A trial's result, and the seconds it took."""
 
     outcome: TrialOutcome
     seconds: float

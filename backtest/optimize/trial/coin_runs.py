@@ -42,7 +42,7 @@ class Buffers(threading.local):
 
 @dataclass(frozen=True, eq=False)
 class CoinScores:
-    """What one parameter set came to on one coin.
+    """The result of one parameter set on one coin.
 
     Attributes:
         train: score of every train window.

@@ -39,7 +39,7 @@ WORST_SCORE: Final = -1_000.0
 
 @dataclass(frozen=True, eq=False)
 class WindowFacts:
-    """What happened in one window of one coin.
+    """The figures of one window of one coin.
 
     Attributes:
         equity: at every close, open positions at that close, quote, shape (n_bars,), n_bars > 0.

@@ -23,7 +23,7 @@ INDICATOR_PARAMS: Final = (
     "volatility_period",
     "regime_timeframe_mult",
 )
-"""What ``compute_indicators`` reads."""
+"""Parameters that ``compute_indicators`` reads."""
 SLOPE_PARAMS: Final = (
     *INDICATOR_PARAMS,
     "regime_enabled",
@@ -31,11 +31,11 @@ SLOPE_PARAMS: Final = (
     "regime_threshold",
     "er_trend_threshold",
 )
-"""What ``compute_raw_regime`` reads without a mixture."""
+"""Parameters that ``compute_raw_regime`` reads without a mixture."""
 MIXTURE_PARAMS: Final = ("regime_enabled", "use_ml_regime", "gmm_seed", "atr_period")
-"""What it reads with one. Fitting takes seconds, so nothing else may cause it."""
+"""Those it reads with one. Fitting takes seconds, so nothing else may cause it."""
 SETTLE_PARAMS: Final = ("adx_veto_enabled", "adx_trend_threshold", "regime_hysteresis_bars")
-"""What ``settle_regime`` reads besides."""
+"""Those that ``settle_regime`` reads besides."""
 
 _KEPT_INDICATORS: Final = 4
 _KEPT_REGIMES: Final = 8

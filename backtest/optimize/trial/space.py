@@ -1,4 +1,4 @@
-"""What is searched: ``OPTIMIZER_SPACE``, read once and checked against the parameters' bounds."""
+"""The search space: ``OPTIMIZER_SPACE``, read once and checked against the bounds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FEWEST_CHOICES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one parameter may be drawn from.
+    """The values one parameter may be drawn from.
 
     Attributes:
         kind: ``int``, ``float`` or ``cat``.

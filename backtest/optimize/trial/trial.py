@@ -1,4 +1,4 @@
-"""What one parameter set came to: the record a trial leaves."""
+"""The record a trial leaves: the result of one parameter set."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ Scores: TypeAlias = dict[str, list[WindowScore]]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TrialOutcome:
-    """What one parameter set came to.
+    """The result of one parameter set.
 
     Attributes:
         score: what the search maximises: the lowest train score of all coins and windows.

@@ -28,7 +28,7 @@ NOT_RELEASED = {"STOP_LONG", "STOP_SHORT", "LIQUIDATION", "STOP_PRICE"}
 
 @dataclass
 class StepLog:
-    """What each step and the end looked like."""
+    """Figures of each step and of the end."""
 
     used: list[float] = field(default_factory=list)
     """M with the working order over ``max_margin_usd``, after phase 8."""

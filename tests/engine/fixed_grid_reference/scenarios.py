@@ -75,7 +75,7 @@ def trade(
 
 
 class Book:
-    """What rests after each step, as an observer of a run."""
+    """The orders that rest after each step, as an observer of a run sees them."""
 
     def __init__(self) -> None:
         self.entries: list[float | None] = []
@@ -94,7 +94,7 @@ class Book:
 Record = tuple[int, str, float, float]
 """Bar, label, price, quantity."""
 ENTRY: Record = (0, "BUY_OPEN_LONG", 999.9, 1.0)
-"""What FILLED makes."""
+"""The result of FILLED."""
 
 
 def summary(run: ReferenceRun, *, with_end: bool = False) -> list[Record]:

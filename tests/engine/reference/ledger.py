@@ -23,7 +23,7 @@ STOP_LABEL = {LONG: "STOP_LONG", SHORT: "STOP_SHORT"}
 
 @dataclass(frozen=True)
 class Step:
-    """What is known at ``t_i``; every record of bar ``i`` carries its bar, time and regime."""
+    """The facts known at ``t_i``; every record of bar ``i`` carries its bar, time and regime."""
 
     bar: int
     ts_ms: int

@@ -91,7 +91,7 @@ class Scenario:
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        """What ``GridStrategyV4.run`` answers."""
+        """The answer of ``GridStrategyV4.run``."""
         return GridStrategyV4(self.config, self.rules).run(
             self.candles, funding=self.funding, detail=self.detail, signals=self.signals
         )
