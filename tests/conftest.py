@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-import backtest.commands.backtest
-import main
-
 if TYPE_CHECKING:
     from tests.support.processes.forked_sessions import Nursery
 
@@ -33,7 +30,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
     """Yield a process that forks live sessions."""
-    from tests.support.processes.forked_sessions import Nursery  # noqa: PLC0415 - imports all of live trading
+    # Imports all of live trading.
+    from tests.support.processes.forked_sessions import Nursery  # noqa: PLC0415
 
     with Nursery() as running:
         yield running
@@ -48,8 +46,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return ``main.main`` in an empty folder: exit code, standard output, standard error."""
+    # Only for those who ask: pandas and numba are 1.3 s of every process of the suite.
+    import backtest.commands.backtest as command  # noqa: PLC0415
+    import main  # noqa: PLC0415
+
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backtest.commands.backtest, "is_compiled", lambda: True)
+    monkeypatch.setattr(command, "is_compiled", lambda: True)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = main.main(arguments)
