@@ -203,8 +203,8 @@ def _add_parameter_options(group: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     params = chosen_params(args)
     # Only now: importing numba, pandas and optuna takes longer than --help may.
+    from backtest.optimize.command import run_search  # noqa: PLC0415
     from backtest.optimize.request import SearchRequest  # noqa: PLC0415
-    from backtest.optimize.search_command import run_search  # noqa: PLC0415
 
     return run_search(
         SearchRequest(

@@ -25,7 +25,7 @@ import backtest.optimize.session
 import optimizer
 from backtest.market.demo import demo_market
 from backtest.market.timeframes import parse_time
-from backtest.optimize.command import _go_on
+from backtest.optimize.judge.conclusion import _go_on
 from backtest.optimize.judge.evidence import evidence_lines
 from backtest.optimize.judge.findings import judge_trials
 from backtest.optimize.report.search_report import has_blocks, report
@@ -280,7 +280,7 @@ def test_the_holdout_is_read_once_when_everything_is_chosen(
 
     monkeypatch.setattr(Holdout, "take", recorded_take)
     monkeypatch.setattr(Prepared, "evaluate", recorded_evaluate)
-    monkeypatch.setattr(backtest.optimize.command, "judge_trials", recorded_judge)
+    monkeypatch.setattr(backtest.optimize.judge.conclusion, "judge_trials", recorded_judge)
     assert search(*QUICK)[0] == 0
     assert [item.reads for item in takers] == [1]
     assert events.count("evaluate") > 6

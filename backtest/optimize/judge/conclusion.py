@@ -1,0 +1,199 @@
+"""The end of a search: judging the choice, writing the files, printing the report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from backtest.market.sources import EXCHANGE
+from backtest.optimize.apply.result_folders import RESULTS
+from backtest.optimize.judge.evidence import EvidenceLine, evidence_lines, out_of_sample
+from backtest.optimize.judge.final_choice import parameter_importance
+from backtest.optimize.judge.findings import Known, judge_trials, judge_unseen
+from backtest.optimize.judge.monte_carlo import permuted_returns
+from backtest.optimize.report.results import results_document, write_results
+from backtest.optimize.report.search_report import out_of_sample_text, report
+from backtest.optimize.search.progress import Interruption, Searched
+from backtest.optimize.session import Session, header, say
+from config import STRATEGY_PARAMS
+from core.errors import DataError
+
+_FINISHING: Final = "what runs is finished, then the report of what is known is printed"
+
+
+def conclude(session: Session, searched: Searched, n_ever: int) -> bool:
+    """Choose, look at the holdout, once and last, and write and print everything.
+
+    After Ctrl+C before that look it prints what is finished, and the holdout stays untouched.
+
+    Args:
+        session: of the search.
+        searched: its trials.
+        n_ever: trials ever run on this data.
+
+    Returns:
+        Whether it came to its end.
+
+    Raises:
+        DataError: the trials are too few or none has a score that counts, or a file cannot be
+            written.
+    """
+    with Interruption(_FINISHING) as interruption:
+        known = _judge(session, searched, n_ever, interruption.asked)
+        try:
+            permuted = _permuted(session, known, interruption.asked)
+        except KeyboardInterrupt:
+            _print_so_far(session, searched, known)
+            return False
+        _finish(session, searched, known, permuted)  # takes a moment: Ctrl+C comes too late
+    return True
+
+
+def report_so_far(session: Session, searched: Searched, n_ever: int) -> None:
+    """Print what the trials say; the holdout is for a search that has come to its end.
+
+    Args:
+        session: of the search.
+        searched: its trials.
+        n_ever: trials ever run on this data.
+    """
+    with Interruption(_FINISHING) as interruption:
+        try:
+            known = _judge(session, searched, n_ever, interruption.asked)
+        except DataError as error:  # too few trials yet, which is nobody's mistake
+            say(f"no report yet: {error}")
+            known = None
+        _print_so_far(session, searched, known)
+
+
+def _judge(session: Session, searched: Searched, n_ever: int, stop: threading.Event) -> Known:
+    request = session.request
+    return judge_trials(
+        session.prepared,
+        session.space,
+        searched,
+        STRATEGY_PARAMS,
+        n_ever=n_ever,
+        seed=request.seed,
+        jobs=request.n_jobs,
+        stop=stop,
+    )
+
+
+def _permuted(session: Session, known: Known, stop: threading.Event) -> list[float] | None:
+    """Return what the choice comes to on permuted bars; None: not asked for.
+
+    Raises:
+        KeyboardInterrupt: ``stop`` was set before all was done.
+    """
+    request = session.request
+    found = None
+    if not request.skip_permutations and not stop.is_set():
+        found = permuted_returns(
+            session.prepared,
+            known.choice.params,
+            n=request.permutations,
+            seed=request.seed,
+            jobs=request.n_jobs,
+            warmup_bars=session.warmup_bars,
+            stop=stop,
+        )
+    if stop.is_set():
+        raise KeyboardInterrupt
+    return found
+
+
+def _finish(
+    session: Session, searched: Searched, known: Known, permuted: list[float] | None
+) -> None:
+    """Look at the holdout, write the files, print the report."""
+    request, ledger = session.request, session.ledger
+    importance = parameter_importance(searched.trials, session.space)
+    before = ledger.seen_before()
+    ledger.add_look(request.study)
+    unseen = judge_unseen(
+        session.prepared,
+        known.choice.params,
+        STRATEGY_PARAMS,
+        permuted=permuted,
+        before=before,
+        warmup_bars=session.warmup_bars,
+    )
+    document = results_document(
+        session.identity,
+        session.prepared,
+        searched,
+        known,
+        unseen,
+        importance=importance,
+        seconds=time.monotonic() - session.started,
+    )
+    try:
+        paths = write_results(document, known.choice.best, session.folders, plot=request.plot)
+    finally:  # a full disk must not take the only look at the holdout with it
+        _print_report(session, known, evidence_lines(known, unseen))
+    passed = out_of_sample(known, unseen)
+    verdict = out_of_sample_text(passed=passed, warnings=document["oos_warnings"])
+    _print(f"{verdict}\n\n{_next_step(session, passed=passed)}")
+    _say_written(paths)
+    say(_go_on(session))
+
+
+def _print_so_far(session: Session, searched: Searched, known: Known | None) -> None:
+    if known is not None:
+        _print_report(session, known, evidence_lines(known, None))
+    count = len(searched.trials)
+    kept = f"{count} trials are kept" if count else "no trial was complete"
+    say(f"interrupted: {kept}; {_go_on(session)}, then looks at the holdout and writes the files")
+
+
+def _print_report(session: Session, known: Known, evidence: list[EvidenceLine]) -> None:
+    encoding = sys.stdout.encoding or "ascii"
+    _print(f"{header(session)}\n\n{report(known, evidence, STRATEGY_PARAMS, encoding=encoding)}")
+
+
+def _next_step(session: Session, *, passed: bool) -> str:
+    path = session.folders.data / RESULTS
+    command = shlex.join(
+        [
+            "python3",
+            "apply_optimized_params.py",
+            "--params",
+            str(path),
+            "--key",
+            "robust_params",
+            "--preview",
+        ]
+    )
+    if passed:
+        return f"next: {command}"
+    return f"next: {command}\n      (it wants --force, as they did not hold out of sample)"
+
+
+def _go_on(session: Session) -> str:
+    """Return how to add trials to the study."""
+    request = session.request
+    text = f"the same command adds {request.trials} more"
+    if request.source == EXCHANGE and request.end is None:
+        end = session.identity.end.replace(" ", "T")
+        text += f" (with --end {end}, or new candles would make it another study)"
+    return text
+
+
+def _say_written(paths: Iterable[Path]) -> None:
+    paths = list(paths)
+    folders = dict.fromkeys(path.parent for path in paths)
+    parts = [
+        f"{', '.join(path.name for path in paths if path.parent == folder)} in {folder}"
+        for folder in folders
+    ]
+    say(f"wrote {'; '.join(parts)}")
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
