@@ -1,0 +1,1 @@
+"""Pure values and mathematics: indicators, rules of a market, parameters, records, times, texts."""

@@ -1,1 +1,1 @@
-"""The optimizer: what is searched, on which bars, how a parameter set is judged."""
+"""The optimizer: a search for parameters, and a judgement whether what it finds is luck."""

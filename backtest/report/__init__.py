@@ -1,0 +1,1 @@
+"""Reports of a run: tables on the console, charts, and the HTML page."""

@@ -1,0 +1,1 @@
+"""GridStrategyV4: when its grid is made, which orders rest, how it is protected and pruned."""

@@ -1,0 +1,1 @@
+"""The commands of live_trade.py, their arguments read."""

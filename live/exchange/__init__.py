@@ -1,0 +1,1 @@
+"""Binance: the only room that knows it. Connection, budget, account, market, orders, errors."""

@@ -1,0 +1,1 @@
+"""Orders and fills: the desired orders laid, stops kept, fills and funding booked."""

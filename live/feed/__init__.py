@@ -1,0 +1,1 @@
+"""Market data of a running session: closed candles and funding rates."""

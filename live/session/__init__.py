@@ -1,0 +1,1 @@
+"""One session from start to shutdown: assembly, admission, the loop, the ending."""

@@ -1,0 +1,1 @@
+"""Writing parameters that a search found into the configuration."""

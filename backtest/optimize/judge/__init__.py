@@ -1,0 +1,1 @@
+"""The judgement of a search: robust choice, walk-forward, permutations, holdout, statistics."""

@@ -1,0 +1,1 @@
+"""Reports of a search: results files, charts, and the HTML page."""

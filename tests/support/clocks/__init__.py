@@ -1,0 +1,1 @@
+"""Clocks a test turns."""

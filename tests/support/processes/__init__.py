@@ -1,0 +1,1 @@
+"""Sessions, searches and browsers in processes of their own."""
