@@ -15,6 +15,7 @@ from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData, normalize_coin
 from backtest.market.sources import EXCHANGE, MarketSource, market_source
 from backtest.market.timeframes import format_time, parse_time, timeframe_ms
+from backtest.runs.coin_result import CoinResult
 from backtest.runs.facts import check_capital, data_facts, loaded_range, run_notices
 from backtest.runs.portfolio import PORTFOLIO, combine_portfolio
 from backtest.runs.variants import Variants
@@ -23,11 +24,11 @@ from core.errors import ConfigError, DataError, GridError
 from core.market import MarketRules
 from core.params import StrategyParams, unknown_key
 from engine.compiling import load_machine_code
+from engine.results import RunResult
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4, read_config
 
 MIN_CANDLES: Final = 100
-AlsoCompute = Callable[[Variants, dict[str, Any]], dict[str, Any]]
-_PER_BAR: Final = ("equity_curve", "regime_log", "log")
+AlsoCompute = Callable[[Variants, RunResult], dict[str, Any]]
 
 
 class BacktestSimulator:
@@ -91,7 +92,7 @@ class BacktestSimulator:
         """
         name, (start_ms, end_ms) = normalize_coin(coin), self._range(start, end)
         load_machine_code()
-        return self._run(name, start_ms, end_ms)
+        return self._run(name, start_ms, end_ms).to_dict()
 
     def run_multi(
         self,
@@ -157,7 +158,7 @@ class BacktestSimulator:
             pending = {pool.submit(self._run, coin, start_ms, end_ms): coin for coin in coins}
             for future in as_completed(pending):
                 try:
-                    yield pending[future], future.result()
+                    yield pending[future], future.result().to_dict()
                 except GridError as error:
                     yield pending[future], error
         finally:
@@ -206,34 +207,26 @@ class BacktestSimulator:
         rules, notice = choose_rules(coin, market, self.settings["markets"])
         return CoinData(market, rules, first, span_ms, notice)
 
-    def _run(self, coin: str, start_ms: int, end_ms: int) -> dict[str, Any]:
+    def _run(self, coin: str, start_ms: int, end_ms: int) -> CoinResult:
         loaded = self._load(coin, start_ms, end_ms)
         market, rules, first = loaded.market, loaded.rules, loaded.first_bar
         strategy, variants = GridStrategyV4(self.params, rules), Variants(loaded, self.params)
-        result = strategy.run(
-            market.candles,
-            funding=market.funding,
-            detail=market.detail,
-            first_bar=first,
-            signals=variants.signals,
-            bar_ms=self.bar_ms,
-        )
+        result = strategy.run_tables(variants.tables(self.params, variants.sub_bars(market.detail)))
         check_capital(coin, strategy, rules, result)
-        facts = data_facts(market, first, self.settings["timeframe"], self.detail, result)
-        more = self.also(variants, result) if self.also is not None else {}
-        return (
-            _from_bar(result, first)
-            | more
-            | {
-                "coin": coin,
-                "candles": market.candles.iloc[first:].reset_index(drop=True),
-                "params": self.params.to_dict(),
-                "market": rules,
-                "data": facts | loaded_range(*loaded.span_ms),
-                "fingerprint": CODE_FINGERPRINT,
-                "notices": ([loaded.notice] if loaded.notice else [])
-                + run_notices(coin, strategy, result),
-            }
+        facts = data_facts(
+            market, first, self.settings["timeframe"], self.detail, result.funding_source
+        )
+        return CoinResult(
+            coin=coin,
+            run=result.from_bar(first),
+            candles=market.candles.iloc[first:].reset_index(drop=True),
+            params=self.params,
+            market=rules,
+            data=facts | loaded_range(*loaded.span_ms),
+            fingerprint=CODE_FINGERPRINT,
+            notices=([loaded.notice] if loaded.notice else [])
+            + run_notices(coin, strategy, result),
+            more=self.also(variants, result) if self.also is not None else {},
         )
 
 
@@ -292,15 +285,3 @@ def _check_count(coin: str, times: Any, start_ms: int, end_ms: int) -> None:
             f"Insufficient data for {coin}: {len(times)} candles between "
             f"{format_time(start_ms)} and {format_time(end_ms)}, at least {MIN_CANDLES} needed"
         )
-
-
-def _from_bar(result: dict[str, Any], first: int) -> dict[str, Any]:
-    """Return ``result`` without the bars before ``first``, every bar index counted from it."""
-    table = result["trade_table"]
-    table["bar"] -= first
-    for trade in result["trades"]:
-        trade["bar"] -= first
-    return result | {
-        **{name: result[name][first:] for name in _PER_BAR},
-        "first_bar": result["first_bar"] - first,
-    }

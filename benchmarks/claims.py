@@ -30,7 +30,7 @@ import numpy.typing as npt
 from backtest.data_fetcher import load_market
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData
-from backtest.runs.variants import Outcome, Variants, cut_window, run_side_by_side
+from backtest.runs.variants import Variants, cut_window, run_side_by_side
 from backtest.simulator import choose_rules
 from backtest.trust.compare import static_grid, without
 from config import BACKTEST_CONFIG, PRESETS
@@ -39,6 +39,7 @@ from core.market import MarketRules
 from core.params import StrategyParams
 from core.times import DAY_MS
 from engine.compiling import load_machine_code
+from engine.results import RunResult
 from engine.strategy import read_config
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -53,7 +54,7 @@ CRASH_DAYS, CRASHES, DAYS_BEFORE = 3, 5, 27
 LEVERAGES: Final = (1.0, 3.0, 10.0)
 
 Floats = npt.NDArray[np.float64]
-Runs = Mapping[str, Outcome]
+Runs = Mapping[str, RunResult]
 Change = Callable[[StrategyParams], StrategyParams]
 
 
@@ -166,10 +167,10 @@ def run_window(
     window: Window,
     days_before: int,
     changes: Mapping[str, Change],
-) -> dict[str, Outcome]:
+) -> dict[str, RunResult]:
     """Run both presets over a window with each of ``changes`` (by name, ``{}`` the preset's)."""
     data = window_data(market, rules, window, days_before)
-    found: dict[str, Outcome] = {}
+    found: dict[str, RunResult] = {}
     for preset, values in PRESETS.items():
         params = read_config(dict(values))
         variants = Variants(data, params)

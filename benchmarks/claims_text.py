@@ -10,7 +10,6 @@ import numpy as np
 
 from backtest.market.market_data import MarketData
 from backtest.market.timeframes import format_time
-from backtest.runs.variants import Outcome
 from benchmarks.claims import (
     CRASH_CHANGES,
     CRASH_DAYS,
@@ -26,10 +25,11 @@ from benchmarks.claims import (
     real_funding_pct,
 )
 from config import PRESETS
+from engine.results import RunResult
 from engine.strategy import CODE_FINGERPRINT
 
 Measured = Sequence[tuple[Window, Runs]]
-Figure = Callable[[Window, Outcome], float]
+Figure = Callable[[Window, RunResult], float]
 
 STATIC: Final = "static grid, {}"
 MAIN: Final = tuple(name.format(preset) for preset in PRESETS for name in (STATIC, "{}"))
@@ -38,22 +38,22 @@ CLAIMED_CAPTURE: Final = 80.0
 CLAIMED_DRAWDOWN, CLAIMED_STATIC_DRAWDOWN = 25.0, 40.0
 
 
-def captured(window: Window, outcome: Outcome) -> float:
+def captured(window: Window, outcome: RunResult) -> float:
     """Return the share of the price's move that became return, percent."""
     return 100.0 * total_return(window, outcome) / window.move_pct
 
 
-def total_return(_window: Window, outcome: Outcome) -> float:
+def total_return(_window: Window, outcome: RunResult) -> float:
     """Return the return over the window, percent."""
     return float(outcome.metrics["total_return_pct"])
 
 
-def drawdown(_window: Window, outcome: Outcome) -> float:
+def drawdown(_window: Window, outcome: RunResult) -> float:
     """Return the deepest fall of equity from its highest, percent, negative."""
     return -float(outcome.metrics["max_drawdown_pct"])
 
 
-def loss_in_fall(window: Window, outcome: Outcome) -> float:
+def loss_in_fall(window: Window, outcome: RunResult) -> float:
     """Return the deepest fall of equity below its value when the fall begins, percent."""
     curve = outcome.equity_curve
     before, lowest = float(curve[-window.n_bars - 1]), float(curve[-window.n_bars :].min())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -35,6 +37,71 @@ TRADE_FIELDS: Final = (
     "direction",
     "fill_id",
 )
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """What one run came to.
+
+    Attributes:
+        metrics: see ``run_metrics``.
+        log: account at every close, (n_bars,).
+        regime_log: regime code of every step, (n_bars,).
+        trades: table of ``engine.types.Trade``, (n_trades,).
+        first_bar: whose step acted first, the number of bars if none did.
+        funding_source: where the rates are from.
+        seconds: of the compiled loop.
+    """
+
+    metrics: dict[str, Any]
+    log: Records
+    regime_log: npt.NDArray[np.int64]
+    trades: Records
+    first_bar: int
+    funding_source: str
+    seconds: float
+
+    @functools.cached_property
+    def equity_curve(self) -> npt.NDArray[np.float64]:
+        """Equity at every close, quote, (n_bars,)."""
+        return np.array(self.log["equity"])
+
+    @functools.cached_property
+    def trade_dicts(self) -> list[dict[str, Any]]:
+        """The trade records as the public dict holds them."""
+        return trade_dicts(self.trades)
+
+    @property
+    def bars_per_second(self) -> float:
+        """Speed of the compiled loop."""
+        return len(self.log) / self.seconds
+
+    def from_bar(self, first: int) -> RunResult:
+        """Return the result without the bars before ``first``, every bar counted from there."""
+        trades = self.trades.copy()
+        trades["bar"] -= first
+        return replace(
+            self,
+            log=self.log[first:],
+            regime_log=self.regime_log[first:],
+            trades=trades,
+            first_bar=self.first_bar - first,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the public dict of ``GridStrategyV4.run``."""
+        return {
+            "equity_curve": self.equity_curve,
+            "trades": self.trade_dicts,
+            "regime_log": self.regime_log,
+            "metrics": self.metrics,
+            "log": self.log,
+            "trade_table": self.trades,
+            "first_bar": self.first_bar,
+            "funding_source": self.funding_source,
+            "seconds": self.seconds,
+            "bars_per_second": self.bars_per_second,
+        }
 
 
 def trade_columns(trades: Records) -> dict[str, list[Any]]:

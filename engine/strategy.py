@@ -15,18 +15,20 @@ from core.fingerprint import fingerprint
 from core.funding import schedule_funding
 from core.market import MarketRules
 from core.params import StrategyParams, unknown_key
-from core.records import dtype_of, freeze, load_jsonable, to_jsonable, zeros
+from core.records import freeze, load_jsonable, to_jsonable, zeros
 from core.signals import Signal, compute_signals
 from core.times import BAR_MS
 from engine.book import OrderBook
+from engine.compiled_run import CompiledRun, Loop
 from engine.grid_v4.decision import PROTECT_PHASES, arrange, open_step, protect
-from engine.grid_v4.loop import BarLog, close_at_end, run_bars
-from engine.results import run_metrics, trade_dicts
-from engine.tables import bar_table, detail_rows, funding_rows, times_ms, within_bars
-from engine.types import Exit, PositionTracker, State, Tape, new_state
+from engine.grid_v4.loop import close_at_end, run_bars
+from engine.results import RunResult, run_metrics
+from engine.tables import BarLog, RunTables, bar_table, funding_rows, sub_bar_tables, times_ms
+from engine.types import Exit, PositionTracker, State, Tape, new_state, take_trades
 
 __all__ = ["PROTECT_PHASES", "GridStrategyV4", "arrange", "open_step", "protect", "read_config"]
 
+LOOP: Final = Loop(run_bars, close_at_end, BarLog)
 CODE_FINGERPRINT: Final = fingerprint("engine.strategy")
 """Names the decision code a result was made with."""
 
@@ -121,10 +123,24 @@ class GridStrategyV4:
         Raises:
             DataError: the candles cannot be used.
         """
+        return self.run_result(
+            df, funding=funding, detail=detail, first_bar=first_bar, signals=signals, bar_ms=bar_ms
+        ).to_dict()
+
+    def run_result(
+        self,
+        df: Any,
+        *,
+        funding: Any = None,
+        detail: Any = None,
+        first_bar: int = 0,
+        signals: npt.NDArray[Any] | None = None,
+        bar_ms: int = BAR_MS,
+    ) -> RunResult:
+        """Backtest over the candles of ``df``; arguments and errors as of ``run``."""
         bars = bar_table(df)
         if len(bars) == 0:
             raise DataError("no candles to run over")
-        self.reset()
         if self._market is None:
             inferred = MarketRules.inferred(float(bars["close"][0]))
             self._market = inferred.to_record(self.params.liquidation_fee)
@@ -139,80 +155,47 @@ class GridStrategyV4:
                 bar_ms=bar_ms,
             )
         schedule = _schedule(bars, df, funding, bar_ms)
-        sub_bars = within_bars(bars, bar_table(detail), bar_ms) if detail is not None else bars[:0]
-        log = np.zeros(len(bars), dtype_of(BarLog))
-        started = time.perf_counter()
-        trades = self._replay(
-            bars,
-            signals,
-            funding_rows(schedule),
-            sub_bars,
-            detail_rows(bars, sub_bars, bar_ms),
-            first_bar,
-            log,
-        )
-        seconds = time.perf_counter() - started
-        return self._result(bars, signals, log, trades, first_bar) | {
-            "funding_source": schedule.source,
-            "seconds": seconds,
-            "bars_per_second": len(bars) / seconds,
-        }
-
-    def _replay(
-        self,
-        bars: Any,
-        signals: Any,
-        funding: Any,
-        detail: Any,
-        detail_from: Any,
-        first_bar: int,
-        log: Any,
-    ) -> Any:
-        """Run the compiled loop to the end and return the trade table."""
-        done, parts, market = 0, [], self.rules
-        while done < len(bars):
-            done = run_bars(
-                self.state,
-                self.frozen_params,
-                market,
+        sub_bars, detail_from = sub_bar_tables(bars, detail, bar_ms)
+        return self.run_tables(
+            RunTables(
                 bars,
                 signals,
-                funding,
-                detail,
+                funding_rows(schedule),
+                schedule.source,
+                sub_bars,
                 detail_from,
                 first_bar,
-                done,
-                self.tape,
-                log,
             )
-            parts.append(self.take_trades())
-        close_at_end(self.state, self.frozen_params, market, bars[-1].close, self.tape, log[-1])
-        return np.concatenate([*parts, self.take_trades()])
+        )
+
+    def run_tables(self, tables: RunTables) -> RunResult:
+        """Backtest over prepared tables, from a fresh wallet to everything closed at the end."""
+        self.reset()
+        run = self.compiled_run(tables)
+        started = time.perf_counter()
+        run.advance(0, len(tables.bars))
+        run.close()
+        trades, seconds = run.trades, time.perf_counter() - started
+        first = tables.first_acting_bar
+        regimes = np.zeros(len(tables.bars), np.int64)
+        regimes[1:] = tables.signals["regime"][:-1]
+        return RunResult(
+            metrics=run_metrics(self.state, self.params, tables.bars, run.log, trades, first),
+            log=run.log,
+            regime_log=regimes,
+            trades=trades,
+            first_bar=first,
+            funding_source=tables.funding_source,
+            seconds=seconds,
+        )
+
+    def compiled_run(self, tables: RunTables, log: Any = None) -> CompiledRun:
+        """Return a compiled run that goes on from this strategy's state and changes it."""
+        return CompiledRun(LOOP, tables, self.frozen_params, self.rules, self.state, self.tape, log)
 
     def take_trades(self) -> npt.NDArray[Any]:
         """Return the trade records on the tape as a table of ``Trade`` and empty it."""
-        table: Any = self.tape.trades
-        trades: npt.NDArray[Any] = table[: int(self.tape.n_trades)].copy()
-        self.tape.n_trades = 0
-        return trades
-
-    def _result(
-        self, bars: Any, signals: Any, log: Any, trades: Any, first_bar: int
-    ) -> dict[str, Any]:
-        acted = np.flatnonzero(signals["ready"][:-1]) + 1
-        acted = acted[acted >= first_bar]
-        first = int(acted[0]) if acted.size else len(bars)
-        regimes = np.zeros(len(bars), np.int64)
-        regimes[1:] = signals["regime"][:-1]
-        return {
-            "equity_curve": np.array(log["equity"]),
-            "trades": trade_dicts(trades),
-            "regime_log": regimes,
-            "metrics": run_metrics(self.state, self.params, bars, log, trades, first),
-            "log": log,
-            "trade_table": trades,
-            "first_bar": first,
-        }
+        return take_trades(self.tape)
 
     # --- one step at a time ---------------------------------------------------------------------
 

@@ -2,19 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from core.errors import DataError
-from core.funding import FundingSchedule
+from core.funding import FundingSchedule, schedule_funding
 from core.records import dtype_of
-from engine.grid_v4.loop import Funding
 from engine.types import Bar
 
 PRICE_COLUMNS: Final = ("open", "high", "low", "close")
 Records = npt.NDArray[Any]
+
+
+class Funding:
+    """Funding of one bar."""
+
+    due: float  # sum of the rates settled in (t_i, t_{i+1}]
+    known: float  # last settled rate at t_i
+
+
+class BarLog:
+    """The account at the close of one bar."""
+
+    equity: float  # quote
+    wallet: float  # quote
+    funding: float  # quote received in this bar
+    long_qty: float  # base
+    short_qty: float  # base
+    long_centre: float  # r of the long generation, quote; 0 = none yet
+    long_pct: float  # its entry spacing
+    short_centre: float
+    short_pct: float
+
+
+@dataclass(frozen=True, eq=False)
+class RunTables:
+    """Everything a run reads but parameters and market rules.
+
+    Attributes:
+        bars: candles, (n_bars,).
+        signals: indicators and regime, (n_bars,).
+        funding: rates due and known, (n_bars,).
+        funding_source: where the rates are from, see ``core.funding.FundingSchedule``.
+        detail: finer candles within the bars, (n_sub,).
+        detail_from: first finer candle of each bar, (n_bars + 1,).
+        first_bar: no step before it acts.
+    """
+
+    bars: Records
+    signals: Records
+    funding: Records
+    funding_source: str
+    detail: Records
+    detail_from: npt.NDArray[np.int64]
+    first_bar: int
+
+    @property
+    def first_acting_bar(self) -> int:
+        """The first bar whose step acts, the number of bars if none does."""
+        ready = np.flatnonzero(self.signals["ready"][:-1]) + 1
+        ready = ready[ready >= self.first_bar]
+        return int(ready[0]) if ready.size else len(self.bars)
 
 
 def times_ms(frame: Any) -> npt.NDArray[np.int64]:
@@ -63,6 +114,28 @@ def within_bars(bars: Records, detail: Records, bar_ms: int) -> Records:
     row = np.searchsorted(bars["ts_ms"], detail["ts_ms"], side="right") - 1
     inside = (row >= 0) & (detail["ts_ms"] < bars["ts_ms"][np.maximum(row, 0)] + bar_ms)
     return np.ascontiguousarray(detail[inside])
+
+
+def sub_bar_tables(
+    bars: Records, detail: Any, bar_ms: int
+) -> tuple[Records, npt.NDArray[np.int64]]:
+    """Return the finer candles of the frame ``detail`` within ``bars``, and the first of each bar.
+
+    None for ``detail``: there are none.
+
+    Raises:
+        DataError: they cannot be used.
+    """
+    inside = bars[:0] if detail is None else within_bars(bars, bar_table(detail), bar_ms)
+    return inside, detail_rows(bars, inside, bar_ms)
+
+
+def settled_funding(bars: Records, settled: Any, bar_ms: int) -> FundingSchedule:
+    """Return the funding of ``bars`` from a frame of settlements: columns timestamp and rate."""
+    rates = np.array(settled["rate"], dtype=np.float64)
+    return schedule_funding(
+        np.array(bars["ts_ms"]), np.array(bars["close"]), times_ms(settled), rates, bar_ms
+    )
 
 
 def funding_rows(schedule: FundingSchedule) -> Records:

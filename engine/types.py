@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from core.jit import kernel
 from core.params import MAX_LEVELS, MAX_STOP_EVENTS
@@ -260,6 +261,14 @@ def add_exit(tape: Tape, side: int, fill_id: int, qty: float, label: int) -> Non
     out = tape.exits[tape.n_exits]
     out.side, out.fill_id, out.qty, out.label = side, fill_id, qty, label
     tape.n_exits += 1
+
+
+def take_trades(tape: Tape) -> npt.NDArray[Any]:
+    """Return the trade records on the tape as a table of ``Trade`` and empty it."""
+    table: Any = tape.trades
+    trades: npt.NDArray[Any] = table[: int(tape.n_trades)].copy()
+    tape.n_trades = 0
+    return trades
 
 
 @kernel

@@ -13,11 +13,12 @@ from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import CapitalError
 from core.market import MarketRules
 from core.params import StrategyParams, param_fields
+from engine.results import RunResult
 from engine.strategy import GridStrategyV4
 
 
 def data_facts(
-    market: MarketData, first: int, timeframe: str, detail: str | None, result: dict[str, Any]
+    market: MarketData, first: int, timeframe: str, detail: str | None, funding_source: str
 ) -> dict[str, Any]:
     """Return where a run's data came from and what is wrong with it, JSON-ready.
 
@@ -26,7 +27,7 @@ def data_facts(
         first: the first bar that may trade; those before warm the indicators up.
         timeframe: length of a candle.
         detail: length of the finer candles asked for, or None.
-        result: of the run: where its funding rates came from.
+        funding_source: where the rates of the run came from.
 
     Returns:
         ``source hash timeframe``; ``start end`` (of what may trade, UTC text, end exclusive);
@@ -49,7 +50,7 @@ def data_facts(
         ],
         "missing_bars": sum(bars for _, _, bars in gaps),
         "zero_volume_bars": market.zero_volume_bars,
-        "funding": _funding_words(market, result["funding_source"]),
+        "funding": _funding_words(market, funding_source),
         "detail": detail,
         "detail_coverage_pct": _detail_coverage(market, times[first:], detail),
     }
@@ -86,14 +87,14 @@ def changed_params(params: dict[str, Any], defaults: dict[str, Any]) -> dict[str
 
 
 def check_capital(
-    coin: str, strategy: GridStrategyV4, rules: MarketRules, result: dict[str, Any]
+    coin: str, strategy: GridStrategyV4, rules: MarketRules, result: RunResult
 ) -> None:
     """Refuse a run in which no order was possible because all were under the minimum.
 
     Raises:
         CapitalError: naming capital, leverage and order size that would do.
     """
-    if not strategy.state.too_small or result["metrics"]["turnover"] > 0.0:
+    if not strategy.state.too_small or result.metrics["turnover"] > 0.0:
         return
     params = strategy.params
     order = params.initial_capital * params.order_pct * params.leverage
@@ -129,11 +130,11 @@ def _round_up(value: float) -> float:
     return math.ceil(value / unit - 1e-9) * unit
 
 
-def run_notices(coin: str, strategy: GridStrategyV4, result: dict[str, Any]) -> list[str]:
+def run_notices(coin: str, strategy: GridStrategyV4, result: RunResult) -> list[str]:
     """Return warnings about a run that went through, most important first."""
-    state, metrics, notices = strategy.state, result["metrics"], []
+    state, metrics, notices = strategy.state, result.metrics, []
     if state.ended:
-        at = format_time(result["trades"][-1]["timestamp"])
+        at = format_time(int(result.trades["ts_ms"][-1]))
         notices.append(f"{coin}: liquidated to 0 at {at}; the run ended there")
     if state.too_small:
         notices.append(

@@ -6,7 +6,6 @@ The single steps call what live trading calls, in the order of ``engine.grid_v4.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,51 +13,30 @@ import numpy.typing as npt
 
 from backtest.market.market_data import MarketData
 from backtest.trust.outcome import first_difference
-from core.funding import schedule_funding
 from core.market import MarketRules
 from core.params import StrategyParams
 from core.records import dtype_of, to_jsonable
-from core.signals import SignalArray, compute_signals
+from core.signals import compute_signals
 from engine.execution import execute_exits, trigger_passed_stops
 from engine.grid_v4.decision import PROTECT_PHASES
-from engine.grid_v4.loop import BarLog, close_at_end, log_bar, run_bars
+from engine.grid_v4.loop import log_bar
 from engine.ledger import settle_funding
 from engine.matching import walk_bar, walk_detail, walk_gap
 from engine.results import trade_dicts
 from engine.strategy import GridStrategyV4
-from engine.tables import bar_table, detail_rows, funding_rows, within_bars
+from engine.tables import (
+    BarLog,
+    RunTables,
+    bar_table,
+    funding_rows,
+    settled_funding,
+    sub_bar_tables,
+)
 
 Records = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False)
-class RunTables:
-    """Everything a run reads.
-
-    Attributes:
-        params: of the strategy.
-        rules: of the symbol.
-        bars: candles, (n_bars,).
-        signals: indicators and regime, (n_bars,).
-        funding: rates due and known, (n_bars,).
-        detail: finer candles within the bars, (n_sub,).
-        detail_from: first finer candle of each bar, (n_bars + 1,).
-        first_bar: no step before it acts.
-    """
-
-    params: StrategyParams
-    rules: MarketRules
-    bars: Records
-    signals: SignalArray
-    funding: Records
-    detail: Records
-    detail_from: npt.NDArray[np.int64]
-    first_bar: int
-
-
-def run_tables(
-    market: MarketData, params: StrategyParams, rules: MarketRules, first_bar: int
-) -> RunTables:
+def run_tables(market: MarketData, params: StrategyParams, first_bar: int) -> RunTables:
     """Return the tables a run over ``market`` reads.
 
     Raises:
@@ -75,23 +53,10 @@ def run_tables(
         params,
         bar_ms=bar_ms,
     )
-    settled = np.array(market.funding["timestamp"], dtype=np.int64)
-    rates = np.array(market.funding["rate"], dtype=np.float64)
-    schedule = schedule_funding(
-        np.array(bars["ts_ms"]), np.array(bars["close"]), settled, rates, bar_ms
-    )
-    detail = bars[:0]
-    if market.detail is not None:
-        detail = within_bars(bars, bar_table(market.detail), bar_ms)
+    schedule = settled_funding(bars, market.funding, bar_ms)
+    detail, detail_from = sub_bar_tables(bars, market.detail, bar_ms)
     return RunTables(
-        params,
-        rules,
-        bars,
-        signals,
-        funding_rows(schedule),
-        detail,
-        detail_rows(bars, detail, bar_ms),
-        first_bar,
+        bars, signals, funding_rows(schedule), schedule.source, detail, detail_from, first_bar
     )
 
 
@@ -100,11 +65,13 @@ class StepRun:
 
     Args:
         tables: what it reads.
+        params: of the strategy.
+        rules: of the symbol.
     """
 
-    def __init__(self, tables: RunTables) -> None:
-        self.tables = tables
-        self.strategy = GridStrategyV4(tables.params, tables.rules)
+    def __init__(self, tables: RunTables, params: StrategyParams, rules: MarketRules) -> None:
+        self.tables, self._params, self._rules = tables, params, rules
+        self.strategy = GridStrategyV4(params, rules)
         self.log: Records = np.zeros(len(tables.bars), dtype_of(BarLog))
         self._taken: list[Records] = []
 
@@ -117,23 +84,9 @@ class StepRun:
 
     def run_compiled(self, start: int, stop: int) -> None:
         """Do the steps ``start`` to ``stop - 1`` in the compiled loop."""
-        x, strategy, done = self.tables, self.strategy, start
-        while done < stop:
-            done = run_bars(
-                strategy.state,
-                strategy.frozen_params,
-                strategy.rules,
-                x.bars[:stop],
-                x.signals,
-                x.funding,
-                x.detail,
-                x.detail_from,
-                x.first_bar,
-                done,
-                strategy.tape,
-                self.log[:stop],
-            )
-            self._taken.append(strategy.take_trades())
+        run = self.strategy.compiled_run(self.tables, self.log)
+        run.advance(start, stop)
+        self._taken.append(run.trades)
 
     def acts(self, i: int) -> bool:
         """Return whether step ``i`` does anything but log the account."""
@@ -180,7 +133,7 @@ class StepRun:
             else:
                 walk_bar(state, params, market, x.bars[i], strategy.tape)
             due = float(x.funding["due"][i])
-            if x.params.funding_enabled and due != 0.0:
+            if self._params.funding_enabled and due != 0.0:
                 paid = settle_funding(state, due, close)
         log_bar(state, paid, close, self.log[i])
         if strategy.tape.n_trades > 0:
@@ -195,21 +148,13 @@ class StepRun:
 
     def close(self, stop: int) -> None:
         """Close what is open at the close of bar ``stop - 1``."""
-        strategy, price = self.strategy, float(self.tables.bars["close"][stop - 1])
-        close_at_end(
-            strategy.state,
-            strategy.frozen_params,
-            strategy.rules,
-            price,
-            strategy.tape,
-            self.log[stop - 1],
-        )
+        self.strategy.compiled_run(self.tables, self.log).close(stop)
 
     def restart(self) -> None:
         """Go on with a new strategy, its state loaded from the JSON text of the old one's."""
         self._taken.append(self.strategy.take_trades())
         text = json.dumps(self.strategy.state_dict())
-        self.strategy = GridStrategyV4(self.tables.params, self.tables.rules)
+        self.strategy = GridStrategyV4(self._params, self._rules)
         self.strategy.load_state_dict(json.loads(text))
 
 

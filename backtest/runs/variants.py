@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -15,16 +16,14 @@ import pandas as pd
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData, slice_time
 from core.errors import ConfigError
-from core.funding import schedule_funding
+from core.funding import FundingSchedule
 from core.kama import NOISE
 from core.market import MarketRules
 from core.params import StrategyParams
-from core.records import dtype_of, freeze, zeros
 from core.signals import SignalArray, compute_indicators, compute_raw_regime, settle_regime
-from engine.grid_v4.loop import BarLog, close_at_end, run_bars
-from engine.results import run_metrics
-from engine.tables import bar_table, detail_rows, funding_rows, times_ms, within_bars
-from engine.types import Tape, new_state
+from engine.results import RunResult
+from engine.strategy import GridStrategyV4
+from engine.tables import RunTables, bar_table, funding_rows, settled_funding, sub_bar_tables
 
 T = TypeVar("T")
 Records = npt.NDArray[Any]
@@ -48,21 +47,6 @@ _SIGNAL_PARAMS: Final = (
     "use_ml_regime",
     "gmm_seed",
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """The result of a variant.
-
-    Attributes:
-        metrics: as ``GridStrategyV4.run`` answers them.
-        equity_curve: quote, of every bar, those that warm up included, shape (n_bars,).
-        trades: table of ``engine.types.Trade``; bars count from the first one loaded.
-    """
-
-    metrics: dict[str, Any]
-    equity_curve: npt.NDArray[np.float64]
-    trades: Records
 
 
 class Variants:
@@ -93,7 +77,6 @@ class Variants:
             candles["timestamp"], candles["close"], self._indicators, slope, params, bar_ms=bar_ms
         )
         self._signals: dict[tuple[bool, ...], SignalArray] = {}
-        self._funding: Records | None = None
 
     @property
     def signals(self) -> SignalArray:
@@ -133,13 +116,10 @@ class Variants:
 
     def sub_bars(self, detail: pd.DataFrame | None) -> SubBars:
         """Return finer candles as ``run`` reads them; None: none."""
-        inside, bar_ms = self._bars[:0], self.data.market.bar_ms
-        if detail is not None:
-            inside = within_bars(self._bars, bar_table(detail), bar_ms)
-        return inside, detail_rows(self._bars, inside, bar_ms)
+        return sub_bar_tables(self._bars, detail, self.data.market.bar_ms)
 
-    def run(self, params: StrategyParams, sub_bars: SubBars | None = None) -> Outcome:
-        """Do what ``GridStrategyV4.run`` does, without what a comparison does not need.
+    def run(self, params: StrategyParams, sub_bars: SubBars | None = None) -> RunResult:
+        """Do what ``GridStrategyV4.run`` does, on what the variants share.
 
         Args:
             params: of this run.
@@ -148,62 +128,24 @@ class Variants:
         Raises:
             ConfigError: as ``signals_of``.
         """
-        bars: Any = self._bars
-        signals: Any = self.signals_of(params)
-        funding: Any = self._funding_rows()
+        return GridStrategyV4(params, self.data.rules).run_tables(self.tables(params, sub_bars))
+
+    def tables(self, params: StrategyParams, sub_bars: SubBars | None = None) -> RunTables:
+        """Return what a run reads; arguments and errors as of ``run``."""
         detail, detail_from = self.sub_bars(None) if sub_bars is None else sub_bars
-        frozen, market = freeze(params), self.data.rules.to_record(params.liquidation_fee)
-        state, tape = new_state(params.initial_capital), zeros(Tape)
-        log: Any = np.zeros(len(bars), dtype_of(BarLog))
-        done, parts = 0, []
-        while done < len(bars):
-            done = run_bars(
-                state,
-                frozen,
-                market,
-                bars,
-                signals,
-                funding,
-                detail,
-                detail_from,
-                self.data.first_bar,
-                done,
-                tape,
-                log,
-            )
-            parts.append(_take_trades(tape))
-        close_at_end(state, frozen, market, bars[-1].close, tape, log[-1])
-        trades = np.concatenate([*parts, _take_trades(tape)])
-        first = self.first_acting_bar()
-        metrics = run_metrics(state, params, bars, log, trades, first)
-        return Outcome(metrics, np.array(log["equity"]), trades)
+        return RunTables(
+            self._bars,
+            self.signals_of(params),
+            funding_rows(self._schedule),
+            self._schedule.source,
+            detail,
+            detail_from,
+            self.data.first_bar,
+        )
 
-    def first_acting_bar(self) -> int:
-        """Return the first bar whose step acts, the number of bars if none does."""
-        ready = np.flatnonzero(self._indicators["ready"][:-1]) + 1
-        ready = ready[ready >= self.data.first_bar]
-        return int(ready[0]) if ready.size else len(self._bars)
-
-    def _funding_rows(self) -> Records:
-        if self._funding is None:
-            settled, bars = self.data.market.funding, self._bars
-            schedule = schedule_funding(
-                np.array(bars["ts_ms"]),
-                np.array(bars["close"]),
-                times_ms(settled),
-                np.array(settled["rate"], dtype=np.float64),
-                self.data.market.bar_ms,
-            )
-            self._funding = funding_rows(schedule)
-        return self._funding
-
-
-def _take_trades(tape: Tape) -> Records:
-    """Return the trade records on the tape and empty it."""
-    table: Any = tape.trades
-    trades: Records = table[: int(tape.n_trades)].copy()
-    tape.n_trades = 0
-    return trades
+    @functools.cached_property
+    def _schedule(self) -> FundingSchedule:
+        return settled_funding(self._bars, self.data.market.funding, self.data.market.bar_ms)
 
 
 def run_side_by_side(jobs: Iterable[Callable[[], T]], threads: int | None = None) -> list[T]:

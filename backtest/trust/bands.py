@@ -23,8 +23,8 @@ from config import STRATEGY_PARAMS
 from core.errors import GridError
 from core.params import IntrabarPath, StrategyParams
 from core.times import MINUTE_MS
+from engine.results import RunResult
 
-Result = Mapping[str, Any]
 Band = dict[str, Any]
 
 THROUGH_BPS: Final = 2.0
@@ -156,7 +156,7 @@ def _slippage_text(params: StrategyParams, factor: float) -> str:
 
 def run_bands(
     variants: Variants,
-    central: Result,
+    central: Mapping[str, Any],
     other_detail: pd.DataFrame | None = None,
     threads: int | None = None,
 ) -> list[Band]:
@@ -164,7 +164,7 @@ def run_bands(
 
     Args:
         variants: of the central run; its candles, rates and indicators serve all.
-        central: the central run's result.
+        central: metrics of the central run.
         other_detail: finer candles to try where the central run had none.
         threads: runs at a time; None: one per processor.
 
@@ -181,7 +181,7 @@ def run_bands(
     outcomes = run_side_by_side(
         [partial(variants.run, case.params, sub_bars[case.detail]) for case in others], threads
     )
-    metrics = [central["metrics"], *(outcome.metrics for outcome in outcomes)]
+    metrics = [central, *(outcome.metrics for outcome in outcomes)]
     return [
         {"about": case.about, "assumption": case.text, **{name: item[name] for name in METRICS}}
         for case, item in zip([first, *others], metrics, strict=True)
@@ -244,7 +244,7 @@ LoadMinutes = Callable[[str, int, int], MarketData]
 
 
 def add_bands(
-    variants: Variants, result: Result, load_minutes: LoadMinutes | None = None
+    variants: Variants, result: RunResult, load_minutes: LoadMinutes | None = None
 ) -> dict[str, Any]:
     """Return ``bands`` and ``bands_summary`` of a coin's result.
 
@@ -255,7 +255,7 @@ def add_bands(
             tried. ``bands_summary["no_detail"]`` says why they were not, or is None.
     """
     other, missing = _other_detail(variants, load_minutes)
-    bands = run_bands(variants, result, other)
+    bands = run_bands(variants, result.metrics, other)
     return {"bands": bands, "bands_summary": summarize(bands) | {"no_detail": missing}}
 
 

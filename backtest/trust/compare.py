@@ -12,9 +12,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.runs.variants import Outcome, Variants, run_side_by_side
+from backtest.runs.variants import Variants, run_side_by_side
 from core.params import PruneRule, StrategyParams
 from core.performance import BARS_PER_YEAR, equity_metrics
+from engine.results import RunResult
 
 Result = Mapping[str, Any]
 
@@ -138,7 +139,9 @@ def removals(params: StrategyParams) -> dict[str, StrategyParams]:
     }
 
 
-def add_outcomes(variants: Variants, result: Result, threads: int | None = None) -> dict[str, Any]:
+def add_outcomes(
+    variants: Variants, result: RunResult, threads: int | None = None
+) -> dict[str, Any]:
     """Return ``outcomes``: of every variant, by name.
 
     Args:
@@ -147,17 +150,16 @@ def add_outcomes(variants: Variants, result: Result, threads: int | None = None)
         threads: runs at a time; None: one per processor.
     """
     wanted = removals(variants.params)
-    full = Outcome(result["metrics"], result["equity_curve"], result["trade_table"].copy())
     for params in wanted.values():
         variants.signals_of(params)  # made once, before threads ask for it
     jobs = [partial(variants.run, params) for params in wanted.values()]
     found = dict(zip(wanted, run_side_by_side(jobs, threads), strict=True))
-    return {"outcomes": {FULL: full, **found}, "bar_times": variants.times_ms}
+    return {"outcomes": {FULL: result, **found}, "bar_times": variants.times_ms}
 
 
 def coin_rows(result: Result) -> list[Row]:
     """Return a coin's comparison: static grid and full strategy, then what removal costs most."""
-    outcomes: Mapping[str, Outcome] = result["outcomes"]
+    outcomes: Mapping[str, RunResult] = result["outcomes"]
     full = outcomes[FULL].metrics["total_return_pct"]
     return _sorted(
         [_row(name, outcome.metrics, outcome.metrics, full) for name, outcome in outcomes.items()]

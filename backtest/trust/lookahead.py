@@ -18,20 +18,15 @@ import numpy as np
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData
 from backtest.market.timeframes import format_time
-from backtest.runs.step_run import (
-    RunTables,
-    StepRun,
-    run_tables,
-    state_difference,
-    trade_difference,
-)
+from backtest.runs.step_run import StepRun, run_tables, state_difference, trade_difference
 from backtest.trust.outcome import Budget, CheckOutcome, coarse_to_fine, first_difference
 from core.market import MarketRules
 from core.params import StrategyParams
 from core.times import DAY_MS
+from engine.tables import RunTables
 from engine.types import CLOSE_END
 
-Build = Callable[[MarketData, StrategyParams, MarketRules, int], RunTables]
+Build = Callable[[MarketData, StrategyParams, int], RunTables]
 
 BLANK_MS: Final = 2 * DAY_MS
 """How far the times of bars and settlements are kept after a cut.
@@ -56,18 +51,18 @@ def check_lookahead(
     Raises:
         DataError: the candles cannot be used.
     """
-    whole = build(data.market, params, data.rules, data.first_bar)
-    steps, what = traded_steps(whole)
+    whole = build(data.market, params, data.first_bar)
+    steps, what = traded_steps(whole, params, data.rules)
     chosen = [steps[i] for i in coarse_to_fine(len(steps), budget)]
     done = 0
-    run, reached = StepRun(whole), 0
+    run, reached = StepRun(whole, params, data.rules), 0
     for k in budget.spend(chosen, f"{data.market.coin} lookahead"):
         if k < reached:
-            run, reached = StepRun(whole), 0
+            run, reached = StepRun(whole, params, data.rules), 0
         acted, reached = _advance(run, reached, k), k + 1
-        cut = build(cut_market(data.market, k), params, data.rules, data.first_bar)
+        cut = build(cut_market(data.market, k), params, data.first_bar)
         done += 1
-        difference = _compare(run, _decided(cut, k), k)
+        difference = _compare(run, _decided(cut, params, data.rules, k), k)
         if difference:
             at = format_time(int(whole.bars["ts_ms"][k]))
             return CheckOutcome(f"cut at the open of bar {k - data.first_bar}, {at}", difference)
@@ -78,9 +73,11 @@ def check_lookahead(
     )
 
 
-def traded_steps(tables: RunTables) -> tuple[list[int], str]:
+def traded_steps(
+    tables: RunTables, params: StrategyParams, rules: MarketRules
+) -> tuple[list[int], str]:
     """Return the bars in which something was traded (all that act where none was), and a name."""
-    run = StepRun(tables)
+    run = StepRun(tables, params, rules)
     run.run_compiled(0, len(tables.bars))
     trades = run.trades
     bars = np.unique(trades["bar"][trades["label"] != CLOSE_END])
@@ -123,8 +120,8 @@ def _advance(run: StepRun, start: int, k: int) -> bool:
     return acts
 
 
-def _decided(tables: RunTables, k: int) -> StepRun:
-    run = StepRun(tables)
+def _decided(tables: RunTables, params: StrategyParams, rules: MarketRules, k: int) -> StepRun:
+    run = StepRun(tables, params, rules)
     _advance(run, 0, k)
     return run
 

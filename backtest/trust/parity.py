@@ -30,10 +30,10 @@ def check_parity(data: CoinData, params: StrategyParams, budget: Budget) -> Chec
     Raises:
         DataError: the candles cannot be used.
     """
-    tables = run_tables(data.market, params, data.rules, data.first_bar)
+    tables = run_tables(data.market, params, data.first_bar)
     first, n_bars = data.first_bar, len(tables.bars)
     restarts = {first + i for i in spread(n_bars - first, budget.count or RESTARTS)}
-    stepped, stop, done = StepRun(tables), first, 0
+    stepped, stop, done = StepRun(tables, params, data.rules), first, 0
     stepped.run_compiled(0, first)  # only logs: nothing acts before it
     for i in budget.spend(range(first, n_bars), f"{data.market.coin} parity"):
         if i in restarts:
@@ -41,7 +41,7 @@ def check_parity(data: CoinData, params: StrategyParams, budget: Budget) -> Chec
             done += 1
         stepped.step(i)
         stop = i + 1
-    compiled = StepRun(tables)
+    compiled = StepRun(tables, params, data.rules)
     compiled.run_compiled(0, stop)
     for run in (compiled, stepped):
         run.close(stop)

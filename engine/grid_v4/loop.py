@@ -11,28 +11,8 @@ from engine.execution import execute_exits, trigger_passed_stops
 from engine.grid_v4.decision import PROTECT_PHASES, arrange, open_step, protect
 from engine.ledger import close_side, equity_at, settle_funding
 from engine.matching import walk_bar, walk_detail, walk_gap
+from engine.tables import BarLog, Funding
 from engine.types import CLOSE_END, LONG, MAX_TRADES, SHORT, Bar, State, Tape
-
-
-class Funding:
-    """Funding of one bar."""
-
-    due: float  # sum of the rates settled in (t_i, t_{i+1}]
-    known: float  # last settled rate at t_i
-
-
-class BarLog:
-    """The account at the close of one bar."""
-
-    equity: float  # quote
-    wallet: float  # quote
-    funding: float  # quote received in this bar
-    long_qty: float  # base
-    short_qty: float  # base
-    long_centre: float  # r of the long generation, quote; 0 = none yet
-    long_pct: float  # its entry spacing
-    short_centre: float
-    short_pct: float
 
 
 @kernel

@@ -29,7 +29,7 @@ from config import PRESETS
 from core.errors import DataError
 from core.kama import REGIME_NAMES
 from core.records import dtype_of
-from engine.grid_v4.loop import BarLog
+from engine.tables import BarLog
 
 BAR_MS = 900_000
 CAPITAL = 10_000.0

@@ -170,8 +170,8 @@ def test_every_assumption_is_within_the_bounds_of_the_parameters(
 def test_the_number_of_threads_does_not_matter(result: Any) -> None:
     simulator = BacktestSimulator(PRESETS["documented"], source="demo")
     variants = Variants(simulator.load("BTC", START, END), simulator.params)
-    assert repr(run_bands(variants, result, threads=1)) == repr(result["bands"])
-    assert repr(run_bands(variants, result, threads=4)) == repr(result["bands"])
+    assert repr(run_bands(variants, result["metrics"], threads=1)) == repr(result["bands"])
+    assert repr(run_bands(variants, result["metrics"], threads=4)) == repr(result["bands"])
 
 
 # --- finer candles ------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import backtest.trust.checks
 import main
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData, candle_table, empty_funding
-from backtest.runs.step_run import RunTables, StepRun, run_tables
+from backtest.runs.step_run import StepRun, run_tables
 from backtest.simulator import BacktestSimulator
 from backtest.trust.lookahead import check_lookahead, cut_market, traded_steps
 from backtest.trust.outcome import Budget, coarse_to_fine, first_difference, spread
@@ -42,6 +42,7 @@ from core.regime_gmm import calculate_gmm_regime
 from core.signals import compute_signals
 from engine.matching import walk_bar
 from engine.strategy import GridStrategyV4, read_config
+from engine.tables import RunTables
 from engine.types import SHORT
 from tests.support.markets import oracle
 from tests.support.markets.synthetic import (
@@ -90,7 +91,7 @@ def test_the_strategy_passes_the_lookahead_check(preset: str, *, fine: bool) -> 
     data, params = coin_data(900, 5, first=200, fine=fine), read_config(PRESETS[preset])
     outcome = check_lookahead(data, params, Budget(40))
     assert outcome.difference is None
-    decisions = len(traded_steps(run_tables(data.market, params, RULES, 200))[0])
+    decisions = len(traded_steps(run_tables(data.market, params, 200), params, RULES)[0])
     assert decisions > 10
     assert outcome.summary.startswith(f"{min(40, decisions)} of {decisions} decisions that traded")
 
@@ -119,45 +120,37 @@ def test_a_hole_in_the_funding_record_is_no_lookahead(hours: int) -> None:
     assert outcome.difference is None
 
 
-def knows_the_close(
-    market: MarketData, params: StrategyParams, rules: Any, first: int
-) -> RunTables:
+def knows_the_close(market: MarketData, params: StrategyParams, first: int) -> RunTables:
     """Centre the grid on the close of the bar that will fill it."""
     candles = market.candles.assign(open=market.candles["close"])
-    return run_tables(replace(market, candles=candles), params, rules, first)
+    return run_tables(replace(market, candles=candles), params, first)
 
 
-def knows_the_next_bar(
-    market: MarketData, params: StrategyParams, rules: Any, first: int
-) -> RunTables:
+def knows_the_next_bar(market: MarketData, params: StrategyParams, first: int) -> RunTables:
     """Read the indicators of the bar that is just opening."""
-    tables = run_tables(market, params, rules, first)
+    tables = run_tables(market, params, first)
     return replace(tables, signals=np.roll(tables.signals, -1))
 
 
-def knows_the_next_rate(
-    market: MarketData, params: StrategyParams, rules: Any, first: int
-) -> RunTables:
+def knows_the_next_rate(market: MarketData, params: StrategyParams, first: int) -> RunTables:
     """Read a funding rate before it is settled."""
-    tables = run_tables(market, params, rules, first)
+    tables = run_tables(market, params, first)
     funding = tables.funding.copy()
     funding["known"] = np.roll(funding["known"], -32)
     return replace(tables, funding=funding)
 
 
-def knows_the_mean(market: MarketData, params: StrategyParams, rules: Any, first: int) -> RunTables:
+def knows_the_mean(market: MarketData, params: StrategyParams, first: int) -> RunTables:
     """Scale one indicator by a mean over the whole series, the future included."""
-    tables = run_tables(market, params, rules, first)
+    tables = run_tables(market, params, first)
     signals = tables.signals.copy()
     signals["sigma"] *= 1.0 + 1e-9 * float(np.mean(market.candles["close"]))
     return replace(tables, signals=signals)
 
 
-def knows_the_next_close(
-    market: MarketData, params: StrategyParams, rules: Any, first: int
-) -> RunTables:
+def knows_the_next_close(market: MarketData, params: StrategyParams, first: int) -> RunTables:
     """Judge stops by the close of the bar that is just opening."""
-    tables = run_tables(market, params, rules, first)
+    tables = run_tables(market, params, first)
     bars = tables.bars.copy()
     bars["close"] = np.roll(bars["close"], -1)
     return replace(tables, bars=bars)
@@ -218,9 +211,10 @@ def test_where_nothing_was_traded_every_step_that_acts_may_be_cut() -> None:
 
 def test_the_end_of_the_run_is_no_decision() -> None:
     data = coin_data(700, 8)
-    tables = run_tables(data.market, read_config(BUSY), RULES, 0)
-    steps, _ = traded_steps(tables)
-    run = StepRun(tables)
+    params = read_config(BUSY)
+    tables = run_tables(data.market, params, 0)
+    steps, _ = traded_steps(tables, params, RULES)
+    run = StepRun(tables, params, RULES)
     run.run_compiled(0, 700)
     run.close(700)
     bars = set(run.trades["bar"].tolist())
@@ -401,15 +395,16 @@ def test_a_run_that_is_liquidated_passes_the_parity_check() -> None:
     }
     data = coin_data(1_500, 8)
     assert check_parity(data, read_config(lost), Budget(20)).difference is None
-    run = StepRun(run_tables(data.market, read_config(lost), RULES, 0))
+    params = read_config(lost)
+    run = StepRun(run_tables(data.market, params, 0), params, RULES)
     run.run_compiled(0, 1_500)
     assert run.strategy.state.ended
 
 
 def test_the_tables_of_a_check_make_the_run_of_a_backtest() -> None:
     data = coin_data(900, 13, first=100, fine=True)
-    tables = run_tables(data.market, read_config(BUSY), RULES, 100)
-    run = StepRun(tables)
+    params = read_config(BUSY)
+    run = StepRun(run_tables(data.market, params, 100), params, RULES)
     run.run_compiled(0, 900)
     run.close(900)
     theirs = GridStrategyV4(BUSY, RULES).run(

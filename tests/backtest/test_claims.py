@@ -12,14 +12,19 @@ from hypothesis import strategies as st
 
 from backtest.market.demo import demo_market
 from backtest.market.market_data import MarketData
-from backtest.runs.variants import Outcome
 from benchmarks import claims, claims_text
 from benchmarks.claims import Window
+from core.records import dtype_of
+from engine.results import RunResult
+from engine.tables import BarLog
 
 
-def outcome(total: float = 0.0, fall: float = 0.0, curve: tuple[float, ...] = ()) -> Outcome:
+def outcome(total: float = 0.0, fall: float = 0.0, curve: tuple[float, ...] = ()) -> RunResult:
     metrics: dict[str, Any] = {"total_return_pct": total, "max_drawdown_pct": fall}
-    return Outcome(metrics, np.array(curve), np.empty(0))
+    log: Any = np.zeros(len(curve), dtype_of(BarLog))
+    log["equity"] = curve
+    nothing = np.empty(0, np.int64)
+    return RunResult(metrics, log, nothing, nothing, 0, "", 1.0)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=60), st.integers(1, 7), st.integers(1, 5))

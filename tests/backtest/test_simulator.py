@@ -25,8 +25,12 @@ from config import BACKTEST_CONFIG, STRATEGY_PARAMS
 from core.errors import CapitalError, ConfigError, DataError, NetworkError
 from core.market import MarketRules
 from core.params import StrategyParams
+from core.records import zeros_table
 from core.risk import DEFAULT_BRACKETS
+from engine.results import RunResult
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
+from engine.tables import BarLog
+from engine.types import Trade
 from tests.support.paths import MARKET
 
 START, END = "2024-01-10", "2024-02-10"
@@ -138,7 +142,7 @@ def test_detail_coverage_counts_only_bars_whose_every_minute_is_there() -> None:
     market = demo_market("BTC", parse_time(START, "s"), parse_time("2024-01-11", "e"), detail=True)
     assert market.detail is not None
     half = replace(market, detail=market.detail.iloc[: 48 * 15 - 1])
-    facts = data_facts(half, 0, "15m", "1m", {"funding_source": "real"})
+    facts = data_facts(half, 0, "15m", "1m", "real")
     assert facts["detail_coverage_pct"] == pytest.approx(100.0 * 47 / 96)
 
 
@@ -329,11 +333,14 @@ def test_a_run_without_any_trade_says_so() -> None:
     assert "NEW: nothing was traded" in simulator.run_single("NEW", START)["notices"]
 
 
-def run_of(**state: Any) -> tuple[Any, dict[str, Any]]:
+def run_of(**state: Any) -> tuple[Any, RunResult]:
     fields = {"ended": False, "too_small": False, "capital_needed": 0.0, **state}
     metrics = {"turnover": 1.0, "capacity_reached": 0}
-    trades = [{"timestamp": parse_time("2024-08-17", "t")}]
-    return SimpleNamespace(state=SimpleNamespace(**fields)), {"metrics": metrics, "trades": trades}
+    trades: Any = zeros_table(Trade, 1)
+    trades["ts_ms"] = parse_time("2024-08-17", "t")
+    log: Any = zeros_table(BarLog, 1)
+    result = RunResult(metrics, log, np.zeros(1, np.int64), trades, 0, "real", 1.0)
+    return SimpleNamespace(state=SimpleNamespace(**fields)), result
 
 
 def test_a_liquidation_to_nothing_is_announced() -> None:
@@ -343,14 +350,14 @@ def test_a_liquidation_to_nothing_is_announced() -> None:
 
 def test_a_full_table_of_fills_is_announced() -> None:
     strategy, result = run_of()
-    result["metrics"]["capacity_reached"] = 3
+    result.metrics["capacity_reached"] = 3
     assert "at 3 steps the table of open fills was full" in run_notices("BTC", strategy, result)[0]
 
 
 def test_some_orders_possible_is_no_capital_error() -> None:
     strategy, result = run_of(too_small=True)
     check_capital("BTC", strategy, MarketRules.inferred(1.0), result)
-    assert result["metrics"]["turnover"] > 0.0
+    assert result.metrics["turnover"] > 0.0
 
 
 # --- several coins ------------------------------------------------------------------------------

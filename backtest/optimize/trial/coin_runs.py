@@ -14,13 +14,20 @@ from backtest.optimize.trial.objective import Objective, WindowFacts, score_wind
 from backtest.optimize.trial.shared_signals import SharedSignals
 from backtest.optimize.trial.trial import WindowScore
 from backtest.optimize.trial.windows import Plan, Window
-from core.funding import schedule_funding
 from core.params import StrategyParams
 from core.records import dtype_of, freeze, zeros
 from core.signals import Signal
 from core.times import DAY_MS
-from engine.grid_v4.loop import BarLog, run_bars
-from engine.tables import bar_table, detail_rows, funding_rows, times_ms, within_bars
+from engine.compiled_run import CompiledRun
+from engine.strategy import LOOP
+from engine.tables import (
+    BarLog,
+    RunTables,
+    bar_table,
+    funding_rows,
+    settled_funding,
+    sub_bar_tables,
+)
 from engine.types import State, Tape, new_state
 
 Floats = npt.NDArray[np.float64]
@@ -78,13 +85,16 @@ class CoinRuns:
         self.plan, self.rules, self._objective = plan, data.rules, objective
         self._day_ends, self._bar_ms = day_ends, data.market.bar_ms
         self.bars: Any = bar_table(data.market.candles)
-        self.funding: Any = _funding_table(data, self.bars)
-        detail = data.market.detail
-        self.detail: Any = self.bars[:0]
-        if detail is not None:
-            self.detail = within_bars(self.bars, bar_table(detail), self._bar_ms)
-        self.detail_from: Any = detail_rows(self.bars, self.detail, self._bar_ms)
+        self._schedule = settled_funding(self.bars, data.market.funding, self._bar_ms)
+        self._funding = funding_rows(self._schedule)
+        self._sub_bars = sub_bar_tables(self.bars, data.market.detail, self._bar_ms)
         self.signals = SharedSignals(data.market, base)
+
+    def tables(self, signals: Any) -> RunTables:
+        """Return what a run with ``signals`` reads."""
+        return RunTables(
+            self.bars, signals, self._funding, self._schedule.source, *self._sub_bars, first_bar=0
+        )
 
     def evaluate(self, params: StrategyParams, buffers: Buffers) -> CoinScores:
         """Return what ``params`` come to; the bars of a test never count in a train score."""
@@ -122,47 +132,22 @@ class _Replay:
     """The compiled loop over one coin under one parameter set."""
 
     def __init__(self, coin: CoinRuns, params: StrategyParams, buffers: Buffers) -> None:
-        self._coin, self.initial = coin, params.initial_capital
+        self.initial = params.initial_capital
         self.equity: Floats = buffers.log["equity"]
         self._frozen = freeze(params)
         self._market = coin.rules.to_record(params.liquidation_fee)
         self._tape, self._log = buffers.tape, buffers.log
-        self._signals = buffers.signals[: len(coin.bars)]
-        coin.signals.write(params, self._signals)
+        signals = buffers.signals[: len(coin.bars)]
+        coin.signals.write(params, signals)
+        self._tables = coin.tables(signals)
 
     def fresh_state(self) -> State:
         """Return the state before the first step."""
         return new_state(self.initial)
 
     def advance(self, state: State, start: int, end: int) -> None:
-        """Do the steps ``[start, end)``."""
-        coin, done = self._coin, start
-        bars = coin.bars[:end]
-        while done < end:
-            self._tape.n_trades = 0  # counters hold what a score needs of the records
-            done = run_bars(
-                state,
-                self._frozen,
-                self._market,
-                bars,
-                self._signals,
-                coin.funding,
-                coin.detail,
-                coin.detail_from,
-                start,
-                done,
-                self._tape,
-                self._log,
-            )
-
-
-def _funding_table(data: CoinData, bars: Any) -> Any:
-    settled = data.market.funding
-    schedule = schedule_funding(
-        np.array(bars["ts_ms"]),
-        np.array(bars["close"]),
-        times_ms(settled),
-        np.array(settled["rate"], dtype=np.float64),
-        data.market.bar_ms,
-    )
-    return funding_rows(schedule)
+        """Do the steps ``[start, end)``; counters hold what a score needs of the records."""
+        run = CompiledRun(
+            LOOP, self._tables, self._frozen, self._market, state, self._tape, self._log
+        )
+        run.advance(start, end, keep_trades=False)

@@ -20,10 +20,10 @@ from core.funding import schedule_funding
 from core.market import MarketRules
 from core.records import dtype_of, freeze
 from core.signals import Signal, SignalArray
-from engine.grid_v4.loop import BarLog, decide_step, run_bars
+from engine.grid_v4.loop import decide_step, run_bars
 from engine.matching import walk_gap
 from engine.strategy import GridStrategyV4
-from engine.tables import bar_table, detail_rows, funding_rows, within_bars
+from engine.tables import BarLog, bar_table, detail_rows, funding_rows, within_bars
 from engine.types import PositionSide
 from tests.engine.reference.scenarios import BAR_MS, MARKET, QUIET, SIGNAL, START, WARM, Ohlc
 
