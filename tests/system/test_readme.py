@@ -57,12 +57,15 @@ def test_the_table_of_parameters_names_each_once_in_order() -> None:
     assert [row.name for row in parameter_rows()] == list(param_fields())
 
 
-@pytest.mark.parametrize("name", ["run-command", "test-command"])
-def test_a_command_is_one_line_that_starts_from_nothing(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("run-command", "requirements.txt"), ("test-command", "requirements-dev.txt")],
+)
+def test_a_command_is_one_line_that_starts_from_nothing(name: str, file: str) -> None:
     command = unfenced(block(TEXT, name))
     assert "\n" not in command
     assert command.startswith(
-        "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && .venv/bin/python "
+        f"python3 -m venv .venv && .venv/bin/pip install -r {file} && .venv/bin/python "
     )
 
 
@@ -75,7 +78,15 @@ def test_continuous_integration_takes_its_command_from_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "begin test-command" in script
     assert "ruff check ." in script
+    assert "ruff format --check ." in script
     assert "mypy ." in script
+
+
+def test_continuous_integration_leaves_your_environment_as_it_is() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "folder=.ci/venv" in script
+    assert "${command//.venv/$folder}" in script
+    assert ".ci/venv/" in (ROOT / ".gitignore").read_text(encoding="utf-8").split()
 
 
 def test_every_command_in_the_table_exists() -> None:
