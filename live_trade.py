@@ -225,6 +225,7 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
     from backtest.simulator import BacktestSimulator  # noqa: PLC0415 - pandas and numba, 0.7 s
+    from engine.compiling import load_live_code  # noqa: PLC0415
     from live.commands.replay import candle_table  # noqa: PLC0415
     from live.commands.replay_report import (  # noqa: PLC0415
         REPLAY_DIR,
@@ -233,7 +234,6 @@ def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
         run_replay,
         write_trades,
     )
-    from live.session.machine_code import load_live_code  # noqa: PLC0415
 
     folder = (args.replay_dir or REPLAY_DIR).resolve()
     kept = Path(str(LIVE_CONFIG["state_dir"])).resolve()

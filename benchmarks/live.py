@@ -24,12 +24,12 @@ import requests
 from benchmarks.engine import COIN, machine_line, market
 from config import LIVE_CONFIG, PRESETS
 from core.times import BAR_MS
+from engine.compiling import load_live_code
 from engine.strategy import known_market, read_config
 from live.exchange.binance import BinanceExecutor
 from live.feed.candles import bars_needed
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
-from live.session.machine_code import load_live_code
 from live.session.stop_request import StopRequest
 from live.store.state_file import StateManager
 from tests.support.exchanges.simulated import LoopbackAdapter, SimClock, SimExchange, SimServer

@@ -141,3 +141,14 @@ def _load_table(table: Any, rows: Any, expected: int, name: str) -> None:
             load_jsonable(table[i], item)
         else:
             table[i] = item
+
+
+def table_capacities(dtype: np.dtype[Any], prefix: str = "") -> dict[str, int]:
+    """Return the length of every table in a record's ``dtype``, by its dotted name."""
+    lengths: dict[str, int] = {}
+    for name in dtype.names or ():
+        field = dtype[name]
+        if field.shape:
+            lengths[prefix + name] = field.shape[0]
+        lengths |= table_capacities(field.base, f"{prefix}{name}.")
+    return lengths

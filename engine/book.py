@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from core.jit import kernel
 from core.market import Market
 from core.params import StrategyParams
+from engine.contract import RestingOrder
 from engine.grid_v4.protection import stop_level
 from engine.types import DIRECTION_NAMES, PositionSide, State
 
@@ -57,17 +57,6 @@ def set_stop(state: State, params: StrategyParams, market: Market, side: int) ->
         position.stop_price = stop_level(market, side, position.avg_entry, position.stop_distance)
 
 
-@dataclass(frozen=True, slots=True)
-class RestingOrder:
-    """An order that should rest at the exchange now."""
-
-    direction: str  # LONG or SHORT
-    kind: str  # ENTRY, TAKE_PROFIT or STOP
-    price: float
-    qty: float  # base; of a stop: the whole position
-    level: int  # of an entry, else -1
-
-
 class OrderBook:
     """Read-only face on the resting orders of a state."""
 
@@ -82,7 +71,9 @@ class OrderBook:
             for k in range(self._grid_levels):
                 qty = float(position.levels[k].qty)
                 if qty > 0.0:
-                    yield RestingOrder(name, "ENTRY", float(position.entries[k]), qty, k)
+                    yield RestingOrder(
+                        name, "ENTRY", float(position.entries[k]), qty, k, int(position.generation)
+                    )
             for price, qty in sorted(self.take_profits(side).items()):
                 yield RestingOrder(name, "TAKE_PROFIT", price, qty, -1)
             if position.stop_price > 0.0:

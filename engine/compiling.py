@@ -20,10 +20,22 @@ from core.jit import has_machine_code
 from core.market import MarketRules
 from core.records import zeros, zeros_table
 from core.signals import Signal, compute_signals
+from core.times import BAR_MS
+from engine.contract import (
+    CLOSE_END,
+    LIQUIDATION,
+    CloseAll,
+    Fill,
+    ForeignClose,
+    FundingPaid,
+    Liquidation,
+    LiquidationDecided,
+    StopFired,
+)
 from engine.execution import execute_exits
 from engine.grid_v4.decision import PROTECT_PHASES
 from engine.matching import walk_bar, walk_gap
-from engine.strategy import GridStrategyV4
+from engine.strategy import GridStrategyV4, create, read_config
 from engine.types import Bar, Tape, new_state
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -52,6 +64,59 @@ def load_machine_code() -> None:
     if helper is not None:
         helper.wait()  # if it failed, what it has not done is compiled below
     _strategy().run(_flat_candles())
+
+
+def load_live_code() -> None:
+    """Load what a session runs; compile it where that was never done, and say so."""
+    if not is_compiled():
+        print(  # noqa: T201
+            "compiling the strategy: about half a minute, this first time only",
+            file=sys.stderr,
+            flush=True,
+        )
+    load_machine_code()
+    _rehearse()
+
+
+def _rehearse() -> None:
+    """Book one of everything an exchange can report, on a ledger nobody looks at."""
+    strategy = create(read_config(None), MarketRules.inferred(_PRICE))
+
+    def fill(kind: str, qty: float) -> None:
+        strategy.book(
+            Fill(
+                ts_ms=BAR_MS,
+                kind=kind,
+                position_side="LONG",
+                price=_PRICE,
+                qty=qty,
+                fee=0.0,
+                order_price=_PRICE,
+                level=0,
+                label=LIQUIDATION,
+                exits=((1, qty),),
+            )
+        )
+
+    entry = Fill(
+        ts_ms=BAR_MS, kind="ENTRY", position_side="LONG", price=_PRICE, qty=1.0, fee=0.0, level=0
+    )
+    list(strategy.desired([entry]))
+    fill("ENTRY", 1.0)
+    strategy.restore_stops()
+    fill("TAKE_PROFIT", 0.1)
+    fill("EXIT", 0.1)
+    strategy.book(FundingPaid(amount=0.0, rate=0.0, mark=_PRICE))
+    strategy.book(StopFired("LONG", BAR_MS))
+    fill("STOP", 0.1)
+    strategy.book(ForeignClose(ts_ms=BAR_MS, position_side="LONG", price=_PRICE, qty=0.1))
+    strategy.book(LiquidationDecided())
+    strategy.book(Liquidation(ts_ms=BAR_MS, position_side="LONG", price=_PRICE, qty=0.1, fee=0.0))
+    strategy.simulate(CloseAll(_PRICE, CLOSE_END))
+    for position_side in ("LONG", "SHORT"):
+        strategy.cancel(position_side, keep_stop=True)
+    strategy.view()
+    strategy.take_trades()
 
 
 def compile_decisions() -> None:
@@ -92,4 +157,4 @@ def _flat_candles() -> Any:
 
     row = np.arange(_N_BARS)
     prices = dict.fromkeys(("open", "high", "low", "close"), np.full(_N_BARS, _PRICE))
-    return pd.DataFrame({"timestamp": row * 900_000, "volume": row + 1.0, **prices})
+    return pd.DataFrame({"timestamp": row * BAR_MS, "volume": row + 1.0, **prices})

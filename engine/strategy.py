@@ -20,13 +20,23 @@ from core.signals import Signal, compute_signals
 from core.times import BAR_MS
 from engine.book import OrderBook
 from engine.compiled_run import CompiledRun, Loop
+from engine.contract import Strategy
 from engine.grid_v4.decision import PROTECT_PHASES, arrange, open_step, protect
+from engine.grid_v4.face import GridV4
 from engine.grid_v4.loop import close_at_end, run_bars
 from engine.results import RunResult, run_metrics
 from engine.tables import BarLog, RunTables, bar_table, funding_rows, sub_bar_tables, times_ms
 from engine.types import Exit, PositionTracker, State, Tape, new_state, take_trades
 
-__all__ = ["PROTECT_PHASES", "GridStrategyV4", "arrange", "open_step", "protect", "read_config"]
+__all__ = [
+    "PROTECT_PHASES",
+    "GridStrategyV4",
+    "arrange",
+    "create",
+    "open_step",
+    "protect",
+    "read_config",
+]
 
 LOOP: Final = Loop(run_bars, close_at_end, BarLog)
 CODE_FINGERPRINT: Final = fingerprint("engine.strategy")
@@ -54,6 +64,16 @@ def known_market(coin: str) -> MarketRules:
     if coin not in markets:
         raise ConfigError(unknown_key(coin, markets, "market"))
     return MarketRules.from_dict(markets[coin])
+
+
+def create(params: StrategyParams, rules: MarketRules | None) -> Strategy:
+    """Return the strategy as drivers see it.
+
+    Args:
+        params: validated.
+        rules: of the symbol; None: for reading a saved state only.
+    """
+    return GridV4(params, rules, CODE_FINGERPRINT)
 
 
 class GridStrategyV4:

@@ -10,9 +10,8 @@ from typing import Final
 from core.errors import GridError, NetworkError, StateError
 from core.params import StrategyParams
 from core.text import money
-from core.times import BAR_MS
-from engine.grid_v4.protection import has_position
-from engine.types import CLOSE_END, DIRECTION_NAMES
+from engine.compiling import load_live_code
+from engine.contract import CLOSE_END, POSITION_SIDES
 from live.commands.confirmation import check_answerable, confirm
 from live.commands.process import Station, assemble, equip, find_station, open_log, silence
 from live.commands.status import order_lines, position_lines, qty_text
@@ -21,7 +20,6 @@ from live.commands.texts import left_open
 from live.execution.exchange_broker import DISAGREEMENTS
 from live.health.alerts import AlertSender
 from live.session.assembly import Assembled, Plan
-from live.session.machine_code import load_live_code
 from live.session.shutdown import LAST_ATTEMPTS
 from live.session.stop_request import StopRequest
 from live.store.instance_lock import InstanceLock
@@ -79,7 +77,7 @@ def flatten(request: FlattenRequest) -> int:
         except GridError as error:
             alerts.send(f"{target.symbol} could not be closed: {error}")
             raise
-        wallet = money(float(assembled.session.strategy.state.wallet))
+        wallet = money(assembled.session.strategy.view().wallet)
         text = f"everything of this session is closed; wallet {wallet}"
         _LOG.info("%s", text)
         alerts.send(f"{target.symbol} {text}")
@@ -89,8 +87,8 @@ def flatten(request: FlattenRequest) -> int:
 
 def _to_be_closed(target: Target, saved: SavedState) -> str:
     lines = [f"{target.symbol}, {target.mode_name}, saved in {target.state_path}"]
-    for side in range(len(DIRECTION_NAMES)):
-        lines += position_lines(target, saved, side)
+    for position_side in POSITION_SIDES:
+        lines += position_lines(target, saved, position_side)
     return "\n".join([*lines, *order_lines(target, saved)])
 
 
@@ -115,7 +113,9 @@ def _close_all(assembled: Assembled, station: Station) -> None:
     """
     session, broker, now_ms = assembled.session, assembled.broker, station.clock.now_ms()
     if station.target.mode == "dry":
-        assembled.runner.settle(now_ms // BAR_MS)  # what the candles since have done on paper
+        assembled.runner.settle(
+            now_ms // session.bar_ms
+        )  # what the candles since have done on paper
     session.go_to(now_ms)
     for attempt in range(LAST_ATTEMPTS):
         try:
@@ -130,7 +130,7 @@ def _close_all(assembled: Assembled, station: Station) -> None:
                 ) from None
             _LOG.error("closing: %s", error)
             station.clock.sleep(1.0)
-    if has_position(session.strategy.state):
+    if session.strategy.view().has_position:
         raise NetworkError(
             f"not all is closed: {left_open(session, station.target.mode)}; try again, or close "
             "at the exchange"

@@ -14,8 +14,7 @@ from core.params import StrategyParams
 from core.records import dtype_of
 from core.signals import compute_signals
 from core.times import BAR_MS
-from engine.ledger import close_side
-from engine.types import CLOSE_END, LONG, SHORT
+from engine.contract import CLOSE_END, CloseAll
 from live.exchange.types import Candle, Candles, MarketFacts
 from live.execution.books import LiveSession
 from live.execution.paper_broker import PaperBroker
@@ -155,17 +154,6 @@ def replay(
         return
     clock.time_ms = (bar + 1) * BAR_MS
     runner.settle(bar + 1)
-    strategy = session.strategy
-    price = broker.last_close(bar)
-    for side in (LONG, SHORT):
-        close_side(
-            strategy.state,
-            strategy.frozen_params,
-            strategy.rules,
-            side,
-            price,
-            CLOSE_END,
-            strategy.tape,
-        )
+    session.strategy.simulate(CloseAll(broker.last_close(bar), CLOSE_END))
     session.collect()
     session.save()

@@ -18,7 +18,7 @@ from core.market import MarketRules
 from core.params import StrategyParams
 from core.text import number
 from core.times import BAR_MS, utc_text
-from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
+from engine.strategy import create
 from live.commands.replay import RecordedMarket, ReplayClock, replay
 from live.exchange.replies.account import QUOTE
 from live.exchange.types import Candles, MarketFacts
@@ -93,7 +93,7 @@ def run_replay(recording: Recording, params: StrategyParams) -> LiveSession:
         raise DataError(f"{symbol}: there is no candle to trade; choose another --start or --end")
     clock, rates = ReplayClock(), FundingRates(market)
     session = LiveSession(
-        GridStrategyV4(params, recording.rules),
+        create(params, recording.rules),
         OrderRegister(str(LIVE_CONFIG["instance"])),
         None,
         None,
@@ -135,8 +135,8 @@ def write_trades(recording: Recording, session: LiveSession, folder: Path) -> Pa
 def report_text(recording: Recording, session: LiveSession) -> str:
     """Return what came of a replay; amounts in quote, fees and funding as a backtest shows them."""
     strategy, times = session.strategy, recording.candles["ts_ms"]
-    capital, counters = strategy.params.initial_capital, strategy.state.counters
-    wallet = float(strategy.state.wallet)
+    capital, view = strategy.params.initial_capital, strategy.view()
+    wallet = view.wallet
     traded = [trade for trade in session.trades if trade.qty > 0.0]  # a halt trades nothing
     n_entries = sum("OPEN" in trade.label for trade in traded)
     rows = {
@@ -144,9 +144,9 @@ def report_text(recording: Recording, session: LiveSession) -> str:
         "Final equity": number(wallet, 2),
         "Trades": f"{len(traded):,}",
         "  entries": f"{n_entries:,}",
-        "Round trips": f"{int(counters.round_trips):,}",
-        "Fees": number(float(counters.fees), 2),
-        "Funding": number(float(strategy.state.funding), 2),
+        "Round trips": f"{int(view.counters['round_trips']):,}",
+        "Fees": number(view.counters["fees"], 2),
+        "Funding": number(view.funding, 2),
     }
     start, end = int(times[recording.first]), int(times[-1]) + BAR_MS
     head = (
@@ -154,15 +154,17 @@ def report_text(recording: Recording, session: LiveSession) -> str:
         f"{recording.n_traded:,} candles of 15m, {capital:,.0f} {QUOTE}"
     )
     lines = [f"{name:<{_WIDTH}}{text:>12}" for name, text in rows.items()]
-    return "\n".join([head, "", *lines, "", *_notes(session), f"Decision code {CODE_FINGERPRINT}"])
+    return "\n".join(
+        [head, "", *lines, "", *_notes(session), f"Decision code {strategy.fingerprint}"]
+    )
 
 
 def _notes(session: LiveSession) -> list[str]:
     """Return what explains figures that surprise."""
-    state = session.strategy.state
+    view = session.strategy.view()
     notes = {
-        "liquidated to 0; nothing was traded from then on": state.ended,
-        f"for a time every order was under the exchange's minimum: {state.capital_needed:,.0f} "
-        f"{QUOTE} would have done": state.too_small,
+        "liquidated to 0; nothing was traded from then on": view.ended,
+        f"for a time every order was under the exchange's minimum: {view.capital_needed:,.0f} "
+        f"{QUOTE} would have done": view.too_small,
     }
     return [f"Note: {text}" for text, is_so in notes.items() if is_so]

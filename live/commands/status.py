@@ -7,12 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from core.errors import StateError
-from core.kama import REGIME_NAMES
 from core.text import decimals_of, money, number
-from core.times import BAR_MS, utc_text
-from engine.book import OrderBook
-from engine.ledger import equity_at
-from engine.types import DIRECTION_NAMES, PositionTracker
+from core.times import utc_text
+from engine.contract import POSITION_SIDES, View
 from live.commands.target import MODE_NAMES, Target, mode_folder
 from live.exchange.types import OrderKind
 from live.execution.order_register import OrderRecord, OrderState
@@ -37,8 +34,8 @@ def status_text(target: Target, now_ms: int) -> str:
         )
     lines = [f"{target.symbol}, {target.mode_name}", *_health(target, now_ms)]
     lines += _step(target, saved)
-    for side in range(len(DIRECTION_NAMES)):
-        lines += position_lines(target, saved, side)
+    for position_side in POSITION_SIDES:
+        lines += position_lines(target, saved, position_side)
     lines += order_lines(target, saved)
     return "\n".join(lines)
 
@@ -96,36 +93,35 @@ def _process(health: Mapping[str, Any], age_ms: int) -> str:
 
 
 def _step(target: Target, saved: SavedState) -> list[str]:
-    progress, now = saved.progress, saved.ledger.now
+    progress, view = saved.progress, saved.strategy.view()
     lines = [
         _row("state", f"{target.state_path}, saved {utc_text(saved.saved_at)} UTC"),
         _row("code", f"decisions {saved.code_fingerprint}"),
     ]
-    if progress.bar < 0 or now.price <= 0.0:
-        return [*lines, _row("last step", "none yet"), _row("equity", money(saved.ledger.wallet))]
-    price = float(now.price)
+    if progress.bar < 0 or view.price <= 0.0:
+        return [*lines, _row("last step", "none yet"), _row("equity", money(view.wallet))]
     state = "complete" if progress.done else "not complete"
     lines.append(
         _row(
             "last step",
-            f"{utc_text(progress.bar * BAR_MS)} UTC, {state}; price "
-            f"{price_text(price)}, regime {REGIME_NAMES[int(now.regime)]}",
+            f"{utc_text(progress.bar * saved.strategy.needs.bar_ms)} UTC, {state}; price "
+            f"{price_text(view.price)}, regime {view.regime}",
         )
     )
-    equity = float(equity_at(saved.ledger, price))
-    told = f"{money(equity)} at that price; wallet {money(float(saved.ledger.wallet))}"
+    equity = f"{money(view.equity)} at that price; wallet {money(view.wallet)}"
     if progress.start_equity > 0.0:
-        told += f"; at start {money(progress.start_equity)}, at most {money(progress.peak_equity)}"
-    return [*lines, _row("equity", told), *_flags(saved)]
+        equity += (
+            f"; at start {money(progress.start_equity)}, at most {money(progress.peak_equity)}"
+        )
+    return [*lines, _row("equity", equity), *_flags(view)]
 
 
-def _flags(saved: SavedState) -> list[str]:
+def _flags(view: View) -> list[str]:
     """Return what keeps the strategy from entering."""
-    ledger = saved.ledger
     flags = {
-        "nothing is left of the capital": ledger.ended,
-        "circuit breaker: no entries": ledger.halted,
-        "the capital is too small for an order": ledger.too_small,
+        "nothing is left of the capital": view.ended,
+        "circuit breaker: no entries": view.halted,
+        "the capital is too small for an order": view.too_small,
     }
     return [_row("note", text) for text, is_so in flags.items() if is_so]
 
@@ -162,25 +158,23 @@ def stop_text(orders: Iterable[OrderRecord], direction: str, wanted: float, mode
     return "without a stop" if mode == "dry" else "WITHOUT a stop at the exchange"
 
 
-def position_lines(target: Target, saved: SavedState, side: int) -> list[str]:
+def position_lines(target: Target, saved: SavedState, position_side: str) -> list[str]:
     """Return what one side holds."""
-    position, name = PositionTracker(saved.ledger, side), DIRECTION_NAMES[side]
-    if not position.fills:
-        return [_row(name, "nothing")]
-    profit = position.unrealized_pnl(float(saved.ledger.now.price))
-    wanted = float(saved.ledger.sides[side].stop_price)
-    told = stop_text(saved.orders, name, wanted, target.mode)
+    side, fills = saved.strategy.view().side(position_side), saved.strategy.fills(position_side)
+    if not fills:
+        return [_row(position_side, "nothing")]
+    protection = stop_text(saved.orders, position_side, side.stop, target.mode)
     head = (
-        f"{qty_text(position.qty)} at {price_text(round(position.avg_entry, 8))} on average, "
-        f"unrealised {money(profit, signed=True)}, {told}"
+        f"{qty_text(side.qty)} at {price_text(round(side.avg_entry, 8))} on average, "
+        f"unrealised {money(side.unrealized, signed=True)}, {protection}"
     )
-    return [_row(name, head)] + [
+    return [_row(position_side, head)] + [
         _row(
             "",
-            f"fill {fill['fill_id']}: {qty_text(fill['qty'])} at "
-            f"{price_text(fill['price'])}, {utc_text(fill['ts_ms'])}",
+            f"fill {fill.fill_id}: {qty_text(fill.qty)} at "
+            f"{price_text(fill.price)}, {utc_text(fill.ts_ms)}",
         )
-        for fill in position.fills
+        for fill in fills
     ]
 
 
@@ -189,7 +183,7 @@ def order_lines(target: Target, saved: SavedState) -> list[str]:
     if target.mode == "dry":
         rows = [
             (order.direction, order.kind, order.qty, order.price, "on paper")
-            for order in OrderBook(saved.ledger, int(saved.parameters["grid_levels"]))
+            for order in saved.strategy.desired()
         ]
     else:
         rows = list(_known(order for order in saved.orders if order.state is not OrderState.DONE))

@@ -9,7 +9,7 @@ from typing import Any, Final
 from config import STRATEGY_PARAMS
 from core.params import StrategyParams
 from core.text import money, number
-from engine.types import DIRECTION_NAMES
+from engine.contract import POSITION_SIDES
 from live.commands.status import qty_text, stop_text
 from live.commands.target import Target
 from live.exchange.types import MarketFacts, OrderKind
@@ -94,12 +94,12 @@ def _plain(value: Any) -> str:
 
 def left_open(session: LiveSession, mode: str) -> str:
     """Return what a session leaves open, as far as it knows."""
-    state, parts = session.strategy.state, []
-    for side, name in enumerate(DIRECTION_NAMES):
-        position = state.sides[side]
-        if int(position.n_fills):
-            told = stop_text(session.orders, name, float(position.stop_price), mode)
-            parts.append(f"{name} {qty_text(float(position.qty))} {told}")
+    view, parts = session.strategy.view(), []
+    for name in POSITION_SIDES:
+        side = view.side(name)
+        if side.n_fills:
+            protection = stop_text(session.orders, name, side.stop, mode)
+            parts.append(f"{name} {qty_text(side.qty)} {protection}")
     limits = session.orders.alive(OrderKind.ENTRY, OrderKind.TAKE_PROFIT, OrderKind.EXIT)
     if mode == "dry":
         limits = []
@@ -118,7 +118,7 @@ def end_text(ending: Ending, session: LiveSession, mode: str, *, once: bool) -> 
     if ending is Ending.ASKED:
         return f"stopped; left open: {left}; go on with --resume, or close with --flatten"
     if ending is Ending.EMERGENCY:
-        wallet = money(float(session.strategy.state.wallet))
+        wallet = money(session.strategy.view().wallet)
         return f"ended by the loss limit; left open: {left}; wallet {wallet}"
     if ending is Ending.RUINED:
         return f"ended: nothing is left of the capital; left open: {left}"

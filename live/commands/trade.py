@@ -11,7 +11,7 @@ from typing import Final
 from core.errors import CredentialsError, GridError, NetworkError
 from core.params import StrategyParams
 from core.text import money
-from engine.strategy import CODE_FINGERPRINT
+from engine.compiling import load_live_code
 from live.commands.confirmation import check_answerable, confirm
 from live.commands.process import Station, assemble, equip, find_station, open_log, silence
 from live.commands.target import Target
@@ -21,7 +21,6 @@ from live.exchange.types import MarketFacts
 from live.health.alerts import AlertSender
 from live.session.admission import allowed_capital
 from live.session.assembly import Assembled, Plan, check_state
-from live.session.machine_code import load_live_code
 from live.session.shutdown import Ending
 from live.session.stop_request import StopRequest
 from live.store.instance_lock import InstanceLock
@@ -171,11 +170,11 @@ def _run(request: TradeRequest, station: Station, stop: StopRequest, alerts: Ale
 def _tell_start(request: TradeRequest, assembled: Assembled, alerts: AlertSender) -> None:
     strategy = assembled.session.strategy
     text = (
-        f"started: {request.target.mode_name}, wallet {money(float(strategy.state.wallet))}, "
+        f"started: {request.target.mode_name}, wallet {money(strategy.view().wallet)}, "
         f"leverage {strategy.params.leverage:g}"
     )
     changed = changed_text(request.params)
-    _LOG.info("%s; changed: %s; decision code %s", text, changed, CODE_FINGERPRINT)
+    _LOG.info("%s; changed: %s; decision code %s", text, changed, strategy.fingerprint)
     if not request.once:
         alerts.send(f"{request.target.symbol} {text}")
 

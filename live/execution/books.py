@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
-from core.times import BAR_MS
-from engine.grid_v4.decision import move_clock
-from engine.results import trade_dicts
-from engine.strategy import GridStrategyV4
-from engine.types import DIRECTION_NAMES, LONG, SHORT
+from engine.contract import POSITION_SIDES, Moment, Strategy
 from live.execution.order_register import OrderRegister, in_base_36
 from live.store.state_file import LoadedState, StateManager
 from live.store.trade_files import Close, LiveTrade, TradeFiles, close_figures
@@ -82,7 +78,7 @@ class LiveSession:
 
     def __init__(
         self,
-        strategy: GridStrategyV4,
+        strategy: Strategy,
         register: OrderRegister,
         states: StateManager | None,
         files: TradeFiles | None,
@@ -96,6 +92,11 @@ class LiveSession:
         self.trades: list[LiveTrade] = []
         """Every record of this process, oldest first."""
         self._states, self._files, self._on_trade = states, files, on_trade
+
+    @property
+    def bar_ms(self) -> int:
+        """Length of a step, ms."""
+        return self.strategy.needs.bar_ms
 
     # --- what is kept -----------------------------------------------------------------------------
 
@@ -141,10 +142,8 @@ class LiveSession:
     # --- time -------------------------------------------------------------------------------------
 
     def go_to(self, ts_ms: int) -> None:
-        """Let the ledger's clock go on to the bar of ``ts_ms`` where it is behind it."""
-        bar = ts_ms // BAR_MS
-        if bar > self.strategy.state.now.bar:
-            move_clock(self.strategy.state, bar, bar * BAR_MS)
+        """Let the strategy's clock go on to ``ts_ms`` where it is behind it."""
+        self.strategy.begin(Moment(ts_ms))
 
     def begin_step(self, bar: int) -> None:
         """Note that step ``bar`` has begun."""
@@ -161,14 +160,16 @@ class LiveSession:
             trade_id: of the exchange's trade they come from; '': they have none.
             client_id: of its order.
         """
-        for sequence, record in enumerate(trade_dicts(self.strategy.take_trades())):
+        records = self.strategy.take_trades()
+        for sequence, record in enumerate(records):
             self.progress.n_records += 1
             identity = f"{trade_id}:{sequence}" if trade_id else self._own_identity()
             trade = self._with_figures(record, identity, client_id)
             self.outbox.append(trade)
             self.trades.append(trade)
             self._on_trade(trade)
-        self._forget_closed()
+        if records:
+            self._forget_closed()
 
     def _own_identity(self) -> str:
         """Return an identity for a record that is no exchange trade, unique over sessions."""
@@ -195,15 +196,12 @@ class LiveSession:
 
     def _remember(self, record: dict[str, Any]) -> None:
         """Keep an entry, or add a further part of its order to it."""
-        side = DIRECTION_NAMES.index(record["direction"])
-        params = self.strategy.params
-        stage2 = float(self.strategy.state.sides[side].stop_distance)
         fresh = Entry(
             price=record["price"],
             qty=record["qty"],
             fee=record["fee"],
             ts_ms=record["timestamp"],
-            stop_distance=stage2 * params.stop1_mult / params.stop2_mult,
+            stop_distance=self.strategy.view().side(record["direction"]).risk,
         )
         before = self.entries.get(int(record["fill_id"]))
         if before is not None:
@@ -214,11 +212,10 @@ class LiveSession:
         self.entries[int(record["fill_id"])] = fresh
 
     def _forget_closed(self) -> None:
-        state = self.strategy.state
         alive = {
-            int(state.sides[side].fills[row].fill_id)
-            for side in (LONG, SHORT)
-            for row in range(int(state.sides[side].n_fills))
+            fill.fill_id
+            for position_side in POSITION_SIDES
+            for fill in self.strategy.fills(position_side)
         }
         for fill_id in self.entries.keys() - alive:
             del self.entries[fill_id]

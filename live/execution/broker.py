@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from engine.types import Exit
+from engine.contract import Exit
 
 
 class Broker(Protocol):
@@ -59,6 +59,6 @@ class Broker(Protocol):
         """Cancel entries and take-profits; positions keep their stops."""
         ...
 
-    def flatten(self, label: int) -> None:
+    def flatten(self, label: str) -> None:
         """Close what the ledger holds at market, with trade label ``label``, and its orders."""
         ...

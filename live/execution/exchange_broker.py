@@ -7,10 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.errors import ExchangeError, GridError, UnknownOutcome
-from core.market import lots_nearest
-from engine.book import clear_side
-from engine.booking import book_side
-from engine.types import DIRECTION_NAMES, LONG, POSITION_SYNC, SHORT, Exit
+from engine.contract import POSITION_SIDES, Exit, ForeignClose
 from live.exchange.port import Clock, Exchange
 from live.exchange.types import Fate, MarketFacts, OrderKind
 from live.execution.books import LiveSession
@@ -71,7 +68,9 @@ class ExchangeBroker:
             clock,
             late_ms,
         )
-        self._intake = Intake(exchange, session, self._desk, rates, mark, alert)
+        self._intake = Intake(
+            exchange, session, self._desk, rates, mark, alert, facts.rules.step_size
+        )
         self._exits = MarketExits(session, self._desk, self._intake, facts.rules, clock)
         self._stops = StopOrders(
             exchange,
@@ -171,42 +170,33 @@ class ExchangeBroker:
         if self._intake.take():
             return
         for name, qty in self._surplus().items():
-            self._give_up(DIRECTION_NAMES.index(name), qty)
+            self._give_up(name, qty)
 
     def _surplus(self) -> dict[str, float]:
         """Return what the ledger holds and the account does not, by direction, base.
 
         0 where it is the account that holds more.
         """
-        state = self._session.strategy.state
+        view = self._session.strategy.view()
         theirs = {name: side.qty for name, side in self._exchange.positions().items()}
-        ours = {name: float(state.sides[side].qty) for side, name in enumerate(DIRECTION_NAMES)}
+        ours = {name: view.side(name).qty for name in POSITION_SIDES}
         wrong = self._monitor.check_positions(ours, theirs, self._facts.rules.step_size)
         return {name: max(0.0, ours[name] - theirs[name]) for name in wrong}
 
-    def _give_up(self, side: int, qty: float) -> None:
-        """Book that ``qty`` of ``side`` was closed by somebody else, at the last price."""
+    def _give_up(self, position_side: str, qty: float) -> None:
+        """Book that ``qty`` of a side was closed by somebody else, at the last price."""
         if qty <= 0.0:
             return
         session, price = self._session, self._exchange.last_price()
-        strategy = session.strategy
-        qty = lots_nearest(strategy.rules, qty)
-        session.go_to(self._clock.now_ms())
-        book_side(
-            strategy.state,
-            strategy.frozen_params,
-            strategy.rules,
-            side,
-            price,
-            qty,
-            0.0,
-            POSITION_SYNC,
-            strategy.tape,
+        session.strategy.book(
+            ForeignClose(
+                ts_ms=self._clock.now_ms(), position_side=position_side, price=price, qty=qty
+            )
         )
         session.collect()
         session.save()
         self._alert(
-            f"{qty:g} {DIRECTION_NAMES[side]} of ours is gone from the account; the ledger is "
+            f"{qty:g} {position_side} of ours is gone from the account; the ledger is "
             f"adjusted at {price:g}"
         )
 
@@ -249,7 +239,7 @@ class ExchangeBroker:
         self._desk.refresh(is_leaving=True)
         return self._desk.cancel(self._session.orders.alive(*LIMITS))
 
-    def flatten(self, label: int) -> None:
+    def flatten(self, label: str) -> None:
         """Cancel every order of ours and close what the ledger holds; the stops go last.
 
         Raises:
@@ -258,11 +248,10 @@ class ExchangeBroker:
         """
         fate = self._cancel_limits()
         self._intake.take()
-        for side in (LONG, SHORT):
-            wanted = self._exits.all_of(side)
-            direction = DIRECTION_NAMES[side]
-            if wanted and not self._session.orders.alive(OrderKind.EXIT, direction=direction):
-                self._exits.intend(side, label, wanted)
+        for position_side in POSITION_SIDES:
+            wanted = self._exits.all_of(position_side)
+            if wanted and not self._session.orders.alive(OrderKind.EXIT, direction=position_side):
+                self._exits.intend(position_side, label, wanted)
         self._exits.finish()
         self._drop_stops()
         self._session.save()
@@ -276,11 +265,11 @@ class ExchangeBroker:
         """
         strategy, left = self._session.strategy, []
         account = self._exchange.positions()
-        for side, name in enumerate(DIRECTION_NAMES):
-            if strategy.state.sides[side].n_fills > 0 and account[name].qty > 0.0:
+        for name in POSITION_SIDES:
+            if strategy.fills(name) and account[name].qty > 0.0:
                 left.append(name)
                 continue
-            clear_side(strategy.state, strategy.frozen_params, side)
+            strategy.cancel(name, keep_stop=False)
             self._desk.cancel(self._session.orders.alive(OrderKind.STOP, direction=name))
         if left:
             raise ExchangeError(f"{' and '.join(left)} could not be closed; stops stay there")

@@ -7,22 +7,8 @@ from collections.abc import Callable, Iterable
 from itertools import groupby, takewhile
 from typing import Final
 
-import numpy as np
-
-from core.market import lots_nearest
-from core.times import BAR_MS, MINUTE_MS
-from engine.book import set_stop
-from engine.booking import (
-    begin_liquidation,
-    begin_stop,
-    book_entry,
-    book_exit,
-    book_funding,
-    book_side,
-    book_take_profit,
-)
-from engine.grid_v4.protection import has_position
-from engine.types import DIRECTION_NAMES, LIQUIDATION, LONG, SHORT, STOP
+from core.times import MINUTE_MS
+from engine.contract import POSITION_SIDES, Fill, FundingPaid, Liquidation, StopFired
 from live.exchange.port import Exchange
 from live.exchange.types import Execution, FundingPayment, OrderKind
 from live.execution.books import LiveSession
@@ -31,7 +17,6 @@ from live.execution.order_register import OrderRecord, OrderState
 from live.feed.funding_rates import FundingRates
 
 _LOG: Final = logging.getLogger(__name__)
-CENT: Final = 0.01
 LIQUIDATION_IDS: Final = ("autoclose-", "adl_autoclose")
 """How the exchange names the orders with which it closes what we may no longer hold."""
 
@@ -46,6 +31,7 @@ class Intake:
         rates: settled funding rates.
         mark: price to value funding at, of the candle that ended at an instant (ms UTC).
         alert: tells a person.
+        step_size: of the symbol, base.
     """
 
     def __init__(
@@ -56,9 +42,11 @@ class Intake:
         rates: FundingRates,
         mark: Callable[[int], float],
         alert: Callable[[str], None],
+        step_size: float,
     ) -> None:
         self._exchange, self._session, self._desk = exchange, session, desk
         self._rates, self._mark, self._alert = rates, mark, alert
+        self._step_size = step_size
         self._held: list[Execution] = []
 
     def take(self) -> bool:
@@ -94,7 +82,7 @@ class Intake:
             StateError: it could not be saved.
             GridError: the exchange could not be asked.
         """
-        executions, end_ms = self._ask(), (self._session.progress.bar + 1) * BAR_MS
+        executions, end_ms = self._ask(), (self._session.progress.bar + 1) * self._session.bar_ms
         present = list(takewhile(lambda e: e.ts_ms < end_ms, executions))
         self._book_all(present, [])
         return len(present) < len(executions)
@@ -118,7 +106,7 @@ class Intake:
                 self._book_payments(group)
             changed = True
         if changed:
-            self.keep_stops()
+            self._session.strategy.restore_stops()
             self._session.save()
         return changed
 
@@ -129,7 +117,6 @@ class Intake:
         if execution.trade_id <= session.progress.last_trade_id:
             return
         record = self._record_of(execution)
-        session.go_to(execution.ts_ms)
         client_id = record.client_id if record is not None else ""
         if record is not None:
             self._book_ours(execution, record)
@@ -160,38 +147,14 @@ class Intake:
         return record
 
     def _book_ours(self, execution: Execution, record: OrderRecord) -> None:
-        strategy = self._session.strategy
-        state, params, market = strategy.state, strategy.frozen_params, strategy.rules
-        side, price, qty, fee = record.side, execution.price, execution.qty, execution.fee
-        left = 0.0
-        if record.kind is OrderKind.ENTRY:
-            book_entry(
-                state,
-                params,
-                market,
-                side,
-                record.generation,
-                record.level,
-                price,
-                qty,
-                fee,
-                strategy.tape,
-            )
-        elif record.kind is OrderKind.TAKE_PROFIT:
-            left = book_take_profit(
-                state, params, market, side, record.price, price, qty, fee, strategy.tape
-            )
-        elif record.kind is OrderKind.STOP:
+        strategy, fill = self._session.strategy, _fill_of(execution, record)
+        if record.kind is OrderKind.STOP:
             if record.booked_qty == 0.0:
-                begin_stop(state, params, side)
+                strategy.book(StopFired(record.direction, execution.ts_ms))
             record.state = OrderState.DONE
-            left = book_side(
-                state, params, market, side, price, qty, fee, STOP + side, strategy.tape
-            )
-        else:
-            left = self._book_exit(execution, record)
-        record.booked_qty += qty
-        if record.kind is not OrderKind.STOP and record.rest < 0.5 * market.step_size:
+        left = strategy.book(fill)
+        record.booked_qty += execution.qty
+        if record.kind is not OrderKind.STOP and record.rest < 0.5 * self._step_size:
             record.state = OrderState.DONE
         if left > 0.0:
             self._alert(
@@ -199,65 +162,28 @@ class Intake:
                 "ledger holds"
             )
 
-    def _book_exit(self, execution: Execution, record: OrderRecord) -> float:
-        """Share an execution of a market exit among the fills it was made for."""
-        strategy = self._session.strategy
-        state, params, market = strategy.state, strategy.frozen_params, strategy.rules
-        side, price, left = record.side, execution.price, execution.qty
-        skip = record.booked_qty
-        for fill_id, wanted in record.exits:
-            part = lots_nearest(market, min(max(0.0, wanted - skip), left))
-            skip = max(0.0, skip - wanted)
-            if part < 0.5 * market.step_size:
-                continue
-            fee = execution.fee * (part / execution.qty)
-            short = book_exit(
-                state, params, market, side, fill_id, price, part, fee, record.label, strategy.tape
-            )
-            left = lots_nearest(market, left - part + short)
-        if left < 0.5 * market.step_size:
-            return 0.0
-        fee = execution.fee * (left / execution.qty)
-        left = book_side(state, params, market, side, price, left, fee, record.label, strategy.tape)
-        return float(left)
-
     def _book_strange(self, execution: Execution) -> str:
         """Book a trade of no order of ours if the exchange liquidated; else only report it."""
-        strategy = self._session.strategy
         order = self._exchange.order_by_id(execution.order_id)
         client_id = order.client_id if order is not None else ""
         text = (
             f"trade {execution.trade_id} ({execution.side} {execution.direction} "
             f"{execution.qty:g} at {execution.price:g})"
         )
-        if not client_id.startswith(LIQUIDATION_IDS) or execution.direction not in DIRECTION_NAMES:
+        if not client_id.startswith(LIQUIDATION_IDS) or execution.direction not in POSITION_SIDES:
             self._alert(f"{text} is not of this bot")
             return ""
         self._alert(f"{text}: the exchange liquidates")
-        if not strategy.state.orders_gone:
-            begin_liquidation(strategy.state, strategy.frozen_params)
-        book_side(
-            strategy.state,
-            strategy.frozen_params,
-            strategy.rules,
-            DIRECTION_NAMES.index(execution.direction),
-            execution.price,
-            execution.qty,
-            execution.fee,
-            LIQUIDATION,
-            strategy.tape,
+        self._session.strategy.book(
+            Liquidation(
+                ts_ms=execution.ts_ms,
+                position_side=execution.direction,
+                price=execution.price,
+                qty=execution.qty,
+                fee=execution.fee,
+            )
         )
-        if not has_position(strategy.state) and strategy.state.wallet < CENT:
-            strategy.state.ended = True  # what is left is what the exchange rounded
         return client_id
-
-    def keep_stops(self) -> None:
-        """Give a side that still holds something after its stop fired its stop back."""
-        strategy = self._session.strategy
-        for side in (LONG, SHORT):
-            position = strategy.state.sides[side]
-            if position.n_fills > 0 and position.stop_price <= 0.0:
-                set_stop(strategy.state, strategy.frozen_params, strategy.rules, side)
 
     # --- funding ----------------------------------------------------------------------------------
 
@@ -277,19 +203,49 @@ class Intake:
     def _book_payments(self, payments: list[FundingPayment]) -> None:
         """Book the payments of one instant: both sides' together."""
         session, ts_ms = self._session, payments[0].ts_ms
-        progress, state = session.progress, session.strategy.state
+        progress = session.progress
         amount = sum(payment.amount for payment in payments)
-        mark, rate = self._mark(ts_ms), self._rates.settled(ts_ms)
-        if not np.isfinite(rate):
-            exposure = mark * float(state.sides[SHORT].qty - state.sides[LONG].qty)
-            rate = amount / exposure if exposure else 0.0
+        rate = self._rates.settled(ts_ms)
         if ts_ms == progress.funding_ms:
             rate = 0.0  # the fills had their shares when the instant's first payment came
-        book_funding(state, amount, rate, mark)
+        session.strategy.book(FundingPaid(amount=amount, rate=rate, mark=self._mark(ts_ms)))
         if ts_ms > progress.funding_ms:
             progress.funding_ms, progress.funding_ids = ts_ms, []
         progress.funding_ids += [payment.income_id for payment in payments]
         _LOG.info("funding %+.4f USDT at rate %+.6f", amount, rate)
+
+
+def _fill_of(execution: Execution, record: OrderRecord) -> Fill:
+    """Return an execution of an order of ours as the strategy books it."""
+    price, qty, fee = execution.price, execution.qty, execution.fee
+    if record.kind is OrderKind.ENTRY:
+        return entry_fill(record, execution.ts_ms, price, qty, fee)
+    return Fill(
+        ts_ms=execution.ts_ms,
+        kind=record.kind.name,
+        position_side=record.direction,
+        price=price,
+        qty=qty,
+        fee=fee,
+        order_price=record.price,
+        label=record.label,
+        exits=tuple(record.exits),
+        booked_qty=record.booked_qty,
+    )
+
+
+def entry_fill(record: OrderRecord, ts_ms: int, price: float, qty: float, fee: float) -> Fill:
+    """Return what an entry order of ours has traded, or will be reported to have."""
+    return Fill(
+        ts_ms=ts_ms,
+        kind=record.kind.name,
+        position_side=record.direction,
+        price=price,
+        qty=qty,
+        fee=fee,
+        level=record.level,
+        generation=record.generation,
+    )
 
 
 def _in_time(

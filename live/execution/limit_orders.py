@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from engine.book import RestingOrder
-from engine.types import DIRECTION_NAMES
+from engine.contract import RestingOrder
 from live.exchange.types import Answer, Fate, MarketFacts, OrderKind
 from live.execution.books import LiveSession
 from live.execution.fills import Intake
@@ -101,12 +100,12 @@ class RestingOrders:
             Resting(r.client_id, r.kind, r.direction, r.price, r.rest)
             for r in orders.alive(*LIMITS)
         ]
-        desired = (order for order in self._session.strategy.book if order.kind != "STOP")
+        desired = (order for order in self._session.strategy.desired() if order.kind != "STOP")
         difference = reconcile(desired, resting, self._facts.rules)
         for client_id, order in difference.kept:
             if order.kind == "ENTRY":
                 record = orders.known(client_id)
-                record.level, record.generation = order.level, self._generation(order)
+                record.level, record.generation = order.level, order.generation
         return difference
 
     def _gone(self, difference: Difference, bare: set[str]) -> list[OrderRecord]:
@@ -144,13 +143,6 @@ class RestingOrders:
     def _is_buy(order: RestingOrder) -> bool:
         return (order.kind == "ENTRY") == (order.direction == "LONG")
 
-    def _generation(self, order: RestingOrder) -> int:
-        """Return the grid that an entry belongs to, 0 for another order."""
-        if order.kind != "ENTRY":
-            return 0
-        side = DIRECTION_NAMES.index(order.direction)
-        return int(self._session.strategy.state.sides[side].generation)
-
     def _intend(self, order: RestingOrder) -> OrderRecord:
         return self._session.orders.new(
             KINDS[order.kind],
@@ -159,5 +151,5 @@ class RestingOrders:
             order.qty,
             self._session.progress.bar,
             level=order.level,
-            generation=self._generation(order),
+            generation=order.generation,
         )

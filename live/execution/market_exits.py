@@ -7,9 +7,7 @@ from typing import Final
 
 from core.errors import NetworkError, UnknownOutcome
 from core.market import MarketRules
-from engine.booking import begin_liquidation, begin_stop
-from engine.ledger import find_fill
-from engine.types import DIRECTION_NAMES, LIQUIDATION, LONG, SHORT, STOP, Exit
+from engine.contract import LIQUIDATION, POSITION_SIDES, Exit, LiquidationDecided, StopFired
 from live.exchange.port import Clock
 from live.exchange.types import Answer, Fate, OrderKind
 from live.execution.books import LiveSession
@@ -52,35 +50,32 @@ class MarketExits:
             GridError: the exchange or the disk refused.
         """
         if any(out.label == LIQUIDATION for out in exits):
-            strategy = self._session.strategy
-            begin_liquidation(strategy.state, strategy.frozen_params)
-        for side in (LONG, SHORT):
-            own = [out for out in exits if out.side == side]
+            self._session.strategy.book(LiquidationDecided())
+        for position_side in POSITION_SIDES:
+            own = [out for out in exits if out.position_side == position_side]
             if own:
-                self.intend(side, int(own[0].label), [(int(o.fill_id), float(o.qty)) for o in own])
+                self.intend(position_side, own[0].label, [(out.fill_id, out.qty) for out in own])
         self._send_and_wait()
 
-    def stop_at_market(self, side: int) -> None:
-        """Decide to close ``side`` as its stop would have, had it not been passed already."""
-        if self._session.orders.alive(OrderKind.EXIT, direction=DIRECTION_NAMES[side]):
+    def stop_at_market(self, position_side: str) -> None:
+        """Decide to close a side as its stop would have, had it not been passed already."""
+        if self._session.orders.alive(OrderKind.EXIT, direction=position_side):
             return
-        strategy = self._session.strategy
-        wanted = self.all_of(side)
-        begin_stop(strategy.state, strategy.frozen_params, side)
-        self.intend(side, STOP + side, wanted)
+        wanted = self.all_of(position_side)
+        self._session.strategy.book(StopFired(position_side))
+        self.intend(position_side, f"STOP_{position_side}", wanted)
 
-    def all_of(self, side: int) -> list[tuple[int, float]]:
-        """Return (fill id, quantity) of everything ``side`` holds, worst fill first."""
-        position = self._session.strategy.state.sides[side]
-        fills = [position.fills[row] for row in range(int(position.n_fills))]
-        fills.sort(key=lambda fill: -fill.price if side == LONG else fill.price)
-        return [(int(fill.fill_id), float(fill.qty)) for fill in fills]
+    def all_of(self, position_side: str) -> list[tuple[int, float]]:
+        """Return (fill id, quantity) of everything a side holds, worst fill first."""
+        fills = self._session.strategy.fills(position_side)
+        fills.sort(key=lambda fill: -fill.price if position_side == "LONG" else fill.price)
+        return [(fill.fill_id, fill.qty) for fill in fills]
 
-    def intend(self, side: int, label: int, wanted: list[tuple[int, float]]) -> None:
-        """Write down that ``wanted`` (fill id, base) of ``side`` is to be closed at market."""
+    def intend(self, position_side: str, label: str, wanted: list[tuple[int, float]]) -> None:
+        """Write down that ``wanted`` (fill id, base) of a side is to be closed at market."""
         self._session.orders.new(
             OrderKind.EXIT,
-            DIRECTION_NAMES[side],
+            position_side,
             0.0,
             self._total(wanted),
             self._session.progress.bar,
@@ -149,11 +144,8 @@ class MarketExits:
 
     def _is_still_due(self, record: OrderRecord) -> bool:
         """Cut an exit down to what its fills still hold; return whether anything is left."""
-        position = self._session.strategy.state.sides[record.side]
-        rows = [(fill, qty, find_fill(position, fill)) for fill, qty in record.exits]
-        record.exits = [
-            (fill, min(qty, float(position.fills[row].qty))) for fill, qty, row in rows if row >= 0
-        ]
+        held = {fill.fill_id: fill.qty for fill in self._session.strategy.fills(record.direction)}
+        record.exits = [(fill, min(qty, held[fill])) for fill, qty in record.exits if fill in held]
         record.qty = self._total(record.exits)
         if record.qty < self._rules.step_size / 2:
             record.state = OrderState.DONE
@@ -165,6 +157,7 @@ class MarketExits:
             if reply.answer in {Answer.UNKNOWN, Answer.NOT_SENT}:
                 unclear.append(f"{reply.client_id}: {reply.answer.value}")
             elif reply.answer is not Answer.ACCEPTED:
-                self._intake.keep_stops()  # what is not closed after all stays protected
+                # What is not closed after all stays protected.
+                self._session.strategy.restore_stops()
         if unclear:
             raise NetworkError(f"market exit {', '.join(unclear)}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Final
 
-from engine.types import DIRECTION_NAMES
+from engine.types import LABEL_NAMES
 from live.exchange.types import QTY_SLACK, OrderKind, OrderSpec
 
 DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -38,7 +38,7 @@ class OrderRecord:
         bar: index of the step that wanted it.
         level: entry level, else -1.
         generation: of the grid an entry belongs to, else 0.
-        label: trade label of what an exit closes, else -1.
+        label: trade label of what an exit closes, else ''.
         exits: (fill id, base) in the order they are closed; empty: the side, worst fill first.
         state: what we know of it.
         order_id: the exchange's identity, '' until it told.
@@ -56,7 +56,7 @@ class OrderRecord:
     bar: int
     level: int = -1
     generation: int = 0
-    label: int = -1
+    label: str = ""
     exits: list[tuple[int, float]] = field(default_factory=list)
     state: OrderState = OrderState.INTENDED
     order_id: str = ""
@@ -64,11 +64,6 @@ class OrderRecord:
     booked_qty: float = 0.0
     told_qty: float = 0.0
     missed: int = 0
-
-    @property
-    def side(self) -> int:
-        """The index of the position side."""
-        return DIRECTION_NAMES.index(self.direction)
 
     @property
     def unlisted(self) -> float:
@@ -100,12 +95,16 @@ class OrderRecord:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> OrderRecord:
-        """Return the record that ``to_dict`` answered for."""
+        """Return the record that ``to_dict`` answered for; once labels were numbers."""
+        label = data["label"]
+        if isinstance(label, int):
+            label = LABEL_NAMES[label] if label >= 0 else ""
         return cls(
             **data
             | {
                 "kind": OrderKind(data["kind"]),
                 "state": OrderState(data["state"]),
+                "label": label,
                 "exits": [(int(fill), float(qty)) for fill, qty in data["exits"]],
             }
         )
@@ -184,7 +183,7 @@ class OrderRegister:
         *,
         level: int = -1,
         generation: int = 0,
-        label: int = -1,
+        label: str = "",
         exits: list[tuple[int, float]] | None = None,
     ) -> OrderRecord:
         """Write down an order we mean to send and return it.

@@ -5,13 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from core.records import zeros
-from core.times import BAR_MS
-from engine.book import clear_side, set_stop
-from engine.execution import execute_exits, trigger_passed_stops
-from engine.ledger import close_side, settle_funding
-from engine.matching import walk_bar, walk_gap
-from engine.types import LONG, SHORT, Bar, Exit
+from engine.contract import POSITION_SIDES, Bar, CloseAll, Exit, ExitsDone, Gap, StopsChecked
 from live.exchange.port import MarketReader
 from live.execution.books import LiveSession
 from live.feed.candles import CandleSource
@@ -36,7 +30,6 @@ class PaperBroker:
     ) -> None:
         self._session, self._candles = session, candles
         self._reader, self._rates = reader, rates
-        self._bar = zeros(Bar)
 
     def settle(self, until_ms: int) -> None:
         """Walk the candles that have closed since the newest step, and pay their funding.
@@ -44,32 +37,31 @@ class PaperBroker:
         Bars that were missed meet the orders of the last step there was.
         """
         session = self._session
-        first, last = session.progress.bar, until_ms // BAR_MS
+        first, last = session.progress.bar, until_ms // session.bar_ms
         if first < 0:
             return
         for bar in range(first, last):
-            if not session.strategy.state.ended:
+            if not session.strategy.ended:
                 self._live_through(bar, is_missed=bar > first)
         session.collect()
 
     def _live_through(self, bar: int, *, is_missed: bool) -> None:
-        strategy = self._session.strategy
-        state, params, market = strategy.state, strategy.frozen_params, strategy.rules
-        candle, walked = self._candles.candle(bar), self._bar
-        walked.ts_ms, walked.open, walked.close = candle.ts_ms, candle.open, candle.close
-        walked.high, walked.low = candle.high, candle.low
-        if is_missed:
-            self._session.go_to(bar * BAR_MS)
-            before = self._candles.candle(bar - 1).close
-            walk_gap(state, params, market, before, candle.open, strategy.tape)
-        walk_bar(state, params, market, walked, strategy.tape)
-        due = self._rates.due(bar * BAR_MS, (bar + 1) * BAR_MS)
-        if strategy.params.funding_enabled and due != 0.0:
-            settle_funding(state, due, candle.close)
+        candle, bar_ms = self._candles.candle(bar), self._session.bar_ms
+        self._session.strategy.simulate(
+            Bar(
+                ts_ms=int(candle.ts_ms),
+                open=float(candle.open),
+                high=float(candle.high),
+                low=float(candle.low),
+                close=float(candle.close),
+                funding_rate=self._rates.due(bar * bar_ms, (bar + 1) * bar_ms),
+                prev_close=self.last_close(bar - 1) if is_missed else 0.0,
+            )
+        )
 
     def price(self, bar: int) -> float:
         """Return the open of ``bar``, the first price after the candle before it closed."""
-        return self._reader.opening_price(bar * BAR_MS)
+        return self._reader.opening_price(bar * self._session.bar_ms)
 
     def mark(self) -> float:
         """Return the last traded price."""
@@ -81,26 +73,20 @@ class PaperBroker:
 
     def open_bar(self, bar: int, price: float) -> None:
         """Let the book meet the gap from the last close to ``price``."""
-        strategy = self._session.strategy
-        before = self._candles.candle(bar - 1).close
-        walk_gap(
-            strategy.state, strategy.frozen_params, strategy.rules, before, price, strategy.tape
-        )
+        self._session.strategy.simulate(Gap(self.last_close(bar - 1), price))
         self._session.collect()
 
     def finish_exits(self) -> None:
         """Nothing: exits are done when they are decided."""
 
-    def close(self, exits: Sequence[Exit]) -> None:  # noqa: ARG002 - they stand on the tape
-        """Do the exits on the tape at the step's price."""
-        strategy = self._session.strategy
-        execute_exits(strategy.state, strategy.frozen_params, strategy.rules, strategy.tape)
+    def close(self, exits: Sequence[Exit]) -> None:  # noqa: ARG002 - the strategy knows them
+        """Do the exits decided last at the step's price."""
+        self._session.strategy.simulate(ExitsDone())
         self._session.collect()
 
     def lay_out(self) -> None:
         """The book is the strategy's own; only stops that were passed when set are left to do."""
-        strategy = self._session.strategy
-        trigger_passed_stops(strategy.state, strategy.frozen_params, strategy.rules, strategy.tape)
+        self._session.strategy.simulate(StopsChecked())
         self._session.collect()
 
     def watch(self) -> None:
@@ -118,20 +104,15 @@ class PaperBroker:
 
     def withdraw(self) -> None:
         """Take entries and take-profits off, as of the candle that is forming; stops stay."""
-        strategy = self._session.strategy
-        state, params, market = strategy.state, strategy.frozen_params, strategy.rules
-        for side in (LONG, SHORT):
-            clear_side(state, params, side)
-            set_stop(state, params, market, side)
+        for position_side in POSITION_SIDES:
+            self._session.strategy.cancel(position_side, keep_stop=True)
         self._session.save()
 
-    def flatten(self, label: int) -> None:
+    def flatten(self, label: str) -> None:
         """Close everything at the last price; no order rests for a later candle to meet."""
         strategy = self._session.strategy
-        state, params, market = strategy.state, strategy.frozen_params, strategy.rules
-        price = self._reader.last_price()
-        for side in (LONG, SHORT):
-            close_side(state, params, market, side, price, label, strategy.tape)
-            clear_side(state, params, side)
+        strategy.simulate(CloseAll(self._reader.last_price(), label))
+        for position_side in POSITION_SIDES:
+            strategy.cancel(position_side, keep_stop=False)
         self._session.collect()
         self._session.save()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.market import MarketRules
-from engine.book import RestingOrder
+from engine.contract import RestingOrder
 from live.exchange.types import OrderKind
 
 KINDS: Final = {

@@ -7,14 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from core.errors import ExchangeError, StateError
-from core.records import zeros
-from engine.book import OrderBook, RestingOrder
-from engine.booking import book_entry
-from engine.types import DIRECTION_NAMES, Tape
+from engine.contract import POSITION_SIDES, RestingOrder
 from live.exchange.port import Clock, Exchange
 from live.exchange.types import Answer, Fate, MarketFacts, OrderKind, OrderReply
 from live.execution.books import LiveSession
-from live.execution.fills import Intake
+from live.execution.fills import Intake, entry_fill
 from live.execution.market_exits import MarketExits
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord, OrderState
@@ -80,7 +77,7 @@ class StopOrders:
         old = [] if unwritten else [self._session.orders.known(i) for i in difference.cancels]
         replies: dict[str, OrderReply] = {}
         uncertain, has_fired = set[str](), False
-        for direction in DIRECTION_NAMES:
+        for direction in POSITION_SIDES:
             fate = self._desk.cancel([r for r in old if r.direction == direction])
             record = records.get(direction)
             if record is not None and fate is Fate.UNTRADED:
@@ -111,25 +108,12 @@ class StopOrders:
     def _desired(self) -> list[RestingOrder]:
         """Return the stops of the ledger as it is when all trades are listed."""
         strategy, orders = self._session.strategy, self._session.orders
-        state = strategy.state
-        unlisted = [record for record in orders.alive(OrderKind.ENTRY) if record.unlisted]
-        if unlisted:
-            state = state.copy()  # type: ignore[attr-defined]  # a record: see core.records
-            for record in unlisted:
-                book_entry(
-                    state,
-                    strategy.frozen_params,
-                    strategy.rules,
-                    record.side,
-                    record.generation,
-                    record.level,
-                    record.price,
-                    record.unlisted,
-                    0.0,
-                    zeros(Tape),
-                )
-        book = OrderBook(state, strategy.params.grid_levels)
-        return [order for order in book if order.kind == "STOP"]
+        unlisted = [
+            entry_fill(record, 0, record.price, record.unlisted, 0.0)
+            for record in orders.alive(OrderKind.ENTRY)
+            if record.unlisted
+        ]
+        return [order for order in strategy.desired(unlisted) if order.kind == "STOP"]
 
     def _intend(self, order: RestingOrder) -> OrderRecord:
         return self._session.orders.new(
@@ -173,8 +157,7 @@ class StopOrders:
 
     def _is_settled(self, direction: str, reply: OrderReply) -> bool:
         """Return whether a stop rests, or its side is closed at market because it came too late."""
-        side = DIRECTION_NAMES.index(direction)
-        has_fills = self._session.strategy.state.sides[side].n_fills > 0
+        has_fills = bool(self._session.strategy.fills(direction))
         return reply.answer is Answer.ACCEPTED or (reply.answer is Answer.PASSED and has_fills)
 
     def _overdue(self) -> list[str]:
@@ -184,7 +167,7 @@ class StopOrders:
 
     def _close_overdue(self, direction: str) -> bool:
         """Close a side that cannot be stopped; return whether that is done."""
-        is_closed = self._close(DIRECTION_NAMES.index(direction))
+        is_closed = self._close(direction)
         if not is_closed:  # its trades are not listed yet, or nothing trades at the exchange
             self._bare_since_ms[direction] = self._clock.now_ms()
             _LOG.error("%s can neither be stopped nor closed; both are tried again", direction)
@@ -196,20 +179,20 @@ class StopOrders:
         Raises:
             ExchangeError: it could not be closed.
         """
-        if self._session.strategy.state.sides[stop.side].n_fills == 0:
+        if not self._session.strategy.fills(stop.direction):
             return False  # its trades are not listed yet
-        if not self._close(stop.side):
+        if not self._close(stop.direction):
             raise ExchangeError(
                 f"the stop of {stop.direction} at {stop.price:g} is passed, and the position could "
                 "not be closed at market; it is tried again: look at the exchange"
             )
         return True
 
-    def _close(self, side: int) -> bool:
+    def _close(self, position_side: str) -> bool:
         """Close a side at market instead of by its stop; return whether it is flat now."""
-        position = self._session.strategy.state.sides[side]
-        if position.n_fills > 0:
-            self._exits.stop_at_market(side)
+        strategy = self._session.strategy
+        if strategy.fills(position_side):
+            self._exits.stop_at_market(position_side)
             self._exits.finish()
-            return bool(position.n_fills == 0)
+            return not strategy.fills(position_side)
         return False

@@ -17,7 +17,6 @@ from core.errors import ConfigError
 from core.market import MarketRules
 from core.text import MISSING, decimals_of, money, number
 from core.times import utc_text
-from engine.types import CIRCUIT_BREAKER_HALT, LABEL_NAMES, LONG, OPEN, SHORT
 from live.store.durable_file import not_writable, plain_symbol
 from live.store.trade_files import Close, LiveTrade
 
@@ -26,8 +25,8 @@ LOG_FILES: Final = 5
 """Rotated files kept beside the one being written."""
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _CHATTY: Final = ("ccxt", "urllib3", "requests", "asyncio")
-_ENTRIES: Final = (LABEL_NAMES[OPEN + LONG], LABEL_NAMES[OPEN + SHORT])
-_HALT: Final = LABEL_NAMES[CIRCUIT_BREAKER_HALT]
+_ENTRIES: Final = ("BUY_OPEN_LONG", "SELL_OPEN_SHORT")
+_HALT: Final = "CIRCUIT_BREAKER_HALT"
 _UNKNOWN: Final = Close(net=math.nan, net_pct=math.nan, r_multiple=math.nan, hold_hours=math.nan)
 _GREEN, _RED, _YELLOW, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 _REMOVED: Final = "***"

@@ -11,8 +11,8 @@ from typing import Any, Final
 from core.errors import StateError
 from core.params import StrategyParams
 from core.times import BAR_MS
-from engine.ledger import equity_at
-from engine.strategy import GridStrategyV4
+from engine.contract import POSITION_SIDES
+from engine.strategy import create
 from live.commands.target import mode_folder
 from live.exchange.port import Clock, Exchange, MarketReader
 from live.exchange.types import MarketFacts
@@ -218,7 +218,7 @@ def _session(
     ``started_ms`` is by the clock that dates its trades: nothing traded before is its own.
     """
     session = LiveSession(
-        GridStrategyV4(params, facts.rules),
+        create(params, facts.rules),
         OrderRegister(str(plan.settings["instance"])),
         states,
         TradeFiles(plan.symbol, plan.state_folder),
@@ -233,10 +233,10 @@ def _session(
 
 def _restore_equity(session: LiveSession, equipment: Equipment) -> None:
     """Let the monitor go on from what is saved: a loss limit that was reached stays reached."""
-    state, progress = session.strategy.state, session.progress
+    view, progress = session.strategy.view(), session.progress
     equipment.monitor.restore_equity(progress.start_equity, progress.peak_equity)
-    if float(state.now.price) > 0.0:
-        equipment.monitor.note_equity(float(equity_at(state, float(state.now.price))))
+    if view.price > 0.0:
+        equipment.monitor.note_equity(view.equity)
 
 
 def _refuse_to_forget(states: StateManager, plan: Plan) -> None:
@@ -250,7 +250,9 @@ def _refuse_to_forget(states: StateManager, plan: Plan) -> None:
     loaded = states.load(accept_code_change=True)
     if loaded is None:
         return
-    held = sum(len(side["fills"]) for side in loaded.engine["sides"])
+    strategy = create(plan.params, None)
+    strategy.load_state_dict(loaded.engine)
+    held = sum(len(strategy.fills(position_side)) for position_side in POSITION_SIDES)
     alive = sum(order["state"] != "done" for order in loaded.session["orders"])
     if held or alive:
         raise StateError(

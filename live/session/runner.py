@@ -7,12 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from core.errors import AccountError, CredentialsError, GridError, RateLimitError, StateError
-from core.kama import REGIME_NAMES
-from core.times import BAR_MS
-from engine.grid_v4.decision import PROTECT_PHASES
-from engine.grid_v4.protection import has_position
-from engine.ledger import equity_at, unrealized_at
-from engine.types import LONG, SHORT, sign_of
+from engine.contract import Moment, View
 from live.exchange.port import Clock
 from live.exchange.types import Usage
 from live.execution.books import LiveSession
@@ -63,6 +58,7 @@ class LiveRunner:
         usage: Any = None,
     ) -> None:
         self._session, self._broker = session, broker
+        self._bar_ms = session.bar_ms
         self._candles, self._rates = candles, rates
         self._monitor, self._log, self._clock, self._stop = monitor, log, clock, stop
         self._departure = Departure(broker, monitor, clock, stop)
@@ -126,7 +122,7 @@ class LiveRunner:
             DataError: there are not enough.
             GridError: the exchange could not be asked.
         """
-        bar = self._clock.now_ms() // BAR_MS - 1
+        bar = self._clock.now_ms() // self._bar_ms - 1
         self._candles.update(bar)
         self._candles.signal(bar)
 
@@ -143,9 +139,9 @@ class LiveRunner:
     def _do_due(self) -> bool:
         """Do the step that is due, else look at the fills; return whether it was a step."""
         progress, now_ms = self._session.progress, self._clock.now_ms()
-        bar = now_ms // BAR_MS
+        bar = now_ms // self._bar_ms
         is_owed = bar > progress.bar or not progress.done
-        if is_owed and now_ms - bar * BAR_MS >= self._grace_ms:
+        if is_owed and now_ms - bar * self._bar_ms >= self._grace_ms:
             self.step(bar)
             self._is_behind = False
             return True
@@ -175,9 +171,9 @@ class LiveRunner:
 
     def _note_equity(self) -> None:
         """Let the monitor know what is left, at the price of now, where anything is held."""
-        state = self._session.strategy.state
-        if has_position(state):
-            self._monitor.note_equity(float(equity_at(state, self._broker.mark())))
+        strategy = self._session.strategy
+        if strategy.view().has_position:
+            self._monitor.note_equity(strategy.view(self._broker.mark()).equity)
 
     def _catch_up(self) -> None:
         """Take in what happened while the process was away within a candle."""
@@ -197,7 +193,7 @@ class LiveRunner:
         if verdict is Verdict.SHUTDOWN:
             self.withdraw()
             return Ending.FAILED
-        if self._session.strategy.state.ended:
+        if self._session.strategy.ended:
             _LOG.critical("nothing is left of the capital; the session ends")
             self.withdraw()
             return Ending.RUINED
@@ -206,7 +202,7 @@ class LiveRunner:
     def _wait(self) -> None:
         """Sleep until the next look or the next step, whichever comes first."""
         now_ms = self._clock.now_ms()
-        next_step = ((now_ms - self._grace_ms) // BAR_MS + 1) * BAR_MS + self._grace_ms
+        next_step = ((now_ms - self._grace_ms) // self._bar_ms + 1) * self._bar_ms + self._grace_ms
         pause_s = min(self._poll_s, self._broker.patience_s(), (next_step - now_ms) / 1e3)
         self._clock.sleep(self._barred_s or pause_s)
         self._barred_s = 0.0
@@ -236,67 +232,61 @@ class LiveRunner:
         """
         self._candles.update(bar - 1, self._secure)
         self._session.progress.first_bar = self._candles.first_bar
-        self._rates.update(bar * BAR_MS)
-        self._broker.settle(bar * BAR_MS)
+        self._rates.update(bar * self._bar_ms)
+        self._broker.settle(bar * self._bar_ms)
 
     def _open(self, bar: int) -> None:
         """Let the strategy know what is known at the open of ``bar``."""
-        session, instant = self._session, bar * BAR_MS
+        session, instant = self._session, bar * self._bar_ms
         signal, before = self._candles.signal(bar - 1), self._candles.candle(bar - 1)
         price = self._broker.price(bar)
         session.begin_step(bar)
         if not signal["ready"]:
-            session.progress.phase, session.progress.arranged = PROTECT_PHASES, True
+            session.progress.phase, session.progress.arranged = session.strategy.phases, True
             session.go_to(instant)
             return
-        session.strategy.open_step(
-            bar, instant, price, float(before.close), signal, self._rates.known(instant)
+        session.strategy.begin(
+            Moment(instant, signal, price, float(before.close), self._rates.known(instant))
         )
         self._broker.open_bar(bar, price)
 
     def _decide(self) -> None:
-        """Ask every phase of ``protect`` for its exits and do them, then ``arrange``."""
+        """Ask every phase for its exits and do them, then ``arrange``."""
         session = self._session
         strategy, progress = session.strategy, session.progress
         self._broker.finish_exits()
-        while progress.phase < PROTECT_PHASES and not strategy.state.ended:
-            exits = strategy.protect(progress.phase)
+        while progress.phase < strategy.phases and not strategy.ended:
+            exits = strategy.exits(progress.phase)
             progress.phase += 1
             session.collect()
             if exits:
                 self._broker.close(exits)
         if not progress.arranged:
-            if not strategy.state.ended:
+            if not strategy.ended:
                 strategy.arrange()
             progress.arranged = True
 
     def _end(self, bar: int) -> None:
         """Write the step down and tell how the account stands."""
         session = self._session
-        state, progress = session.strategy.state, session.progress
-        price = float(state.now.price)
-        equity = float(equity_at(state, price)) if price > 0.0 else float(state.wallet)
+        view, progress = session.strategy.view(), session.progress
+        equity = view.equity
         progress.done = True
         progress.start_equity = progress.start_equity or equity
         progress.peak_equity = max(progress.peak_equity, equity)
         session.save(snapshot=True)
-        self._tell_too_small()
+        self._tell_too_small(view)
         if self._log is not None:
-            long, short = (
-                float(unrealized_at(state.sides[side], sign_of(side), price))
-                for side in (LONG, SHORT)
-            )
-            regime = REGIME_NAMES[int(state.now.regime)]
-            self._log.equity(bar * BAR_MS, equity, float(state.wallet), long, short, regime)
-        self._monitor.beat(StepInfo(bar, bar * BAR_MS, equity))
+            long, short = view.long.unrealized, view.short.unrealized
+            self._log.equity(bar * self._bar_ms, equity, view.wallet, long, short, view.regime)
+        self._monitor.beat(StepInfo(bar, bar * self._bar_ms, equity))
 
-    def _tell_too_small(self) -> None:
+    def _tell_too_small(self, view: View) -> None:
         """Say once that every order of a grid was under the exchange's minimum."""
-        state = self._session.strategy.state
-        if state.too_small and not self._told_too_small:
+        if view.too_small and not self._told_too_small:
             self._told_too_small = True
             _LOG.warning(
                 "every order of a grid is under the exchange's minimum: %.0f USDT of capital "
                 "would do",
-                float(state.capital_needed),
+                view.capital_needed,
             )

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from core.errors import CredentialsError, GridError, RateLimitError, StateError
-from engine.types import CLOSE_END
+from engine.contract import CLOSE_END
 from live.exchange.port import Clock
 from live.execution.broker import Broker
 from live.health.monitor import HealthMonitor

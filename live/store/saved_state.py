@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import StateError
-from core.records import load_jsonable, zeros
-from engine.types import State
+from core.params import StrategyParams
+from engine.contract import Strategy
+from engine.strategy import create
 from live.execution.books import Progress
 from live.execution.order_register import OrderRecord
 from live.store.state_file import decode, read_document
@@ -22,7 +23,7 @@ class SavedState:
         saved_at: ms UTC.
         code_fingerprint: of the decision code that wrote it.
         parameters: of the strategy, as ``StrategyParams.to_dict`` gave them.
-        ledger: the strategy's state.
+        strategy: as it was saved; it can be read only.
         orders: every order still remembered.
         progress: how far the session has come.
     """
@@ -30,7 +31,7 @@ class SavedState:
     saved_at: int
     code_fingerprint: str
     parameters: dict[str, Any]
-    ledger: State
+    strategy: Strategy
     orders: list[OrderRecord]
     progress: Progress
 
@@ -49,15 +50,17 @@ def saved_state(path: Path) -> SavedState | None:
             f"{path} is damaged: it was cut off or changed after it was written; --resume names "
             "the newest usable snapshot"
         )
-    ledger, session = zeros(State), decode(document["session"])
+    session = decode(document["session"])
     known = {item.name for item in fields(Progress)}
     try:
-        load_jsonable(ledger, decode(document["engine"]))
+        parameters = decode(document["parameters"])
+        strategy = create(StrategyParams.from_dict(parameters), None)
+        strategy.load_state_dict(decode(document["engine"]))
         return SavedState(
             saved_at=int(document["saved_at"]),
             code_fingerprint=str(document["code_fingerprint"]),
-            parameters=decode(document["parameters"]),
-            ledger=ledger,
+            parameters=parameters,
+            strategy=strategy,
             orders=[OrderRecord.from_dict(row) for row in session["orders"]],
             progress=Progress(**{k: v for k, v in session["progress"].items() if k in known}),
         )

@@ -18,13 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-import numpy as np
-
 from core.errors import ConfigError, StateError
 from core.params import StrategyParams
-from core.records import dtype_of, load_jsonable, zeros
-from engine.strategy import CODE_FINGERPRINT
-from engine.types import State
+from engine.strategy import create
 from live.exchange.port import Clock
 from live.store.durable_file import plain_symbol, read_file, write_atomically
 
@@ -95,7 +91,8 @@ class StateManager:
         self._snapshots, self._keep = folder / "snapshots", snapshots
         self._mode, self._clock = mode, clock
         self._parameters = params.to_dict()
-        self._capacities = table_capacities(dtype_of(State))
+        self._strategy = create(params, None)
+        self._capacities = dict(self._strategy.capacities)
         self._saved_at, self._body = 0, b""
 
     def save(self, engine: Mapping[str, Any], session: Mapping[str, Any]) -> None:
@@ -114,7 +111,7 @@ class StateManager:
             self.symbol,
             self._mode,
             saved_at,
-            CODE_FINGERPRINT,
+            self._strategy.fingerprint,
             self._capacities,
             self._parameters,
         )
@@ -180,15 +177,15 @@ class StateManager:
                     f"{path} was written with other {what}: {'; '.join(different)}. Restore them, "
                     "or move the file away and start anew"
                 )
-        written_by = document["code_fingerprint"]
-        if written_by != CODE_FINGERPRINT and not code_change:
+        written_by, own_code = document["code_fingerprint"], self._strategy.fingerprint
+        if written_by != own_code and not code_change:
             raise StateError(
-                f"{path} was written by decision code {written_by}, this is {CODE_FINGERPRINT}: go "
+                f"{path} was written by decision code {written_by}, this is {own_code}: go "
                 "on with the code that wrote it, or accept the change with --accept-code-change"
             )
         engine = decode(document["engine"])
         try:
-            load_jsonable(zeros(State), engine)
+            self._strategy.load_state_dict(engine)
         except (ValueError, TypeError, OverflowError) as error:
             raise StateError(
                 f"{path} (decision code {written_by}) does not fit this code's state: {error}; go "
@@ -245,17 +242,6 @@ def read_document(path: Path) -> dict[str, Any] | None:
     seal = _SEAL.match(data)
     is_whole = seal and hashlib.sha256(data[seal.end() :]).hexdigest().encode() == seal[1]
     return document if is_whole and set(document) == {"sha256", *_KEYS} else {}
-
-
-def table_capacities(dtype: np.dtype[Any], prefix: str = "") -> dict[str, int]:
-    """Return the length of every table in a record's ``dtype``, by its dotted name."""
-    lengths: dict[str, int] = {}
-    for name in dtype.names or ():
-        field = dtype[name]
-        if field.shape:
-            lengths[prefix + name] = field.shape[0]
-        lengths |= table_capacities(field.base, f"{prefix}{name}.")
-    return lengths
 
 
 def _differences(file: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

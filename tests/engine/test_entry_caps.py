@@ -14,7 +14,8 @@ from hypothesis import given, settings
 
 from config import PRESETS
 from core.market import MarketRules
-from engine.book import OrderBook, RestingOrder
+from engine.book import OrderBook
+from engine.contract import RestingOrder
 from engine.execution import trigger_passed_stops
 from engine.types import DIRECTION_NAMES, PositionTracker
 from tests.engine.reference.grid import wick_stop

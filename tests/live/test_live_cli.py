@@ -551,8 +551,7 @@ def test_closing_takes_a_state_of_other_code_and_parameters(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.run_for(HELD_AFTER, *TESTNET)
-    for module in ("live.store.state_file", "live.commands.trade"):
-        monkeypatch.setattr(f"{module}.CODE_FINGERPRINT", "another")
+    monkeypatch.setattr("engine.strategy.CODE_FINGERPRINT", "another")
     assert "--accept-code-change" in error_line(stage.run(*TESTNET, "--resume"))
     assert stage.run("--testnet", "--flatten", "--yes")[0] == 0
     assert stage.held() == {"LONG": 0.0, "SHORT": 0.0}
@@ -562,8 +561,7 @@ def test_other_code_may_go_on_if_it_is_accepted(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.run_for(1, *TESTNET)
-    for module in ("live.store.state_file", "live.commands.trade"):
-        monkeypatch.setattr(f"{module}.CODE_FINGERPRINT", "another")
+    monkeypatch.setattr("engine.strategy.CODE_FINGERPRINT", "another")
     assert stage.run_for(1, *TESTNET, "--resume", "--accept-code-change")[0] == 0
 
 
@@ -843,9 +841,9 @@ def test_a_replay_trades_as_the_backtest_does_to_the_last_cent(
         for t in expected["trades"]
     ]
     assert len(session.trades) > (40 if arguments else 2)
-    metrics, state = expected["metrics"], session.strategy.state
-    assert float(state.wallet) == pytest.approx(metrics["final_capital"], abs=1e-9)
-    assert float(state.funding) == pytest.approx(metrics["funding_pnl"], abs=1e-9)
+    metrics, view = expected["metrics"], session.strategy.view()
+    assert view.wallet == pytest.approx(metrics["final_capital"], abs=1e-9)
+    assert view.funding == pytest.approx(metrics["funding_pnl"], abs=1e-9)
     report = report_text(recording, session)
     for name, text in {
         "Return": f"{metrics['total_return_pct']:+.2f} %",

@@ -232,8 +232,7 @@ def test_what_a_person_closes_of_ours_leaves_the_ledger_after_two_looks(tmp_path
     assert (sync.direction, sync.qty, steps) == (done[0], float(by_hand.qty), 2)
     assert scene.position_gaps() == [0.0, 0.0]
     for stop in exchange.book.open_stops.values():
-        side = SIDES.index(stop.direction)
-        assert float(stop.trigger) == scene.session.strategy.state.sides[side].stop_price
+        assert float(stop.trigger) == scene.session.strategy.view().side(stop.direction).stop
     assert scene.ears.count("is not of this bot") == 1
     assert scene.ears.count("is gone from the account") == 1
 
@@ -351,7 +350,7 @@ def test_at_the_loss_limit_everything_of_ours_is_closed_and_nothing_else(tmp_pat
     assert not exchange.book.open_orders
     assert not exchange.book.open_stops
     assert "CLOSE_END" in {trade.label for trade in scene.session.trades}
-    assert scene.session.strategy.state.sides[0].n_fills == 0
+    assert scene.session.strategy.view().long.n_fills == 0
     assert scene.ears.count("EMERGENCY") == 1
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from config import PRESETS
 from core.market import MarketRules, tick_down, tick_up
-from engine.strategy import GridStrategyV4, read_config
+from engine.strategy import read_config
 from live.commands.replay import candle_table
 from live.commands.replay_report import Recording, run_replay
 from live.execution.books import LiveSession
@@ -210,7 +210,7 @@ def assert_same_money(scenes: Sequence[Scene], window: Window) -> None:
         theirs = np.array([trade[name] for trade in result["trades"][: len(trades)]])
         assert np.allclose(ours, theirs, rtol=1e-9, atol=1e-7), name
     funding = float(np.sum(result["log"]["funding"][: window.last]))
-    assert float(scene.session.strategy.state.funding) == pytest.approx(funding, abs=1e-6)
+    assert scene.session.strategy.view().funding == pytest.approx(funding, abs=1e-6)
     assert scene.equity_gap() == pytest.approx(0.0, abs=1e-6)
     assert scene.position_gaps() == [0.0, 0.0]
 
@@ -383,8 +383,8 @@ def test_a_level_beyond_the_exchanges_band_is_laid_when_the_price_comes_near(
     window = Window("", 5, 10, {**DOCUMENTED, "grid_spacing_k": 4.0})
     with stage_of(window, tmp_path) as scene:
         scene.run_to(window.warm)
-        strategy: GridStrategyV4 = scene.session.strategy
-        wanted = {order.price for order in strategy.book if order.kind == "ENTRY"}
+        desired = scene.session.strategy.desired()
+        wanted = {order.price for order in desired if order.kind == "ENTRY"}
         price = float(scene.exchange.price)
         sent = {float(order.price) for order in scene.exchange.book.orders.values()}
     far = {level for level in wanted if abs(level / price - 1.0) >= 0.05}

@@ -15,7 +15,7 @@ import pytest
 
 from config import LIVE_CONFIG
 from core.errors import AccountError
-from engine.strategy import GridStrategyV4
+from engine.strategy import create, read_config
 from live.commands.status import position_lines
 from live.commands.target import find_target
 from live.commands.texts import left_open
@@ -233,7 +233,7 @@ def held_state(stage: Stage) -> SavedState:
     stage.run_for(HELD_AFTER, *TESTNET)
     found = saved_state(stage.folder / STATE)
     assert found is not None
-    assert found.ledger.sides[0].n_fills > 0
+    assert found.strategy.view().long.n_fills > 0
     return found
 
 
@@ -246,11 +246,16 @@ def test_the_stop_that_is_told_is_the_one_at_the_exchange(stage: Stage, state: O
     testnet = find_target("BTC", dry_run=False, testnet=True, settings=LIVE_CONFIG)
     document: Any = read_document(stage.folder / STATE)
     session = LiveSession(
-        GridStrategyV4(kept.parameters, RULES), OrderRegister("a"), None, None, lambda _: None, 0
+        create(read_config(kept.parameters), RULES),
+        OrderRegister("a"),
+        None,
+        None,
+        lambda _: None,
+        0,
     )
     session.strategy.load_state_dict(decode(document["engine"]))
     session.orders.load([order.to_dict() for order in kept.orders])
-    for told in (position_lines(testnet, kept, 0)[0], left_open(session, "testnet")):
+    for told in (position_lines(testnet, kept, "LONG")[0], left_open(session, "testnet")):
         assert ("with its stop at 1,234.50" in told) is (state is OrderState.OPEN)
         assert ("WITHOUT a stop at the exchange" in told) is (state is not OrderState.OPEN)
 

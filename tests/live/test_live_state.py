@@ -15,14 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import engine.grid_v4.face
+import engine.strategy
 import live.store.state_file
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError, StateError
 from core.params import MAX_LEVELS, MAX_STOP_EVENTS, StrategyParams
-from core.records import dtype_of
+from core.records import dtype_of, table_capacities
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
 from engine.types import KELLY_MEMORY, LATTICE, LONG, MAX_FILLS, SHORT, State
-from live.store.state_file import SCHEMA, LoadedState, StateManager, table_capacities
+from live.store.state_file import SCHEMA, LoadedState, StateManager
 from tests.live.test_instance_lock import FULL, READ_ONLY, WRITE_SITES, break_at, open_files
 
 START = 1_705_329_000_000
@@ -221,7 +223,7 @@ def test_a_parameter_only_one_version_knows_is_a_difference(
 def test_other_capacities_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     smaller = {**table_capacities(dtype_of(State)), "sides.fills": 128}
     with monkeypatch.context() as patch:
-        patch.setattr(live.store.state_file, "table_capacities", lambda _: smaller)
+        patch.setattr(engine.grid_v4.face, "table_capacities", lambda _: smaller)
         states(tmp_path).save(ENGINE, SESSION)
     with pytest.raises(StateError, match=r"sides\.fills = 128 in the file, 256 now"):
         states(tmp_path).load()
@@ -231,7 +233,7 @@ def test_other_code_is_refused_unless_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(live.store.state_file, "CODE_FINGERPRINT", "0123456789abcdef")
+        patch.setattr(engine.strategy, "CODE_FINGERPRINT", "0123456789abcdef")
         states(tmp_path).save(ENGINE, SESSION)
     with pytest.raises(StateError, match=f"0123456789abcdef, this is {CODE_FINGERPRINT}.*accept"):
         states(tmp_path).load()
@@ -246,7 +248,7 @@ def test_accepted_code_must_still_have_the_same_fields(
 ) -> None:
     older = {key: value for key, value in ENGINE.items() if key != "too_small"}
     with monkeypatch.context() as patch:
-        patch.setattr(live.store.state_file, "CODE_FINGERPRINT", "0123456789abcdef")
+        patch.setattr(engine.strategy, "CODE_FINGERPRINT", "0123456789abcdef")
         states(tmp_path).save(older, SESSION)
     with pytest.raises(StateError, match=r"does not fit.*too_small"):
         states(tmp_path).load(accept_code_change=True)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
 from config import PRESETS
 from core.errors import UnknownOutcome
-from engine.types import DIRECTION_NAMES, LONG, PRUNE_GAP, SHORT, Exit
+from engine.contract import POSITION_SIDES, Exit
 from live.exchange.types import OrderKind
 from live.execution.order_register import OrderRecord
 from tests.support.exchanges.simulated import ApiError
@@ -32,7 +30,7 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr(os, "fsync", lambda _: None)
     candles = synthetic_candles(WARM + 97, 112)
     with on_stage(candles, CONFIG, RULES, tmp_path, start_bar=WARM) as scene:
-        while {order.direction for order in take_profits(scene)} != set(DIRECTION_NAMES):
+        while {order.direction for order in take_profits(scene)} != set(POSITION_SIDES):
             scene.live.runner.run(once=True)
         yield scene
 
@@ -43,14 +41,11 @@ def take_profits(scene: Scene, direction: str | None = None) -> list[OrderRecord
 
 def exits_of(scene: Scene) -> list[Exit]:
     """Return an exit for every open fill, whole."""
-    sides, exits = scene.session.strategy.state.sides, list[Exit]()
-    for side in (LONG, SHORT):
-        fills = [sides[side].fills[row] for row in range(sides[side].n_fills)]
-        exits += [
-            cast("Exit", SimpleNamespace(side=side, fill_id=f.fill_id, qty=f.qty, label=PRUNE_GAP))
-            for f in fills
-        ]
-    return exits
+    return [
+        Exit(position_side, fill.fill_id, fill.qty, "PRUNE_GAP")
+        for position_side in POSITION_SIDES
+        for fill in scene.session.strategy.fills(position_side)
+    ]
 
 
 def requests_of(scene: Scene) -> list[str]:

@@ -676,7 +676,7 @@ def test_everything_known_of_an_order_survives_writing_and_reading() -> None:
         BAR,
         level=4,
         generation=7,
-        label=2,
+        label="SELL_CLOSE_LONG",
         exits=[(3, 0.1), (5, 0.2)],
     )
     record.state, record.order_id, record.fired_order_id = OrderState.OPEN, "12", "13"
@@ -686,7 +686,19 @@ def test_everything_known_of_an_order_survives_writing_and_reading() -> None:
 
     read = again.known(record.client_id)
     assert read == record
-    assert (read.rest, read.side, read.spec) == (record.rest, record.side, record.spec)
+    assert (read.rest, read.spec) == (record.rest, record.spec)
+
+
+@pytest.mark.parametrize(("number", "name"), [(-1, ""), (4, "STOP_LONG"), (15, "POSITION_SYNC")])
+def test_labels_that_an_older_version_saved_as_numbers_are_read(number: int, name: str) -> None:
+    register = OrderRegister("a")
+    register.new(OrderKind.EXIT, "LONG", 0.0, 1.0, BAR)
+    (row,) = register.to_list()
+
+    register.load([{**row, "label": number}])
+
+    (record,) = register
+    assert record.label == name
 
 
 @given(st.integers(0, 10**12))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.market import MarketRules
-from engine.book import RestingOrder
+from engine.contract import RestingOrder
 from live.exchange.types import OrderKind
 from live.execution.reconcile import KINDS, Difference, Resting, reconcile
 

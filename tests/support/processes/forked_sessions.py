@@ -18,8 +18,7 @@ from types import TracebackType
 from typing import Final, NoReturn, Self
 
 import live.commands.trade  # noqa: F401 - its import is what a session would wait for
-from engine.compiling import compile_decisions
-from live.session.machine_code import load_live_code
+from engine.compiling import compile_decisions, load_live_code
 from tests.support.paths import ROOT
 from tests.support.processes.live_process import Wish, trade
 

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 import requests
 
+import engine.compiling
 import live.commands.process
-import live.session.machine_code
 import live_trade
 from config import LIVE_CONFIG
 from tests.support.exchanges.simulated import LoopbackAdapter, SimClock, SimExchange, SimServer
@@ -136,9 +136,7 @@ def open_stage(
     patch.delenv("GRID_ALERT_URLS", raising=False)
     patch.setattr(live_trade, "LIVE_CONFIG", SETTINGS)
     patch.setattr(sys.stdin, "isatty", lambda: False)
-    patch.setattr(
-        live.session.machine_code, "is_compiled", lambda: True
-    )  # says nothing of compiling
+    patch.setattr(engine.compiling, "is_compiled", lambda: True)  # says nothing of compiling
     patch.setattr(live.commands.process, "system_clock", lambda: clock)
     with SimServer(exchange) as server:
 

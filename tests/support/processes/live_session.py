@@ -160,21 +160,16 @@ class Scene:
 
     def equity_gap(self) -> float:
         """Return the ledger's equity minus the account's, counted from their starts, quote."""
-        state, account = self.session.strategy.state, self.exchange.account
-        price = float(self.exchange.price)
-        long, short = state.sides[0], state.sides[1]
-        ours = state.wallet + price * (long.qty - short.qty) - long.cost + short.cost
+        account = self.exchange.account
+        ours = self.session.strategy.view(float(self.exchange.price)).equity
         booked = sum(float(item.amount) for item in account.incomes if item.kind != "TRANSFER")
         earned = booked + float(account.unrealized(self.exchange.price))
-        return float(ours) - self.capital - earned
+        return ours - self.capital - earned
 
     def position_gaps(self) -> list[float]:
         """Return the ledger's quantity minus the account's, LONG and SHORT, base."""
-        sides, held = self.session.strategy.state.sides, self.exchange.account.positions
-        return [
-            round(float(sides[side].qty) - float(held[name].qty), 9)
-            for side, name in enumerate(("LONG", "SHORT"))
-        ]
+        view, held = self.session.strategy.view(), self.exchange.account.positions
+        return [round(view.side(name).qty - float(held[name].qty), 9) for name in ("LONG", "SHORT")]
 
 
 def settings_in(folder: Path, **changes: Any) -> dict[str, Any]:

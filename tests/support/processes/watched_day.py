@@ -216,7 +216,7 @@ class Watchman:
 
 def assert_books_agree(scene: Scene, trades: list[LiveTrade]) -> None:
     """Compare the ledger and its ``trades`` with the account: each of its trades booked once."""
-    account, state = scene.exchange.account, scene.session.strategy.state
+    account, view = scene.exchange.account, scene.session.strategy.view()
     booked: dict[str, float] = defaultdict(float)
     for trade in trades:
         if trade.qty > 0.0:
@@ -226,8 +226,8 @@ def assert_books_agree(scene: Scene, trades: list[LiveTrade]) -> None:
     assert len({trade.trade_id for trade in trades}) == len(trades)
     assert scene.position_gaps() == [0.0, 0.0]
     assert scene.equity_gap() == pytest.approx(0.0, abs=1e-6)
-    earned = sum(trade.pnl - trade.fee for trade in trades) + float(state.funding)
-    assert float(state.wallet) == pytest.approx(scene.capital + earned, abs=1e-6)
+    earned = sum(trade.pnl - trade.fee for trade in trades) + view.funding
+    assert view.wallet == pytest.approx(scene.capital + earned, abs=1e-6)
 
 
 def assert_nothing_twice(scene: Scene) -> None:

@@ -1,0 +1,393 @@
+"""What a strategy and what drives it say to each other: one Protocol and the values that cross.
+
+A driver (a live session, a dry run, a replay) knows nothing of a strategy but this. Money changes
+in two calls only: ``book``, with what an account reports, and ``simulate``, with what prices do to
+a ledger that is its own exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+POSITION_SIDES: Final = ("LONG", "SHORT")
+CLOSE_END: Final = "CLOSE_END"
+"""Label of what is closed because a session ends."""
+LIQUIDATION: Final = "LIQUIDATION"
+"""Label of what the exchange closes, or would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a strategy must be given.
+
+    Attributes:
+        bars: name and length in ms of the candles whose closes are its steps; None: it takes none.
+        streams: such as books and trades.
+        sides: position sides it may hold.
+        truth: where its state is kept, ``file`` or ``exchange``.
+    """
+
+    bars: tuple[str, int] | None
+    streams: frozenset[str] = frozenset()
+    sides: frozenset[str] = frozenset(POSITION_SIDES)
+    truth: str = "file"
+
+    @property
+    def bar_ms(self) -> int:
+        """Length of a step, ms.
+
+        Raises:
+            ValueError: it has no candles.
+        """
+        if self.bars is None:
+            raise ValueError("the strategy takes no candles, so its steps have no length")
+        return self.bars[1]
+
+
+# --- what a strategy is given ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An instant, and what is known at it.
+
+    Attributes:
+        ts_ms: ms UTC.
+        signal: ``core.signals.Signal`` of the candle that closed; None: only time goes on.
+        price: quote, that the step happens at.
+        prev_close: quote, of the candle that closed.
+        funding_rate: last settled rate, 0 if there is none.
+    """
+
+    ts_ms: int
+    signal: Any = None
+    price: float = 0.0
+    prev_close: float = 0.0
+    funding_rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill:
+    """An execution of an order of ours.
+
+    Attributes:
+        ts_ms: ms UTC.
+        kind: ENTRY, TAKE_PROFIT, STOP or EXIT.
+        position_side: LONG or SHORT.
+        price: quote.
+        qty: base.
+        fee: quote, negative = rebate.
+        order_price: quote, of a take-profit order.
+        level: of an entry.
+        generation: of the grid an entry belongs to.
+        label: of what an exit closes.
+        exits: (fill id, base) that an exit was sent for.
+        booked_qty: base of the same exit that earlier executions have closed.
+    """
+
+    ts_ms: int
+    kind: str
+    position_side: str
+    price: float
+    qty: float
+    fee: float
+    order_price: float = 0.0
+    level: int = -1
+    generation: int = 0
+    label: str = ""
+    exits: tuple[tuple[int, float], ...] = ()
+    booked_qty: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StopFired:
+    """The stop of a side has fired, or is carried out at market; its fills follow.
+
+    ``ts_ms`` 0 is the strategy's own time.
+    """
+
+    position_side: str
+    ts_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiquidationDecided:
+    """Exits that the strategy labelled LIQUIDATION are carried out; their fills follow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Liquidation:
+    """The exchange has closed ``qty`` (base) of a side at ``price`` for ``fee`` (quote)."""
+
+    ts_ms: int
+    position_side: str
+    price: float
+    qty: float
+    fee: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignClose:
+    """Somebody else has closed ``qty`` (base) of a side, as far as is known at ``price``."""
+
+    ts_ms: int
+    position_side: str
+    price: float
+    qty: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FundingPaid:
+    """Funding of one instant, both sides together.
+
+    Attributes:
+        amount: quote received, negative: paid.
+        rate: settled; NaN: not known, then it follows from the amount.
+        mark: price the exchange reckoned with, quote.
+    """
+
+    amount: float
+    rate: float
+    mark: float
+
+
+AccountEvent = Fill | StopFired | LiquidationDecided | Liquidation | ForeignClose | FundingPaid
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The price goes from one candle's close to the next price without trading between them."""
+
+    start: float  # quote
+    end: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A closed candle.
+
+    Attributes:
+        ts_ms: open time, ms UTC.
+        funding_rate: sum of the rates settled in it, paid at its close; 0: none.
+        prev_close: quote, of a candle before whose gap no step has met; 0: its step was done.
+    """
+
+    ts_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    funding_rate: float = 0.0
+    prev_close: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExitsDone:
+    """The market exits decided last are done at the step's price."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopsChecked:
+    """Stops that the step's price had passed when they were set are done at that price."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAll:
+    """Everything is closed at market while the price is ``price`` (quote)."""
+
+    price: float
+    label: str
+
+
+SimulatedEvent = Gap | Bar | ExitsDone | StopsChecked | CloseAll
+
+
+# --- what a strategy answers ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A decision to close ``qty`` (base) of a fill at market."""
+
+    position_side: str
+    fill_id: int
+    qty: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestingOrder:
+    """An order that should rest at the exchange now."""
+
+    direction: str  # LONG or SHORT
+    kind: str  # ENTRY, TAKE_PROFIT or STOP
+    price: float
+    qty: float  # base; of a stop: the whole position
+    level: int  # of an entry, else -1
+    generation: int = field(default=0, compare=False)  # of the grid an entry belongs to
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFill:
+    """An entry that is still open, in whole or in part."""
+
+    fill_id: int
+    position_side: str
+    ts_ms: int
+    price: float  # quote
+    qty: float  # base, still open
+
+
+@dataclass(frozen=True, slots=True)
+class SideView:
+    """One position side.
+
+    Attributes:
+        qty: base.
+        avg_entry: quote, 0 when flat.
+        unrealized: quote, at the view's price.
+        n_fills: open ones.
+        stop: quote, where its stop should be; 0: none.
+        risk: quote, distance from an entry to the first stop.
+        centre: quote, its grid's; 0: there is none yet.
+        spacing_pct: of its entries, as a share of the price.
+    """
+
+    qty: float
+    avg_entry: float
+    unrealized: float
+    n_fills: int
+    stop: float
+    risk: float
+    centre: float
+    spacing_pct: float
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The account and the strategy at a price.
+
+    Attributes:
+        price: quote; 0: no step has happened yet.
+        wallet: quote.
+        equity: quote; the wallet where there is no price.
+        funding: quote received so far.
+        long: the long side.
+        short: the short side.
+        regime: name of the market's regime.
+        halted: entries are off until the market calms down.
+        ended: nothing is left of the capital.
+        too_small: every order of a fresh grid was under the exchange's minimum.
+        capital_needed: quote, that would do.
+        counters: events and sums since the start, by name.
+    """
+
+    price: float
+    wallet: float
+    equity: float
+    funding: float
+    long: SideView
+    short: SideView
+    regime: str
+    halted: bool
+    ended: bool
+    too_small: bool
+    capital_needed: float
+    counters: Mapping[str, float]
+
+    def side(self, position_side: str) -> SideView:
+        """Return the side called LONG or SHORT."""
+        return self.long if position_side == "LONG" else self.short
+
+    @property
+    def has_position(self) -> bool:
+        """Whether anything is held."""
+        return self.long.n_fills > 0 or self.short.n_fills > 0
+
+
+class Strategy(Protocol):
+    """One strategy on one symbol: a state, and decisions on it. Deterministic.
+
+    Attributes:
+        name: on the command line and in state files.
+        needs: what it must be given.
+        params: its parameters.
+        fingerprint: names its decision code.
+        phases: how often ``exits`` is asked in a step.
+        capacities: lengths of the tables in its state, by name.
+        ended: nothing is left of the capital; cheaper than a whole view.
+    """
+
+    name: str
+    needs: Needs
+    params: Any
+    fingerprint: str
+    phases: int
+
+    @property
+    def capacities(self) -> Mapping[str, int]:
+        """See above."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """See above."""
+        ...
+
+    def begin(self, now: Moment) -> None:
+        """Begin a step; without a signal only the clock goes on, and never back."""
+        ...
+
+    def exits(self, phase: int) -> Sequence[Exit]:
+        """Return the market exits of a phase; they are done before the next one is asked."""
+        ...
+
+    def arrange(self) -> None:
+        """Decide what should rest from now on."""
+        ...
+
+    def desired(self, unbooked: Sequence[Fill] = ()) -> Iterable[RestingOrder]:
+        """Return what should rest now, as if the entries in ``unbooked`` were booked already."""
+        ...
+
+    def cancel(self, position_side: str, *, keep_stop: bool) -> None:
+        """Want no orders of a side any more, its stop perhaps excepted."""
+        ...
+
+    def restore_stops(self) -> None:
+        """Want a stop again for every side that holds something after its stop fired."""
+        ...
+
+    def book(self, event: AccountEvent) -> float:
+        """Take an event of the account into the ledger; return what it had no fill for, base."""
+        ...
+
+    def simulate(self, event: SimulatedEvent) -> None:
+        """Let prices meet what should rest, as the simulated exchange does."""
+        ...
+
+    def view(self, price: float | None = None) -> View:
+        """Return the account at ``price``, quote; None: at the step's."""
+        ...
+
+    def fills(self, position_side: str) -> list[OpenFill]:
+        """Return the open fills of a side, oldest first."""
+        ...
+
+    def take_trades(self) -> list[dict[str, Any]]:
+        """Return the trade records written since the last call."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as JSON-ready data."""
+        ...
+
+    def load_state_dict(self, data: Mapping[str, Any]) -> None:
+        """Restore ``state_dict`` output.
+
+        Raises:
+            ValueError: the fields or capacities differ from this version's.
+        """
+        ...
