@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+from typing import TYPE_CHECKING
 
-from tests.support.exchanges.simulated.exchange import SimExchange
-from tests.support.exchanges.simulated.orders import Json
+if TYPE_CHECKING:  # the package of the simulated exchange imports these clocks
+    from tests.support.exchanges.simulated.exchange import SimExchange
+    from tests.support.exchanges.simulated.orders import Json
 
 
 class SimClock:
