@@ -226,10 +226,10 @@ def _check_flags(args: argparse.Namespace) -> None:
 def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
     from backtest.simulator import BacktestSimulator  # noqa: PLC0415 - pandas and numba, 0.7 s
     from engine.compiling import load_live_code  # noqa: PLC0415
-    from live.commands.replay import candle_table  # noqa: PLC0415
-    from live.commands.replay_report import (  # noqa: PLC0415
+    from live.commands.replay import (  # noqa: PLC0415
         REPLAY_DIR,
         Recording,
+        candle_table,
         report_text,
         run_replay,
         write_trades,

@@ -30,7 +30,7 @@ from live.exchange.binance import BinanceExecutor
 from live.feed.candles import bars_needed
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
-from live.session.stop_request import StopRequest
+from live.session.shutdown import StopRequest
 from live.store.state_file import StateManager
 from tests.support.exchanges.simulated import LoopbackAdapter, SimClock, SimExchange, SimServer
 
@@ -170,7 +170,7 @@ def timed(owner: type[Any], name: str) -> Iterator[list[tuple[float, float]]]:
 def stage(candles: pd.DataFrame, config: Mapping[str, Any], reply_s: float) -> Iterator[Stage]:
     """Yield a session with as many candles behind it as it wants."""
     params, rules = read_config(config), known_market(COIN)
-    n_bars = bars_needed(params, int(str(LIVE_CONFIG["buffer_bars"]))) + 2
+    n_bars = bars_needed(params, int(str(LIVE_CONFIG["buffer_bars"])), BAR_MS) + 2
     exchange = SimExchange(candles, coin=COIN, rules=rules, start_bar=n_bars, wallet=WALLET)
     with tempfile.TemporaryDirectory() as folder, SimServer(exchange) as server:
         adapter, http = TimedAdapter(server.port), requests.Session()
@@ -236,7 +236,9 @@ def report_own_time(candles: pd.DataFrame, n_steps: int) -> None:
             own = [1e3 * step.own_s for step in steps]
             saving = statistics.median(1e3 * step.saving_s for step in steps)
             name = f"{preset}{', mixture' * mixture}"
-            n_candles = bars_needed(read_config(config), int(str(LIVE_CONFIG["buffer_bars"])))
+            n_candles = bars_needed(
+                read_config(config), int(str(LIVE_CONFIG["buffer_bars"])), BAR_MS
+            )
             print(
                 f"{name:22} {n_candles:8,} {statistics.median(own):7.1f} {max(own):8.1f} "
                 f"{saving:7.1f}"

@@ -12,18 +12,15 @@ from core.params import StrategyParams
 from core.text import money
 from engine.compiling import load_live_code
 from engine.contract import CLOSE_END, POSITION_SIDES
-from live.commands.confirmation import check_answerable, confirm
 from live.commands.process import Station, assemble, equip, find_station, open_log, silence
-from live.commands.status import order_lines, position_lines, qty_text
+from live.commands.status import SavedState, order_lines, position_lines, qty_text, saved_state
 from live.commands.target import Target
-from live.commands.texts import left_open
+from live.commands.texts import check_answerable, confirm, left_open
 from live.execution.exchange_broker import DISAGREEMENTS
 from live.health.alerts import AlertSender
 from live.session.assembly import Assembled, Plan
-from live.session.shutdown import LAST_ATTEMPTS
-from live.session.stop_request import StopRequest
+from live.session.shutdown import LAST_ATTEMPTS, StopRequest
 from live.store.instance_lock import InstanceLock
-from live.store.saved_state import SavedState, saved_state
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +14,6 @@ from typing import Final
 import requests
 
 from core.errors import GridError
-from live.commands.clock import SystemClock
 from live.commands.target import Target
 from live.exchange.binance import BinanceExecutor
 from live.exchange.credentials import Credentials, find_credentials, read_environment
@@ -19,7 +21,31 @@ from live.health.alerts import AlertSender, alert_urls
 from live.health.logger import TradeLogger
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_dry, assemble_live
-from live.session.stop_request import StopRequest
+from live.session.shutdown import StopRequest
+
+
+class SystemClock:
+    """UTC time of this machine; a wait can be cut short, also out of a signal handler."""
+
+    def __init__(self) -> None:
+        # Not a threading.Event: one that a signal handler sets while the same thread begins to
+        # wait for it never wakes, as its lock is not reentrant. SimpleQueue.put is.
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def now_ms(self) -> int:
+        """Return the time, ms UTC."""
+        return time.time_ns() // 1_000_000
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; ``wake`` ends it early."""
+        if seconds > 0.0:
+            with contextlib.suppress(queue.Empty):
+                self._wakes.get(timeout=seconds)
+
+    def wake(self) -> None:
+        """End the wait that is under way, or else the next one."""
+        self._wakes.put(None)
+
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from core.errors import ConfigError
 from live.exchange.replies.account import QUOTE
-from live.session.settings import check_settings
+from live.health.alerts import HealthLimits
+from live.store.folders import mode_folder
 
 MODE_NAMES: Final = {"live": "REAL MONEY", "testnet": "testnet (demo money)", "dry": "dry run"}
 
@@ -74,12 +78,6 @@ class Target:
         return self.state_folder / f"{self.symbol}.lock"
 
 
-def mode_folder(settings: Mapping[str, Any], key: str, mode: str) -> Path:
-    """Return the folder under ``settings[key]`` that a mode has for itself; that of live is it."""
-    folder = Path(settings[key])
-    return folder if mode == "live" else folder / mode
-
-
 def find_target(
     coin: str,
     *,
@@ -120,3 +118,48 @@ def find_target(
         settings={**settings, **{key: str(folder) for key, folder in folders.items()}},
         flags=shlex.join(["--coin", coin, *words]),
     )
+
+
+_NUMBERS: Final = {
+    "max_capital_pct": (0.01, 1.0),
+    "candle_grace_s": (0.0, 60.0),
+    "poll_s": (0.5, 900.0),
+    "request_timeout_s": (1.0, 60.0),
+    "max_weight_share": (0.05, 0.95),
+}
+_WHOLE: Final = {
+    "buffer_bars": (1, 50_000),
+    "recv_window_ms": (1_000, 60_000),
+    "retries": (0, 10),
+    "snapshots": (1, 10_000),
+}
+_FOLDERS: Final = ("state_dir", "log_dir")
+_INSTANCE: Final = re.compile(r"[A-Za-z0-9]{1,8}")
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings no session could run with; ``stop_trigger`` and the URLs are read elsewhere.
+
+    Raises:
+        ConfigError: one is missing, of the wrong type or out of range.
+    """
+    for table, kind in ((_NUMBERS, "a number"), (_WHOLE, "a whole number")):
+        for name, (low, high) in table.items():
+            value: Any = settings.get(name)
+            if not (_is_number(value, whole=table is _WHOLE) and low <= value <= high):
+                raise ConfigError(
+                    f"LIVE_CONFIG: {name} = {value!r} must be {kind} in [{low:g}, {high:g}]"
+                )
+    for name in _FOLDERS:
+        if not isinstance(settings.get(name), str) or not settings[name]:
+            raise ConfigError(f"LIVE_CONFIG: {name} = {settings.get(name)!r} must name a folder")
+    if not _INSTANCE.fullmatch(str(settings.get("instance"))):
+        raise ConfigError(
+            f"LIVE_CONFIG: instance = {settings.get('instance')!r} must be 1 to 8 letters or digits"
+        )
+    HealthLimits.from_settings(settings)
+
+
+def _is_number(value: Any, *, whole: bool) -> bool:
+    kinds = int if whole else int | float
+    return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)

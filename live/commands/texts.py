@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Iterable
 from typing import Any, Final
 
 from config import STRATEGY_PARAMS
+from core.errors import ConfigError
 from core.params import StrategyParams
 from core.text import money, number
 from engine.contract import POSITION_SIDES
@@ -126,3 +128,41 @@ def end_text(ending: Ending, session: LiveSession, mode: str, *, once: bool) -> 
         f"ended after errors; left open: {left}; look at the log, then go on with --resume, or "
         "close with --flatten"
     )
+
+
+def check_answerable(what: str, *, yes: bool) -> None:
+    """Refuse at once what would be asked for later where nobody can answer.
+
+    Args:
+        what: a question without its mark.
+        yes: answered on the command line.
+
+    Raises:
+        ConfigError: nobody can be asked.
+    """
+    if not yes and not sys.stdin.isatty():
+        raise ConfigError(
+            f"{what}? Nobody can be asked, standard input is not a terminal: say so with --yes"
+        )
+
+
+def confirm(symbol: str, what: str, *, yes: bool) -> None:
+    """Ask whether ``what`` is meant; the symbol must be typed.
+
+    Args:
+        symbol: such as BTCUSDT.
+        what: a question without its mark.
+        yes: answered on the command line.
+
+    Raises:
+        ConfigError: the answer was another, or nobody can be asked.
+    """
+    check_answerable(what, yes=yes)
+    if yes:
+        return
+    try:
+        answer = input(f"{what}? Type {symbol} if so: ")
+    except EOFError:
+        answer = ""
+    if answer.strip().upper() != symbol:
+        raise ConfigError("not confirmed: nothing was done")

@@ -12,17 +12,22 @@ from core.errors import CredentialsError, GridError, NetworkError
 from core.params import StrategyParams
 from core.text import money
 from engine.compiling import load_live_code
-from live.commands.confirmation import check_answerable, confirm
 from live.commands.process import Station, assemble, equip, find_station, open_log, silence
 from live.commands.target import Target
-from live.commands.texts import changed_text, end_text, left_open, start_text
+from live.commands.texts import (
+    changed_text,
+    check_answerable,
+    confirm,
+    end_text,
+    left_open,
+    start_text,
+)
 from live.exchange.credentials import ENV_FILE, is_open_to_others
 from live.exchange.types import MarketFacts
 from live.health.alerts import AlertSender
 from live.session.admission import allowed_capital
 from live.session.assembly import Assembled, Plan, check_state
-from live.session.shutdown import Ending
-from live.session.stop_request import StopRequest
+from live.session.shutdown import Ending, StopRequest
 from live.store.instance_lock import InstanceLock
 
 EXIT_INTERRUPTED: Final = 130

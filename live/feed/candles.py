@@ -16,12 +16,10 @@ from core.params import StrategyParams
 from core.records import dtype_of
 from core.regime_gmm import GMM_RETURN_BARS, GMM_WINDOW
 from core.signals import SignalArray, compute_indicators, compute_raw_regime, settle_regime
-from core.times import BAR_MS, DAY_BARS
+from core.times import DAY_MS
 from live.exchange.port import Clock, MarketReader
 from live.exchange.types import Candle, Candles
 
-MIXTURE_BARS: Final = GMM_WINDOW + GMM_RETURN_BARS + 2 * DAY_BARS
-"""What the answer at a bar depends on with the mixture, and a day to spare."""
 AGREEMENT: Final = 1e-6
 """How near, relatively, indicators of the buffer come to those of the full history."""
 REFETCHES: Final = 5
@@ -56,7 +54,12 @@ class CandleSource(Protocol):
         ...
 
 
-def bars_needed(params: StrategyParams, least: int) -> int:
+def mixture_bars(bar_ms: int) -> int:
+    """Return how many candles the answer at one depends on with the mixture, a day to spare."""
+    return GMM_WINDOW + GMM_RETURN_BARS + 2 * (DAY_MS // bar_ms)
+
+
+def bars_needed(params: StrategyParams, least: int, bar_ms: int) -> int:
     """Return how many candles make the indicators agree with full history to ``AGREEMENT``.
 
     KAMA forgets slowest: in a market without direction its smoothing is ``(2/(slow+1))^2`` a
@@ -66,13 +69,14 @@ def bars_needed(params: StrategyParams, least: int) -> int:
     Args:
         params: periods.
         least: never fewer.
+        bar_ms: length of a candle.
     """
     slowest = (2.0 / (params.kama_slow + 1.0)) ** 2
     kama = math.log(AGREEMENT) / math.log1p(-slowest) + params.kama_period
     wilder = -math.log(AGREEMENT) * 2 * max(params.atr_period, params.adx_period)
     bars = [least, MEAN_WINDOW + wilder, params.regime_timeframe_mult * max(kama, wilder)]
     if params.use_ml_regime:
-        bars.append(MIXTURE_BARS + wilder)
+        bars.append(mixture_bars(bar_ms) + wilder)
     return math.ceil(max(bars))
 
 
@@ -87,6 +91,7 @@ class CandleBuffer:
         params: periods and switches.
         clock: for waiting until a candle that is late can be read.
         least: candles, at least.
+        bar_ms: length of a candle.
         first_bar: where the buffer begins; -1: as far back as is needed.
     """
 
@@ -97,10 +102,12 @@ class CandleBuffer:
         clock: Clock,
         *,
         least: int,
+        bar_ms: int,
         first_bar: int = -1,
     ) -> None:
         self._reader, self._params, self._clock = reader, params, clock
-        self._needed = bars_needed(params, least)
+        self._bar_ms = bar_ms
+        self._needed = bars_needed(params, least, bar_ms)
         self._first_bar = first_bar
         self._candles: Candles = np.zeros(0, dtype_of(Candle))
         self._signals: SignalArray | None = None
@@ -130,14 +137,14 @@ class CandleBuffer:
 
     def _restart(self, first_bar: int) -> None:
         self._first_bar = first_bar
-        kept = self._candles["ts_ms"] >= first_bar * BAR_MS
+        kept = self._candles["ts_ms"] >= first_bar * self._bar_ms
         self._candles = self._candles[kept]
         self._signals = None
         self._raw_regime = self._raw_regime[:0]
 
     def _last_bar(self) -> int:
         if len(self._candles):
-            return int(self._candles["ts_ms"][-1]) // BAR_MS
+            return int(self._candles["ts_ms"][-1]) // self._bar_ms
         return self._first_bar - 1
 
     def _extend(self, bar: int, meanwhile: Callable[[], None]) -> None:
@@ -149,27 +156,28 @@ class CandleBuffer:
                 meanwhile()
             first = self._last_bar() + 1
             try:
-                fresh = self._reader.closed_candles(first * BAR_MS, (bar + 1) * BAR_MS)
+                fresh = self._reader.closed_candles(first * self._bar_ms, (bar + 1) * self._bar_ms)
             except (NetworkError, ReplyError) as error:
                 unread = error
                 continue
             unread = None
             if len(fresh) and not len(self._candles):
                 self._refuse_late_start(fresh)
-            grown = np.concatenate([self._candles, _unbroken(fresh, first)])
+            grown = np.concatenate([self._candles, _unbroken(fresh, first, self._bar_ms)])
             self._candles = grown.view(dtype_of(Candle))  # an empty part makes it a bare table
             if self._last_bar() >= bar:
                 return
+        missing_ms = (self._last_bar() + 1) * self._bar_ms
         raise unread or DataError(
-            f"the candle that opened at {(self._last_bar() + 1) * BAR_MS} ms cannot be read; it "
-            f"was asked for {REFETCHES + 1} times"
+            f"the candle that opened at {missing_ms} ms cannot be read; it was asked for "
+            f"{REFETCHES + 1} times"
         )
 
     def _refuse_late_start(self, candles: Candles) -> None:
         """Refuse a coin whose candles begin after the buffer does."""
         first = int(candles["ts_ms"][0])
-        if first > self._first_bar * BAR_MS:
-            days = math.ceil(self._needed / DAY_BARS)
+        if first > self._first_bar * self._bar_ms:
+            days = math.ceil(self._needed * self._bar_ms / DAY_MS)
             raise DataError(
                 f"the coin's candles begin {datetime.fromtimestamp(first / 1e3, UTC):%Y-%m-%d}, "
                 f"and these parameters need {self._needed:,} of them ({days} days): wait, or lower "
@@ -191,19 +199,21 @@ class CandleBuffer:
             candles["close"],
             candles["volume"],
             params,
+            bar_ms=self._bar_ms,
         )
-        known = len(self._raw_regime)
+        known, reach = len(self._raw_regime), mixture_bars(self._bar_ms)
         start = 0
-        if params.use_ml_regime and known > MIXTURE_BARS:
+        if params.use_ml_regime and known > reach:
             # A day's mixture sees the window before it and nothing else, and earlier answers
             # stand: only what is new, and the day it belongs to, is worked out.
-            start = known - MIXTURE_BARS
+            start = known - reach
         raw = compute_raw_regime(
             candles["ts_ms"][start:],
             candles["close"][start:],
             signals[start:],
             slope[start:],
             params,
+            bar_ms=self._bar_ms,
         )
         self._raw_regime = np.concatenate([self._raw_regime[:known], raw[known - start :]])
         signals["regime"] = settle_regime(self._raw_regime, signals["adx"], params)
@@ -215,9 +225,9 @@ class CandleBuffer:
         return row
 
 
-def _unbroken(candles: Candles, first: int) -> Candles:
+def _unbroken(candles: Candles, first: int, bar_ms: int) -> Candles:
     """Return the candles from bar ``first`` on, up to where one is missing."""
-    bars = candles["ts_ms"] // BAR_MS
+    bars = candles["ts_ms"] // bar_ms
     expected = first + np.arange(len(candles))
     wrong = np.flatnonzero(bars != expected)
     return candles[: wrong[0]] if wrong.size else candles

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from core.errors import GridError, StateError
 from core.text import money, number
-from core.times import BAR_MS, utc_text
+from core.times import utc_text
 from live.exchange.port import Clock
 from live.exchange.types import Usage
 from live.health.alerts import Alerts, Condition, HealthLimits, StandingConditions, Verdict
@@ -37,6 +37,7 @@ class Readings:
     last_step_ms: int | None = None
     last_bar: int | None = None
     candle_close_ms: int | None = None
+    candle_due_ms: int | None = None  # when the next one closes
     equity: float | None = None
     start_equity: float | None = None
     peak_equity: float | None = None
@@ -66,6 +67,10 @@ class Readings:
         """Return the seconds since the newest closed candle closed; NaN before the first."""
         return math.nan if self.candle_close_ms is None else (now_ms - self.candle_close_ms) / 1e3
 
+    def candle_late_s(self, now_ms: int) -> float:
+        """Return for how many seconds the next candle has been due; NaN before the first."""
+        return math.nan if self.candle_due_ms is None else (now_ms - self.candle_due_ms) / 1e3
+
 
 @dataclass(frozen=True, slots=True)
 class StepInfo:
@@ -74,12 +79,14 @@ class StepInfo:
     Attributes:
         bar: its index.
         candle_close_ms: close of the newest candle it read, ms UTC.
+        bar_ms: until the next one closes.
         equity: after it, quote.
     """
 
     bar: int
     candle_close_ms: int
     equity: float
+    bar_ms: int
 
 
 def find_mismatches(
@@ -121,7 +128,7 @@ def judge(
         ("heartbeat", silent_s, limits.heartbeat_max_s, f"no step has ended for {silent_s:.0f} s"),
         (
             "candles",
-            age_s - BAR_MS / 1e3,
+            readings.candle_late_s(now_ms),
             limits.candle_max_age_s,
             f"the newest closed candle closed {age_s:.0f} s ago",
         ),
@@ -217,6 +224,7 @@ class HealthMonitor:
             self._readings.last_step_ms = self._clock.now_ms()
             self._readings.last_bar = int(step.bar)  # JSON knows no numpy numbers
             self._readings.candle_close_ms = int(step.candle_close_ms)
+            self._readings.candle_due_ms = int(step.candle_close_ms + step.bar_ms)
             self._readings.note_equity(step.equity)
 
     def note_equity(self, equity: float) -> None:

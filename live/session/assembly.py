@@ -10,10 +10,8 @@ from typing import Any, Final
 
 from core.errors import StateError
 from core.params import StrategyParams
-from core.times import BAR_MS
 from engine.contract import POSITION_SIDES
 from engine.strategy import create
-from live.commands.target import mode_folder
 from live.exchange.port import Clock, Exchange, MarketReader
 from live.exchange.types import MarketFacts
 from live.execution.books import LiveSession
@@ -32,7 +30,8 @@ from live.session.admission import (
     refuse_wrong_clock,
 )
 from live.session.runner import LiveRunner
-from live.session.stop_request import StopRequest
+from live.session.shutdown import StopRequest
+from live.store.folders import mode_folder
 from live.store.state_file import LoadedState, StateManager
 from live.store.trade_files import LiveTrade, TradeFiles
 
@@ -123,7 +122,7 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         session,
         facts,
         rates,
-        lambda ts_ms: float(candles.candle(ts_ms // BAR_MS - 1).close),
+        lambda ts_ms: float(candles.candle(ts_ms // session.bar_ms - 1).close),
         equipment.clock,
         equipment.monitor,
         equipment.alert,
@@ -277,6 +276,7 @@ def _market(
         plan.params,
         equipment.clock,
         least=int(plan.settings["buffer_bars"]),
+        bar_ms=session.bar_ms,
         first_bar=session.progress.first_bar,
     )
     return candles, FundingRates(reader)

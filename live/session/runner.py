@@ -17,8 +17,7 @@ from live.feed.funding_rates import FundingRates
 from live.health.alerts import Verdict
 from live.health.logger import TradeLogger
 from live.health.monitor import HealthMonitor, StepInfo
-from live.session.shutdown import Departure, Ending
-from live.session.stop_request import StopRequest
+from live.session.shutdown import Departure, Ending, StopRequest
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -279,7 +278,7 @@ class LiveRunner:
         if self._log is not None:
             long, short = view.long.unrealized, view.short.unrealized
             self._log.equity(bar * self._bar_ms, equity, view.wallet, long, short, view.regime)
-        self._monitor.beat(StepInfo(bar, bar * self._bar_ms, equity))
+        self._monitor.beat(StepInfo(bar, bar * self._bar_ms, equity, self._bar_ms))
 
     def _tell_too_small(self, view: View) -> None:
         """Say once that every order of a grid was under the exchange's minimum."""

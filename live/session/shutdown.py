@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from types import FrameType
 from typing import Final
 
 from core.errors import CredentialsError, GridError, RateLimitError, StateError
@@ -12,7 +15,6 @@ from engine.contract import CLOSE_END
 from live.exchange.port import Clock
 from live.execution.broker import Broker
 from live.health.monitor import HealthMonitor
-from live.session.stop_request import StopRequest
 
 _LOG: Final = logging.getLogger(__name__)
 LAST_ATTEMPTS: Final = 5
@@ -117,3 +119,42 @@ class Departure:
             else:
                 return True
         return False
+
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Whether the process was asked to end.
+
+    Args:
+        wake: ends a wait that is under way.
+    """
+
+    def __init__(self, wake: Callable[[], None] | None = None) -> None:
+        self._wake = wake
+        self.is_set = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take over SIGINT and SIGTERM for a while; from the main thread only.
+
+        The first of them sets the request, a further one raises KeyboardInterrupt.
+        """
+        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self.is_set:
+            raise KeyboardInterrupt
+        self.set()
+
+    def set(self) -> None:
+        """Ask to end."""
+        self.is_set = True
+        if self._wake is not None:
+            self._wake()

@@ -74,7 +74,7 @@ def params_of(preset: str = "documented", **changes: object) -> StrategyParams:
 QUICK = params_of(regime_timeframe_mult=1, kama_slow=5, kama_fast=2)
 """Little memory: the 7-day means are the longest."""
 MIXTURE = params_of(regime_timeframe_mult=1, kama_slow=5, kama_fast=2, use_ml_regime=True)
-NEEDED = bars_needed(QUICK, 1)
+NEEDED = bars_needed(QUICK, 1, BAR_MS)
 TABLE = table_of(2 * NEEDED + 200)
 
 
@@ -92,6 +92,7 @@ def buffer_of(
         params,
         clock or WaitingClock(),
         least=least,
+        bar_ms=BAR_MS,
         first_bar=first_bar,
     )
 
@@ -246,7 +247,7 @@ def test_a_buffer_of_the_bars_needed_gives_the_signals_of_the_full_history(
     preset: str, seed: int
 ) -> None:
     params = params_of(preset)
-    needed = bars_needed(params, 1)
+    needed = bars_needed(params, 1, BAR_MS)
     table = table_of(needed + 4_007, seed)
     full = full_signals(table, params)
     for back in (0, 1, 500):  # each with a buffer of exactly the needed length
@@ -265,7 +266,7 @@ def test_a_buffer_of_the_bars_needed_gives_the_signals_of_the_full_history(
 
 def test_a_market_that_goes_nowhere_is_forgotten_in_time_too() -> None:
     params = params_of("documented")  # the slowest smoothing KAMA has, all the time
-    table = table_of(bars_needed(params, 1) + 1_000)
+    table = table_of(bars_needed(params, 1, BAR_MS) + 1_000)
     table["close"] = np.where(np.arange(len(table)) % 2, 19_000.0, 21_000.0)
     table["high"], table["low"] = table["close"] + 10.0, table["close"] - 10.0
     bar = FIRST + len(table) - 1
@@ -280,7 +281,7 @@ def test_a_market_that_goes_nowhere_is_forgotten_in_time_too() -> None:
 
 @pytest.mark.parametrize("params", [QUICK, params_of("shipped")], ids=["quick", "shipped"])
 def test_a_restart_from_the_saved_first_bar_gives_the_same_signals(params: StrategyParams) -> None:
-    needed = bars_needed(params, 1)
+    needed = bars_needed(params, 1, BAR_MS)
     table = table_of(needed + 200)
     reader = FakeReader(table)
     buffer = buffer_of(reader, params)
@@ -324,7 +325,7 @@ def test_a_saved_first_bar_that_is_too_old_moves() -> None:
 
 @pytest.mark.slow
 def test_the_mixture_worked_out_bar_by_bar_is_that_of_all_candles_at_once() -> None:
-    needed = bars_needed(MIXTURE, 1)
+    needed = bars_needed(MIXTURE, 1, BAR_MS)
     days = 2 * DAY_BARS
     table = table_of(needed + days)
     buffer = buffer_of(FakeReader(table), MIXTURE)

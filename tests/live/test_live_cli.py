@@ -26,17 +26,14 @@ from config import LIVE_CONFIG, STRATEGY_PARAMS
 from core.errors import ConfigError, CredentialsError
 from engine.options import chosen_params
 from engine.types import CLOSE_END, LABEL_NAMES
-from live.commands.clock import SystemClock
-from live.commands.replay import candle_table
-from live.commands.replay_report import Recording, report_text, run_replay
+from live.commands.process import SystemClock
+from live.commands.replay import Recording, candle_table, report_text, run_replay
 from live.commands.status import status_text
-from live.commands.target import Target, find_target
+from live.commands.target import Target, check_settings, find_target
 from live.exchange.credentials import find_credentials, is_open_to_others, read_environment
 from live.health.logger import LEVELS
 from live.session.runner import LiveRunner
-from live.session.settings import check_settings
-from live.session.shutdown import Departure, Ending
-from live.session.stop_request import StopRequest
+from live.session.shutdown import Departure, Ending, StopRequest
 from live.store.instance_lock import InstanceLock
 from live.store.trade_files import TRADE_COLUMNS
 from tests.support.markets.synthetic import BAR_MS, synthetic_candles, synthetic_settlements

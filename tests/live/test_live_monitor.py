@@ -25,6 +25,7 @@ from tests.live.test_instance_lock import FULL, break_at, open_files
 
 START = 1_705_329_000_000
 BAR_S = 900
+BAR_MS = 1_000 * BAR_S
 LIMITS = HealthLimits.from_settings(LIVE_CONFIG)
 
 
@@ -64,7 +65,7 @@ class Ward:
 
     def step(self, equity: float = 10_000.0) -> None:
         """Let a step end just after a candle closed."""
-        self.monitor.beat(StepInfo(bar=7, candle_close_ms=self.clock.ms - 2_000, equity=equity))
+        self.monitor.beat(StepInfo(7, self.clock.ms - 2_000, equity, BAR_MS))
 
     def told(self) -> list[str]:
         """Check, and return what was told since the last time."""
@@ -148,8 +149,8 @@ def test_a_condition_ends_later_than_it_began() -> None:
         ({"last_step_ms": START}, 1_200.0, set()),
         ({"last_step_ms": START}, 1_200.001, {"heartbeat"}),
         ({}, 1_201.0, {"heartbeat"}),
-        ({"candle_close_ms": START}, BAR_S + 120.0, set()),
-        ({"candle_close_ms": START}, BAR_S + 120.001, {"candles"}),
+        ({"candle_close_ms": START, "candle_due_ms": START + BAR_MS}, BAR_S + 120.0, set()),
+        ({"candle_close_ms": START, "candle_due_ms": START + BAR_MS}, BAR_S + 120.001, {"candles"}),
         ({"clock_offset_ms": 1_000}, 0.0, set()),
         ({"clock_offset_ms": -1_001}, 0.0, {"clock"}),
         ({"weight_1m": 1_200}, 0.0, set()),
@@ -390,6 +391,7 @@ def test_the_file_has_what_another_program_needs(ward: Ward) -> None:
         "last_step_ms": START,
         "last_bar": 7,
         "candle_close_ms": START - 2_000,
+        "candle_due_ms": START - 2_000 + BAR_MS,
         "equity": 9_900.0,
         "start_equity": 10_000.0,
         "peak_equity": 10_000.0,
@@ -475,7 +477,12 @@ def test_a_file_that_cannot_be_written_does_not_stop_trading_and_counts_as_one_e
 def test_numbers_of_the_engine_do_not_break_the_file(ward: Ward) -> None:
     numpy = importlib.import_module("numpy")
     ward.monitor.beat(
-        StepInfo(numpy.int64(3), candle_close_ms=numpy.int64(START), equity=numpy.float64(5.0))
+        StepInfo(
+            numpy.int64(3),
+            candle_close_ms=numpy.int64(START),
+            equity=numpy.float64(5.0),
+            bar_ms=BAR_MS,
+        )
     )
     assert ward.monitor.check() is Verdict.OK
     assert ward.file()["last_bar"] == 3

@@ -21,8 +21,7 @@ import pytest
 from config import PRESETS
 from core.market import MarketRules, tick_down, tick_up
 from engine.strategy import read_config
-from live.commands.replay import candle_table
-from live.commands.replay_report import Recording, run_replay
+from live.commands.replay import Recording, candle_table, run_replay
 from live.execution.books import LiveSession
 from live.session.shutdown import Ending
 from tests.support.markets.oracle import BAR_MS, coin_rules, real_candles

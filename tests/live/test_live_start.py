@@ -16,7 +16,7 @@ import pytest
 from config import LIVE_CONFIG
 from core.errors import AccountError
 from engine.strategy import create, read_config
-from live.commands.status import position_lines
+from live.commands.status import SavedState, position_lines, saved_state
 from live.commands.target import find_target
 from live.commands.texts import left_open
 from live.exchange.port import Exchange
@@ -24,7 +24,6 @@ from live.exchange.types import ExchangeOrder, OrderKind, SidePosition, Usage
 from live.execution.books import LiveSession
 from live.execution.order_register import OUR_IDS, OrderRegister, OrderState, id_prefix
 from live.session.admission import refuse_company, refuse_wrong_clock
-from live.store.saved_state import SavedState, saved_state
 from live.store.state_file import LoadedState, decode, read_document
 from tests.support.markets.synthetic import BAR_MS, RULES
 from tests.support.processes.live_command import BUSY, Outcome, Stage, open_stage, terminate

@@ -21,8 +21,7 @@ from live.execution.books import LiveSession
 from live.feed.candles import bars_needed
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
-from live.session.shutdown import Ending
-from live.session.stop_request import StopRequest
+from live.session.shutdown import Ending, StopRequest
 from tests.support.clocks.simulated import wait_ms
 from tests.support.exchanges.simulated import (
     InProcessAdapter,
@@ -180,7 +179,7 @@ def settings_in(folder: Path, **changes: Any) -> dict[str, Any]:
 
 def warm_bars(config: Mapping[str, Any]) -> int:
     """Return how many candles a session reads before its first step."""
-    return bars_needed(read_config(config), 1)
+    return bars_needed(read_config(config), 1, BAR_MS)
 
 
 @contextmanager
