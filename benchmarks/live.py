@@ -99,7 +99,7 @@ class StepClock(SimClock):
 
 
 class Silence:
-    """Nobody is told."""
+    """Nobody is reported."""
 
     def send(self, text: str) -> None:
         """Drop ``text``."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from tests.support.processes.forked_sessions import Nursery
+    from tests.support.processes.forked_sessions import ForkedSessions
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -28,12 +28,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
+def sessions() -> Iterator[ForkedSessions]:
     """Yield a process that forks live sessions."""
     # Imports all of live trading.
-    from tests.support.processes.forked_sessions import Nursery  # noqa: PLC0415
+    from tests.support.processes.forked_sessions import ForkedSessions  # noqa: PLC0415
 
-    with Nursery() as running:
+    with ForkedSessions() as running:
         yield running
 
 

@@ -12,7 +12,7 @@ from core.params import StrategyParams
 from core.text import money
 from engine.compiling import load_live_code
 from engine.contract import CLOSE_END, POSITION_SIDES
-from live.commands.process import Station, assemble, equip, find_station, open_log, silence
+from live.commands.process import Process, assemble, equip, find_process, open_log, silence
 from live.commands.status import SavedState, order_lines, position_lines, qty_text, saved_state
 from live.commands.target import Target
 from live.commands.texts import check_answerable, confirm, left_open
@@ -51,7 +51,7 @@ def flatten(request: FlattenRequest) -> int:
     target = request.target
     question = f"Close all of this, {target.mode_name}"
     check_answerable(question, yes=request.yes)
-    station = find_station(target)
+    process = find_process(target)
     with ExitStack() as stack:
         stack.enter_context(InstanceLock(target.lock_path))
         saved = saved_state(target.state_path)
@@ -62,15 +62,15 @@ def flatten(request: FlattenRequest) -> int:
             )
         print(_to_be_closed(target, saved), flush=True)  # noqa: T201
         confirm(target.symbol, question, yes=request.yes)
-        alerts = stack.enter_context(closing(AlertSender(station.urls, target.title)))
+        alerts = stack.enter_context(closing(AlertSender(process.urls, target.title)))
         with silence():
             load_live_code()
-        log = stack.enter_context(closing(open_log(station, request.log_level)))
-        equipment = equip(station, StopRequest(), log, alerts)
-        assembled = assemble(_plan(target, saved), station, equipment)
+        log = stack.enter_context(closing(open_log(process, request.log_level)))
+        equipment = equip(process, StopRequest(), log, alerts)
+        assembled = assemble(_plan(target, saved), process, equipment)
         stack.enter_context(closing(equipment.monitor))
         try:
-            _close_all(assembled, station)
+            _close_all(assembled, process)
         except GridError as error:
             alerts.send(f"{target.symbol} could not be closed: {error}")
             raise
@@ -78,7 +78,7 @@ def flatten(request: FlattenRequest) -> int:
         text = f"everything of this session is closed; wallet {wallet}"
         _LOG.info("%s", text)
         alerts.send(f"{target.symbol} {text}")
-        _tell_strangers(assembled, station)
+        _report_foreign_position(assembled, process)
     return 0
 
 
@@ -102,14 +102,14 @@ def _plan(target: Target, saved: SavedState) -> Plan:
     )
 
 
-def _close_all(assembled: Assembled, station: Station) -> None:
+def _close_all(assembled: Assembled, process: Process) -> None:
     """Close, trying again; then have the ledger agree with the account.
 
     Raises:
         GridError: something may still be open.
     """
-    session, broker, now_ms = assembled.session, assembled.broker, station.clock.now_ms()
-    if station.target.mode == "dry":
+    session, broker, now_ms = assembled.session, assembled.broker, process.clock.now_ms()
+    if process.target.mode == "dry":
         assembled.runner.settle(
             now_ms // session.bar_ms
         )  # what the candles since have done on paper
@@ -126,19 +126,19 @@ def _close_all(assembled: Assembled, station: Station) -> None:
                     f"not all is certainly closed: {error}; try again, or close at the exchange"
                 ) from None
             _LOG.error("closing: %s", error)
-            station.clock.sleep(1.0)
+            process.clock.sleep(1.0)
     if session.strategy.view().has_position:
         raise NetworkError(
-            f"not all is closed: {left_open(session, station.target.mode)}; try again, or close "
+            f"not all is closed: {left_open(session, process.target.mode)}; try again, or close "
             "at the exchange"
         )
 
 
-def _tell_strangers(assembled: Assembled, station: Station) -> None:
-    """Tell what the account still holds of this symbol: it is not this session's."""
-    if station.target.mode == "dry":
+def _report_foreign_position(assembled: Assembled, process: Process) -> None:
+    """Report what the account still holds of this symbol: it is not this session's."""
+    if process.target.mode == "dry":
         return
-    for name, side in station.executor(retries=1).positions().items():
+    for name, side in process.executor(retries=1).positions().items():
         if side.qty > assembled.facts.rules.step_size / 2:
             _LOG.warning(
                 "the account holds %s %s that is not this session's; it is left alone",

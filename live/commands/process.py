@@ -61,7 +61,7 @@ def system_clock() -> SystemClock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Station:
+class Process:
     """Where a session runs.
 
     Attributes:
@@ -89,15 +89,15 @@ class Station:
         )
 
 
-def find_station(target: Target) -> Station:
-    """Return the station of a session; nothing is asked or written yet.
+def find_process(target: Target) -> Process:
+    """Return the process of a session; nothing is asked or written yet.
 
     Raises:
         ConfigError: the file ``.env`` or the alert URLs are unusable.
         CredentialsError: there are no keys and they are needed.
     """
     environ = read_environment()
-    return Station(
+    return Process(
         target=target,
         clock=system_clock(),
         credentials=Credentials() if target.mode == "dry" else find_credentials(environ),
@@ -116,38 +116,38 @@ def silence() -> Iterator[None]:
         root.removeHandler(nothing)
 
 
-def open_log(station: Station, level: str) -> TradeLogger:
+def open_log(process: Process, level: str) -> TradeLogger:
     """Return console and log file of a session.
 
     Raises:
         ConfigError: unknown level.
         StateError: the file cannot be written.
     """
-    secrets = (station.credentials.key, station.credentials.secret, *station.urls)
+    secrets = (process.credentials.key, process.credentials.secret, *process.urls)
     return TradeLogger(
-        station.target.symbol, station.target.log_path.parent, level, secrets=secrets
+        process.target.symbol, process.target.log_path.parent, level, secrets=secrets
     )
 
 
-def equip(station: Station, stop: StopRequest, log: TradeLogger, alerts: AlertSender) -> Equipment:
+def equip(process: Process, stop: StopRequest, log: TradeLogger, alerts: AlertSender) -> Equipment:
     """Return what a session uses of the process; whoever uses it closes its monitor.
 
     Raises:
         ConfigError: a limit in the settings is of no use.
     """
-    target = station.target
+    target = process.target
 
     def tell(text: str) -> None:
         _LOG.warning("%s", text)
         alerts.send(f"{target.symbol} {text}")
 
     monitor = HealthMonitor(
-        target.symbol, target.state_folder, target.settings, station.clock, alerts
+        target.symbol, target.state_folder, target.settings, process.clock, alerts
     )
-    return Equipment(clock=station.clock, stop=stop, monitor=monitor, log=log, alert=tell)
+    return Equipment(clock=process.clock, stop=stop, monitor=monitor, log=log, alert=tell)
 
 
-def assemble(plan: Plan, station: Station, equipment: Equipment) -> Assembled:
+def assemble(plan: Plan, process: Process, equipment: Equipment) -> Assembled:
     """Return a session whose state is on the disk: what cannot be written down is not traded.
 
     A log made for a session that cannot begin is taken away again.
@@ -155,10 +155,10 @@ def assemble(plan: Plan, station: Station, equipment: Equipment) -> Assembled:
     Raises:
         GridError: the account, the exchange, the state file or the disk refuses.
     """
-    path = station.target.log_path
+    path = process.target.log_path
     is_new = path.exists() and path.stat().st_size == 0
     try:
-        assembled = _assembled(plan, station, equipment)
+        assembled = _assembled(plan, process, equipment)
         assembled.session.save()
     except GridError:
         if equipment.log is not None:
@@ -171,8 +171,8 @@ def assemble(plan: Plan, station: Station, equipment: Equipment) -> Assembled:
     return assembled
 
 
-def _assembled(plan: Plan, station: Station, equipment: Equipment) -> Assembled:
-    executor = station.executor()
+def _assembled(plan: Plan, process: Process, equipment: Equipment) -> Assembled:
+    executor = process.executor()
     if plan.mode == "dry":
         return assemble_dry(plan, executor, equipment)
     return assemble_live(plan, executor, equipment)

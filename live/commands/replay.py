@@ -40,7 +40,7 @@ from live.store.trade_files import TRADE_COLUMNS
 
 
 class ReplayClock:
-    """Time as the candles tell it."""
+    """Time as the candles have it."""
 
     def __init__(self) -> None:
         self.time_ms = 0

@@ -1,4 +1,4 @@
-"""How a session stands, told from its files alone: no network, and it may be running."""
+"""How a session stands, read from its files alone: no network, and it may be running."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _health(target: Target, now_ms: int) -> list[str]:
 
 
 def _process(health: Mapping[str, Any], age_ms: int) -> str:
-    """Return whether the process lives, which its file tells by being renewed."""
+    """Return whether the process lives, which its file shows by being renewed."""
     if health["status"] == "STOPPED":
         return f"stopped at {utc_text(int(health['updated_at']))} UTC"
     if age_ms <= SILENT_MS:

@@ -55,7 +55,7 @@ def start_text(
         "sides": "long and short" if params.allow_short else "long only",
         "changed": f"{changed_text(params)} (against config.py)",
         "fees": _fees(params, facts),
-        "losses": f"{warn} % is told, {most} % closes everything and ends the session",
+        "losses": f"{warn} % is reported, {most} % closes everything and ends the session",
         "alerts": f"to {n_alerts} addresses" if n_alerts else "to nobody (see alert_urls)",
         "files": f"{target.state_folder}/{target.symbol}_* and {target.log_path}",
         "to stop": "Ctrl+C or SIGTERM once: entries and take-profits are cancelled, positions "

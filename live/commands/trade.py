@@ -12,7 +12,7 @@ from core.errors import CredentialsError, GridError, NetworkError
 from core.params import StrategyParams
 from core.text import money
 from engine.compiling import load_live_code
-from live.commands.process import Station, assemble, equip, find_station, open_log, silence
+from live.commands.process import Process, assemble, equip, find_process, open_log, silence
 from live.commands.target import Target
 from live.commands.texts import (
     changed_text,
@@ -89,27 +89,27 @@ def trade(request: TradeRequest) -> int:
     target, plan = request.target, request.plan
     if target.mode == "live" and not (request.resume and target.state_path.exists()):
         check_answerable(QUESTION, yes=request.yes)
-    station = find_station(target)
+    process = find_process(target)
     with ExitStack() as stack:
-        alerts = stack.enter_context(closing(AlertSender(station.urls, target.title)))
+        alerts = stack.enter_context(closing(AlertSender(process.urls, target.title)))
         with silence():
-            facts, wallet = _look(station)
+            facts, wallet = _look(process)
             load_live_code()
             stack.enter_context(InstanceLock(target.lock_path))
-            goes_on = check_state(plan, station.clock)
+            goes_on = check_state(plan, process.clock)
             capital = _capital_text(request, wallet, goes_on=goes_on)
         print(  # noqa: T201
-            start_text(target, request.params, facts, capital, len(station.urls), _notes()),
+            start_text(target, request.params, facts, capital, len(process.urls), _notes()),
             flush=True,
         )
         if target.mode == "live" and not goes_on:
             confirm(target.symbol, QUESTION, yes=request.yes)
-        stop = StopRequest(station.clock.wake)
+        stop = StopRequest(process.clock.wake)
         stack.enter_context(stop.listening())
-        return _run(request, station, stop, alerts)
+        return _run(request, process, stop, alerts)
 
 
-def _look(station: Station) -> tuple[MarketFacts, float]:
+def _look(process: Process) -> tuple[MarketFacts, float]:
     """Return the symbol's rules and, with keys, the wallet: whatever is wrong shows here first.
 
     Somebody waits for the answer, so it is not long tried again.
@@ -119,12 +119,12 @@ def _look(station: Station) -> tuple[MarketFacts, float]:
         CredentialsError: it does not accept the keys.
         GridError: something else.
     """
-    executor = station.executor(retries=1)
+    executor = process.executor(retries=1)
     try:
         facts = executor.read_market()
-        wallet = 0.0 if station.target.mode == "dry" else executor.balance().wallet
+        wallet = 0.0 if process.target.mode == "dry" else executor.balance().wallet
     except CredentialsError as error:
-        whose = "demo trading" if station.target.on_testnet else "the real exchange"
+        whose = "demo trading" if process.target.on_testnet else "the real exchange"
         raise CredentialsError(f"{whose} does not accept these keys: {error}") from None
     except NetworkError as error:
         raise NetworkError(
@@ -148,13 +148,13 @@ def _notes() -> list[str]:
     return [f"{ENV_FILE} can be read by other users of this machine: chmod 600 {ENV_FILE}"]
 
 
-def _run(request: TradeRequest, station: Station, stop: StopRequest, alerts: AlertSender) -> int:
+def _run(request: TradeRequest, process: Process, stop: StopRequest, alerts: AlertSender) -> int:
     """Begin, run and end a session."""
     symbol = request.target.symbol
-    with closing(open_log(station, request.log_level)) as log:
-        equipment = equip(station, stop, log, alerts)
+    with closing(open_log(process, request.log_level)) as log:
+        equipment = equip(process, stop, log, alerts)
         try:
-            assembled = assemble(request.plan, station, equipment)
+            assembled = assemble(request.plan, process, equipment)
             assembled.runner.read_history()
         except GridError as error:
             alerts.send(f"{symbol} did not start: {error}")

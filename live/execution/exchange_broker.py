@@ -11,7 +11,7 @@ from engine.contract import POSITION_SIDES, Exit, ForeignClose
 from live.exchange.port import Clock, Exchange
 from live.exchange.types import Fate, MarketFacts, OrderKind
 from live.execution.books import LiveSession
-from live.execution.fills import Intake
+from live.execution.fills import Fills
 from live.execution.limit_orders import LIMITS, RestingOrders
 from live.execution.market_exits import MarketExits
 from live.execution.order_desk import OrderDesk
@@ -68,22 +68,22 @@ class ExchangeBroker:
             clock,
             late_ms,
         )
-        self._intake = Intake(
+        self._fills = Fills(
             exchange, session, self._desk, rates, mark, alert, facts.rules.step_size
         )
-        self._exits = MarketExits(session, self._desk, self._intake, facts.rules, clock)
+        self._exits = MarketExits(session, self._desk, self._fills, facts.rules, clock)
         self._stops = StopOrders(
             exchange,
             session,
             self._desk,
-            self._intake,
+            self._fills,
             self._exits,
             facts,
             clock,
-            monitor.note_bare,
+            monitor.note_unprotected,
         )
         self._resting = RestingOrders(
-            self._recent_price, session, self._desk, self._intake, self._stops, facts
+            self._recent_price, session, self._desk, self._fills, self._stops, facts
         )
         self._disagreed = 0
         self._price_ms, self._price = clock.now_ms(), 0.0
@@ -92,7 +92,7 @@ class ExchangeBroker:
     def settle(self, until_ms: int) -> None:
         """Take in fills before ``until_ms`` and funding up to it."""
         self._desk.resolve()
-        self._intake.take_before(until_ms)
+        self._fills.take_before(until_ms)
 
     def price(self, bar: int) -> float:  # noqa: ARG002 - the last price is that of the step
         """Return the last traded price."""
@@ -111,7 +111,7 @@ class ExchangeBroker:
 
     def open_bar(self, bar: int, price: float) -> None:  # noqa: ARG002 - asked of the account
         """Take in what filled since the bar opened, and move the stops after it."""
-        self._intake.take_held()
+        self._fills.take_held()
         self._stops.keep()
 
     def finish_exits(self) -> None:
@@ -120,7 +120,7 @@ class ExchangeBroker:
         Where a step is taken up again, what filled since the bar opened comes before that; and a
         position has its stop whatever becomes of the exits.
         """
-        self._intake.take_held()
+        self._fills.take_held()
         self._stops.keep()
         self._exits.finish()
 
@@ -141,7 +141,7 @@ class ExchangeBroker:
         Where the next bar has begun its step does that.
         """
         self._desk.resolve()
-        if self._intake.take_present():
+        if self._fills.take_present():
             return
         if self._session.orders.alive(OrderKind.EXIT):
             self._stops.keep()
@@ -167,7 +167,7 @@ class ExchangeBroker:
         if self._disagreed < DISAGREEMENTS:
             return
         self._clock.sleep(LAG_S)
-        if self._intake.take():
+        if self._fills.take():
             return
         for name, qty in self._surplus().items():
             self._give_up(name, qty)
@@ -212,7 +212,7 @@ class ExchangeBroker:
     def _take_and_protect(self) -> set[str] | None:
         """Book what was traded, and have stops even where that fails; see ``StopOrders.keep``."""
         try:
-            self._intake.take()
+            self._fills.take()
         except GridError:
             self._stops.keep()
             raise
@@ -225,14 +225,14 @@ class ExchangeBroker:
             UnknownOutcome: some may still be open, or a position may have no stop.
             StateError: none is, but that could not be written down.
         """
-        fate = self._cancel_limits()
+        result = self._cancel_limits()
         try:
-            bare = self._take_and_protect()
+            unprotected = self._take_and_protect()
             self._session.save()
         finally:
-            _refuse_stuck(fate)
-        if bare:
-            raise UnknownOutcome(f"{' and '.join(sorted(bare))} may be without a stop")
+            _refuse_stuck(result)
+        if unprotected:
+            raise UnknownOutcome(f"{' and '.join(sorted(unprotected))} may be without a stop")
 
     def _cancel_limits(self) -> Fate:
         self._desk.resolve()
@@ -246,8 +246,8 @@ class ExchangeBroker:
             UnknownOutcome: entries or take-profits may still be open.
             ExchangeError: a side could not be closed; its stop stays.
         """
-        fate = self._cancel_limits()
-        self._intake.take()
+        result = self._cancel_limits()
+        self._fills.take()
         for position_side in POSITION_SIDES:
             wanted = self._exits.all_of(position_side)
             if wanted and not self._session.orders.alive(OrderKind.EXIT, direction=position_side):
@@ -255,7 +255,7 @@ class ExchangeBroker:
         self._exits.finish()
         self._drop_stops()
         self._session.save()
-        _refuse_stuck(fate)
+        _refuse_stuck(result)
 
     def _drop_stops(self) -> None:
         """Cancel the stops of what is closed.
@@ -275,6 +275,6 @@ class ExchangeBroker:
             raise ExchangeError(f"{' and '.join(left)} could not be closed; stops stay there")
 
 
-def _refuse_stuck(fate: Fate) -> None:
-    if fate is Fate.STUCK:
+def _refuse_stuck(result: Fate) -> None:
+    if result is Fate.STUCK:
         raise UnknownOutcome("some entries or take-profits may still be open")

@@ -21,7 +21,7 @@ LIQUIDATION_IDS: Final = ("autoclose-", "adl_autoclose")
 """How the exchange names the orders with which it closes what we may no longer hold."""
 
 
-class Intake:
+class Fills:
     """The way from the account to the ledger.
 
     Args:
@@ -121,7 +121,7 @@ class Intake:
         if record is not None:
             self._book_ours(execution, record)
         else:
-            client_id = self._book_strange(execution)
+            client_id = self._book_foreign(execution)
         session.progress.last_trade_id = execution.trade_id
         session.collect(str(execution.trade_id), client_id)
 
@@ -162,7 +162,7 @@ class Intake:
                 "ledger holds"
             )
 
-    def _book_strange(self, execution: Execution) -> str:
+    def _book_foreign(self, execution: Execution) -> str:
         """Book a trade of no order of ours if the exchange liquidated; else only report it."""
         order = self._exchange.order_by_id(execution.order_id)
         client_id = order.client_id if order is not None else ""

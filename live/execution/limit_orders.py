@@ -9,7 +9,7 @@ from typing import Final
 from engine.contract import RestingOrder
 from live.exchange.types import Answer, Fate, MarketFacts, OrderKind
 from live.execution.books import LiveSession
-from live.execution.fills import Intake
+from live.execution.fills import Fills
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord
 from live.execution.reconcile import KINDS, Difference, Resting, reconcile
@@ -24,10 +24,10 @@ class RestingOrders:
     """Entries and take-profits that rest at the exchange.
 
     Args:
-        last_price: tells the last traded price, quote; may be some seconds old.
+        last_price: the last traded price, quote; may be some seconds old.
         session: the book and what was sent for it.
         desk: sends and cancels.
-        intake: books what was traded.
+        fills: books what was traded.
         stops: kept first.
         facts: rules of the symbol.
     """
@@ -37,12 +37,12 @@ class RestingOrders:
         last_price: Callable[[], float],
         session: LiveSession,
         desk: OrderDesk,
-        intake: Intake,
+        fills: Fills,
         stops: StopOrders,
         facts: MarketFacts,
     ) -> None:
         self._last_price, self._session, self._desk = last_price, session, desk
-        self._intake, self._stops, self._facts = intake, stops, facts
+        self._fills, self._stops, self._facts = fills, stops, facts
         self._refused: set[tuple[int, RestingOrder]] = set()
         """Orders the symbol's rules or the margin forbade, by the bar they were sent in."""
 
@@ -56,7 +56,7 @@ class RestingOrders:
 
         Args:
             look_kept_ms: how long ago the open orders may have been looked at; 0: they are looked
-                at now. Every cancel tells what its order traded, look or not.
+                at now. Every cancel answers with what its order traded, look or not.
 
         Raises:
             GridError: the exchange could not be asked, or the disk refused.
@@ -66,24 +66,24 @@ class RestingOrders:
         for again in range(ROUNDS):
             is_known = not again and self._desk.has_seen_within(look_kept_ms)
             if not is_known and self._desk.refresh():
-                self._intake.take()
+                self._fills.take()
                 self._stops.keep()
                 continue
-            bare = self._stops.keep()
-            if bare is None:
+            unprotected = self._stops.keep()
+            if unprotected is None:
                 continue  # the book is another
             difference = self._compare()
-            fate = self._desk.cancel(self._gone(difference, bare))
-            if fate is Fate.STUCK:
+            result = self._desk.cancel(self._gone(difference, unprotected))
+            if result is Fate.STUCK:
                 return
-            if fate is Fate.GONE:
-                self._intake.take()
+            if result is Fate.GONE:
+                self._fills.take()
                 continue  # something filled before it could be cancelled
             self._lay_limits(
                 [
                     order
                     for order in difference.creates
-                    if order.kind == "TAKE_PROFIT" or order.direction not in bare
+                    if order.kind == "TAKE_PROFIT" or order.direction not in unprotected
                 ]
             )
             return
@@ -108,14 +108,14 @@ class RestingOrders:
                 record.level, record.generation = order.level, order.generation
         return difference
 
-    def _gone(self, difference: Difference, bare: set[str]) -> list[OrderRecord]:
-        """Return what is to be cancelled: what is not wanted, and the entries of ``bare`` sides."""
+    def _gone(self, difference: Difference, unprotected: set[str]) -> list[OrderRecord]:
+        """Return what is to be cancelled: what is not wanted, and entries of unprotected sides."""
         orders = self._session.orders
         return [
             record
             for record in orders.alive(*LIMITS)
             if record.client_id in difference.cancels
-            or (record.kind is OrderKind.ENTRY and record.direction in bare)
+            or (record.kind is OrderKind.ENTRY and record.direction in unprotected)
         ]
 
     def _lay_limits(self, wanted: list[RestingOrder]) -> None:

@@ -11,7 +11,7 @@ from engine.contract import LIQUIDATION, POSITION_SIDES, Exit, LiquidationDecide
 from live.exchange.port import Clock
 from live.exchange.types import Answer, Fate, OrderKind
 from live.execution.books import LiveSession
-from live.execution.fills import Intake
+from live.execution.fills import Fills
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord, OrderState
 
@@ -26,20 +26,15 @@ class MarketExits:
     Args:
         session: ledger and orders.
         desk: sends and cancels.
-        intake: books what was traded.
+        fills: books what was traded.
         rules: of the symbol.
         clock: for waiting.
     """
 
     def __init__(
-        self,
-        session: LiveSession,
-        desk: OrderDesk,
-        intake: Intake,
-        rules: MarketRules,
-        clock: Clock,
+        self, session: LiveSession, desk: OrderDesk, fills: Fills, rules: MarketRules, clock: Clock
     ) -> None:
-        self._session, self._desk, self._intake = session, desk, intake
+        self._session, self._desk, self._fills = session, desk, fills
         self._rules, self._clock = rules, clock
 
     def close(self, exits: Sequence[Exit]) -> None:
@@ -108,7 +103,7 @@ class MarketExits:
         for attempt in range(CONFIRMATIONS):
             if attempt:
                 self._clock.sleep(CONFIRM_WAIT_S)
-            self._intake.take()
+            self._fills.take()
             for record in self._session.orders.alive(OrderKind.EXIT) if attempt else []:
                 self._desk.look_for(record)  # it may have ended without filling whole
             if not self._session.orders.alive(OrderKind.EXIT):
@@ -136,7 +131,7 @@ class MarketExits:
         orders = self._session.orders
         wanted = [r for r in orders.alive(OrderKind.TAKE_PROFIT) if r.direction in directions]
         if self._desk.cancel(wanted) is not Fate.UNTRADED:
-            self._intake.take()
+            self._fills.take()
             for record in wanted:
                 if record.state is not OrderState.DONE:
                     self._desk.look_for(record)

@@ -23,8 +23,8 @@ class OrderDesk:
         register: what is known of them.
         save: writes the register down; called before anything is sent.
         alert: tells a person.
-        strangers: client ids of others' orders that were reported; added to.
-        clock: tells the time.
+        foreign_orders: client ids of others' orders that were reported; added to.
+        clock: of all times.
         late_ms: how long after it was sent the exchange may still take a request.
     """
 
@@ -34,12 +34,12 @@ class OrderDesk:
         register: OrderRegister,
         save: Callable[[], None],
         alert: Callable[[str], None],
-        strangers: list[str],
+        foreign_orders: list[str],
         clock: Clock,
         late_ms: int,
     ) -> None:
         self._exchange, self._register, self._save = exchange, register, save
-        self._alert, self._strangers = alert, strangers
+        self._alert, self._foreign_orders = alert, foreign_orders
         self._clock, self._late_ms = clock, late_ms
         self._late_until_ms: dict[str, int] = {}
         """Until when, ms UTC, orders that the exchange does not know may still arrive there."""
@@ -79,7 +79,7 @@ class OrderDesk:
         replies = self._exchange.create_orders([record.spec for record in records])
         for record, reply in zip(records, replies, strict=True):
             self._take_reply(record, reply)
-        self._tell_refusals(records, replies)
+        self._report_refusals(records, replies)
         for reply in replies:
             if reply.answer is Answer.FORBIDDEN:
                 raise CredentialsError(reply.text)
@@ -101,8 +101,10 @@ class OrderDesk:
         if record.kind is not OrderKind.STOP:  # a side's second stop is refused anyway
             self._late_until_ms[record.client_id] = self._clock.now_ms() + self._late_ms
 
-    def _tell_refusals(self, records: Sequence[OrderRecord], replies: Sequence[OrderReply]) -> None:
-        """Tell a person of refused orders, once until orders of that side and kind pass again."""
+    def _report_refusals(
+        self, records: Sequence[OrderRecord], replies: Sequence[OrderReply]
+    ) -> None:
+        """Alert a person to refused orders, once until orders of that side and kind pass again."""
         refused = {
             (record.direction, record.kind): _refusal_text(record, reply)
             for record, reply in zip(records, replies, strict=True)
@@ -190,22 +192,22 @@ class OrderDesk:
         """
         if not records:
             return Fate.UNTRADED
-        fates = self._exchange.cancel_orders([_as_open(record) for record in records])
-        return min(self._settle(*cancelled) for cancelled in zip(records, fates, strict=True))
+        results = self._exchange.cancel_orders([_as_open(record) for record in records])
+        return min(self._settle(*cancelled) for cancelled in zip(records, results, strict=True))
 
-    def _settle(self, record: OrderRecord, fate: Fate) -> Fate:
+    def _settle(self, record: OrderRecord, result: Fate) -> Fate:
         """Take over what became of a cancelled order; where that is not clear it is looked up."""
-        if fate is Fate.UNTRADED:
+        if result is Fate.UNTRADED:
             record.state = OrderState.DONE
-        elif fate is Fate.GONE:
+        elif result is Fate.GONE:
             self.look_for(record)
-        return Fate.UNTRADED if record.state is OrderState.DONE else fate
+        return Fate.UNTRADED if record.state is OrderState.DONE else result
 
     def refresh(self, *, is_leaving: bool = False) -> bool:
         """Bring the register in line with the exchange's open orders.
 
         Args:
-            is_leaving: orders that bear our name and are not ours are told, and change nothing.
+            is_leaving: orders that bear our name and are not ours are reported, and change nothing.
 
         Returns:
             Whether some order has traded more than the ledger has booked.
@@ -220,7 +222,7 @@ class OrderDesk:
         for order in seen.values():
             record = self._register.get(order.client_id) or self._unwritten_stop(order)
             if record is None:
-                self._report_stranger(order, is_leaving=is_leaving)
+                self._report_foreign(order, is_leaving=is_leaving)
             else:
                 is_behind |= self.adopt(record, order)
         for record in self._register.alive():
@@ -255,18 +257,18 @@ class OrderDesk:
             return self._register.adopt_stop(order.client_id, order.direction, order.price)
         return None
 
-    def _report_stranger(self, order: ExchangeOrder, *, is_leaving: bool) -> None:
+    def _report_foreign(self, order: ExchangeOrder, *, is_leaving: bool) -> None:
         if OUR_IDS.match(order.client_id) and not is_leaving:
-            raise company_error(order.client_id)
-        if order.client_id not in self._strangers:
-            self._strangers.append(order.client_id)
+            raise shared_symbol_error(order.client_id)
+        if order.client_id not in self._foreign_orders:
+            self._foreign_orders.append(order.client_id)
             self._alert(
                 f"order {order.client_id} ({order.direction} {order.qty:g} at {order.price:g}) is "
                 "not ours; it is left alone"
             )
 
 
-def company_error(client_id: str) -> AccountError:
+def shared_symbol_error(client_id: str) -> AccountError:
     """Return the error that ``client_id``, which bears this program's name, is not ours."""
     return AccountError(
         f"order {client_id} bears this bot's name and is not in its state: another session trades "

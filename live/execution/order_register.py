@@ -41,7 +41,7 @@ class OrderRecord:
         label: trade label of what an exit closes, else ''.
         exits: (fill id, base) in the order they are closed; empty: the side, worst fill first.
         state: what we know of it.
-        order_id: the exchange's identity, '' until it told.
+        order_id: the exchange's identity, '' until it is known.
         fired_order_id: of a stop that fired: the market order it became.
         booked_qty: base that the ledger has of it.
         told_qty: base that the exchange says it has traded; its trades may be listed later.

@@ -11,14 +11,14 @@ from engine.contract import POSITION_SIDES, RestingOrder
 from live.exchange.port import Clock, Exchange
 from live.exchange.types import Answer, Fate, MarketFacts, OrderKind, OrderReply
 from live.execution.books import LiveSession
-from live.execution.fills import Intake, entry_fill
+from live.execution.fills import Fills, entry_fill
 from live.execution.market_exits import MarketExits
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord, OrderState
 from live.execution.reconcile import Difference, Resting, reconcile
 
 _LOG: Final = logging.getLogger(__name__)
-BARE_LIMIT_S: Final = 60.0
+UNPROTECTED_LIMIT_S: Final = 60.0
 """How long a side may be without its stop before it is closed at market."""
 
 
@@ -29,10 +29,10 @@ class StopOrders:
         exchange: where they rest.
         session: the book and what was sent for it.
         desk: sends and cancels.
-        intake: books what was traded.
+        fills: books what was traded.
         exits: does at market what a stop came too late for.
         facts: rules of the symbol.
-        clock: tells the time.
+        clock: of all times.
         tell: takes in which sides have no stop, with a text each, after every look.
     """
 
@@ -41,16 +41,16 @@ class StopOrders:
         exchange: Exchange,
         session: LiveSession,
         desk: OrderDesk,
-        intake: Intake,
+        fills: Fills,
         exits: MarketExits,
         facts: MarketFacts,
         clock: Clock,
         tell: Callable[[Mapping[str, str]], None],
     ) -> None:
         self._exchange, self._session, self._desk = exchange, session, desk
-        self._intake, self._exits, self._facts = intake, exits, facts
+        self._fills, self._exits, self._facts = fills, exits, facts
         self._clock, self._tell = clock, tell
-        self._bare_since_ms: dict[str, int] = {}
+        self._unprotected_since_ms: dict[str, int] = {}
         self.looks = 0
         """Looks in a row at which some side did not get the stop it should have."""
 
@@ -59,7 +59,7 @@ class StopOrders:
 
         The exchange holds one closing stop a side: the old one goes first, the new one, which was
         written down before, follows at once, unless the old one has fired. A side that stays
-        without its stop for ``BARE_LIMIT_S`` is closed at market.
+        without its stop for ``UNPROTECTED_LIMIT_S`` is closed at market.
 
         Returns:
             The directions that should have a stop and may have none; None if the ledger has
@@ -78,23 +78,23 @@ class StopOrders:
         replies: dict[str, OrderReply] = {}
         uncertain, has_fired = set[str](), False
         for direction in POSITION_SIDES:
-            fate = self._desk.cancel([r for r in old if r.direction == direction])
+            result = self._desk.cancel([r for r in old if r.direction == direction])
             record = records.get(direction)
-            if record is not None and fate is Fate.UNTRADED:
+            if record is not None and result is Fate.UNTRADED:
                 (replies[direction],) = self._desk.send([record], is_written=True)
             elif record is not None:
                 record.state = OrderState.DONE  # it was not sent
                 uncertain.add(direction)
-            has_fired |= fate is Fate.GONE
+            has_fired |= result is Fate.GONE
         if unwritten:
             raise unwritten
         if has_fired:
-            self._intake.take()
-        bare = self._note_bare(replies, uncertain)
+            self._fills.take()
+        unprotected = self._note_unprotected(replies, uncertain)
         passed = [records[d] for d, reply in replies.items() if reply.answer is Answer.PASSED]
         has_closed = [self._close_passed(stop) for stop in passed]
         has_closed += [self._close_overdue(direction) for direction in self._overdue()]
-        return None if has_fired or any(has_closed) else bare
+        return None if has_fired or any(has_closed) else unprotected
 
     # --- what should be ---------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ class StopOrders:
 
     # --- sides without a stop ---------------------------------------------------------------------
 
-    def _note_bare(self, replies: Mapping[str, OrderReply], uncertain: set[str]) -> set[str]:
+    def _note_unprotected(self, replies: Mapping[str, OrderReply], uncertain: set[str]) -> set[str]:
         """Take in which sides have no stop now; return them, and those of which it is not sure."""
         failed = {d: reply for d, reply in replies.items() if not self._is_settled(d, reply)}
         held = {
@@ -144,12 +144,12 @@ class StopOrders:
             or self._exchange.positions()[direction].qty > 0.0
         }
         now_ms = self._clock.now_ms()
-        self._bare_since_ms = {d: self._bare_since_ms.get(d, now_ms) for d in held}
+        self._unprotected_since_ms = {d: self._unprotected_since_ms.get(d, now_ms) for d in held}
         self.looks = self.looks + 1 if failed or uncertain else 0
         self._tell(
             {
                 direction: f"it is not protected: {reply.answer.value} ({reply.text}); its entries "
-                f"are off, and it is closed at market after {BARE_LIMIT_S:.0f} s"
+                f"are off, and it is closed at market after {UNPROTECTED_LIMIT_S:.0f} s"
                 for direction, reply in held.items()
             }
         )
@@ -162,14 +162,14 @@ class StopOrders:
 
     def _overdue(self) -> list[str]:
         """Return the sides that have been without their stop for too long."""
-        until_ms = self._clock.now_ms() - 1e3 * BARE_LIMIT_S
-        return [d for d, since_ms in self._bare_since_ms.items() if since_ms <= until_ms]
+        until_ms = self._clock.now_ms() - 1e3 * UNPROTECTED_LIMIT_S
+        return [d for d, since_ms in self._unprotected_since_ms.items() if since_ms <= until_ms]
 
     def _close_overdue(self, direction: str) -> bool:
         """Close a side that cannot be stopped; return whether that is done."""
         is_closed = self._close(direction)
         if not is_closed:  # its trades are not listed yet, or nothing trades at the exchange
-            self._bare_since_ms[direction] = self._clock.now_ms()
+            self._unprotected_since_ms[direction] = self._clock.now_ms()
             _LOG.error("%s can neither be stopped nor closed; both are tried again", direction)
         return is_closed
 

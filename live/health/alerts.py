@@ -1,6 +1,6 @@
-"""When a person is told, and how it reaches them: limits, conditions, apprise.
+"""When a person is alerted, and how it reaches them: limits, conditions, apprise.
 
-Conditions are told when they begin and when they end; apprise carries the texts to a phone or a
+Conditions are reported when they begin and when they end; apprise carries the texts to a phone or a
 mailbox, and trading never waits for it.
 """
 
@@ -26,7 +26,7 @@ URLS_VARIABLE: Final = "GRID_ALERT_URLS"
 CAPACITY: Final = 100
 """Alerts that wait at most; further ones are dropped and logged."""
 REPEAT_MS: Final = 15 * 60_000
-"""An emergency that lasts is told again after this."""
+"""An emergency that lasts is reported again after this."""
 _LOG: Final = logging.getLogger(__name__)
 _BETWEEN_URLS: Final = re.compile(r"[\s,]+(?=[A-Za-z0-9]+://)")
 """A comma within a URL separates its targets."""
@@ -89,7 +89,7 @@ class HealthLimits:
 
 
 class StandingConditions:
-    """Which conditions stand, so that each is told once when it begins and once when it ends."""
+    """Which conditions stand, so that each is reported when it begins and when it ends."""
 
     def __init__(self) -> None:
         self._told: dict[str, int] = {}
@@ -102,9 +102,9 @@ class StandingConditions:
     def update(
         self, conditions: Iterable[Condition], now_ms: int
     ) -> tuple[list[Condition], list[str]]:
-        """Return the conditions to be told now and the names of those that ended.
+        """Return the conditions to report now and the names of those that ended.
 
-        Told are those that began, and emergencies that were told ``REPEAT_MS`` or longer ago.
+        Those are what began, and emergencies that were reported ``REPEAT_MS`` or longer ago.
         """
         standing = {condition.name: condition for condition in conditions}
         ended = sorted(self._told.keys() - standing.keys())
@@ -121,10 +121,10 @@ class StandingConditions:
 
 
 class Alerts(Protocol):
-    """Where a person is told; must not wait."""
+    """Where a person is alerted; must not wait."""
 
     def send(self, text: str) -> None:
-        """Tell ``text``."""
+        """Send ``text``."""
         ...
 
 
@@ -190,7 +190,7 @@ class AlertSender:
             self._queue.put(None, timeout=timeout)
             thread.join(max(0.0, deadline - time.monotonic()))
         except queue.Full:
-            pass  # the thread is stuck: told below
+            pass  # the thread is stuck: reported below
         if not thread.is_alive():
             return True
         dropped = self._drop_waiting()

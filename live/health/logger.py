@@ -1,4 +1,4 @@
-"""What a session tells: trades and equity on the console, everything in a rotating file."""
+"""The log of a session: trades and equity on the console, everything in a rotating file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _REMOVED: Final = "***"
 
 
 def trade_text(trade: LiveTrade, symbol: str, rules: MarketRules | None) -> str:
-    """Return the lines that tell a trade.
+    """Return the lines that report a trade.
 
     Args:
         trade: what happened.
@@ -65,7 +65,7 @@ def trade_text(trade: LiveTrade, symbol: str, rules: MarketRules | None) -> str:
 def equity_text(
     ts_ms: int, equity: float, wallet: float, upnl_long: float, upnl_short: float, regime: str
 ) -> str:
-    """Return the lines that tell the account, amounts in quote."""
+    """Return the lines that report the account, amounts in quote."""
     return (
         f"[{utc_text(ts_ms)}] EQUITY | {money(equity)} | Wallet: {money(wallet)}\n"
         f"  UPnL_L: {money(upnl_long, signed=True)} | UPnL_S: {money(upnl_short, signed=True)} | "
@@ -151,7 +151,7 @@ class _FileFormatter(logging.Formatter):
 
 
 class _LogFile(RotatingFileHandler):
-    """The rotating file; a full disk is told once on the console and does not stop the session."""
+    """The rotating file; a full disk is reported once and does not stop the session."""
 
     _failing = False
 
@@ -231,7 +231,7 @@ class TradeLogger:
         return file, console
 
     def trade(self, trade: LiveTrade) -> None:
-        """Tell a trade record."""
+        """Log a trade record."""
         net = trade.close.net if trade.close else 0.0
         colour = _GREEN if net > 0.0 else _RED if net < 0.0 else ""
         self._event(trade_text(trade, self.symbol, self.rules), colour)
@@ -245,7 +245,7 @@ class TradeLogger:
         upnl_short: float,
         regime: str,
     ) -> None:
-        """Tell the account at ``ts_ms``, amounts in quote."""
+        """Log the account at ``ts_ms``, amounts in quote."""
         self._event(equity_text(ts_ms, equity, wallet, upnl_long, upnl_short, regime), "")
 
     def _event(self, text: str, colour: str) -> None:

@@ -1,4 +1,4 @@
-"""Health of a session: what is judged, what a person is told, what the runner must do."""
+"""Health of a session: what is judged, what is reported, what the runner must do."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Readings:
-    """What the session last told; None: nothing yet."""
+    """What the session last reported; None: nothing yet."""
 
     started_ms: int
     last_step_ms: int | None = None
@@ -46,7 +46,7 @@ class Readings:
     weight_1m: int = 0
     clock_offset_ms: int = 0
     out_of_sync: dict[str, str] = field(default_factory=dict)  # by side
-    bare: dict[str, str] = field(default_factory=dict)  # by side that should have a stop
+    unprotected: dict[str, str] = field(default_factory=dict)  # by side that should have a stop
     defect: str = ""
     is_file_stale: bool = False
 
@@ -115,7 +115,7 @@ def judge(
     """Return what is not as it should be.
 
     Args:
-        readings: what the session told.
+        readings: what the session reported.
         limits: what is allowed.
         now_ms: ms UTC.
         active: names of the conditions that stood before; these end later than they began, and
@@ -155,7 +155,7 @@ def judge(
         for side, text in readings.out_of_sync.items()
     ]
     conditions += [
-        Condition(f"{side} stop", Verdict.WARN, text) for side, text in readings.bare.items()
+        Condition(f"{side} stop", Verdict.WARN, text) for side, text in readings.unprotected.items()
     ]
     if readings.defect:
         conditions.append(Condition("defect", Verdict.SHUTDOWN, readings.defect))
@@ -189,7 +189,7 @@ def _judge_equity(
 
 
 class HealthMonitor:
-    """Takes in how the session fares, tells a person once, and tells the runner what to do.
+    """Takes in how the session fares, alerts a person once, and answers what to do.
 
     Its file ``{SYMBOL}_health.json`` is for other programs: one whose ``updated_at`` stands still
     belongs to a session that hangs or was killed. May be used from several threads.
@@ -199,7 +199,7 @@ class HealthMonitor:
         folder: of the file; made if there is none.
         settings: ``LIVE_CONFIG``.
         clock: of all ages.
-        alerts: where a person is told.
+        alerts: to a person.
 
     Raises:
         ConfigError: a limit in ``settings`` is of no use.
@@ -233,7 +233,7 @@ class HealthMonitor:
             self._readings.note_equity(equity)
 
     def note_usage(self, usage: Usage) -> None:
-        """Take in what the exchange's replies told about limits and clock."""
+        """Take in what the exchange's replies say about limits and clock."""
         with self._lock:
             self._readings.weight_1m = int(usage.weight_1m)
             self._readings.clock_offset_ms = int(usage.clock_offset_ms)
@@ -251,13 +251,13 @@ class HealthMonitor:
             }
         return found
 
-    def note_bare(self, sides: Mapping[str, str]) -> None:
+    def note_unprotected(self, sides: Mapping[str, str]) -> None:
         """Take in which sides should have a stop at the exchange and have none, with a text."""
         with self._lock:
-            self._readings.bare = dict(sides)
+            self._readings.unprotected = dict(sides)
 
     def note_defect(self, error: Exception) -> None:
-        """Take in that the program itself is wrong: a person is told at once."""
+        """Take in that the program itself is wrong: a person is alerted at once."""
         text = f"{type(error).__name__}: {error}; a defect of the program: the session ends"
         with self._lock:
             self._readings.defect = text
@@ -285,7 +285,7 @@ class HealthMonitor:
             self._readings.peak_equity = peak if peak > 0.0 else None
 
     def check(self) -> Verdict:
-        """Judge, tell what began and what ended, write the file; return what to do."""
+        """Judge, report what began and what ended, write the file; return what to do."""
         with self._lock:
             now_ms, active = self._clock.now_ms(), self._standing.names
             self._conditions = judge(self._readings, self._limits, now_ms, active)
@@ -353,7 +353,7 @@ class HealthMonitor:
             )
 
     def watch(self, every_s: float = 30.0) -> None:
-        """Check from a thread of its own too, so that a session that hangs is told of."""
+        """Check from a thread of its own too, so that a session that hangs is noticed."""
         self._watch = threading.Thread(
             target=self._watch_until_stopped, args=(every_s,), name="health", daemon=True
         )

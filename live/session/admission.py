@@ -9,7 +9,7 @@ from typing import Any, Final
 from core.errors import AccountError, CapitalError
 from live.exchange.port import Exchange
 from live.exchange.types import MarketFacts, OrderKind, Usage
-from live.execution.order_desk import company_error
+from live.execution.order_desk import shared_symbol_error
 from live.execution.order_register import OUR_IDS, id_prefix
 from live.store.state_file import LoadedState
 
@@ -72,7 +72,7 @@ def allowed_capital(settings: Mapping[str, Any], wanted: float | None, wallet: f
     return most if wanted is None else min(wanted, most)
 
 
-def refuse_company(exchange: Exchange, loaded: LoadedState | None, instance: str) -> None:
+def refuse_shared_symbol(exchange: Exchange, loaded: LoadedState | None, instance: str) -> None:
     """Refuse a symbol that somebody else trades on this account.
 
     In hedge mode there is one position a side, whoever opened it, and a stop closes all of it.
@@ -92,7 +92,7 @@ def refuse_company(exchange: Exchange, loaded: LoadedState | None, instance: str
         if loaded is not None and order.kind is OrderKind.STOP and is_own:
             continue  # it may be one that a full disk kept out of the state
         if OUR_IDS.match(order.client_id) and order.client_id not in known:
-            raise company_error(order.client_id)
+            raise shared_symbol_error(order.client_id)
     if loaded is not None and loaded.session["progress"]["bar"] >= 0:
         return  # what is held may be its own
     held = [f"{name} {side.qty:g}" for name, side in exchange.positions().items() if side.qty > 0.0]

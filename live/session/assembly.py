@@ -26,7 +26,7 @@ from live.health.monitor import HealthMonitor
 from live.session.admission import (
     allowed_capital,
     refuse_closed_market,
-    refuse_company,
+    refuse_shared_symbol,
     refuse_wrong_clock,
 )
 from live.session.runner import LiveRunner
@@ -111,7 +111,7 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         refuse_closed_market(facts)
         refuse_wrong_clock(plan.settings, exchange.usage())
         capital = allowed_capital(plan.settings, plan.capital, exchange.balance().wallet)
-        refuse_company(exchange, loaded, str(plan.settings["instance"]))
+        refuse_shared_symbol(exchange, loaded, str(plan.settings["instance"]))
         exchange.prepare_account(params.leverage)
     started_ms = equipment.clock.now_ms() - exchange.usage().clock_offset_ms
     params = with_account(params, facts, capital)
@@ -153,7 +153,7 @@ def assemble_dry(plan: Plan, reader: MarketReader, equipment: Equipment) -> Asse
 
 
 def with_account(params: StrategyParams, facts: MarketFacts, capital: float) -> StrategyParams:
-    """Return ``params`` with the account's capital and, where it told them, its fees."""
+    """Return ``params`` with the account's capital and, where it reports them, its fees."""
     if facts.fee_maker is not None:
         params = replace(params, fee_maker=facts.fee_maker)
     if facts.fee_taker is not None:

@@ -17,7 +17,7 @@ from live.feed.funding_rates import FundingRates
 from live.health.alerts import Verdict
 from live.health.logger import TradeLogger
 from live.health.monitor import HealthMonitor, StepInfo
-from live.session.shutdown import Departure, Ending, StopRequest
+from live.session.shutdown import Ending, Shutdown, StopRequest
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class LiveRunner:
         rates: settled funding rates.
         monitor: judges how it goes.
         log: what a person reads.
-        clock: tells the time and waits.
+        clock: for the time and for waiting.
         stop: set when the process is asked to end.
         settings: ``LIVE_CONFIG``.
         usage: how much of the exchange's limits is used.
@@ -60,12 +60,12 @@ class LiveRunner:
         self._bar_ms = session.bar_ms
         self._candles, self._rates = candles, rates
         self._monitor, self._log, self._clock, self._stop = monitor, log, clock, stop
-        self._departure = Departure(broker, monitor, clock, stop)
+        self._shutdown = Shutdown(broker, monitor, clock, stop)
         self._poll_s = float(settings["poll_s"])
         self._grace_ms = int(1_000 * float(settings["candle_grace_s"]))
         self._usage = usage
         self._told_too_small = False
-        self._barred_s = 0.0
+        self._ban_s = 0.0
         self._is_behind = True
         """Whether the account has not been looked at since the process started."""
 
@@ -74,7 +74,7 @@ class LiveRunner:
     def run(self, *, once: bool = False) -> Ending:
         """Run until asked to stop, or for one step; errors are counted and lived with.
 
-        A defect of the program ends it too: it is told, entries go, stops stay, and it is raised.
+        A defect of the program ends it too: it is reported and raised, entries go, stops stay.
 
         Args:
             once: end after the step of the present candle.
@@ -95,7 +95,7 @@ class LiveRunner:
                 stepped = self._turn()
                 self._monitor.ok()
             except HOPELESS as error:
-                return self._departure.give_up(error)
+                return self._shutdown.give_up(error)
             except RateLimitError as error:
                 stepped = False
                 self._sit_out(error)
@@ -108,11 +108,11 @@ class LiveRunner:
             if once and stepped:
                 return Ending.ASKED
             self._wait()
-        return self._departure.as_asked()
+        return self._shutdown.as_asked()
 
     def withdraw(self) -> bool:
-        """See :meth:`live.session.shutdown.Departure.withdraw`."""
-        return self._departure.withdraw()
+        """See :meth:`live.session.shutdown.Shutdown.withdraw`."""
+        return self._shutdown.withdraw()
 
     def read_history(self) -> None:
         """Have candles and signals before the start: what lacks shows, what takes long is done.
@@ -160,13 +160,13 @@ class LiveRunner:
         except GridError as error:
             _LOG.warning("looking after the stops: %s", error)
 
-    def _sit_out(self, barred: RateLimitError) -> None:
+    def _sit_out(self, banned: RateLimitError) -> None:
         """Wait until the exchange listens again; what is known and passes is no error in a row."""
-        if barred.retry_after <= 0.0:
-            self._monitor.error(barred)
+        if banned.retry_after <= 0.0:
+            self._monitor.error(banned)
             return
-        _LOG.warning("%s", barred)
-        self._barred_s = barred.retry_after
+        _LOG.warning("%s", banned)
+        self._ban_s = banned.retry_after
 
     def _note_equity(self) -> None:
         """Let the monitor know what is left, at the price of now, where anything is held."""
@@ -188,7 +188,7 @@ class LiveRunner:
             self._monitor.note_usage(usage)
         verdict = self._monitor.check()
         if verdict is Verdict.EMERGENCY:
-            return self._departure.close_everything()
+            return self._shutdown.close_everything()
         if verdict is Verdict.SHUTDOWN:
             self.withdraw()
             return Ending.FAILED
@@ -203,8 +203,8 @@ class LiveRunner:
         now_ms = self._clock.now_ms()
         next_step = ((now_ms - self._grace_ms) // self._bar_ms + 1) * self._bar_ms + self._grace_ms
         pause_s = min(self._poll_s, self._broker.patience_s(), (next_step - now_ms) / 1e3)
-        self._clock.sleep(self._barred_s or pause_s)
-        self._barred_s = 0.0
+        self._clock.sleep(self._ban_s or pause_s)
+        self._ban_s = 0.0
 
     # --- a step -----------------------------------------------------------------------------------
 
@@ -266,7 +266,7 @@ class LiveRunner:
             progress.arranged = True
 
     def _end(self, bar: int) -> None:
-        """Write the step down and tell how the account stands."""
+        """Write the step down and report how the account stands."""
         session = self._session
         view, progress = session.strategy.view(), session.progress
         equity = view.equity

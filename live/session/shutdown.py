@@ -37,12 +37,12 @@ class Ending(IntEnum):
     """Nothing is left."""
 
 
-class Departure:
+class Shutdown:
     """Ends a session.
 
     Args:
         broker: cancels and closes.
-        monitor: told of errors; goes on judging meanwhile.
+        monitor: counts errors; goes on judging meanwhile.
         clock: for waiting.
         stop: set when the process is asked to end.
     """
@@ -112,8 +112,8 @@ class Departure:
                 _LOG.error("%s: %s", doing, error)
                 is_final = self._stop.is_set or isinstance(error, CredentialsError)
                 left -= is_final
-                barred_s = error.retry_after if isinstance(error, RateLimitError) else 0.0
-                self._clock.sleep(1.0 if is_final else max(pause_s, barred_s))
+                ban_s = error.retry_after if isinstance(error, RateLimitError) else 0.0
+                self._clock.sleep(1.0 if is_final else max(pause_s, ban_s))
                 pause_s = min(2.0 * pause_s, LONGEST_PAUSE_S)
                 self._monitor.check()
             else:

@@ -33,7 +33,7 @@ from live.commands.target import Target, check_settings, find_target
 from live.exchange.credentials import find_credentials, is_open_to_others, read_environment
 from live.health.logger import LEVELS
 from live.session.runner import LiveRunner
-from live.session.shutdown import Departure, Ending, StopRequest
+from live.session.shutdown import Ending, Shutdown, StopRequest
 from live.store.instance_lock import InstanceLock
 from live.store.trade_files import TRADE_COLUMNS
 from tests.support.markets.synthetic import BAR_MS, synthetic_candles, synthetic_settlements
@@ -282,7 +282,7 @@ def test_one_step_leaves_the_stop_of_what_it_holds(stage: Stage) -> None:
 def test_one_step_whose_entries_may_still_rest_is_a_failure(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Departure, "withdraw", lambda _: False)
+    monkeypatch.setattr(Shutdown, "withdraw", lambda _: False)
     assert stage.run(*TESTNET, "--once")[0] == 2
 
 
@@ -296,14 +296,14 @@ def test_one_step_on_paper_keeps_its_orders(stage: Stage) -> None:
 def test_the_second_signal_ends_at_once_and_says_what_stays(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    withdraw = Departure.withdraw
+    withdraw = Shutdown.withdraw
 
-    def interrupted(departure: Departure) -> bool:
+    def interrupted(shutdown: Shutdown) -> bool:
         terminate()  # a person presses again while this runs
-        return withdraw(departure)
+        return withdraw(shutdown)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Departure, "withdraw", interrupted)
+        patch.setattr(Shutdown, "withdraw", interrupted)
         code, _, err = stage.run_for(HELD_AFTER, *TESTNET)
     assert code == 130
     assert re.search(r"^ended at once; still open as far as is known: LONG 0\.\d+ with its", err)

@@ -36,13 +36,13 @@ from tests.support.processes.watched_day import (
 POLL_S: Final = 60.0
 SHORT_POLL_S: Final = 5.0
 CALM: Final = {**NO_LOSS_LIMIT, "poll_s": SHORT_POLL_S}
-STRANGER: Final = "g4a-zz-LE00-0"
+FOREIGN: Final = "g4a-zz-LE00-0"
 
 
-def lay_stranger(exchange: SimExchange) -> None:
+def lay_foreign_order(exchange: SimExchange) -> None:
     """Let an order rest that bears our name and that no session knows."""
     exchange.book.new_order(
-        client_id=STRANGER,
+        client_id=FOREIGN,
         side="BUY",
         direction="LONG",
         kind="LIMIT",
@@ -61,7 +61,7 @@ def cut_off(scene: Scene, seconds: float) -> None:
 
 
 def when_told(scene: Scene, words: str, action: Callable[[], None]) -> None:
-    """Let ``action`` happen once a person is told of ``words``."""
+    """Let ``action`` happen once a person is reported of ``words``."""
     send, done = scene.ears.send, list[str]()
 
     def hear(text: str) -> None:
@@ -92,7 +92,7 @@ def hour_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1, 3, 6, 10, 14])
-def test_a_signal_between_a_fill_and_the_next_look_leaves_no_position_bare(
+def test_a_signal_between_a_fill_and_the_next_look_leaves_no_position_unprotected(
     which: int, hour_folder: Path, tmp_path: Path
 ) -> None:
     with wild_hour(tmp_path, POLL_S) as scene:
@@ -151,7 +151,7 @@ def test_without_a_way_to_the_exchange_a_signal_ends_it_and_says_what_may_be_ope
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [2, 3, 6, 9, 14, 20, 28, 40, 55, 70])
-def test_a_disk_that_is_full_at_any_write_leaves_no_position_bare_and_no_entry(
+def test_a_disk_that_is_full_at_any_write_leaves_no_position_unprotected_and_no_entry(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes = list[Path]()
@@ -199,7 +199,7 @@ def test_at_the_loss_limit_all_is_closed_once_there_is_a_way_to_the_exchange(
     assert "CLOSE_END" in {trade.label for trade in scene.session.trades}
 
 
-# --- company ------------------------------------------------------------------------------------
+# --- foreign orders -----------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -209,11 +209,11 @@ def test_an_order_that_bears_our_name_ends_the_session_with_its_stops_in_place(
     with busy_day(tmp_path, settings=CALM) as scene:
         exchange, open_ms = scene.exchange, scene.opens_ms(WARM)
         scene.clock.at(open_ms + 20_000, lambda: fill_nearest(exchange))
-        scene.clock.at(open_ms + 40_000, lambda: lay_stranger(exchange))
+        scene.clock.at(open_ms + 40_000, lambda: lay_foreign_order(exchange))
         assert scene.run() is Ending.FAILED
         assert exchange.now_ms < open_ms + 60_000
         assert not exchange.account.is_flat
-        assert_all_stopped(exchange, STRANGER)
+        assert_all_stopped(exchange, FOREIGN)
 
 
 @pytest.mark.slow
@@ -222,7 +222,7 @@ def test_an_order_that_bears_our_name_does_not_keep_the_loss_limit_from_closing(
 ) -> None:
     with crash(tmp_path) as scene:
         exchange = scene.exchange
-        when_told(scene, "EMERGENCY", lambda: lay_stranger(exchange))
+        when_told(scene, "EMERGENCY", lambda: lay_foreign_order(exchange))
         assert scene.run() is Ending.EMERGENCY
         assert exchange.account.is_flat
-        assert_all_stopped(exchange, STRANGER)
+        assert_all_stopped(exchange, FOREIGN)

@@ -12,7 +12,7 @@ import pytest
 from tests.support.exchanges.simulated import SimExchange, SimServer
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES, synthetic_candles
-from tests.support.processes.forked_sessions import Nursery
+from tests.support.processes.forked_sessions import ForkedSessions
 from tests.support.processes.live_process import Wish
 
 N_BARS: Final = 288
@@ -30,8 +30,8 @@ def test_three_days_leave_memory_files_and_request_weight_where_they_were(tmp_pa
     start_ms = int(candles["timestamp"].iloc[FIRST])
     funding = [(start_ms + hours * 3_600_000, 0.0002) for hours in range(0, 80, 8)]
     exchange = SimExchange(candles, rules=RULES, start_bar=FIRST, funding=funding)
-    with Nursery() as nursery, SimServer(exchange) as server:
-        nursery.start(
+    with ForkedSessions() as sessions, SimServer(exchange) as server:
+        sessions.start(
             Wish(
                 port=server.port,
                 folder=str(tmp_path),
@@ -41,7 +41,7 @@ def test_three_days_leave_memory_files_and_request_weight_where_they_were(tmp_pa
                 settings={"poll_s": 60.0, "buffer_bars": 100},
             )
         )
-        assert nursery.wait() == 0, (tmp_path / "console.txt").read_text(encoding="utf-8")[-2_000:]
+        assert sessions.wait() == 0, (tmp_path / "console.txt").read_text(encoding="utf-8")[-2_000:]
     lines = (tmp_path / "vitals.jsonl").read_text(encoding="utf-8").splitlines()
     vitals = [json.loads(line) for line in lines]
     assert len(vitals) == N_BARS + 1

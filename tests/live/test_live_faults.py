@@ -120,7 +120,7 @@ def test_a_day_in_which_every_tenth_request_goes_wrong(kind: FaultKind, tmp_path
     assert_nothing_twice(end)
     assert_one_order_a_fill(trades)
     assert watchman.doubled == []
-    assert watchman.longest_bare_ms <= 1e3 * POLL_S + PATIENCE_MS
+    assert watchman.longest_unprotected_ms <= 1e3 * POLL_S + PATIENCE_MS
     # All requests of the time of a ban fail; no other fault outlasts the tries.
     assert errors_of(scene) < (400 if kind is FaultKind.BANNED else 10)
 
@@ -139,7 +139,7 @@ def test_a_day_in_which_everything_goes_wrong(seed: int, partial: float, tmp_pat
     assert_books_agree(end, trades)
     assert_nothing_twice(end)
     assert watchman.doubled == []
-    assert watchman.longest_bare_ms <= 1e3 * POLL_S + PATIENCE_MS
+    assert watchman.longest_unprotected_ms <= 1e3 * POLL_S + PATIENCE_MS
     if not partial:
         assert_one_order_a_fill(trades)
 
@@ -172,7 +172,7 @@ def test_orders_that_fill_in_parts_are_booked_part_by_part(seed: int, tmp_path: 
     assert_books_agree(end, trades)
     assert_nothing_twice(end)
     assert watchman.doubled == []
-    assert watchman.longest_bare_ms <= 1e3 * POLL_S
+    assert watchman.longest_unprotected_ms <= 1e3 * POLL_S
     parts = Counter(trade.client_id for trade in trades if "OPEN" in trade.label)
     assert max(parts.values()) > 1
     assert scene.ears.heard == []

@@ -29,7 +29,7 @@ from tests.support.processes.busy_hour import (
     hour_wish,
     outcome_of,
 )
-from tests.support.processes.forked_sessions import Nursery
+from tests.support.processes.forked_sessions import ForkedSessions
 from tests.support.processes.live_process import SYMBOL, CutOffError, trade
 
 POLL_MS: Final = 5_000
@@ -40,14 +40,14 @@ World = tuple[Point, str]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(nursery: Nursery, folder: Path) -> Outcome:
-    return Hour(nursery, folder).run()
+def undisturbed(sessions: ForkedSessions, folder: Path) -> Outcome:
+    return Hour(sessions, folder).run()
 
 
 @pytest.fixture(scope="module")
-def points(nursery: Nursery, folder: Path) -> list[tuple[Point, str, str]]:
+def points(sessions: ForkedSessions, folder: Path) -> list[tuple[Point, str, str]]:
     """Return every moment of the hour, its world and what happens."""
-    return Hour(nursery, folder).survey()
+    return Hour(sessions, folder).survey()
 
 
 def worlds(points: list[tuple[Point, str, str]]) -> list[World]:
@@ -57,8 +57,10 @@ def worlds(points: list[tuple[Point, str, str]]) -> list[World]:
 
 def problem_of(found: Outcome, wanted: Outcome) -> str:
     """Return what is wrong with an outcome, '' if nothing is."""
-    bare = f"; {found.bare_ms} ms without a stop" if found.bare_ms > POLL_MS else ""
-    return found.difference(wanted) + bare
+    unprotected = (
+        f"; {found.unprotected_ms} ms without a stop" if found.unprotected_ms > POLL_MS else ""
+    )
+    return found.difference(wanted) + unprotected
 
 
 # --- in this process: a sample --------------------------------------------------------------------
@@ -134,12 +136,12 @@ def test_the_hour_holds_every_kind_of_event(undisturbed: Outcome, points: list[A
 
 
 def wrong_kills(
-    nursery: Nursery, folder: Path, chosen: list[World], wanted: Outcome, **options: Any
+    sessions: ForkedSessions, folder: Path, chosen: list[World], wanted: Outcome, **options: Any
 ) -> list[str]:
     """Be killed at each of ``chosen`` and return what goes wrong."""
     wrong = []
     for point, about in chosen:
-        problem = problem_of(Hour(nursery, folder, **options).run_killed(point), wanted)
+        problem = problem_of(Hour(sessions, folder, **options).run_killed(point), wanted)
         if problem:
             wrong.append(f"{point} ({about}): {problem}")
     return wrong
@@ -147,14 +149,14 @@ def wrong_kills(
 
 @pytest.mark.slow
 def test_killed_in_any_world_the_hour_ends_as_if_nothing_had_happened(
-    nursery: Nursery, folder: Path, undisturbed: Outcome, points: list[Any]
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, points: list[Any]
 ) -> None:
-    assert not wrong_kills(nursery, folder, worlds(points), undisturbed)
+    assert not wrong_kills(sessions, folder, worlds(points), undisturbed)
 
 
 @pytest.mark.slow
 def test_a_row_of_the_trade_log_torn_in_the_middle_is_made_whole(
-    nursery: Nursery, folder: Path, undisturbed: Outcome, points: list[Any]
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, points: list[Any]
 ) -> None:
     torn = [
         (Point("file", point.number, "torn"), about)
@@ -162,22 +164,22 @@ def test_a_row_of_the_trade_log_torn_in_the_middle_is_made_whole(
         if point.when == "before" and about.startswith(f"write {SYMBOL}_trades")
     ]
     assert len(torn) > 10
-    assert not wrong_kills(nursery, folder, torn, undisturbed)
+    assert not wrong_kills(sessions, folder, torn, undisturbed)
 
 
 @pytest.mark.slow
 def test_killed_among_orders_that_fill_in_parts_the_hour_ends_as_if_nothing_had_happened(
-    nursery: Nursery, folder: Path
+    sessions: ForkedSessions, folder: Path
 ) -> None:
-    wanted = Hour(nursery, folder, **PARTS).run()
+    wanted = Hour(sessions, folder, **PARTS).run()
     assert len(wanted.csv_rows) > 12
-    chosen = worlds(Hour(nursery, folder, **PARTS).survey())[::4]
-    assert not wrong_kills(nursery, folder, chosen, wanted, **PARTS)
+    chosen = worlds(Hour(sessions, folder, **PARTS).survey())[::4]
+    assert not wrong_kills(sessions, folder, chosen, wanted, **PARTS)
 
 
 @pytest.mark.slow
 def test_a_request_that_arrives_after_the_restart_is_not_sent_twice(
-    nursery: Nursery, folder: Path, undisturbed: Outcome, points: list[Any]
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, points: list[Any]
 ) -> None:
     late = [
         (point, about)
@@ -186,16 +188,16 @@ def test_a_request_that_arrives_after_the_restart_is_not_sent_twice(
     ]
     assert len(late) > 10
     for point, about in late:
-        found = Hour(nursery, folder).run_late(point.number)
+        found = Hour(sessions, folder).run_late(point.number)
         assert not problem_of(found, undisturbed), f"{point} ({about})"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_again_and_again_the_hour_ends_as_if_nothing_had_happened(
-    nursery: Nursery, folder: Path, undisturbed: Outcome, when: str
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, when: str
 ) -> None:
-    hour, life = Hour(nursery, folder), 20
+    hour, life = Hour(sessions, folder), 20
     with hour.served() as port:
         ending = -signal.SIGKILL
         while ending == -signal.SIGKILL:
@@ -219,16 +221,16 @@ def run_away(hour: Hour, from_s: int, back_s: int, until_s: int) -> None:
         assert hour.session(wish) == 0, hour.console()
         assert exchange.now_ms == wish.until_ms
         exchange.advance((back_s - from_s) * 1_000)
-        exchange.bare_ms = 0
+        exchange.unprotected_ms = 0
         wish = hour.wish(port, "--resume", until_ms=start_ms + until_s * 1_000)
         assert hour.session(wish) == 0, hour.console()
 
 
 @pytest.mark.slow
 def test_a_minute_away_within_a_bar_changes_nothing(
-    nursery: Nursery, folder: Path, undisturbed: Outcome
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome
 ) -> None:
-    hour = Hour(nursery, folder)
+    hour = Hour(sessions, folder)
     run_away(hour, 1_360, 1_420, 3_640)
     trades = [(t.ts_ms - hour.exchange.start_ms) // 1_000 for t in hour.exchange.account.trades]
     assert any(1_360 < second < 1_420 for second in trades)
@@ -237,9 +239,9 @@ def test_a_minute_away_within_a_bar_changes_nothing(
 
 @pytest.mark.slow
 def test_a_bar_that_was_missed_is_caught_up_and_only_the_latest_decides(
-    nursery: Nursery, folder: Path
+    sessions: ForkedSessions, folder: Path
 ) -> None:
-    hour = Hour(nursery, folder)
+    hour = Hour(sessions, folder)
     run_away(hour, 1_000, 3_000, 3_100)
     exchange, found = hour.exchange, hour.outcome()
     away = range(exchange.start_ms + 1_000_000, exchange.start_ms + 3_000_000)
@@ -247,7 +249,7 @@ def test_a_bar_that_was_missed_is_caught_up_and_only_the_latest_decides(
     orders = exchange.book.orders.values()
     laid = {(order.ts_ms - exchange.start_ms) // BAR_MS for order in orders}
     assert laid == {0, 1, 3}
-    assert exchange.bare_ms == 0
+    assert exchange.unprotected_ms == 0
     rows = [row for row in found.jsonl_rows if ":" in row["trade_id"]]
     times = {f"{trade.trade_id}:0": trade.ts_ms // BAR_MS for trade in exchange.account.trades}
     assert times.items() <= {row["trade_id"]: row["bar"] for row in rows}.items()

@@ -8,27 +8,27 @@ from typing import Any, Final
 import pytest
 
 from tests.support.processes.busy_hour import Hour, Outcome, Point
-from tests.support.processes.forked_sessions import Nursery
+from tests.support.processes.forked_sessions import ForkedSessions
 
 ASLEEP: Final[dict[str, Any]] = {"wakes_clients": False}
 KILLS: Final = 10
 
 
 @pytest.fixture(scope="module")
-def undisturbed(nursery: Nursery, folder: Path) -> Outcome:
-    return Hour(nursery, folder, **ASLEEP).run()
+def undisturbed(sessions: ForkedSessions, folder: Path) -> Outcome:
+    return Hour(sessions, folder, **ASLEEP).run()
 
 
 @pytest.mark.slow
 def test_killed_anywhere_a_session_that_slept_through_fills_ends_as_if_it_had_not_been(
-    nursery: Nursery, folder: Path, undisturbed: Outcome
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome
 ) -> None:
-    points = Hour(nursery, folder, **ASLEEP).survey()
+    points = Hour(sessions, folder, **ASLEEP).survey()
     worlds = list({world: (point, about) for point, world, about in points}.values())
     assert len(worlds) > 4 * KILLS
     wrong = []
     for point, about in worlds[2 :: len(worlds) // KILLS]:
-        found = Hour(nursery, folder, **ASLEEP).run_killed(Point(*point))
+        found = Hour(sessions, folder, **ASLEEP).run_killed(Point(*point))
         if problem := found.difference(undisturbed):
             wrong.append(f"{point} {about}: {problem}")
     assert wrong == []
@@ -36,5 +36,5 @@ def test_killed_anywhere_a_session_that_slept_through_fills_ends_as_if_it_had_no
 
 @pytest.mark.slow
 def test_in_that_hour_fills_are_slept_through(undisturbed: Outcome) -> None:
-    assert undisturbed.bare_ms > 0
+    assert undisturbed.unprotected_ms > 0
     assert {row["label"] for row in undisturbed.csv_rows} >= {"BUY_OPEN_LONG", "SELL_OPEN_SHORT"}

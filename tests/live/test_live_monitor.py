@@ -233,7 +233,7 @@ def test_a_missing_limit_is_refused() -> None:
         HealthLimits.from_settings(settings)
 
 
-# --- what is told ---------------------------------------------------------------------------------
+# --- what is reported ---------------------------------------------------------------------------
 
 
 def test_a_session_without_steps_is_told_of_once_and_once_when_it_goes_on(ward: Ward) -> None:
@@ -343,10 +343,10 @@ def test_usage_and_clock_of_the_exchange_are_judged(ward: Ward) -> None:
 
 
 def test_a_side_without_its_stop_is_told_when_it_begins_and_when_it_ends(ward: Ward) -> None:
-    ward.monitor.note_bare({"LONG": "it is not protected"})
+    ward.monitor.note_unprotected({"LONG": "it is not protected"})
     assert ward.told() == ["BTCUSDT WARN LONG stop: it is not protected"]
     assert ward.file()["conditions"] == {"LONG stop": "it is not protected"}
-    ward.monitor.note_bare({})
+    ward.monitor.note_unprotected({})
     assert ward.told() == ["BTCUSDT OK LONG stop: in order again"]
 
 
@@ -400,7 +400,7 @@ def test_the_file_has_what_another_program_needs(ward: Ward) -> None:
         "weight_1m": 0,
         "clock_offset_ms": 0,
         "out_of_sync": {},
-        "bare": {},
+        "unprotected": {},
         "defect": "",
         "is_file_stale": False,
         "drawdown_from_start_pct": pytest.approx(1.0),

@@ -22,7 +22,7 @@ from tests.support.processes.busy_hour import (
     hour_wish,
     state_of,
 )
-from tests.support.processes.forked_sessions import Nursery
+from tests.support.processes.forked_sessions import ForkedSessions
 from tests.support.processes.live_process import trade
 
 REFUSED: Final = 2
@@ -40,8 +40,8 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(nursery: Nursery, folder: Path) -> Undisturbed:
-    hour = Hour(nursery, folder)
+def undisturbed(sessions: ForkedSessions, folder: Path) -> Undisturbed:
+    hour = Hour(sessions, folder)
     outcome, last = hour.run(), hour.exchange.faults.n_requests
     return Undisturbed(outcome, range(last // 6, last, last // 11))
 
@@ -77,15 +77,15 @@ def resumed(hour: Hour) -> Outcome:
 @pytest.mark.slow
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
 def test_asked_once_it_cancels_entries_and_take_profits_and_goes_on_later_with_the_same_trades(
-    nursery: Nursery, folder: Path, undisturbed: Undisturbed, asked: signal.Signals
+    sessions: ForkedSessions, folder: Path, undisturbed: Undisturbed, asked: signal.Signals
 ) -> None:
     held = 0
     for number in undisturbed.moments:
-        hour = Hour(nursery, folder)
+        hour = Hour(sessions, folder)
         code, _ = signalled(hour, number, asked)
         assert code == 0, hour.console()
         assert {kind for kind, *_ in hour.exchange.resting()} <= {"STOP"}, number
-        assert not hour.exchange.is_bare, number
+        assert not hour.exchange.is_unprotected, number
         alive = [o for o in state_of(folder)["session"]["orders"] if o["state"] != "done"]
         assert {order["kind"] for order in alive} <= {"S"}, number
         held += len(alive)
@@ -97,10 +97,10 @@ def test_asked_once_it_cancels_entries_and_take_profits_and_goes_on_later_with_t
 
 @pytest.mark.slow
 def test_asked_twice_it_ends_at_once_and_leaves_everything_as_it_is(
-    nursery: Nursery, folder: Path, undisturbed: Undisturbed
+    sessions: ForkedSessions, folder: Path, undisturbed: Undisturbed
 ) -> None:
     for number in undisturbed.moments:
-        hour = Hour(nursery, folder)
+        hour = Hour(sessions, folder)
         code, then = signalled(hour, number, signal.SIGINT, signal.SIGTERM)
         assert code == INTERRUPTED, hour.console()
         assert hour.exchange.resting() == then, number
@@ -166,9 +166,9 @@ def test_keys_that_may_read_and_not_trade_end_the_session_at_its_first_order(
 
 @pytest.mark.slow
 def test_no_file_and_no_output_holds_a_secret_whatever_happens(
-    nursery: Nursery, folder: Path
+    sessions: ForkedSessions, folder: Path
 ) -> None:
-    hour = Hour(nursery, folder)
+    hour = Hour(sessions, folder)
     exchange = hour.exchange
     exchange.api_key, exchange.secret = KEY, SECRET
     debug = ("--log-level", "DEBUG")

@@ -8,7 +8,7 @@ from typing import Final
 import pandas as pd
 import pytest
 
-from live.execution.stop_orders import BARE_LIMIT_S
+from live.execution.stop_orders import UNPROTECTED_LIMIT_S
 from live.session.shutdown import Ending
 from tests.support.exchanges.simulated import READ, FaultKind
 from tests.support.exchanges.simulated.faults import ONLY_AT
@@ -57,10 +57,12 @@ def let_go_wrong(scene: Scene, kind: FaultKind, chance: float) -> None:
     )
 
 
-def assert_all_is_well(scene: Scene, watchman: Watchman, bare_ms: float, least: int = 5) -> None:
-    """At the end of a time: nothing doubled, nothing lost, nothing bare for longer."""
+def assert_all_is_well(
+    scene: Scene, watchman: Watchman, unprotected_ms: float, least: int = 5
+) -> None:
+    """At the end of a time: nothing doubled, nothing lost, nothing unprotected for longer."""
     watchman.look()
-    assert watchman.longest_bare_ms <= bare_ms
+    assert watchman.longest_unprotected_ms <= unprotected_ms
     end, trades = finish(scene)
     assert_books_agree(end, trades)
     assert_nothing_twice(end)
@@ -161,7 +163,7 @@ def test_a_side_whose_stop_is_refused_for_a_minute_is_closed_at_market(
         exchange.before_request = exchange.after_request = look
         exchange.faults.rate(FaultKind.REFUSED_STOP, 1.0, code=code)
         scene.clock.at(filled_ms, lambda: fill_nearest(exchange))
-        limit_ms = round(1e3 * (BARE_LIMIT_S + SHORT_POLL_S)) + 10_000
+        limit_ms = round(1e3 * (UNPROTECTED_LIMIT_S + SHORT_POLL_S)) + 10_000
         assert scene.run_until(filled_ms + limit_ms) is Ending.ASKED
         demanded_ms = 7_000 if code == -1015 else 0  # by the exchange, before the next request
         at_once_ms = filled_ms + 1e3 * SHORT_POLL_S + READABLE_MS + demanded_ms
@@ -169,7 +171,7 @@ def test_a_side_whose_stop_is_refused_for_a_minute_is_closed_at_market(
         assert max(rested) <= at_once_ms
         assert exchange.account.is_flat
         closed_ms = exchange.account.trades[-1].ts_ms
-        assert closed_ms - filled_ms >= 1e3 * BARE_LIMIT_S
+        assert closed_ms - filled_ms >= 1e3 * UNPROTECTED_LIMIT_S
         end, trades = finish(scene)
     assert_books_agree(end, trades)
     assert [trade.label[:4] for trade in trades] == ["BUY_", "STOP"]

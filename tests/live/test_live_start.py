@@ -1,4 +1,4 @@
-"""Who may begin to trade, what closing does without, and what is told of stops and snapshots."""
+"""Who may begin to trade, what closing does without, what is shown of stops and snapshots."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from live.exchange.port import Exchange
 from live.exchange.types import ExchangeOrder, OrderKind, SidePosition, Usage
 from live.execution.books import LiveSession
 from live.execution.order_register import OUR_IDS, OrderRegister, OrderState, id_prefix
-from live.session.admission import refuse_company, refuse_wrong_clock
+from live.session.admission import refuse_shared_symbol, refuse_wrong_clock
 from live.store.state_file import LoadedState, decode, read_document
 from tests.support.markets.synthetic import BAR_MS, RULES
 from tests.support.processes.live_command import BUSY, Outcome, Stage, open_stage, terminate
@@ -75,7 +75,7 @@ def lay(stage: Stage, client_id: str) -> None:
     )
 
 
-# --- company ------------------------------------------------------------------------------------
+# --- foreign orders -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("direction", "side"), [("LONG", "BUY"), ("SHORT", "SELL")])
@@ -114,7 +114,7 @@ class Holding:
 def test_a_saved_session_that_never_took_a_step_is_as_new(bar: int, *, is_refused: bool) -> None:
     loaded = LoadedState(0, "", {}, {"orders": [], "progress": {"bar": bar}})
     with pytest.raises(AccountError, match=r"LONG 0\.3") if is_refused else nullcontext():
-        refuse_company(cast("Exchange", Holding()), loaded, "a")
+        refuse_shared_symbol(cast("Exchange", Holding()), loaded, "a")
 
 
 @pytest.mark.parametrize("instance", ["a", "b", "Bot7"])

@@ -33,7 +33,7 @@ class FakeExchange:
         orders: what there is, by client id.
         normal: orders by the exchange's identity, such as what a stop became.
         hidden: client ids missing from ``open_orders``.
-        fates: of cancelled orders by client id; else UNTRADED.
+        results: of cancelled orders by client id; else UNTRADED.
         error: raised instead of any answer.
     """
 
@@ -43,7 +43,7 @@ class FakeExchange:
         self.orders: dict[str, ExchangeOrder] = {}
         self.normal: dict[str, ExchangeOrder] = {}
         self.hidden: set[str] = set()
-        self.fates: dict[str, Fate] = {}
+        self.results: dict[str, Fate] = {}
         self.error: NetworkError | None = None
 
     def _ask(self, call: str) -> None:
@@ -83,7 +83,7 @@ class FakeExchange:
     def cancel_orders(self, orders: list[ExchangeOrder]) -> list[Fate]:
         """Answer as laid out."""
         self._ask("cancel")
-        return [self.fates.get(order.client_id, Fate.UNTRADED) for order in orders]
+        return [self.results.get(order.client_id, Fate.UNTRADED) for order in orders]
 
 
 class HandClock:
@@ -106,16 +106,16 @@ class Scene:
 
     Args:
         saved: rows of the register the desk begins with.
-        strangers: client ids that were reported by an earlier process.
+        foreign_orders: client ids that were reported by an earlier process.
     """
 
     def __init__(
-        self, saved: list[dict[str, Any]] | None = None, strangers: Sequence[str] = ()
+        self, saved: list[dict[str, Any]] | None = None, foreign_orders: Sequence[str] = ()
     ) -> None:
         self.calls: list[str] = []
         self.written: list[list[dict[str, Any]]] = []
         self.alerts: list[str] = []
-        self.strangers = list(strangers)
+        self.foreign_orders = list(foreign_orders)
         self.save_error: StateError | None = None
         self.clock = HandClock()
         self.exchange = FakeExchange(self.calls)
@@ -127,7 +127,7 @@ class Scene:
             self.register,
             self._save,
             self.alerts.append,
-            self.strangers,
+            self.foreign_orders,
             self.clock,
             LATE_MS,
         )
@@ -499,12 +499,12 @@ def test_strangers_are_reported_once_and_left_alone(client_id: str) -> None:
 
     assert len(scene.alerts) == 1
     assert client_id in scene.alerts[0]
-    assert scene.strangers == [client_id]
+    assert scene.foreign_orders == [client_id]
     assert "cancel" not in scene.calls
 
 
 def test_strangers_that_an_earlier_process_reported_are_not_told_again() -> None:
-    scene = Scene(strangers=["web_123"])
+    scene = Scene(foreign_orders=["web_123"])
     scene.exchange.orders["web_123"] = strange("web_123")
 
     scene.desk.refresh()
@@ -550,7 +550,7 @@ def test_what_is_everyday_is_not_told(answer: Answer) -> None:
 def test_cancelling_marks_only_what_is_certainly_gone() -> None:
     scene = Scene()
     gone, stuck, unsure = scene.send(), scene.send(), scene.send(Answer.UNKNOWN)
-    scene.exchange.fates = dict.fromkeys([stuck.client_id, unsure.client_id], Fate.STUCK)
+    scene.exchange.results = dict.fromkeys([stuck.client_id, unsure.client_id], Fate.STUCK)
 
     assert scene.desk.cancel([stuck, gone, unsure]) is Fate.STUCK
 
@@ -560,24 +560,24 @@ def test_cancelling_marks_only_what_is_certainly_gone() -> None:
         OrderState.INTENDED,
     ]
     assert scene.desk.cancel([stuck]) is Fate.STUCK
-    scene.exchange.fates.clear()
+    scene.exchange.results.clear()
     assert scene.desk.cancel([stuck]) is Fate.UNTRADED
     assert stuck.state is OrderState.DONE
 
 
 @pytest.mark.parametrize(
-    ("traded", "fate", "state"),
+    ("traded", "result", "state"),
     [(0.0, Fate.UNTRADED, OrderState.DONE), (0.5, Fate.GONE, OrderState.OPEN)],
 )
 def test_what_a_cancel_leaves_open_is_looked_up(
-    traded: float, fate: Fate, state: OrderState
+    traded: float, result: Fate, state: OrderState
 ) -> None:
     scene = Scene()
     record = scene.send()
-    scene.exchange.fates = {record.client_id: Fate.GONE}
+    scene.exchange.results = {record.client_id: Fate.GONE}
     scene.exchange.orders[record.client_id] = told(record, filled=traded, is_open=False)
 
-    assert scene.desk.cancel([record, scene.send()]) is fate
+    assert scene.desk.cancel([record, scene.send()]) is result
     assert record.state is state
 
     record.booked_qty = traded
@@ -587,7 +587,7 @@ def test_what_a_cancel_leaves_open_is_looked_up(
 def test_an_order_that_cancel_and_look_up_deny_is_there_until_it_is_denied_twice() -> None:
     scene = Scene()
     record = scene.send()
-    scene.exchange.fates = {record.client_id: Fate.GONE}
+    scene.exchange.results = {record.client_id: Fate.GONE}
 
     assert scene.desk.cancel([record]) is Fate.GONE
     assert record.state is OrderState.OPEN

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 from tests.support.exchanges.simulated import SimExchange, SimServer
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES, synthetic_candles
-from tests.support.processes.forked_sessions import Nursery
+from tests.support.processes.forked_sessions import ForkedSessions
 from tests.support.processes.live_process import STATE, SYMBOL, Wish, world_of
 
 SEED: Final = 91
@@ -79,7 +79,7 @@ class HourExchange(SimExchange):
             **options,
         )
         self.start_ms = self.now_ms
-        self.bare_ms = 0
+        self.unprotected_ms = 0
         self.orders: dict[int, list[OrderRow]] = {}
         """What rested through the last sleep of every bar."""
         self.before_time: Callable[[], None] = lambda: None
@@ -88,10 +88,10 @@ class HourExchange(SimExchange):
     def run_until(self, ts_ms: int) -> bool:
         """Let time go on."""
         self.before_time()
-        before_ms, is_bare = self.now_ms, self.is_bare
+        before_ms, is_unprotected = self.now_ms, self.is_unprotected
         self.orders[(self.now_ms - self.start_ms) // BAR_MS] = self.resting()
         is_reached = super().run_until(ts_ms)
-        self.bare_ms += (self.now_ms - before_ms) * is_bare
+        self.unprotected_ms += (self.now_ms - before_ms) * is_unprotected
         return is_reached
 
     def resting(self) -> list[OrderRow]:
@@ -107,7 +107,7 @@ class HourExchange(SimExchange):
         return sorted(limits + stops)
 
     @property
-    def is_bare(self) -> bool:
+    def is_unprotected(self) -> bool:
         """Whether a side holds something and has no stop."""
         guarded = {stop.direction for stop in self.book.open_stops.values()}
         held = {side for side, held in self.account.positions.items() if held.qty}
@@ -126,7 +126,7 @@ class Outcome:
         csv_rows: of the trade log.
         jsonl_rows: likewise.
         engine: the ledger in the state file.
-        bare_ms: how long positions lay without a stop.
+        unprotected_ms: how long positions lay without a stop.
     """
 
     positions: Any
@@ -135,7 +135,7 @@ class Outcome:
     csv_rows: list[dict[str, Any]]
     jsonl_rows: list[dict[str, Any]]
     engine: Any
-    bare_ms: int = field(compare=False)
+    unprotected_ms: int = field(compare=False)
 
     def difference(self, wanted: Outcome) -> str:
         """Return in what it differs from ``wanted``, '' if in nothing."""
@@ -168,7 +168,7 @@ def outcome_of(exchange: HourExchange, folder: Path) -> Outcome:
         csv_rows=[_comparable(row) for row in rows],
         jsonl_rows=[_comparable(json.loads(line)) for line in lines],
         engine=state_of(folder)["engine"],
-        bare_ms=exchange.bare_ms,
+        unprotected_ms=exchange.unprotected_ms,
     )
 
 
@@ -201,14 +201,14 @@ class Hour:
     """One run of the hour in a folder of its own.
 
     Args:
-        nursery: of the sessions.
+        sessions: of the sessions.
         folder: emptied first.
         options: of the exchange.
     """
 
-    def __init__(self, nursery: Nursery, folder: Path, **options: Any) -> None:
+    def __init__(self, sessions: ForkedSessions, folder: Path, **options: Any) -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        self.nursery, self.folder, self.exchange = nursery, folder, HourExchange(**options)
+        self.sessions, self.folder, self.exchange = sessions, folder, HourExchange(**options)
         self._pid, self._started = 0, threading.Event()
 
     def wish(self, port: int, *arguments: str, **changes: Any) -> Wish:
@@ -224,9 +224,9 @@ class Hour:
     def session(self, wish: Wish) -> int:
         """Run a session and return its exit code; hooks may ``send`` it signals."""
         self._started.clear()
-        self._pid = self.nursery.start(wish)
+        self._pid = self.sessions.start(wish)
         self._started.set()
-        return self.nursery.wait()
+        return self.sessions.wait()
 
     def send(self, number: signal.Signals) -> None:
         """Send the running session a signal."""

@@ -1,7 +1,7 @@
 """Live sessions in processes of their own, each started in some milliseconds.
 
 ``python3 -m tests.support.processes.forked_sessions`` is a process that has imported and compiled
-everything and forks sessions on demand; ``Nursery`` is the test's end of it.
+everything and forks sessions on demand; ``ForkedSessions`` is the test's end of it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _be_child(wish: Wish) -> NoReturn:
         os._exit(code)
 
 
-class Nursery:
+class ForkedSessions:
     """The test's end of a process that forks sessions, one at a time; a context manager.
 
     That process has one thread when it forks, and the exchange is in the test's own, so nothing

@@ -171,17 +171,19 @@ class Watchman:
 
     def __init__(self, exchange: SimExchange) -> None:
         self._exchange = exchange
-        self._bare_since: dict[str, int] = {}
+        self._unprotected_since: dict[str, int] = {}
         self._spells: list[tuple[int, int]] = []
         self.doubled: list[str] = []
         self.excused: list[tuple[int, int]] = []
         exchange.before_request = exchange.after_request = self.look
 
     @property
-    def longest_bare_ms(self) -> int:
+    def longest_unprotected_ms(self) -> int:
         """Longest time a position was without a stop that could have been laid, ms."""
         now_ms = self._exchange.now_ms
-        spells = self._spells + [(since_ms, now_ms) for since_ms in self._bare_since.values()]
+        spells = self._spells + [
+            (since_ms, now_ms) for since_ms in self._unprotected_since.values()
+        ]
         return max((end - begin - self._excused_ms(begin, end) for begin, end in spells), default=0)
 
     def _excused_ms(self, begin_ms: int, end_ms: int) -> int:
@@ -194,15 +196,15 @@ class Watchman:
         for direction, position in self._exchange.account.positions.items():
             covered = any(stop.direction == direction for stop in book.open_stops.values())
             if position.qty and not covered:
-                if direction not in self._bare_since:
-                    self._bare_since[direction] = self._begin_ms(direction)
-            elif direction in self._bare_since:
-                self._spells.append((self._bare_since.pop(direction), now_ms))
+                if direction not in self._unprotected_since:
+                    self._unprotected_since[direction] = self._begin_ms(direction)
+            elif direction in self._unprotected_since:
+                self._spells.append((self._unprotected_since.pop(direction), now_ms))
         entries = Counter((o.direction, o.price) for o in book.open_orders.values() if not o.closes)
         self.doubled += [f"{place} at {now_ms}" for place, n in entries.items() if n > 1]
 
     def _begin_ms(self, direction: str) -> int:
-        """Return since when a side that has no stop now has been bare."""
+        """Return since when a side that has no stop now has been unprotected."""
         held, opened_ms = Decimal(0), 0
         for trade in self._exchange.account.trades:
             if trade.direction == direction:
@@ -275,11 +277,11 @@ def fill_on_a_flat_side(exchange: SimExchange) -> None:
     fill_nearest(exchange, flat[0])
 
 
-def assert_all_stopped(exchange: SimExchange, *strangers: str) -> None:
-    """Every position has its stop, and no limit order but of ``strangers`` is open."""
+def assert_all_stopped(exchange: SimExchange, *foreign_orders: str) -> None:
+    """Every position has its stop, and no limit order but of ``foreign_orders`` is open."""
     held = {name for name, side in exchange.account.positions.items() if side.qty}
     assert {stop.direction for stop in exchange.book.open_stops.values()} == held
-    assert [o.client_id for o in exchange.book.open_orders.values()] == list(strangers)
+    assert [o.client_id for o in exchange.book.open_orders.values()] == list(foreign_orders)
 
 
 def assert_stopped_in_order(exchange: SimExchange) -> None:
