@@ -28,6 +28,7 @@ from engine.compiling import load_live_code
 from engine.strategy import known_market, read_config
 from live.exchange.binance import BinanceExecutor
 from live.feed.candles import bars_needed
+from live.health.events import Events
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.shutdown import StopRequest
@@ -195,9 +196,7 @@ def stage(candles: pd.DataFrame, config: Mapping[str, Any], reply_s: float) -> I
             settings=settings,
         )
         monitor = HealthMonitor(plan.symbol, Path(folder), settings, clock, Silence())
-        equipment = Equipment(
-            clock=clock, stop=StopRequest(), monitor=monitor, log=None, alert=Silence().send
-        )
+        equipment = Equipment(clock=clock, stop=StopRequest(), monitor=monitor, events=Events())
         live = assemble_live(plan, executor, equipment)
         live.runner.read_history()
         yield Stage(live, exchange, clock, adapter)

@@ -67,7 +67,7 @@ def flatten(request: FlattenRequest) -> int:
             load_live_code()
         log = stack.enter_context(closing(open_log(process, request.log_level)))
         equipment = equip(process, StopRequest(), log, alerts)
-        assembled = assemble(_plan(target, saved), process, equipment)
+        assembled = assemble(_plan(target, saved), process, equipment, log)
         stack.enter_context(closing(equipment.monitor))
         try:
             _close_all(assembled, process)

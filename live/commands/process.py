@@ -18,6 +18,7 @@ from live.commands.target import Target
 from live.exchange.binance import BinanceExecutor
 from live.exchange.credentials import Credentials, find_credentials, read_environment
 from live.health.alerts import AlertSender, alert_urls
+from live.health.events import Events, Notice
 from live.health.logger import TradeLogger
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_dry, assemble_live
@@ -137,17 +138,16 @@ def equip(process: Process, stop: StopRequest, log: TradeLogger, alerts: AlertSe
     """
     target = process.target
 
-    def tell(text: str) -> None:
-        _LOG.warning("%s", text)
-        alerts.send(f"{target.symbol} {text}")
-
     monitor = HealthMonitor(
         target.symbol, target.state_folder, target.settings, process.clock, alerts
     )
-    return Equipment(clock=process.clock, stop=stop, monitor=monitor, log=log, alert=tell)
+    events = Events()
+    log.listen(events)
+    events.subscribe(Notice, lambda notice: alerts.send(f"{target.symbol} {notice.text}"))
+    return Equipment(clock=process.clock, stop=stop, monitor=monitor, events=events)
 
 
-def assemble(plan: Plan, process: Process, equipment: Equipment) -> Assembled:
+def assemble(plan: Plan, process: Process, equipment: Equipment, log: TradeLogger) -> Assembled:
     """Return a session whose state is on the disk: what cannot be written down is not traded.
 
     A log made for a session that cannot begin is taken away again.
@@ -161,13 +161,11 @@ def assemble(plan: Plan, process: Process, equipment: Equipment) -> Assembled:
         assembled = _assembled(plan, process, equipment)
         assembled.session.save()
     except GridError:
-        if equipment.log is not None:
-            equipment.log.close()
+        log.close()
         if is_new:
             path.unlink(missing_ok=True)
         raise
-    if equipment.log is not None:
-        equipment.log.rules = assembled.facts.rules
+    log.rules = assembled.facts.rules
     return assembled
 
 

@@ -32,6 +32,7 @@ from live.execution.paper_broker import PaperBroker
 from live.feed.candles import nothing
 from live.feed.funding_rates import FundingRates
 from live.health.alerts import AlertSender
+from live.health.events import Events
 from live.health.monitor import HealthMonitor
 from live.session.runner import LiveRunner
 from live.session.shutdown import StopRequest
@@ -244,14 +245,9 @@ def run_replay(recording: Recording, params: StrategyParams) -> LiveSession:
     bars = market.bars[max(1, recording.first) :]
     if not bars:
         raise DataError(f"{symbol}: there is no candle to trade; choose another --start or --end")
-    clock, rates = ReplayClock(), FundingRates(market)
+    clock, rates, events = ReplayClock(), FundingRates(market), Events()
     session = LiveSession(
-        strategy,
-        OrderRegister(str(LIVE_CONFIG["instance"])),
-        None,
-        None,
-        lambda _: None,
-        bars[0] * bar_ms,
+        strategy, OrderRegister(str(LIVE_CONFIG["instance"])), None, events, bars[0] * bar_ms
     )
     broker = PaperBroker(session, market, market, rates)
     runner = LiveRunner(
@@ -260,7 +256,7 @@ def run_replay(recording: Recording, params: StrategyParams) -> LiveSession:
         candles=market,
         rates=rates,
         monitor=HealthMonitor(symbol, Path(), LIVE_CONFIG, clock, AlertSender((), symbol)),
-        log=None,
+        events=events,
         clock=clock,
         stop=StopRequest(),
         settings=LIVE_CONFIG,

@@ -154,7 +154,7 @@ def _run(request: TradeRequest, process: Process, stop: StopRequest, alerts: Ale
     with closing(open_log(process, request.log_level)) as log:
         equipment = equip(process, stop, log, alerts)
         try:
-            assembled = assemble(request.plan, process, equipment)
+            assembled = assemble(request.plan, process, equipment, log)
             assembled.runner.read_history()
         except GridError as error:
             alerts.send(f"{symbol} did not start: {error}")

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from engine.contract import POSITION_SIDES, Moment, Strategy
 from live.execution.order_register import OrderRegister, in_base_36
+from live.health.events import Events, StateSaved, TradeBooked
 from live.store.state_file import LoadedState, StateManager
-from live.store.trade_files import Close, LiveTrade, TradeFiles, close_figures
+from live.store.trade_files import Close, LiveTrade, close_figures
 
 KEEP_ORDERS_BARS: Final = 16
 """Orders that are gone are remembered for four hours: a late trade of theirs is still theirs.
@@ -71,8 +72,7 @@ class LiveSession:
         strategy: with market rules; its state is the ledger.
         register: our orders.
         states: the state file; None: nothing is kept (a replay at full speed).
-        files: the trade files; None likewise.
-        on_trade: told of every record.
+        events: every record is published there, and those saved for the trade files.
         start_ms: ms UTC.
     """
 
@@ -81,8 +81,7 @@ class LiveSession:
         strategy: Strategy,
         register: OrderRegister,
         states: StateManager | None,
-        files: TradeFiles | None,
-        on_trade: Any,
+        events: Events,
         start_ms: int,
     ) -> None:
         self.strategy, self.orders = strategy, register
@@ -91,7 +90,7 @@ class LiveSession:
         self.outbox: list[LiveTrade] = []
         self.trades: list[LiveTrade] = []
         """Every record of this process, oldest first."""
-        self._states, self._files, self._on_trade = states, files, on_trade
+        self._states, self._events = states, events
 
     @property
     def bar_ms(self) -> int:
@@ -106,7 +105,7 @@ class LiveSession:
         Raises:
             StateError: a file cannot be written; nothing may be sent then.
         """
-        if self._states is None or self._files is None:
+        if self._states is None:
             self.outbox.clear()
             return
         document = {
@@ -118,8 +117,11 @@ class LiveSession:
         self._states.save(self.strategy.state_dict(), document)
         if snapshot:
             self._states.snapshot()
+        self._publish_outbox()
+
+    def _publish_outbox(self) -> None:
         if self.outbox:
-            self._files.append(self.outbox)
+            self._events.publish(StateSaved(tuple(self.outbox)))
             self.outbox.clear()
 
     def resume(self, loaded: LoadedState) -> None:
@@ -135,9 +137,7 @@ class LiveSession:
         self.orders.load(document["orders"])
         self.entries = {int(key): Entry(**row) for key, row in document["entries"].items()}
         self.outbox = [_trade(row) for row in document["outbox"]]
-        if self._files is not None and self.outbox:
-            self._files.append(self.outbox)
-            self.outbox.clear()
+        self._publish_outbox()
 
     # --- time -------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class LiveSession:
             trade = self._with_figures(record, identity, client_id)
             self.outbox.append(trade)
             self.trades.append(trade)
-            self._on_trade(trade)
+            self._events.publish(TradeBooked(trade))
         if records:
             self._forget_closed()
 

@@ -15,8 +15,10 @@ from live.execution.fills import Fills
 from live.execution.limit_orders import LIMITS, RestingOrders
 from live.execution.market_exits import MarketExits
 from live.execution.order_desk import OrderDesk
+from live.execution.risk_gate import RiskGate
 from live.execution.stop_orders import StopOrders
 from live.feed.funding_rates import FundingRates
+from live.health.events import Events, Notice
 from live.health.monitor import HealthMonitor
 
 LAG_S: Final = 2.0
@@ -39,7 +41,8 @@ class ExchangeBroker:
         mark: price to value funding at, of the candle that ended at an instant (ms UTC).
         clock: for waiting.
         monitor: judges whether ledger and account agree.
-        alert: tells a person.
+        events: of the session.
+        gate: is asked before entries are laid.
         late_ms: how long after it was sent the exchange may still take a request.
         poll_ms: between two looks at the account.
     """
@@ -53,37 +56,31 @@ class ExchangeBroker:
         mark: Callable[[int], float],
         clock: Clock,
         monitor: HealthMonitor,
-        alert: Callable[[str], None],
+        events: Events,
+        gate: RiskGate,
         late_ms: int,
         poll_ms: int,
     ) -> None:
         self._exchange, self._session, self._facts = exchange, session, facts
-        self._clock, self._monitor, self._alert = clock, monitor, alert
+        self._clock, self._monitor, self._events = clock, monitor, events
         self._desk = OrderDesk(
             exchange,
             session.orders,
             session.save,
-            alert,
+            events,
             session.progress.strange_orders,
             clock,
             late_ms,
         )
         self._fills = Fills(
-            exchange, session, self._desk, rates, mark, alert, facts.rules.step_size
+            exchange, session, self._desk, rates, mark, events, facts.rules.step_size
         )
         self._exits = MarketExits(session, self._desk, self._fills, facts.rules, clock)
         self._stops = StopOrders(
-            exchange,
-            session,
-            self._desk,
-            self._fills,
-            self._exits,
-            facts,
-            clock,
-            monitor.note_unprotected,
+            exchange, session, self._desk, self._fills, self._exits, facts, clock, events
         )
         self._resting = RestingOrders(
-            self._recent_price, session, self._desk, self._fills, self._stops, facts
+            self._recent_price, session, self._desk, self._fills, self._stops, facts, gate, events
         )
         self._disagreed = 0
         self._price_ms, self._price = clock.now_ms(), 0.0
@@ -195,9 +192,11 @@ class ExchangeBroker:
         )
         session.collect()
         session.save()
-        self._alert(
-            f"{qty:g} {position_side} of ours is gone from the account; the ledger is "
-            f"adjusted at {price:g}"
+        self._events.publish(
+            Notice(
+                f"{qty:g} {position_side} of ours is gone from the account; the ledger is "
+                f"adjusted at {price:g}"
+            )
         )
 
     def secure(self) -> None:

@@ -15,6 +15,7 @@ from live.execution.books import LiveSession
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord, OrderState
 from live.feed.funding_rates import FundingRates
+from live.health.events import Events, Notice
 
 _LOG: Final = logging.getLogger(__name__)
 LIQUIDATION_IDS: Final = ("autoclose-", "adl_autoclose")
@@ -30,7 +31,7 @@ class Fills:
         desk: looks orders up whose identity at the exchange is not known yet.
         rates: settled funding rates.
         mark: price to value funding at, of the candle that ended at an instant (ms UTC).
-        alert: tells a person.
+        events: what a person should hear of is published there.
         step_size: of the symbol, base.
     """
 
@@ -41,11 +42,11 @@ class Fills:
         desk: OrderDesk,
         rates: FundingRates,
         mark: Callable[[int], float],
-        alert: Callable[[str], None],
+        events: Events,
         step_size: float,
     ) -> None:
         self._exchange, self._session, self._desk = exchange, session, desk
-        self._rates, self._mark, self._alert = rates, mark, alert
+        self._rates, self._mark, self._events = rates, mark, events
         self._step_size = step_size
         self._held: list[Execution] = []
 
@@ -157,9 +158,11 @@ class Fills:
         if record.kind is not OrderKind.STOP and record.rest < 0.5 * self._step_size:
             record.state = OrderState.DONE
         if left > 0.0:
-            self._alert(
-                f"trade {execution.trade_id} closed {left:g} {record.direction} more than the "
-                "ledger holds"
+            self._events.publish(
+                Notice(
+                    f"trade {execution.trade_id} closed {left:g} {record.direction} more than the "
+                    "ledger holds"
+                )
             )
 
     def _book_foreign(self, execution: Execution) -> str:
@@ -171,9 +174,9 @@ class Fills:
             f"{execution.qty:g} at {execution.price:g})"
         )
         if not client_id.startswith(LIQUIDATION_IDS) or execution.direction not in POSITION_SIDES:
-            self._alert(f"{text} is not of this bot")
+            self._events.publish(Notice(f"{text} is not of this bot"))
             return ""
-        self._alert(f"{text}: the exchange liquidates")
+        self._events.publish(Notice(f"{text}: the exchange liquidates"))
         self._session.strategy.book(
             Liquidation(
                 ts_ms=execution.ts_ms,

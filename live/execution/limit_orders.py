@@ -6,14 +6,16 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from engine.contract import RestingOrder
+from engine.contract import POSITION_SIDES, RestingOrder
 from live.exchange.types import Answer, Fate, MarketFacts, OrderKind
 from live.execution.books import LiveSession
 from live.execution.fills import Fills
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord
 from live.execution.reconcile import KINDS, Difference, Resting, reconcile
+from live.execution.risk_gate import RiskGate
 from live.execution.stop_orders import StopOrders
+from live.health.events import Events, Notice
 
 _LOG: Final = logging.getLogger(__name__)
 ROUNDS: Final = 5
@@ -30,6 +32,8 @@ class RestingOrders:
         fills: books what was traded.
         stops: kept first.
         facts: rules of the symbol.
+        gate: is asked whether entries may be laid.
+        events: a person hears there when it begins to refuse them.
     """
 
     def __init__(
@@ -40,9 +44,12 @@ class RestingOrders:
         fills: Fills,
         stops: StopOrders,
         facts: MarketFacts,
+        gate: RiskGate,
+        events: Events,
     ) -> None:
         self._last_price, self._session, self._desk = last_price, session, desk
         self._fills, self._stops, self._facts = fills, stops, facts
+        self._gate, self._events, self._held_back = gate, events, ""
         self._refused: set[tuple[int, RestingOrder]] = set()
         """Orders the symbol's rules or the margin forbade, by the bar they were sent in."""
 
@@ -72,8 +79,9 @@ class RestingOrders:
             unprotected = self._stops.keep()
             if unprotected is None:
                 continue  # the book is another
+            without = unprotected | self._held_back_sides()
             difference = self._compare()
-            result = self._desk.cancel(self._gone(difference, unprotected))
+            result = self._desk.cancel(self._gone(difference, without))
             if result is Fate.STUCK:
                 return
             if result is Fate.GONE:
@@ -83,7 +91,7 @@ class RestingOrders:
                 [
                     order
                     for order in difference.creates
-                    if order.kind == "TAKE_PROFIT" or order.direction not in unprotected
+                    if order.kind == "TAKE_PROFIT" or order.direction not in without
                 ]
             )
             return
@@ -108,14 +116,25 @@ class RestingOrders:
                 record.level, record.generation = order.level, order.generation
         return difference
 
-    def _gone(self, difference: Difference, unprotected: set[str]) -> list[OrderRecord]:
-        """Return what is to be cancelled: what is not wanted, and entries of unprotected sides."""
+    def _held_back_sides(self) -> set[str]:
+        """Return the sides that the gate allows no entries; a person hears of it once."""
+        allowance = self._gate.allows(self._facts.symbol, self._session.strategy.view())
+        if allowance.entries:
+            self._held_back = ""
+            return set()
+        if allowance.reason != self._held_back:
+            self._held_back = allowance.reason
+            self._events.publish(Notice(f"entries are held back: {allowance.reason}"))
+        return set(POSITION_SIDES)
+
+    def _gone(self, difference: Difference, without: set[str]) -> list[OrderRecord]:
+        """Return what is to be cancelled: what is not wanted, and entries of sides ``without``."""
         orders = self._session.orders
         return [
             record
             for record in orders.alive(*LIMITS)
             if record.client_id in difference.cancels
-            or (record.kind is OrderKind.ENTRY and record.direction in unprotected)
+            or (record.kind is OrderKind.ENTRY and record.direction in without)
         ]
 
     def _lay_limits(self, wanted: list[RestingOrder]) -> None:

@@ -10,6 +10,7 @@ from core.errors import AccountError, CredentialsError
 from live.exchange.port import Clock, Exchange
 from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply
 from live.execution.order_register import OUR_IDS, OrderRecord, OrderRegister, OrderState
+from live.health.events import Events, Notice
 
 _LOG: Final = logging.getLogger(__name__)
 DENIALS: Final = 2
@@ -22,7 +23,7 @@ class OrderDesk:
         exchange: where they are.
         register: what is known of them.
         save: writes the register down; called before anything is sent.
-        alert: tells a person.
+        events: what a person should hear of is published there.
         foreign_orders: client ids of others' orders that were reported; added to.
         clock: of all times.
         late_ms: how long after it was sent the exchange may still take a request.
@@ -33,13 +34,13 @@ class OrderDesk:
         exchange: Exchange,
         register: OrderRegister,
         save: Callable[[], None],
-        alert: Callable[[str], None],
+        events: Events,
         foreign_orders: list[str],
         clock: Clock,
         late_ms: int,
     ) -> None:
         self._exchange, self._register, self._save = exchange, register, save
-        self._alert, self._foreign_orders = alert, foreign_orders
+        self._events, self._foreign_orders = events, foreign_orders
         self._clock, self._late_ms = clock, late_ms
         self._late_until_ms: dict[str, int] = {}
         """Until when, ms UTC, orders that the exchange does not know may still arrive there."""
@@ -112,7 +113,7 @@ class OrderDesk:
         }
         for kind, text in refused.items():
             if kind not in self._told:
-                self._alert(f"order {text}; it is tried again")
+                self._events.publish(Notice(f"order {text}; it is tried again"))
         self._told -= {(record.direction, record.kind) for record in records}
         self._told |= refused.keys()
 
@@ -262,9 +263,11 @@ class OrderDesk:
             raise shared_symbol_error(order.client_id)
         if order.client_id not in self._foreign_orders:
             self._foreign_orders.append(order.client_id)
-            self._alert(
-                f"order {order.client_id} ({order.direction} {order.qty:g} at {order.price:g}) is "
-                "not ours; it is left alone"
+            self._events.publish(
+                Notice(
+                    f"order {order.client_id} ({order.direction} {order.qty:g} at {order.price:g}) "
+                    "is not ours; it is left alone"
+                )
             )
 
 

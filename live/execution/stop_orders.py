@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from core.errors import ExchangeError, StateError
@@ -16,6 +16,7 @@ from live.execution.market_exits import MarketExits
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord, OrderState
 from live.execution.reconcile import Difference, Resting, reconcile
+from live.health.events import Events, Unprotected
 
 _LOG: Final = logging.getLogger(__name__)
 UNPROTECTED_LIMIT_S: Final = 60.0
@@ -33,7 +34,7 @@ class StopOrders:
         exits: does at market what a stop came too late for.
         facts: rules of the symbol.
         clock: of all times.
-        tell: takes in which sides have no stop, with a text each, after every look.
+        events: which sides have no stop is published there after every look.
     """
 
     def __init__(
@@ -45,11 +46,11 @@ class StopOrders:
         exits: MarketExits,
         facts: MarketFacts,
         clock: Clock,
-        tell: Callable[[Mapping[str, str]], None],
+        events: Events,
     ) -> None:
         self._exchange, self._session, self._desk = exchange, session, desk
         self._fills, self._exits, self._facts = fills, exits, facts
-        self._clock, self._tell = clock, tell
+        self._clock, self._events = clock, events
         self._unprotected_since_ms: dict[str, int] = {}
         self.looks = 0
         """Looks in a row at which some side did not get the stop it should have."""
@@ -146,12 +147,8 @@ class StopOrders:
         now_ms = self._clock.now_ms()
         self._unprotected_since_ms = {d: self._unprotected_since_ms.get(d, now_ms) for d in held}
         self.looks = self.looks + 1 if failed or uncertain else 0
-        self._tell(
-            {
-                direction: f"it is not protected: {reply.answer.value} ({reply.text}); its entries "
-                f"are off, and it is closed at market after {UNPROTECTED_LIMIT_S:.0f} s"
-                for direction, reply in held.items()
-            }
+        self._events.publish(
+            Unprotected({direction: _unprotected_text(reply) for direction, reply in held.items()})
         )
         return uncertain | failed.keys()
 
@@ -196,3 +193,10 @@ class StopOrders:
             self._exits.finish()
             return not strategy.fills(position_side)
         return False
+
+
+def _unprotected_text(reply: OrderReply) -> str:
+    return (
+        f"it is not protected: {reply.answer.value} ({reply.text}); its entries are off, and it is "
+        f"closed at market after {UNPROTECTED_LIMIT_S:.0f} s"
+    )

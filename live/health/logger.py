@@ -17,6 +17,7 @@ from core.errors import ConfigError
 from core.market import MarketRules
 from core.text import MISSING, decimals_of, money, number
 from core.times import utc_text
+from live.health.events import Events, Notice, StepDone, TradeBooked
 from live.store.durable_file import not_writable, plain_symbol
 from live.store.trade_files import Close, LiveTrade
 
@@ -230,23 +231,24 @@ class TradeLogger:
             handler.addFilter(scrubbing)
         return file, console
 
+    def listen(self, events: Events) -> None:
+        """Log trades, steps and what a person should hear of."""
+        events.subscribe(TradeBooked, lambda booked: self.trade(booked.trade))
+        events.subscribe(StepDone, self.step)
+        events.subscribe(Notice, lambda notice: self._log.warning("%s", notice.text))
+
     def trade(self, trade: LiveTrade) -> None:
         """Log a trade record."""
         net = trade.close.net if trade.close else 0.0
         colour = _GREEN if net > 0.0 else _RED if net < 0.0 else ""
         self._event(trade_text(trade, self.symbol, self.rules), colour)
 
-    def equity(
-        self,
-        ts_ms: int,
-        equity: float,
-        wallet: float,
-        upnl_long: float,
-        upnl_short: float,
-        regime: str,
-    ) -> None:
-        """Log the account at ``ts_ms``, amounts in quote."""
-        self._event(equity_text(ts_ms, equity, wallet, upnl_long, upnl_short, regime), "")
+    def step(self, done: StepDone) -> None:
+        """Log the account after a step, amounts in quote."""
+        view = done.view
+        upnl_long, upnl_short = view.long.unrealized, view.short.unrealized
+        text = equity_text(done.ts_ms, view.equity, view.wallet, upnl_long, upnl_short, view.regime)
+        self._event(text, "")
 
     def _event(self, text: str, colour: str) -> None:
         extra: dict[str, Any] = {"is_event": True, "colour": colour}

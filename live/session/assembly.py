@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +19,10 @@ from live.execution.broker import Broker
 from live.execution.exchange_broker import ExchangeBroker
 from live.execution.order_register import OrderRegister
 from live.execution.paper_broker import PaperBroker
+from live.execution.risk_gate import NoLimit, RiskGate
 from live.feed.candles import CandleBuffer
 from live.feed.funding_rates import FundingRates
-from live.health.logger import TradeLogger
+from live.health.events import Events, StateSaved, Unprotected
 from live.health.monitor import HealthMonitor
 from live.session.admission import (
     allowed_capital,
@@ -33,7 +34,7 @@ from live.session.runner import LiveRunner
 from live.session.shutdown import StopRequest
 from live.store.folders import mode_folder
 from live.store.state_file import LoadedState, StateManager
-from live.store.trade_files import LiveTrade, TradeFiles
+from live.store.trade_files import TradeFiles
 
 _LOG: Final = logging.getLogger(__name__)
 LATE_MARGIN_MS: Final = 1_000
@@ -77,8 +78,8 @@ class Equipment:
     clock: Clock
     stop: StopRequest
     monitor: HealthMonitor
-    log: TradeLogger | None
-    alert: Callable[[str], None]
+    events: Events
+    gate: RiskGate = field(default_factory=NoLimit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,8 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         lambda ts_ms: float(candles.candle(ts_ms // session.bar_ms - 1).close),
         equipment.clock,
         equipment.monitor,
-        equipment.alert,
+        equipment.events,
+        equipment.gate,
         int(plan.settings["recv_window_ms"]) + LATE_MARGIN_MS,
         int(1_000 * float(plan.settings["poll_s"])),
     )
@@ -216,12 +218,14 @@ def _session(
 
     ``started_ms`` is by the clock that dates its trades: nothing traded before is its own.
     """
+    files, events = TradeFiles(plan.symbol, plan.state_folder), equipment.events
+    events.subscribe(StateSaved, lambda saved: files.append(saved.trades))
+    events.subscribe(Unprotected, lambda now: equipment.monitor.note_unprotected(now.sides))
     session = LiveSession(
         create(params, facts.rules),
         OrderRegister(str(plan.settings["instance"])),
         states,
-        TradeFiles(plan.symbol, plan.state_folder),
-        _teller(equipment),
+        equipment.events,
         started_ms,
     )
     if loaded is not None:
@@ -260,14 +264,6 @@ def _refuse_to_forget(states: StateManager, plan: Plan) -> None:
         )
 
 
-def _teller(equipment: Equipment) -> Callable[[LiveTrade], None]:
-    def tell(trade: LiveTrade) -> None:
-        if equipment.log is not None:
-            equipment.log.trade(trade)
-
-    return tell
-
-
 def _market(
     plan: Plan, session: LiveSession, reader: MarketReader, equipment: Equipment
 ) -> tuple[CandleBuffer, FundingRates]:
@@ -297,7 +293,7 @@ def _runner(
         candles=candles,
         rates=rates,
         monitor=equipment.monitor,
-        log=equipment.log,
+        events=equipment.events,
         clock=equipment.clock,
         stop=equipment.stop,
         settings=plan.settings,

@@ -15,7 +15,7 @@ from live.execution.broker import Broker
 from live.feed.candles import CandleSource
 from live.feed.funding_rates import FundingRates
 from live.health.alerts import Verdict
-from live.health.logger import TradeLogger
+from live.health.events import Events, StepDone
 from live.health.monitor import HealthMonitor, StepInfo
 from live.session.shutdown import Ending, Shutdown, StopRequest
 
@@ -35,7 +35,7 @@ class LiveRunner:
         candles: closed candles and their signals.
         rates: settled funding rates.
         monitor: judges how it goes.
-        log: what a person reads.
+        events: every step that has ended is published there.
         clock: for the time and for waiting.
         stop: set when the process is asked to end.
         settings: ``LIVE_CONFIG``.
@@ -50,7 +50,7 @@ class LiveRunner:
         candles: CandleSource,
         rates: FundingRates,
         monitor: HealthMonitor,
-        log: TradeLogger | None,
+        events: Events,
         clock: Clock,
         stop: StopRequest,
         settings: Mapping[str, Any],
@@ -59,7 +59,7 @@ class LiveRunner:
         self._session, self._broker = session, broker
         self._bar_ms = session.bar_ms
         self._candles, self._rates = candles, rates
-        self._monitor, self._log, self._clock, self._stop = monitor, log, clock, stop
+        self._monitor, self._events, self._clock, self._stop = monitor, events, clock, stop
         self._shutdown = Shutdown(broker, monitor, clock, stop)
         self._poll_s = float(settings["poll_s"])
         self._grace_ms = int(1_000 * float(settings["candle_grace_s"]))
@@ -275,9 +275,7 @@ class LiveRunner:
         progress.peak_equity = max(progress.peak_equity, equity)
         session.save(snapshot=True)
         self._tell_too_small(view)
-        if self._log is not None:
-            long, short = view.long.unrealized, view.short.unrealized
-            self._log.equity(bar * self._bar_ms, equity, view.wallet, long, short, view.regime)
+        self._events.publish(StepDone(bar * self._bar_ms, view))
         self._monitor.beat(StepInfo(bar, bar * self._bar_ms, equity, self._bar_ms))
 
     def _tell_too_small(self, view: View) -> None:

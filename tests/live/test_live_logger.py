@@ -25,7 +25,9 @@ from backtest.results.files import trades_csv
 from core.errors import ConfigError, StateError
 from core.market import MarketRules
 from core.text import decimals_of, money, number
+from engine.contract import SideView, View
 from engine.results import TRADE_FIELDS
+from live.health.events import StepDone
 from live.health.logger import SecretFilter, TradeLogger, equity_text, trade_text
 from live.store.trade_files import TRADE_COLUMNS, Close, LiveTrade, TradeFiles, close_figures
 from tests.live.test_instance_lock import FULL, READ_ONLY, break_at, open_files
@@ -33,6 +35,30 @@ from tests.live.test_instance_lock import FULL, READ_ONLY, break_at, open_files
 WHEN = 1_705_329_000_000
 """2024-01-15 14:30:00 UTC."""
 RULES = MarketRules(tick_size=0.1, step_size=0.001, min_qty=0.001, min_notional=100.0)
+FLAT = SideView(
+    qty=0.0,
+    avg_entry=0.0,
+    unrealized=0.0,
+    n_fills=0,
+    stop=0.0,
+    risk=0.0,
+    centre=0.0,
+    spacing_pct=0.0,
+)
+VIEW = View(
+    price=43_250.0,
+    wallet=10_100.0,
+    equity=10_234.56,
+    funding=0.0,
+    long=replace(FLAT, unrealized=80.0),
+    short=replace(FLAT, unrealized=54.56),
+    regime="NOISE",
+    halted=False,
+    ended=False,
+    too_small=False,
+    capital_needed=0.0,
+    counters={},
+)
 KEY, SECRET = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zv", "NhqPtmdSJYdKjVHjA7PZj4Mge3R5+8/IP=4lTQ"
 CLOSE = Close(net=12.45, net_pct=0.57, r_multiple=1.23, hold_hours=2.5)
 SALE = LiveTrade(
@@ -94,7 +120,7 @@ def test_the_console_shows_trades_and_equity_in_exactly_this_form(
 ) -> None:
     logger, console = open_logger()
     logger.trade(SALE)
-    logger.equity(WHEN + 900_000, 10_234.56, 10_100.0, 80.0, 54.56, "NOISE")
+    logger.step(StepDone(WHEN + 900_000, VIEW))
     assert console.getvalue() == (
         "[2024-01-15 14:30:00] SELL_CLOSE_LONG | BTC/USDT\n"
         "  Price: $43,250.00 | Qty: 0.023 | PnL: +$12.45 (+0.57%)\n"

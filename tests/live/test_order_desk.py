@@ -17,6 +17,7 @@ from live.exchange.port import Exchange
 from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply, OrderSpec
 from live.execution.order_desk import DENIALS, OrderDesk
 from live.execution.order_register import OrderRecord, OrderRegister, OrderState, in_base_36
+from live.health.events import Events, Notice
 
 LATE_MS = 10_000
 BAR = 1_900_000
@@ -121,12 +122,14 @@ class Scene:
         self.exchange = FakeExchange(self.calls)
         self.register = OrderRegister("a")
         self.register.load(saved or [])
+        events = Events()
+        events.subscribe(Notice, lambda notice: self.alerts.append(notice.text))
         # The desk asks for orders only, nothing else of what an Exchange can do.
         self.desk = OrderDesk(
             cast("Exchange", self.exchange),
             self.register,
             self._save,
-            self.alerts.append,
+            events,
             self.foreign_orders,
             self.clock,
             LATE_MS,

@@ -32,7 +32,7 @@ GAP = "…"
 """Stands for what differs from case to case."""
 FEWEST_LETTERS = 12
 """Of a message that says anything by itself."""
-TELLING = {"_alert", "alert", "send", "tell"}
+TELLING = {"Notice", "send"}
 LOGGING = {"warning", "error", "critical"}
 PLACEHOLDER = re.compile(r"%[-+ #0]*\d*(?:\.\d+)?[a-z]")
 ERRORS = {name for name, item in vars(core.errors).items() if isinstance(item, type)}
@@ -130,7 +130,7 @@ def test_a_message_is_found_however_it_is_told() -> None:
     source = """
 raise StateError(f"the disk {name} is full" + rest)
 _LOG.warning("%d of %.1f %% are used", a, b)
-self._alert(f"{qty:g} are gone")
+events.publish(Notice(f"{qty:g} are gone"))
 text = "told later"
 _LOG.info("not looked at")
 """

@@ -19,6 +19,7 @@ from engine.strategy import GridStrategyV4, read_config
 from live.exchange.binance import BinanceExecutor
 from live.execution.books import LiveSession
 from live.feed.candles import bars_needed
+from live.health.events import Events, Notice
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.shutdown import Ending, StopRequest
@@ -249,7 +250,9 @@ def open_scene(
     )
     folder = Path(plan.settings["state_dir"])
     monitor = HealthMonitor(exchange.symbol, folder, plan.settings, clock, ears)
-    equipment = Equipment(clock=clock, stop=clock.stop, monitor=monitor, log=None, alert=ears.send)
+    events = Events()
+    events.subscribe(Notice, lambda notice: ears.send(notice.text))
+    equipment = Equipment(clock=clock, stop=clock.stop, monitor=monitor, events=events)
     live = assemble_live(plan, executor, equipment)
     capital = live.session.strategy.params.initial_capital
     scene = Scene(exchange, clock, monitor, ears, live, plan, http, capital)
