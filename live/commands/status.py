@@ -29,7 +29,8 @@ class SavedState:
 
     Attributes:
         saved_at: ms UTC.
-        code_fingerprint: of the decision code that wrote it.
+        program: version of the program that wrote it.
+        code_fingerprint: of its decision code.
         parameters: of the strategy, as ``StrategyParams.to_dict`` gave them.
         strategy: as it was saved; it can be read only.
         orders: every order still remembered.
@@ -37,6 +38,7 @@ class SavedState:
     """
 
     saved_at: int
+    program: str
     code_fingerprint: str
     parameters: dict[str, Any]
     strategy: Strategy
@@ -66,6 +68,7 @@ def saved_state(path: Path) -> SavedState | None:
         strategy.load_state_dict(decode(document["engine"]))
         return SavedState(
             saved_at=int(document["saved_at"]),
+            program=str(document["program"]),
             code_fingerprint=str(document["code_fingerprint"]),
             parameters=parameters,
             strategy=strategy,
@@ -158,7 +161,10 @@ def _step(target: Target, saved: SavedState) -> list[str]:
     progress, view = saved.progress, saved.strategy.view()
     lines = [
         _row("state", f"{target.state_path}, saved {utc_text(saved.saved_at)} UTC"),
-        _row("code", f"decisions {saved.code_fingerprint}"),
+        _row(
+            "code",
+            f"{saved.strategy.name} of version {saved.program}, decisions {saved.code_fingerprint}",
+        ),
     ]
     if progress.bar < 0 or view.price <= 0.0:
         return [*lines, _row("last step", "none yet"), _row("equity", money(view.wallet))]

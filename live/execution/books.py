@@ -44,7 +44,7 @@ class Progress:
         peak_equity: quote, highest seen.
         start_equity: quote, at the first step; 0 until then.
         n_records: trade records written, for identities of those that are no exchange trade.
-        strange_orders: orders of others that were reported.
+        foreign_orders: orders of others that were reported.
     """
 
     start_ms: int
@@ -59,7 +59,7 @@ class Progress:
     peak_equity: float = 0.0
     start_equity: float = 0.0
     n_records: int = 0
-    strange_orders: list[str] = field(default_factory=list)
+    foreign_orders: list[str] = field(default_factory=list)
 
 
 class LiveSession:

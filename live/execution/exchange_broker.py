@@ -68,7 +68,7 @@ class ExchangeBroker:
             session.orders,
             session.save,
             events,
-            session.progress.strange_orders,
+            session.progress.foreign_orders,
             clock,
             late_ms,
         )

@@ -164,7 +164,7 @@ class OrderDesk:
             Whether it has.
         """
         record.order_id, record.missed = found.order_id, 0
-        record.told_qty = found.filled_qty
+        record.reported_qty = found.filled_qty
         record.fired_order_id = found.fired_order_id or record.fired_order_id
         is_behind = found.has_traded_beyond(record.booked_qty)
         if record.kind is OrderKind.STOP:

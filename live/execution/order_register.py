@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Final
 
-from engine.types import LABEL_NAMES
 from live.exchange.types import QTY_SLACK, OrderKind, OrderSpec
 
 DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -44,7 +43,7 @@ class OrderRecord:
         order_id: the exchange's identity, '' until it is known.
         fired_order_id: of a stop that fired: the market order it became.
         booked_qty: base that the ledger has of it.
-        told_qty: base that the exchange says it has traded; its trades may be listed later.
+        reported_qty: base that the exchange says it has traded; its trades may be listed later.
         missed: times in a row that the exchange denied to know an order it had taken.
     """
 
@@ -62,14 +61,14 @@ class OrderRecord:
     order_id: str = ""
     fired_order_id: str = ""
     booked_qty: float = 0.0
-    told_qty: float = 0.0
+    reported_qty: float = 0.0
     missed: int = 0
 
     @property
     def unlisted(self) -> float:
         """Base that has traded and is not booked, as its trades are not listed yet."""
-        missing = self.told_qty - self.booked_qty
-        return missing if missing > QTY_SLACK * self.told_qty else 0.0
+        missing = self.reported_qty - self.booked_qty
+        return missing if missing > QTY_SLACK * self.reported_qty else 0.0
 
     @property
     def rest(self) -> float:
@@ -95,16 +94,12 @@ class OrderRecord:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> OrderRecord:
-        """Return the record that ``to_dict`` answered for; once labels were numbers."""
-        label = data["label"]
-        if isinstance(label, int):
-            label = LABEL_NAMES[label] if label >= 0 else ""
+        """Return the record that ``to_dict`` answered for."""
         return cls(
             **data
             | {
                 "kind": OrderKind(data["kind"]),
                 "state": OrderState(data["state"]),
-                "label": label,
                 "exits": [(int(fill), float(qty)) for fill, qty in data["exits"]],
             }
         )

@@ -20,15 +20,19 @@ from typing import Any, Final, NoReturn
 
 from core.errors import ConfigError, StateError
 from core.params import StrategyParams
+from core.version import VERSION
 from engine.strategy import create
 from live.exchange.port import Clock
 from live.store.durable_file import plain_symbol, read_file, write_atomically
+from live.store.older_states import READABLE, upgraded
 
-SCHEMA: Final = 1
+SCHEMA: Final = READABLE[-1]
 """Version of the file's layout."""
 MODES: Final = ("live", "testnet", "dry")
 _KEYS: Final = (
     "schema",
+    "program",
+    "strategy",
     "symbol",
     "mode",
     "saved_at",
@@ -38,6 +42,7 @@ _KEYS: Final = (
     "engine",
     "session",
 )
+_OF_FIRST_SCHEMA: Final = frozenset(_KEYS) - {"program", "strategy"}
 _SEAL: Final = re.compile(rb'\{\n"sha256": "([0-9a-f]{64})",\n')
 _MARK: Final = "float:"
 _ABSENT: Final = "absent"
@@ -49,12 +54,14 @@ class LoadedState:
 
     Attributes:
         saved_at: ms UTC.
-        code_fingerprint: of the decision code that wrote it.
+        program: version of the program that wrote it.
+        code_fingerprint: of its decision code.
         engine: as ``GridStrategyV4.state_dict`` gave it.
         session: as the runner gave it.
     """
 
     saved_at: int
+    program: str
     code_fingerprint: str
     engine: dict[str, Any]
     session: dict[str, Any]
@@ -108,6 +115,8 @@ class StateManager:
         saved_at = self._clock.now_ms()
         head = (
             SCHEMA,
+            VERSION,
+            self._strategy.name,
             self.symbol,
             self._mode,
             saved_at,
@@ -165,7 +174,8 @@ class StateManager:
 
     def _accept(self, path: Path, document: dict[str, Any], code_change: bool) -> LoadedState:
         """Return the state of an undamaged file, or refuse it with the difference."""
-        for what, now in (("symbol", self.symbol), ("mode", self._mode)):
+        own = {"strategy": self._strategy.name, "symbol": self.symbol, "mode": self._mode}
+        for what, now in own.items():
             if document[what] != now:
                 raise StateError(
                     f"{path} is of {what} {document[what]}, this is {now}: name another folder, or "
@@ -191,7 +201,13 @@ class StateManager:
                 f"{path} (decision code {written_by}) does not fit this code's state: {error}; go "
                 "on with the code that wrote it"
             ) from None
-        return LoadedState(document["saved_at"], written_by, engine, decode(document["session"]))
+        return LoadedState(
+            document["saved_at"],
+            document["program"],
+            written_by,
+            engine,
+            decode(document["session"]),
+        )
 
     def _refuse_damage(self, accept_code_change: bool) -> NoReturn:
         """Say that the state file is damaged, and what to go on with."""
@@ -226,7 +242,13 @@ class StateManager:
 
 
 def read_document(path: Path) -> dict[str, Any] | None:
-    """Return what stands in ``path``: None if it is not there, empty if it is damaged."""
+    """Return what stands in ``path``: None if it is not there, empty if it is damaged.
+
+    A file of an earlier layout is answered in the present one.
+
+    Raises:
+        StateError: it cannot be read, or is of another layout.
+    """
     data = read_file(path)
     if data is None:
         return None
@@ -234,14 +256,23 @@ def read_document(path: Path) -> dict[str, Any] | None:
         document = json.loads(data)
     except (ValueError, RecursionError):
         return {}
-    if isinstance(document, dict) and document.get("schema", SCHEMA) != SCHEMA:
+    schema = document.get("schema", SCHEMA) if isinstance(document, dict) else SCHEMA
+    if schema not in READABLE:
         raise StateError(
-            f"{path} is of schema {document['schema']!r}, this version reads schema {SCHEMA}: "
-            "go on with the version that wrote it"
+            f"{path} is of schema {schema!r}, this version reads schema "
+            f"{' and '.join(map(str, READABLE))}: go on with the version that wrote it"
         )
     seal = _SEAL.match(data)
     is_whole = seal and hashlib.sha256(data[seal.end() :]).hexdigest().encode() == seal[1]
-    return document if is_whole and set(document) == {"sha256", *_KEYS} else {}
+    keys = _OF_FIRST_SCHEMA if schema == READABLE[0] else frozenset(_KEYS)
+    if not is_whole or set(document) != {"sha256", *keys}:
+        return {}
+    try:
+        return upgraded(document)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise StateError(
+            f"{path} is not of this version's layout: {error}; go on with the code that wrote it"
+        ) from None
 
 
 def _differences(file: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -113,7 +113,7 @@ class Holding:
 
 @pytest.mark.parametrize(("bar", "is_refused"), [(-1, True), (0, False)])
 def test_a_saved_session_that_never_took_a_step_is_as_new(bar: int, *, is_refused: bool) -> None:
-    loaded = LoadedState(0, "", {}, {"orders": [], "progress": {"bar": bar}})
+    loaded = LoadedState(0, "", "", {}, {"orders": [], "progress": {"bar": bar}})
     with pytest.raises(AccountError, match=r"LONG 0\.3") if is_refused else nullcontext():
         refuse_shared_symbol(cast("Exchange", Holding()), loaded, "a")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,12 @@ from config import STRATEGY_PARAMS
 from core.errors import ConfigError, StateError
 from core.params import MAX_LEVELS, MAX_STOP_EVENTS, StrategyParams
 from core.records import dtype_of, table_capacities
+from core.version import VERSION
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
-from engine.types import KELLY_MEMORY, LATTICE, LONG, MAX_FILLS, SHORT, State
+from engine.types import KELLY_MEMORY, LABEL_NAMES, LATTICE, LONG, MAX_FILLS, SHORT, State
+from live.exchange.types import OrderKind
+from live.execution.books import Progress
+from live.execution.order_register import OrderRegister
 from live.store.state_file import SCHEMA, LoadedState, StateManager
 from tests.live.test_instance_lock import FULL, READ_ONLY, WRITE_SITES, break_at, open_files
 
@@ -106,6 +112,7 @@ def test_the_file_says_what_wrote_it_and_is_plain_json(tmp_path: Path) -> None:
     document = json.loads(manager.path.read_text())
     assert document["schema"] == SCHEMA
     assert (document["symbol"], document["mode"]) == ("BTCUSDT", "dry")
+    assert (document["program"], document["strategy"]) == (VERSION, "grid_v4")
     assert document["saved_at"] == START
     assert document["code_fingerprint"] == CODE_FINGERPRINT
     assert document["parameters"] == params().to_dict()
@@ -265,10 +272,66 @@ def test_another_mode_symbol_or_schema_is_refused(
     with pytest.raises(StateError, match="of symbol ETHUSDT, this is BTCUSDT"):
         states(tmp_path).load()
     with monkeypatch.context() as patch:
-        patch.setattr(live.store.state_file, "SCHEMA", 2)
+        patch.setattr(live.store.state_file, "SCHEMA", 3)
         states(tmp_path).save(ENGINE, SESSION)
-    with pytest.raises(StateError, match="of schema 2, this version reads schema 1"):
+    with pytest.raises(StateError, match="of schema 3, this version reads schema 1 and 2"):
         states(tmp_path).load()
+
+
+def test_a_state_of_another_strategy_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.grid_v4.face.GridV4, "name", "fixed_grid")
+        states(tmp_path).save(ENGINE, SESSION)
+    with pytest.raises(StateError, match="of strategy fixed_grid, this is grid_v4"):
+        states(tmp_path).load()
+
+
+def first_schema(body: bytes) -> bytes:
+    """Return a state file in the layout of schema 1, sealed."""
+    document = json.loads(body)
+    session = document["session"]
+    session["progress"]["strange_orders"] = session["progress"].pop("foreign_orders")
+    for order in session["orders"]:
+        order["told_qty"] = order.pop("reported_qty")
+        order["label"] = LABEL_NAMES.index(order["label"]) if order["label"] else -1
+    old = {**document, "schema": 1, "session": session}
+    names = [name for name in document if name not in {"sha256", "program", "strategy"}]
+    lines = [f'"{name}": {json.dumps(old[name])}' for name in names]
+    sealed = (",\n".join(lines) + "\n}\n").encode()
+    return f'{{\n"sha256": "{hashlib.sha256(sealed).hexdigest()}",\n'.encode() + sealed
+
+
+def test_a_state_of_schema_1_is_read_as_one_of_schema_2(tmp_path: Path) -> None:
+    register = OrderRegister("a")
+    entry = register.new(OrderKind.ENTRY, "LONG", 100.0, 1.0, 7, level=3, generation=2)
+    entry.reported_qty = 0.25
+    register.new(OrderKind.EXIT, "SHORT", 0.0, 0.5, 7, label="STOP_SHORT", exits=[(4, 0.5)])
+    progress = Progress(start_ms=START, bar=7, foreign_orders=["web_1"])
+    session = {"progress": asdict(progress), "orders": register.to_list(), "entries": {}}
+    manager = states(tmp_path)
+    manager.save(ENGINE, session)
+    new = manager.load()
+    manager.path.write_bytes(first_schema(manager.path.read_bytes()))
+    old = manager.load()
+
+    assert new is not None
+    assert old is not None
+    assert old.session == new.session == session
+    assert old.engine == new.engine
+    assert (new.program, old.program) == (VERSION, "before 4.1.0")
+
+
+def test_a_state_of_schema_1_that_lacks_something_is_refused_with_a_reason(tmp_path: Path) -> None:
+    manager = states(tmp_path)
+    manager.save(ENGINE, {"progress": {"foreign_orders": []}, "orders": []})
+    body = first_schema(manager.path.read_bytes()).partition(b"\n")[2].partition(b"\n")[2]
+    sealed = body.replace(b'"orders": []', b'"orders": [{}]')
+    seal = hashlib.sha256(sealed).hexdigest()
+    manager.path.write_bytes(f'{{\n"sha256": "{seal}",\n'.encode() + sealed)
+    with pytest.raises(StateError, match="is not of this version's layout: 'label'"):
+        manager.load()
 
 
 @pytest.mark.parametrize(

@@ -692,18 +692,6 @@ def test_everything_known_of_an_order_survives_writing_and_reading() -> None:
     assert (read.rest, read.spec) == (record.rest, record.spec)
 
 
-@pytest.mark.parametrize(("number", "name"), [(-1, ""), (4, "STOP_LONG"), (15, "POSITION_SYNC")])
-def test_labels_that_an_older_version_saved_as_numbers_are_read(number: int, name: str) -> None:
-    register = OrderRegister("a")
-    register.new(OrderKind.EXIT, "LONG", 0.0, 1.0, BAR)
-    (row,) = register.to_list()
-
-    register.load([{**row, "label": number}])
-
-    (record,) = register
-    assert record.label == name
-
-
 @given(st.integers(0, 10**12))
 def test_base_36_reads_back(number: int) -> None:
     assert int(in_base_36(number), 36) == number
