@@ -35,6 +35,7 @@ class AuditBars:
         before_high: the higher one.
         before_close: close of the bar before.
         due: sum of the funding rates settled after the bar's open, up to the next one's.
+        bar_ms: length of a bar, ms.
     """
 
     ts_ms: npt.NDArray[np.int64]
@@ -46,6 +47,7 @@ class AuditBars:
     before_high: Floats
     before_close: Floats
     due: Floats
+    bar_ms: int
 
     def __len__(self) -> int:
         """Return the number of bars."""
@@ -71,6 +73,7 @@ def audit_bars(market: MarketData, first: int) -> AuditBars:
         before_high=np.maximum(before_close, before_end)[first:],
         before_close=before_close[first:],
         due=funding_due(market)[first:],
+        bar_ms=market.bar_ms,
     )
 
 
