@@ -174,6 +174,8 @@ def _of_sums(accounts: Sequence[CoinAccount]) -> Iterator[tuple[str, Any]]:
     yield "metrics.prune_types", prunes
     yield "metrics.prune_count", sum(prunes.values())
     yield "metrics.longs_opened", labels.get("BUY_OPEN_LONG", 0)
+    for name, side in (("long_exits", LONG), ("short_exits", SHORT)):
+        yield f"metrics.{name}", sum(ledger.exits[side] for ledger in ledgers)
     yield "metrics.longs_closed", labels.get("SELL_CLOSE_LONG", 0)
     yield "metrics.shorts_opened", labels.get("SELL_OPEN_SHORT", 0)
     yield "metrics.shorts_closed", labels.get("BUY_CLOSE_SHORT", 0)

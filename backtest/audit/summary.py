@@ -102,6 +102,8 @@ def _of_records(ledger: Ledger) -> Iterator[tuple[str, Any]]:
     yield "liquidations", ledger.liquidations
     yield "longs_opened", labels["BUY_OPEN_LONG"]
     yield "longs_closed", labels["SELL_CLOSE_LONG"]
+    yield "long_exits", ledger.exits[LONG]
+    yield "short_exits", ledger.exits[SHORT]
     yield "shorts_opened", labels["SELL_OPEN_SHORT"]
     yield "shorts_closed", labels["BUY_CLOSE_SHORT"]
     yield "circuit_breaker_triggers", labels["CIRCUIT_BREAKER_HALT"]
@@ -135,8 +137,13 @@ def return_ratios(
 ) -> tuple[float | None, float | None]:
     """Return (Sharpe, Sortino) of the returns from bar to bar, annualised, None without spread.
 
-    The mean over the sample standard deviation, and over the root mean square of the losses.
+    The mean over the sample standard deviation, and over the root mean square of the losses; of a
+    ruined account up to the bar that ruined it.
     """
+    for bar, value in enumerate(equity.tolist()):
+        if value <= 0.0:
+            equity = equity[: bar + 1]
+            break
     before = np.concatenate(([capital], equity[:-1]))
     alive = before > 0.0
     returns = np.zeros(len(equity))

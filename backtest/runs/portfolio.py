@@ -34,6 +34,8 @@ _SUMMED: Final = (
     "longs_closed",
     "shorts_opened",
     "shorts_closed",
+    "long_exits",
+    "short_exits",
     "stops_long",
     "stops_short",
     "total_trades",

@@ -451,6 +451,8 @@ def made_result(times: list[int], equity: float) -> dict[str, Any]:
             "longs_closed",
             "shorts_opened",
             "shorts_closed",
+            "long_exits",
+            "short_exits",
             "stops_long",
             "stops_short",
             "total_trades",
