@@ -275,6 +275,8 @@ def test_a_missing_funding_payment_is_named_with_its_settlement(run: Run, tmp_pa
         ("longs_closed", -1),
         ("shorts_opened", 1),
         ("shorts_closed", 1),
+        ("long_exits", 1),
+        ("short_exits", -1),
         ("total_trades", 1),
         ("circuit_breaker_triggers", 1),
         ("prune_count", 1),

@@ -432,6 +432,17 @@ def test_the_portfolio_is_the_sum_of_its_coins(multi: dict[str, dict[str, Any]])
     assert sum(metrics["prune_types"].values()) == metrics["prune_count"]
 
 
+def test_exits_count_every_record_that_closes(multi: dict[str, dict[str, Any]]) -> None:
+    for coin in ("BTC", "ETH", "SOL"):
+        trades, metrics = multi[coin]["trades"], multi[coin]["metrics"]
+        for side, name in (("LONG", "long_exits"), ("SHORT", "short_exits")):
+            closes = [t for t in trades if t["direction"] == side and "_OPEN_" not in t["label"]]
+            assert metrics[name] == len(closes)
+        profits = sum(t["label"] in {"SELL_CLOSE_LONG", "BUY_CLOSE_SHORT"} for t in trades)
+        assert metrics["longs_closed"] + metrics["shorts_closed"] == profits
+        assert profits < metrics["long_exits"] + metrics["short_exits"]
+
+
 def test_a_portfolio_of_one_coin_is_that_coin() -> None:
     results = demo().run_multi(["SOL"], START, END)
     coin, portfolio = results["SOL"]["metrics"], results[PORTFOLIO]["metrics"]
