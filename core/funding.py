@@ -14,7 +14,7 @@ from core.times import BAR_MS, HOUR_MS, MINUTE_MS
 
 SETTLEMENT_MS: Final = 8 * HOUR_MS
 HOLE_MS: Final = 24 * HOUR_MS
-"""A longer stretch without a settlement is a hole in the record, filled by the model."""
+"""So long after the last real settlement the model's begin, until a real one comes."""
 VALID_MS: Final = 24 * HOUR_MS
 """How long the last settled rate counts."""
 MODEL_BARS: Final = 96
@@ -86,23 +86,29 @@ def generate_synthetic_funding_rates(
 
 
 def _synthetic_times(start: int, end: int, real: Ints) -> Ints:
-    """Return the settlement times to be modelled in ``(start, end]``."""
+    """Return the settlement times to be modelled in ``(start, end]``.
+
+    Those at least 24 h after the last of the ``real`` ones before them (ascending), and those
+    before the first: whether real ones will come, or return, is known to nobody then.
+    """
     if end <= start:
         return np.empty(0, np.int64)
     first = (start // SETTLEMENT_MS + 1) * SETTLEMENT_MS
     candidates = np.arange(first, end + 1, SETTLEMENT_MS, dtype=np.int64)
     if real.size == 0:
         return candidates
-    bounds = np.unique(np.concatenate(([start], real, [end])))
-    hole = np.diff(bounds) > HOLE_MS
-    left = np.clip(np.searchsorted(bounds, candidates, side="left") - 1, 0, hole.size - 1)
-    return candidates[hole[left] & ~np.isin(candidates, real)]
+    last = np.searchsorted(real, candidates, side="right") - 1
+    return candidates[(last < 0) | (candidates - real[np.maximum(last, 0)] >= HOLE_MS)]
 
 
 def merge_settlements(
     ts_ms: Ints, closes: Floats, settlements: Ints, rates: Floats, bar_ms: int = BAR_MS
 ) -> tuple[Ints, Floats, Ints]:
     """Return real settlements and modelled ones in their holes, by time.
+
+    What is settled up to an instant follows from the real settlements up to it alone: modelled
+    ones begin 24 h after the last real one (without any: at the start), however soon real ones
+    return.
 
     Arguments as in :func:`schedule_funding`.
 
@@ -114,7 +120,7 @@ def merge_settlements(
     times = settlements // MINUTE_MS * MINUTE_MS
     kept = np.isfinite(rates) & (times >= start - VALID_MS) & (times <= end)
     times, real_rates = times[kept], rates[kept]
-    modelled = _synthetic_times(start, end, np.unique(times[times >= start]))
+    modelled = _synthetic_times(start, end, np.unique(times))
     all_times = np.concatenate((times, modelled))
     all_rates = np.concatenate((real_rates, model_rates(modelled, ts_ms, closes, bar_ms)))
     order = np.argsort(all_times, kind="stable")

@@ -139,7 +139,11 @@ def fill_ladder(
         if nudge > 0.0:
             decade = decade_of(level, decade)
             level = move_off_round_number(level, centre, nudge, decade)
-        level = max(0.0, tick_beyond(market, level, heading, previous))
+        level = tick_beyond(market, level, heading, previous)
+        if level <= 0.0:  # nor are there any farther out
+            for rest in range(k, count + 1):
+                out[offset + (rest - 1) * stride] = 0.0
+            return
         out[offset + (k - 1) * stride] = level
         previous = level
 

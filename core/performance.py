@@ -27,6 +27,12 @@ def bar_returns(equity: Floats, initial: float) -> Floats:
     return np.divide(equity, before, out=np.ones_like(equity), where=before > 0.0) - 1.0
 
 
+def up_to_ruin(equity: Floats) -> Floats:
+    """Return ``equity`` up to the first bar at which nothing is left, that bar included."""
+    ruined = np.flatnonzero(equity <= 0.0)
+    return equity[: int(ruined[0]) + 1] if ruined.size else equity
+
+
 def drawdown_curve(equity: Floats, initial: float) -> Floats:
     """Return the fall from the highest equity so far, as a share of it in [0, 1]; (n_bars,)."""
     peak = np.maximum.accumulate(np.concatenate(([initial], equity)))[1:]
@@ -54,11 +60,12 @@ def equity_metrics(
 ) -> dict[str, float]:
     """Return total return, drawdown, Sharpe, Sortino and Calmar of ``equity``, (n_bars,).
 
-    Calmar is total return over maximum drawdown, both of the whole run.
+    Calmar is total return over maximum drawdown, both of the whole run. After ruin nothing moves
+    any more: Sharpe and Sortino are over the bars up to it.
     """
     if equity.size == 0:
         equity = np.array([initial])
-    returns = bar_returns(equity, initial)
+    returns = bar_returns(up_to_ruin(equity), initial)
     total = (float(equity[-1]) / initial - 1.0) * 100.0
     fall = float(drawdown_curve(equity, initial).max()) * 100.0
     return {

@@ -135,6 +135,8 @@ def count_metrics(state: State, trades: Records) -> dict[str, Any]:
     """Return event and record counts and the figures of round trips."""
     labels = np.bincount(trades["label"], minlength=len(LABEL_NAMES)).tolist()
     prunes = range(PRUNE_DEVIANCE, PRUNE_VAR_WARNING + 1)
+    closes = (trades["direction"] >= 0) & (trades["label"] > OPEN + SHORT)
+    exits = np.bincount(trades["direction"][closes], minlength=2).tolist()
     counters = state.counters
     profit, loss = float(counters.gross_profit), float(counters.gross_loss)
     trips = int(counters.round_trips)
@@ -143,6 +145,8 @@ def count_metrics(state: State, trades: Records) -> dict[str, Any]:
         "longs_closed": labels[TAKE_PROFIT + LONG],
         "shorts_opened": labels[OPEN + SHORT],
         "shorts_closed": labels[TAKE_PROFIT + SHORT],
+        "long_exits": exits[LONG],
+        "short_exits": exits[SHORT],
         "stops_long": int(counters.stops_long),
         "stops_short": int(counters.stops_short),
         "total_trades": trips,

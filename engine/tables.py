@@ -108,12 +108,19 @@ def detail_rows(bars: Records, detail: Records, bar_ms: int) -> npt.NDArray[np.i
 
 
 def within_bars(bars: Records, detail: Records, bar_ms: int) -> Records:
-    """Return the sub-bars that lie in one of ``bars``."""
-    if len(bars) == 0 or len(detail) == 0:
+    """Return the sub-bars of those ``bars`` that have all of theirs.
+
+    A bar with a sub-bar missing, in the middle or at its end, is walked as the candle it is: its
+    way between the sub-bars that are there is not known, and it may stop short of its close. The
+    shortest distance of two sub-bars is taken for their length.
+    """
+    if len(bars) == 0 or len(detail) < 2:  # noqa: PLR2004 - a distance needs two
         return detail[:0]
     row = np.searchsorted(bars["ts_ms"], detail["ts_ms"], side="right") - 1
     inside = (row >= 0) & (detail["ts_ms"] < bars["ts_ms"][np.maximum(row, 0)] + bar_ms)
-    return np.ascontiguousarray(detail[inside])
+    counts = np.bincount(row[inside], minlength=len(bars))
+    whole = counts >= bar_ms // int(np.diff(detail["ts_ms"]).min())
+    return np.ascontiguousarray(detail[inside & whole[np.maximum(row, 0)]])
 
 
 def sub_bar_tables(

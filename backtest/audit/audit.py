@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from backtest.audit.files import Finding, Summary, coins_in, read_summary, read_trades
 from backtest.audit.market import audit_bars
+from backtest.audit.portfolio import NOT_CHECKED as PORTFOLIO_NOT_CHECKED
+from backtest.audit.portfolio import CoinAccount, check_portfolio, read_portfolio
 from backtest.audit.summary import NOT_CHECKED, check_summary
 from backtest.audit.trades import PRICES_CHECKED, TradeAudit
 from backtest.market.market_data import MarketData, normalize_coin
@@ -25,6 +27,7 @@ from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError
 
 EXIT_FOUND: Final = 1
+PORTFOLIO: Final = "portfolio"
 _FILES_PREFIX: Final = "files in "
 _FLAGS: Final[Mapping[str, str]] = {
     DEMO: "--demo",
@@ -66,11 +69,21 @@ class AuditReport:
         lines: what was checked, with counts.
         finding: the first thing that is wrong, None if nothing is.
         not_checked: what an audit cannot tell.
+        account: rebuilt from the records, None where they cannot be followed to the end.
     """
 
     lines: list[str]
     finding: Finding | None
     not_checked: list[str] = field(default_factory=lambda: list(NOT_CHECKED))
+    account: CoinAccount | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {
+            "lines": self.lines,
+            "finding": asdict(self.finding) if self.finding is not None else None,
+            "not_checked": self.not_checked,
+        }
 
 
 def run_audit(request: AuditRequest) -> int:
@@ -102,8 +115,13 @@ def run_audit(request: AuditRequest) -> int:
         reports[coin] = audit_coin(folder / f"{coin}_trades.csv", summary, market)
         if not request.as_json:
             _print(coin, folder, reports[coin])
+    group = audit_portfolio(folder, reports, named=request.coins is not None)
+    if group is not None:
+        reports[PORTFOLIO] = group
+        if not request.as_json:
+            _print(PORTFOLIO, folder, group)
     if request.as_json:
-        _say(json.dumps({coin: asdict(report) for coin, report in reports.items()}, indent=2))
+        _say(json.dumps({name: report.document() for name, report in reports.items()}, indent=2))
     passed = all(report.finding is None for report in reports.values())
     return 0 if passed else EXIT_FOUND
 
@@ -167,7 +185,49 @@ def audit_coin(trades: Path, summary: Summary, market: MarketData) -> AuditRepor
         lines.append(f"{(finding.number or 1) - 1:,} rows before it: nothing wrong")
         return AuditReport(lines, finding)
     compared, finding = check_summary(summary, audit.ledger, bars)
-    return AuditReport([*lines, *_checked(audit, len(records.rows), compared)], finding)
+    return AuditReport(
+        [*lines, *_checked(audit, len(records.rows), compared)],
+        finding,
+        account=CoinAccount(summary, audit.ledger, bars),
+    )
+
+
+def audit_portfolio(
+    folder: Path, reports: Mapping[str, AuditReport], *, named: bool
+) -> AuditReport | None:
+    """Check the portfolio in ``folder`` against its coins' accounts.
+
+    Args:
+        folder: of the run's files.
+        reports: of the coins, by coin.
+        named: the coins were named by the person, so others are left alone.
+
+    Returns:
+        None where there is no portfolio, or it holds coins that were not to be audited.
+
+    Raises:
+        DataError: its summary is damaged.
+    """
+    portfolio = read_portfolio(folder)
+    if portfolio is None:
+        return None
+    coins = [str(coin) for coin in portfolio["coins"]]
+    absent = [coin for coin in coins if coin not in reports]
+    if absent:
+        wrong = f"there is no summary of {', '.join(absent)}"
+        found = Finding("coins", ", ".join(coins), wrong, "coins whose files are here")
+        return None if named else AuditReport([], found, not_checked=[])
+    accounts = [account for coin in coins if (account := reports[coin].account) is not None]
+    broken = [coin for coin in coins if reports[coin].finding is not None]
+    if broken:
+        text = f"{PORTFOLIO} of {', '.join(coins)}: {', '.join(broken)} must be right first"
+        return AuditReport([], None, not_checked=[text])
+    compared, finding = check_portfolio(portfolio, accounts)
+    capitals = " + ".join(f"{account.ledger.wallet:,.2f}" for account in accounts)
+    total = sum(account.ledger.wallet for account in accounts)
+    line = f"{compared} figures: {', '.join(coins)} add up: {capitals} = {total:,.2f} USDT"
+    lines = [line] if finding is None else []
+    return AuditReport(lines, finding, not_checked=list(PORTFOLIO_NOT_CHECKED))
 
 
 def _checked(audit: TradeAudit, n_rows: int, n_figures: int) -> list[str]:
@@ -216,12 +276,14 @@ def _other_run(coin: str, name: str, ran: Any, asked: Any) -> str:
 
 def _print(coin: str, folder: Path, report: AuditReport) -> None:
     finding = report.finding
-    verdict = "nothing wrong" if finding is None else "WRONG"
-    _say(f"{coin}: {folder / f'{coin}_trades.csv'}, {coin}_summary.json: {verdict}")
+    verdict = "WRONG" if finding else "nothing wrong" if report.lines else "not checked"
+    files = [f"{coin}_summary.json"] if coin == PORTFOLIO else [f"{coin}_trades.csv"]
+    files += [f"{coin}_summary.json"] if coin != PORTFOLIO else []
+    _say(f"{coin}: {folder / files[0]}{''.join(f', {name}' for name in files[1:])}: {verdict}")
     for line in report.lines:
         _say(f"  ok  {line}")
     if finding is not None:
-        file = f"{coin}_summary.json" if finding.place.count(".") else f"{coin}_trades.csv"
+        file = files[-1] if finding.place.count(".") else files[0]
         _say(f"  !!  {file}, {finding.place}: {finding.content}")
         _say(f"      {finding.wrong}")
         _say(f"      expected: {finding.expected}")

@@ -127,7 +127,7 @@ def read_trades(path: Path) -> TradesFile:
     Raises:
         DataError: there is no such file, or it is not text.
     """
-    lines = _text(path).splitlines()
+    lines = read_text(path).splitlines()
     header = ",".join(COLUMNS)
     if not lines or lines[0] != header:
         found = lines[0] if lines else ""
@@ -171,7 +171,7 @@ def read_summary(path: Path) -> Summary:
     Raises:
         DataError: it is missing, not JSON, or lacks what an audit needs.
     """
-    text = _text(path)
+    text = read_text(path)
     try:
         content = json.loads(text)
     except ValueError as error:
@@ -210,7 +210,12 @@ def coins_in(folder: Path) -> list[str]:
     return sorted(name for name in names if name != _NOT_A_COIN)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return what a file of the run holds.
+
+    Raises:
+        DataError: there is no such file, or it is not text.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

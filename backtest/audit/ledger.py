@@ -71,6 +71,7 @@ class Ledger:
     wins: int = 0
     round_trips: int = 0
     labels: Counter[str] = field(default_factory=Counter)
+    exits: Counter[str] = field(default_factory=Counter)
     payments: list[tuple[int, float]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     stops: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -173,6 +174,7 @@ class Ledger:
             self.next_id = row.fill_id + 1
         else:
             lots = -lots
+            self.exits[row.direction] += 1
             fill.lots += lots
             fill.pnl += row.pnl
             fill.exit_fees += row.fee

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +36,7 @@ class AuditBars:
         before_high: the higher one.
         before_close: close of the bar before.
         due: sum of the funding rates settled after the bar's open, up to the next one's.
+        bar_ms: length of a bar, ms.
     """
 
     ts_ms: npt.NDArray[np.int64]
@@ -46,6 +48,7 @@ class AuditBars:
     before_high: Floats
     before_close: Floats
     due: Floats
+    bar_ms: int
 
     def __len__(self) -> int:
         """Return the number of bars."""
@@ -71,6 +74,7 @@ def audit_bars(market: MarketData, first: int) -> AuditBars:
         before_high=np.maximum(before_close, before_end)[first:],
         before_close=before_close[first:],
         due=funding_due(market)[first:],
+        bar_ms=market.bar_ms,
     )
 
 
@@ -89,15 +93,19 @@ def _paths(
 ) -> tuple[Floats, Floats, Floats]:
     """Return lowest, highest and last price of each bar's path.
 
-    A bar that has finer candles is walked over these only; its own open is where it starts.
+    A bar that has all its finer candles is walked over these only; its own open is where it
+    starts. One that lacks some is walked as the candle it is.
     """
     low, high, end = lows.copy(), highs.copy(), closes.copy()
-    if market.detail is None or market.detail.empty:
+    if market.detail is None or len(market.detail) < 2:  # noqa: PLR2004 - a length needs two
         return low, high, end
     fine = market.detail
     times = np.array(fine["timestamp"], dtype=np.int64)
     bar = np.searchsorted(ts_ms, times, side="right") - 1
     inside = (bar >= 0) & (times < ts_ms[np.maximum(bar, 0)] + market.bar_ms)
+    needed = market.bar_ms // min(int(step) for step in np.diff(times))
+    present = Counter(bar[inside].tolist())
+    inside &= np.array([present[int(b)] >= needed for b in bar])
     bar = bar[inside]
     fine_low = np.array(fine["low"], dtype=np.float64)[inside]
     fine_high = np.array(fine["high"], dtype=np.float64)[inside]
@@ -122,8 +130,8 @@ def funding_due(market: MarketData) -> Floats:
 def settlements(market: MarketData) -> list[tuple[int, float]]:
     """Return (instant, rate) of every settlement within the loaded bars, in order.
 
-    Those on record, cut to the minute; in stretches of more than 24 hours without one, the ends
-    of the candles bounding them too, 00, 08 and 16 UTC with the model's rate.
+    Those on record, cut to the minute; 00, 08 and 16 UTC with the model's rate where the last one
+    on record is 24 hours old or older, or there has been none yet.
     """
     times = [int(t) for t in market.candles["timestamp"]]
     start, end = times[0], times[-1] + market.bar_ms
@@ -131,18 +139,15 @@ def settlements(market: MarketData) -> list[tuple[int, float]]:
         (int(t) // MINUTE_MS * MINUTE_MS, float(rate))
         for t, rate in zip(market.funding["timestamp"], market.funding["rate"], strict=True)
     ]
-    real = [(t, rate) for t, rate in recorded if start <= t <= end]
-    known = {t for t, _ in real}
-    bounds = sorted(known | {start, end})
+    known = sorted({t for t, _ in recorded if start - DAY_MS <= t <= end})
     closes = [float(close) for close in market.candles["close"]]
     made: list[tuple[int, float]] = []
     for t in range((start // SETTLEMENT_MS + 1) * SETTLEMENT_MS, end + 1, SETTLEMENT_MS):
-        after = bisect_left(bounds, t)
-        alone = not real or bounds[after] - bounds[after - 1] > DAY_MS
+        before = bisect_right(known, t)
         n_closed = bisect_right(times, t - market.bar_ms)
-        if alone and t not in known and n_closed > 0:
+        if (before == 0 or t - known[before - 1] >= DAY_MS) and n_closed > 0:
             made.append((t, _model_rate(closes[max(0, n_closed - MODEL_BARS) : n_closed])))
-    return sorted(real + made)
+    return sorted([(t, rate) for t, rate in recorded if start <= t <= end] + made)
 
 
 def _model_rate(closes: list[float]) -> float:

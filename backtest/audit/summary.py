@@ -43,11 +43,11 @@ def check_summary(summary: Summary, ledger: Ledger, bars: AuditBars) -> tuple[in
     for name, expected in figures(summary, ledger, bars):
         found = summary.metrics.get(name)
         compared += 1
-        if not _agrees(found, expected):
+        if not agrees(found, expected):
             wrong = "it does not follow from trades, candles and funding"
             if name == "funding_pnl":
                 wrong += _missing_payment(found, expected, ledger, bars)
-            return compared, Finding(f"metrics.{name}", repr(found), wrong, _text(expected))
+            return compared, Finding(f"metrics.{name}", repr(found), wrong, expected_text(expected))
     for place, found, expected in _repeated(summary):
         compared += 1
         if found != expected:
@@ -85,8 +85,8 @@ def _of_account(summary: Summary, ledger: Ledger, bars: AuditBars) -> Iterator[t
     total, fall = (ledger.wallet / capital - 1.0) * 100.0, float(np.max(1.0 - equity / peak))
     yield "total_return_pct", total
     yield "max_drawdown_pct", 100.0 * fall
-    yield "calmar_ratio", _ratio(total, 100.0 * fall)
-    sharpe, sortino = return_ratios(equity[first:], capital, bars)
+    yield "calmar_ratio", quotient(total, 100.0 * fall)
+    sharpe, sortino = return_ratios(equity[first:], capital, bars.bar_ms)
     yield "sharpe_ratio", sharpe
     yield "sortino_ratio", sortino
     yield "exposure_pct", 100.0 * float(np.mean(held[first:]))
@@ -102,6 +102,8 @@ def _of_records(ledger: Ledger) -> Iterator[tuple[str, Any]]:
     yield "liquidations", ledger.liquidations
     yield "longs_opened", labels["BUY_OPEN_LONG"]
     yield "longs_closed", labels["SELL_CLOSE_LONG"]
+    yield "long_exits", ledger.exits[LONG]
+    yield "short_exits", ledger.exits[SHORT]
     yield "shorts_opened", labels["SELL_OPEN_SHORT"]
     yield "shorts_closed", labels["BUY_CLOSE_SHORT"]
     yield "circuit_breaker_triggers", labels["CIRCUIT_BREAKER_HALT"]
@@ -110,8 +112,8 @@ def _of_records(ledger: Ledger) -> Iterator[tuple[str, Any]]:
     yield "total_trades", ledger.round_trips
     yield "gross_profit", ledger.gross_profit
     yield "gross_loss", ledger.gross_loss
-    yield "win_rate_pct", _ratio(100.0 * ledger.wins, ledger.round_trips)
-    yield "profit_factor", _ratio(ledger.gross_profit, ledger.gross_loss)
+    yield "win_rate_pct", quotient(100.0 * ledger.wins, ledger.round_trips)
+    yield "profit_factor", quotient(ledger.gross_profit, ledger.gross_loss)
 
 
 def account_curve(
@@ -131,36 +133,43 @@ def account_curve(
 
 
 def return_ratios(
-    equity: npt.NDArray[np.float64], capital: float, bars: AuditBars
+    equity: npt.NDArray[np.float64], capital: float, bar_ms: int
 ) -> tuple[float | None, float | None]:
     """Return (Sharpe, Sortino) of the returns from bar to bar, annualised, None without spread.
 
-    The mean over the sample standard deviation, and over the root mean square of the losses.
+    The mean over the sample standard deviation, and over the root mean square of the losses; of a
+    ruined account up to the bar that ruined it.
     """
+    for bar, value in enumerate(equity.tolist()):
+        if value <= 0.0:
+            equity = equity[: bar + 1]
+            break
     before = np.concatenate(([capital], equity[:-1]))
     alive = before > 0.0
     returns = np.zeros(len(equity))
     returns[alive] = equity[alive] / before[alive] - 1.0
     if len(returns) < 2:  # noqa: PLR2004 - a standard deviation needs as many
         return None, None
-    bar_ms = float(np.median(np.diff(bars.ts_ms)))
     scale = math.sqrt(365.0 * DAY_MS / bar_ms) * float(np.mean(returns))
     losses = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)))
-    return _ratio(scale, float(np.std(returns, ddof=1))), _ratio(scale, losses)
+    return quotient(scale, float(np.std(returns, ddof=1))), quotient(scale, losses)
 
 
-def _ratio(numerator: float, denominator: float) -> float | None:
+def quotient(numerator: float, denominator: float) -> float | None:
+    """Return the quotient, None without a denominator."""
     return numerator / denominator if denominator else None
 
 
-def _text(expected: Any) -> str:
+def expected_text(expected: Any) -> str:
+    """Return what should stand in a file, as text."""
     if isinstance(expected, Between):
         least, most = expected
         return str(least) if least == most else f"{least} to {most}"
     return repr(expected)
 
 
-def _agrees(found: Any, expected: Any) -> bool:
+def agrees(found: Any, expected: Any) -> bool:
+    """Return whether a figure is the expected one, but for rounding."""
     if isinstance(expected, Between):
         return isinstance(found, int) and expected.least <= found <= expected.most
     if isinstance(expected, float) and isinstance(found, int | float):

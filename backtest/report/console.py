@@ -22,6 +22,7 @@ _GAPS_LISTED: Final = 5
 _PRUNE_PREFIX: Final = "PRUNE_"
 _NOTHING: Final = "-"
 _MIDNIGHT: Final = " 00:00"
+_RANGE: Final = ("start", "end")
 
 
 def _percent(value: float) -> str:
@@ -116,16 +117,26 @@ def _line(label: str, cells: Sequence[str]) -> str:
 
 
 def heading(results: Mapping[str, Result]) -> str:
-    """Return the line above the table: what was run, over which time, with how much."""
+    """Return the line above the table: what was run, over which time, with how much.
+
+    Where the coins' ranges differ each is named.
+    """
     coins = [result for name, result in results.items() if name != PORTFOLIO]
     start = min(result["data"]["start"] for result in coins).removesuffix(_MIDNIGHT)
     end = max(result["data"]["end"] for result in coins).removesuffix(_MIDNIGHT)
+    spans = {
+        coin["coin"]: " to ".join(coin["data"][name].removesuffix(_MIDNIGHT) for name in _RANGE)
+        for coin in coins
+    }
+    differ = ", ".join(f"{coin} {span}" for coin, span in spans.items())
     capital = coins[0]["params"]["initial_capital"]
     each = " each" if len(coins) > 1 else ""
     text = (
         f"{', '.join(result['coin'] for result in coins)}: {start} to {end} UTC, "
         f"{coins[0]['data']['timeframe']} candles, {capital:,.0f} USDT{each}"
     )
+    if len(set(spans.values())) > 1:
+        text += f"; ranges differ: {differ}"
     return textwrap.fill(text, _WIDTH)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,7 +15,7 @@ from backtest.report.attribution import accounting_identity, attribution
 from backtest.report.drawdowns import drawdown_facts
 from backtest.results.files import portfolio_document, summary_document
 from backtest.results.register import parameters_hash
-from backtest.runs.portfolio import PORTFOLIO
+from backtest.runs.portfolio import PORTFOLIO, close_curves, equity_curves
 from core.performance import ratio
 from core.times import DAY_MS
 
@@ -63,20 +64,19 @@ def group_document(portfolio: Result, results: Mapping[str, Result]) -> dict[str
         "equity_change",
         "difference",
     )
-    bar_ms = timeframe_ms(next(iter(results.values()))["data"]["timeframe"])
+    first = next(iter(results.values()))
+    bar_ms = timeframe_ms(first["data"]["timeframe"])
+    curves = equity_curves(results, times, float(first["params"]["initial_capital"]))
     return portfolio_document(portfolio, results) | {
         "identity": {name: math.fsum(sums[name] for sums in identities.values()) for name in names},
         "by_coin": [_coin_row(results[coin], identities[coin]) for coin in results],
-        "by_month": _months(portfolio, results, times),
+        "by_month": _months(portfolio, curves, times),
         "drawdowns": drawdown_facts(
             portfolio["equity_curve"], portfolio["initial_capital"], times, bar_ms
         ),
         "correlation": {
-            "prices": daily_correlations(
-                {coin: _on(result, times, _closes(result)) for coin, result in results.items()},
-                times,
-            ),
-            "equity": daily_correlations(_curves(results, times), times),
+            "prices": daily_correlations(close_curves(results, times), times),
+            "equity": daily_correlations(curves, times),
         },
     }
 
@@ -101,11 +101,12 @@ def daily_correlations(curves: Mapping[str, Floats], times: Ints) -> dict[str, f
     """Return the correlation of the daily returns of every pair of ``curves``.
 
     Args:
-        curves: prices or equity by name, each of shape (n_bars,).
+        curves: prices or equity by name, NaN before there are any, each of shape (n_bars,).
         times: open times of the bars, ms UTC, shape (n_bars,); days are UTC.
 
     Returns:
-        ``{A/B: value}``, NaN where one stood still or fewer than three days are there.
+        ``{A/B: value}`` over the days both have, NaN where one stood still or they share fewer
+        than three.
     """
     last = np.flatnonzero(np.diff(times // DAY_MS, append=-1))
     names, least = list(curves), 2
@@ -113,8 +114,12 @@ def daily_correlations(curves: Mapping[str, Floats], times: Ints) -> dict[str, f
     if len(last) > least:
         closes = np.array([curves[name][last] for name in names])
         returns = np.diff(closes) / np.where(closes[:, :-1] > 0.0, closes[:, :-1], math.nan)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            matrix = np.atleast_2d(np.corrcoef(returns))
+        for i, j in itertools.combinations(range(len(names)), 2):
+            pair = returns[[i, j]]
+            pair = pair[:, np.isfinite(pair).all(axis=0)]
+            if pair.shape[1] >= least:
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    matrix[i, j] = np.corrcoef(pair)[0, 1]
     return {
         f"{a}/{b}": float(matrix[i, i + 1 + j])
         for i, a in enumerate(names)
@@ -132,29 +137,12 @@ def _coin_row(result: Result, identity: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def _closes(result: Result) -> Floats:
-    return np.array(result["candles"]["close"], dtype=np.float64)
-
-
-def _on(result: Result, times: Ints, values: Floats) -> Floats:
-    """Return the rows of ``values`` whose bars open at ``times``, which the coin all has."""
-    own = np.array(result["candles"]["timestamp"], dtype=np.int64)
-    return np.asarray(values)[np.searchsorted(own, times)]
-
-
-def _curves(results: Mapping[str, Result], times: Ints) -> dict[str, Floats]:
-    return {coin: _on(result, times, result["equity_curve"]) for coin, result in results.items()}
-
-
-def _months(portfolio: Result, results: Mapping[str, Result], times: Ints) -> list[dict[str, Any]]:
+def _months(portfolio: Result, curves: Mapping[str, Floats], times: Ints) -> list[dict[str, Any]]:
     months = times.astype("datetime64[ms]").astype("datetime64[M]")
     last = np.flatnonzero(np.append(months[1:] != months[:-1], np.True_))
-    first = next(iter(results.values()))
-    initial = float(first["params"]["initial_capital"])
+    initial = portfolio["initial_capital"] / len(curves)
     whole = _returns(portfolio["equity_curve"][last], portfolio["initial_capital"])
-    coins = {
-        coin: _returns(curve[last], initial) for coin, curve in _curves(results, times).items()
-    }
+    coins = {coin: _returns(curve[last], initial) for coin, curve in curves.items()}
     return [
         {
             "key": str(months[row]),

@@ -36,6 +36,7 @@ from backtest.report.words import (
     subtitle,
     thinning,
 )
+from backtest.runs.portfolio import equity_curves
 from core.performance import drawdown_curve
 
 Result = Mapping[str, Any]
@@ -231,12 +232,11 @@ def _portfolio_course(portfolio: Result, results: Mapping[str, Result]) -> dict[
     bar_ms = timeframe_ms(next(iter(results.values()))["data"]["timeframe"])
     axis, closes = TimeAxis(int(times[0]), int(times[-1]) + bar_ms), times + bar_ms
     equity, initial = np.asarray(portfolio["equity_curve"]), portfolio["initial_capital"]
-    curves = {}
-    for coin, result in results.items():
-        own = np.array(result["candles"]["timestamp"], dtype=np.int64)
-        rows = np.searchsorted(own, times)
-        start = result["params"]["initial_capital"]
-        curves[coin] = 100.0 * (np.asarray(result["equity_curve"])[rows] / start - 1.0)
+    each = initial / len(results)
+    curves = {
+        coin: 100.0 * (curve / each - 1.0)
+        for coin, curve in equity_curves(results, times, each).items()
+    }
     strong = "portfolio"
     curves[strong] = 100.0 * (equity / initial - 1.0)
     return {

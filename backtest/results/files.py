@@ -88,9 +88,14 @@ def portfolio_document(portfolio: Result, results: Mapping[str, Result]) -> dict
         "metrics": portfolio["metrics"],
         "value_at_risk": portfolio["var"],
         "data": {
-            "first_common_bar": format_time(int(times[0])),
-            "last_common_bar": format_time(int(times[-1])),
-            "common_bars": len(times),
+            "first_bar": format_time(int(times[0])),
+            "last_bar": format_time(int(times[-1])),
+            "bars": len(times),
+            "common_bars": portfolio["common_bars"],
+            "ranges": {
+                coin: {name: result["data"][name] for name in ("start", "end", "bars")}
+                for coin, result in results.items()
+            },
             "hashes": {coin: result["data"]["hash"] for coin, result in results.items()},
         },
         "changed_parameters": changed_params(first["params"], STRATEGY_PARAMS),

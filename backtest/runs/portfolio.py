@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,11 +11,14 @@ import numpy.typing as npt
 
 from backtest.market.timeframes import format_time
 from core.atr import calculate_rolling_volatility
-from core.errors import DataError
 from core.params import StrategyParams
 from core.performance import BARS_PER_YEAR, equity_metrics, ratio
+<<<<<<< HEAD
 from core.risk import CORRELATION_BARS, compute_portfolio_var
 from core.times import DAY_MS
+=======
+from core.risk import CORRELATION_BARS, Z_95, compute_portfolio_var
+>>>>>>> e0191c7 (A portfolio adds up over the union of its coins' bars, and the audit checks it)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -23,11 +27,15 @@ Result = Mapping[str, Any]
 PORTFOLIO: Final = "_portfolio"
 """Key of the portfolio among the coins."""
 
+_LEAST_RETURNS: Final = 2
+"""A correlation needs as many."""
 _SUMMED: Final = (
     "longs_opened",
     "longs_closed",
     "shorts_opened",
     "shorts_closed",
+    "long_exits",
+    "short_exits",
     "stops_long",
     "stops_short",
     "total_trades",
@@ -49,80 +57,110 @@ def combine_portfolio(
 ) -> dict[str, Any]:
     """Return the portfolio that gives every coin ``initial_capital`` of its own.
 
+    It stands on every bar that any coin has. Before its first bar a coin counts with its capital,
+    in a hole with its last equity, after its last bar with its final capital; so the portfolio's
+    final capital is the sum of theirs, and every figure is about the same range.
+
     Args:
         results: by coin, as ``BacktestSimulator.run_single`` answers; at least one.
         params: initial capital, volatility period, VaR horizon and correlation threshold.
         bar_ms: length of a candle, ms.
 
     Returns:
-        ``coins``; ``timestamp`` and ``equity_curve`` on the bars all coins have, shape
-        (n_common,); ``metrics`` (ratios of the summed curve, counts and money summed,
-        ``buy_hold_return_pct`` and ``turnover`` averaged); ``var`` as ``portfolio_var`` answers.
-
-    Raises:
-        DataError: the coins have no bar in common.
+        ``coins``; ``timestamp`` and ``equity_curve`` on the bars any coin has, shape (n_bars,);
+        ``common_bars``, how many of them all coins have; ``metrics`` (ratios of the summed curve,
+        counts and money summed, ``buy_hold_return_pct`` and ``turnover`` averaged); ``var`` as
+        ``portfolio_var`` answers.
     """
-    times, rows = _common_rows(results)
-    equity = np.sum([results[coin]["equity_curve"][row] for coin, row in rows.items()], axis=0)
+    times = np.unique(np.concatenate([_times(result) for result in results.values()]))
+    equity = np.sum(list(equity_curves(results, times, params.initial_capital).values()), axis=0)
     initial = params.initial_capital * len(results)
     first_ms = min(_first_traded_ms(result) for result in results.values())
     first = min(int(np.searchsorted(times, first_ms)), len(times) - 1)
     per_year = BARS_PER_YEAR * 900_000 / bar_ms
     metrics: dict[str, Any] = equity_metrics(equity[first:], initial, per_year)
     metrics |= _averages(results)
-    metrics["exposure_pct"] = 100.0 * float(np.mean(_exposed(results, rows)[first:]))
+    metrics["exposure_pct"] = 100.0 * float(np.mean(_exposed(results, times)[first:]))
+    shared = np.sum([np.isin(times, _times(result)) for result in results.values()], axis=0)
     return {
         "coins": list(results),
         "timestamp": times,
         "equity_curve": equity,
         "initial_capital": initial,
+        "common_bars": int(np.sum(shared == len(results))),
         "metrics": metrics | _sums(results),
-        "var": portfolio_var(results, times, rows, equity, params),
+        "var": portfolio_var(results, times, equity, params),
     }
 
 
+def equity_curves(results: Mapping[str, Result], times: Ints, initial: float) -> dict[str, Floats]:
+    """Return each coin's equity at the bars that open at ``times``, quote, each (n_bars,).
+
+    Args:
+        results: by coin.
+        times: open times, ms UTC, ascending, shape (n_bars,).
+        initial: capital of a coin before its first bar, quote.
+    """
+    return {
+        coin: at_bars(_times(result), np.asarray(result["equity_curve"]), times, initial)
+        for coin, result in results.items()
+    }
+
+
+def close_curves(results: Mapping[str, Result], times: Ints) -> dict[str, Floats]:
+    """Return each coin's last close at ``times``, quote, NaN before its first bar, (n_bars,)."""
+    return {
+        coin: at_bars(_times(result), _column(result, "close"), times, math.nan)
+        for coin, result in results.items()
+    }
+
+
+def at_bars(own: Ints, values: Floats, times: Ints, before: float) -> Floats:
+    """Return the last of ``values`` at or before each of ``times``, ``before`` ahead of them all.
+
+    Args:
+        own: open times of the values' bars, ms UTC, ascending, shape (n_own,).
+        values: shape (n_own,).
+        times: shape (n_bars,).
+        before: what counts ahead of the first bar.
+    """
+    row = np.searchsorted(own, times, side="right") - 1
+    return np.where(row >= 0, values[np.maximum(row, 0)], before)
+
+
 def portfolio_var(
-    results: Mapping[str, Result],
-    times: Ints,
-    rows: Mapping[str, Ints],
-    equity: Floats,
-    params: StrategyParams,
+    results: Mapping[str, Result], times: Ints, equity: Floats, params: StrategyParams
 ) -> dict[str, Any]:
     """Return the correlation-aware 95 % value at risk of the net positions.
 
     Taken at the last bar, before what is open there is closed, and at the last bar of every UTC
-    day; correlations over the 672 bars before each.
+    day; correlations over the last 672 bars before it that all coins then held have.
 
     Args:
         results: by coin.
-        times: open times of the common bars, ms, shape (n_common,).
-        rows: where each coin has them.
-        equity: of the portfolio, quote, shape (n_common,).
+        times: open times of the bars, ms, shape (n_bars,).
+        equity: of the portfolio, quote, shape (n_bars,).
         params: ``volatility_period var_horizon_bars high_corr_threshold``.
 
     Returns:
         ``horizon_bars``; ``end`` and ``highest`` (quote), each ``_pct`` of the equity then;
-        ``highest_at`` (UTC text); ``correlation`` of the last 672 bars by pair of coins.
+        ``highest_at`` (UTC text); ``correlation`` of the last 672 common bars by pair of coins.
     """
-    closes = np.array([_column(results[coin], "close")[row] for coin, row in rows.items()])
-    notionals = closes * [net_positions(results[coin])[row] for coin, row in rows.items()]
-    sigmas = np.nan_to_num(
-        np.array([calculate_rolling_volatility(row, params.volatility_period) for row in closes])
-    )
-    returns = np.zeros_like(closes)
-    returns[:, 1:] = closes[:, 1:] / closes[:, :-1] - 1.0
+    weights = np.array([_risk_weights(result, times, params) for result in results.values()])
+    returns = np.array([_returns(result, times) for result in results.values()])
     last_of_day = np.flatnonzero(np.diff(times // DAY_MS, append=-1))
-    at_risk = np.array(
-        [
-            compute_portfolio_var(
-                notionals[:, i],
-                sigmas[:, i],
-                returns[:, max(0, i + 1 - CORRELATION_BARS) : i + 1].T,
-                params.high_corr_threshold,
-            )
-            for i in last_of_day.tolist()
-        ]
-    ) * np.sqrt(params.var_horizon_bars)
+    rows_by_held: dict[tuple[int, ...], Ints] = {}
+    at_risk = np.zeros(len(last_of_day))
+    for day, i in enumerate(last_of_day.tolist()):
+        held = tuple(np.flatnonzero(weights[:, i]).tolist())
+        if not held:
+            continue
+        if held not in rows_by_held:
+            rows_by_held[held] = np.flatnonzero(np.isfinite(returns[list(held)]).all(axis=0))
+        rows = rows_by_held[held]
+        rows = rows[: np.searchsorted(rows, i, side="right")][-CORRELATION_BARS:]
+        at_risk[day] = _at_risk(weights[list(held), i], returns[np.ix_(held, rows)], params)
+    at_risk *= np.sqrt(params.var_horizon_bars)
     highest = int(at_risk.argmax())
     then = equity[last_of_day]
     return {
@@ -132,8 +170,36 @@ def portfolio_var(
         "highest": float(at_risk[highest]),
         "highest_pct": ratio(100.0 * float(at_risk[highest]), float(then[highest])),
         "highest_at": format_time(int(times[last_of_day[highest]])),
-        "correlation": _correlations(list(rows), returns[:, -CORRELATION_BARS:]),
+        "correlation": _correlations(list(results), returns),
     }
+
+
+def _risk_weights(result: Result, times: Ints, params: StrategyParams) -> Floats:
+    """Return signed notional x volatility at ``times``, quote per bar; 0 outside its own bars."""
+    own, closes = _times(result), _column(result, "close")
+    sigmas = np.nan_to_num(calculate_rolling_volatility(closes, params.volatility_period))
+    weights = at_bars(own, closes * net_positions(result) * sigmas, times, 0.0)
+    weights[times > own[-1]] = 0.0  # closed for good at its last bar
+    return weights
+
+
+def _returns(result: Result, times: Ints) -> Floats:
+    """Return one-bar returns at ``times``, NaN where the bar or the one before is not there."""
+    own, closes = _times(result), _column(result, "close")
+    returns = np.full(len(times), math.nan)
+    row = np.searchsorted(times, own)
+    follows = np.flatnonzero(np.diff(row) == 1) + 1
+    returns[row[follows]] = closes[follows] / closes[follows - 1] - 1.0
+    return returns
+
+
+def _at_risk(weights: Floats, returns: Floats, params: StrategyParams) -> float:
+    """Return the value at risk of one bar; coins that never met count as moving together."""
+    if len(weights) > 1 and returns.shape[1] < _LEAST_RETURNS:
+        return Z_95 * float(np.abs(weights).sum())
+    return compute_portfolio_var(
+        weights, np.ones(len(weights)), returns.T, params.high_corr_threshold
+    )
 
 
 def net_positions(result: Result) -> Floats:
@@ -163,25 +229,12 @@ def _first_traded_ms(result: Result) -> int:
     return int(times[min(result["first_bar"], len(times) - 1)])
 
 
-def _common_rows(results: Mapping[str, Result]) -> tuple[Ints, dict[str, Ints]]:
-    """Return the open times all coins have, and where each coin has them."""
-    by_coin = {coin: _times(result) for coin, result in results.items()}
-    common = next(iter(by_coin.values()))
-    for times in by_coin.values():
-        common = np.intersect1d(common, times, assume_unique=True)
-    if common.size == 0:
-        raise DataError(
-            f"{', '.join(by_coin)} have no candle in common: no portfolio; choose coins or a "
-            "range whose candles overlap"
-        )
-    return common, {coin: np.searchsorted(times, common) for coin, times in by_coin.items()}
-
-
-def _exposed(results: Mapping[str, Result], rows: Mapping[str, Ints]) -> npt.NDArray[np.bool_]:
-    held = np.zeros(len(next(iter(rows.values()))), np.bool_)
-    for coin, row in rows.items():
-        log = results[coin]["log"][row]
-        held |= (log["long_qty"] > 0.0) | (log["short_qty"] > 0.0)
+def _exposed(results: Mapping[str, Result], times: Ints) -> npt.NDArray[np.bool_]:
+    held = np.zeros(len(times), np.bool_)
+    for result in results.values():
+        log = result["log"]
+        open_now = (log["long_qty"] > 0.0) | (log["short_qty"] > 0.0)
+        held |= at_bars(_times(result), open_now.astype(np.float64), times, 0.0) > 0.0
     return held
 
 
@@ -209,13 +262,14 @@ def _sums(results: Mapping[str, Result]) -> dict[str, Any]:
 
 
 def _correlations(coins: list[str], returns: Floats) -> dict[str, float]:
-    """Return the correlation of every pair, NaN where a coin's price stood still."""
-    if len(coins) == 1 or returns.shape[1] < 2:  # noqa: PLR2004
-        return {}
-    with np.errstate(invalid="ignore", divide="ignore"):
-        matrix = np.atleast_2d(np.corrcoef(returns))
-    return {
-        f"{coins[i]}/{coins[j]}": float(matrix[i, j])
-        for i in range(len(coins))
-        for j in range(i + 1, len(coins))
-    }
+    """Return each pair's correlation over its last 672 common bars, NaN where a price stood."""
+    found: dict[str, float] = {}
+    for i, a in enumerate(coins):
+        for j in range(i + 1, len(coins)):
+            pair = returns[[i, j]]
+            pair = pair[:, np.isfinite(pair).all(axis=0)][:, -CORRELATION_BARS:]
+            found[f"{a}/{coins[j]}"] = math.nan
+            if pair.shape[1] >= _LEAST_RETURNS:
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    found[f"{a}/{coins[j]}"] = float(np.corrcoef(pair)[0, 1])
+    return found

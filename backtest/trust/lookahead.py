@@ -1,10 +1,10 @@
 """No decision knows the future: cutting the data at a decision leaves it as it was.
 
 For a step ``k`` that traded, everything after the open of bar ``k`` is taken away: of bar ``k`` its
-open remains, the bars and rates after it are replaced by blanks. Indicators are computed anew on
-what is left, all steps up to ``k`` are run anew, and must agree with those on the whole data to the
-last bit: indicators before ``k``, trades, account at every close, and what step ``k`` does at its
-open, down to every order it leaves resting.
+open remains, the bars after it are replaced by blanks, the settlements after it are gone.
+Indicators are computed anew on what is left, all steps up to ``k`` are run anew, and must agree
+with those on the whole data to the last bit: indicators before ``k``, trades, account at every
+close, and what step ``k`` does at its open, down to every order it leaves resting.
 """
 
 from __future__ import annotations
@@ -29,11 +29,7 @@ from engine.types import CLOSE_END
 Build = Callable[[MarketData, StrategyParams, int], RunTables]
 
 BLANK_MS: Final = 2 * DAY_MS
-"""How far the times of bars and settlements are kept after a cut.
-
-Whether the record of funding has a hole (over 24 hours) is no news of the market; without the
-times after it every cut would look like the end of the record.
-"""
+"""How far blank bars follow a cut."""
 SIDES: Final = ("on all data", "on the cut data")
 
 
@@ -88,9 +84,10 @@ def traded_steps(
 
 
 def cut_market(market: MarketData, k: int) -> MarketData:
-    """Return what is known of ``market`` at the open of bar ``k``; blanks stand for the rest.
+    """Return what is known of ``market`` at the open of bar ``k``; blank bars stand for the rest.
 
-    A blank bar stands still at that open without volume; a blank funding rate is 0.
+    A blank bar stands still at that open without volume. Later settlements are gone: neither
+    their rates nor that there will be any is known.
     """
     times = market.candles["timestamp"].to_numpy()
     now = int(times[k])
@@ -100,8 +97,7 @@ def cut_market(market: MarketData, k: int) -> MarketData:
     rows = candles.index[k:]
     candles.loc[rows, ["open", "high", "low", "close"]] = price
     candles.loc[rows, "volume"] = 0.0
-    funding = market.funding[market.funding["timestamp"] <= now + BLANK_MS].copy()
-    funding.loc[funding["timestamp"] > now, "rate"] = 0.0
+    funding = market.funding[market.funding["timestamp"] <= now]
     detail = market.detail
     if detail is not None:
         detail = detail[detail["timestamp"] < now]

@@ -23,6 +23,8 @@ from engine.types import (
 )
 
 HOUR_MS: Final = 3_600_000.0
+PAID_ALIKE: Final = 1e-9
+"""Funding paid that differs by less, relative, is the same but for rounding."""
 _DEVIANCE: Final = int(PruneRule.DEVIANCE)
 _OLDEST: Final = int(PruneRule.OLDEST)
 _GAP: Final = int(PruneRule.GAP)
@@ -59,17 +61,22 @@ def stranded_fill(state: State, params: StrategyParams, side: int) -> int:
 
 @kernel
 def costly_fill(state: State, params: StrategyParams, side: int) -> int:
-    """Return the fill that paid most among those whose funding outgrew their spacing, else -1."""
+    """Return the fill that paid most among those whose funding outgrew their spacing, else -1.
+
+    Of fills that paid the same, but for rounding, the oldest.
+    """
     position = state.sides[side]
-    found, most = -1, 0.0
+    limit, most = params.funding_cost_ratio * position.spacing, 0.0
+    for row in range(position.n_fills):
+        fill = position.fills[row]
+        if -fill.funding > limit * fill.qty:
+            most = max(most, -fill.funding)
     for row in range(position.n_fills):
         fill = position.fills[row]
         paid = -fill.funding
-        if paid > params.funding_cost_ratio * position.spacing * fill.qty and (
-            found < 0 or paid > most
-        ):
-            found, most = row, paid
-    return found
+        if paid > limit * fill.qty and paid >= most * (1.0 - PAID_ALIKE):
+            return row
+    return -1
 
 
 @kernel

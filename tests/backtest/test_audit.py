@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import functools
 import io
 import json
 import subprocess
@@ -14,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import main
-from backtest.audit.audit import load_again
+from backtest.audit.audit import audit_coin, load_again
 from backtest.audit.files import COLUMNS, Finding, read_summary
 from backtest.audit.market import audit_bars, settlements
+from backtest.audit.portfolio import CoinAccount, check_portfolio, read_portfolio
 from backtest.market.market_data import MarketData, empty_funding
+from backtest.market.sources import market_source
 from backtest.market.timeframes import format_time
 from backtest.results.files import TRADE_COLUMNS, summary_json, trades_csv
 from backtest.simulator import BacktestSimulator
@@ -271,6 +275,8 @@ def test_a_missing_funding_payment_is_named_with_its_settlement(run: Run, tmp_pa
         ("longs_closed", -1),
         ("shorts_opened", 1),
         ("shorts_closed", 1),
+        ("long_exits", 1),
+        ("short_exits", -1),
         ("total_trades", 1),
         ("circuit_breaker_triggers", 1),
         ("prune_count", 1),
@@ -775,3 +781,120 @@ def test_the_same_data_are_loaded_again_even_from_the_middle_of_a_bar(tmp_path: 
     other = replace(summary, data={**summary.data, "loaded_to": "2024-01-20 12:00"})
     with pytest.raises(DataError, match="have the hash"):
         load_again(other, simulator.source)
+
+
+# --- the portfolio ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a run of a whole coin, one listed late, and one delisted and holed."""
+    data, output = tmp_path_factory.mktemp("candles"), tmp_path_factory.mktemp("files")
+    rows = {"BTC": slice(0, 1_400), "ETH": slice(600, 1_400), "SOL": slice(0, 900)}
+    for seed, (coin, kept) in enumerate(rows.items(), start=28):
+        candles = synthetic_candles(1_400, seed).iloc[kept]
+        if coin == "SOL":
+            candles = pd.concat([candles.iloc[:500], candles.iloc[560:]])
+        candles.to_csv(data / f"{coin}-15m.csv", index=False)
+    start = format_time(int(synthetic_candles(1_400, 28)["timestamp"].iloc[300])).replace(" ", "T")
+    arguments = ["--data", str(data), "--output", str(output), "--coins", *rows]
+    code = main.main([*arguments, "--preset", "documented", "--start", start, "--no-plot"])
+    assert code == 0
+    return output
+
+
+def audit_uneven(folder: Path) -> int:
+    data = json.loads((folder / "BTC_summary.json").read_text())["data"]["source"]
+    return main.main(["--audit", "--data", data.removeprefix("files in "), "--output", str(folder)])
+
+
+def test_a_portfolio_of_coins_with_other_ranges_adds_up_and_is_audited(
+    uneven: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    portfolio = json.loads((uneven / "portfolio_summary.json").read_text())
+    coins = [json.loads((uneven / f"{c}_summary.json").read_text()) for c in portfolio["coins"]]
+    total = sum(coin["metrics"]["final_capital"] for coin in coins)
+    assert portfolio["metrics"]["final_capital"] == pytest.approx(total, abs=0.005)
+    assert portfolio["metrics"]["total_trades"] == sum(c["metrics"]["total_trades"] for c in coins)
+    ranges = portfolio["data"]["ranges"]
+    assert len({(item["start"], item["end"]) for item in ranges.values()}) == 3
+    assert audit_uneven(uneven) == 0
+    out = capsys.readouterr().out
+    assert "portfolio_summary.json: nothing wrong" in out
+    assert "BTC, ETH, SOL add up: " in out
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "initial_capital",
+        "data.bars",
+        "data.common_bars",
+        "data.first_bar",
+        *(
+            f"metrics.{name}"
+            for name in (
+                "final_capital",
+                "total_return_pct",
+                "max_drawdown_pct",
+                "sharpe_ratio",
+                "sortino_ratio",
+                "calmar_ratio",
+                "exposure_pct",
+                "buy_hold_return_pct",
+                "turnover",
+                "fees_paid",
+                "total_trades",
+                "win_rate_pct",
+                "profit_factor",
+                "longs_opened",
+                "shorts_closed",
+                "stops_long",
+                "prune_count",
+                "var_blocks",
+            )
+        ),
+    ],
+)
+def test_a_portfolio_figure_that_does_not_follow_is_named(uneven: Path, place: str) -> None:
+    portfolio = json.loads((uneven / "portfolio_summary.json").read_text())
+    accounts = [uneven_account(uneven, coin) for coin in portfolio["coins"]]
+    assert check_portfolio(portfolio, accounts)[1] is None
+    section, _, name = place.partition(".")
+    holder, key = (portfolio[section], name) if name else (portfolio, section)
+    value = holder[key]
+    holder[key] = value + "x" if isinstance(value, str) else value * 1.01 + 1
+    finding = check_portfolio(portfolio, accounts)[1]
+    assert finding is not None
+    assert finding.place == place
+
+
+@functools.cache
+def uneven_account(folder: Path, coin: str) -> CoinAccount:
+    summary = read_summary(folder / f"{coin}_summary.json")
+    source = market_source(summary.data["source"].removeprefix("files in "), folder)
+    account = audit_coin(
+        folder / f"{coin}_trades.csv", summary, load_again(summary, source)
+    ).account
+    assert account is not None
+    return account
+
+
+def test_a_portfolio_whose_coin_is_missing_is_found(
+    uneven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in uneven.glob("*_summary.json"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    for path in uneven.glob("*_trades.csv"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "SOL_summary.json").unlink()
+    assert audit_uneven(tmp_path) == 1
+    assert "there is no summary of SOL" in capsys.readouterr().out
+
+
+def test_a_portfolio_of_an_older_version_is_refused(uneven: Path, tmp_path: Path) -> None:
+    portfolio = json.loads((uneven / "portfolio_summary.json").read_text())
+    del portfolio["data"]["ranges"]
+    (tmp_path / "portfolio_summary.json").write_text(json.dumps(portfolio))
+    with pytest.raises(DataError, match="of an older version: run the backtest again"):
+        read_portfolio(tmp_path)

@@ -111,7 +111,7 @@ def test_the_strategy_passes_the_lookahead_check_on_real_candles(
 @pytest.mark.slow
 @pytest.mark.parametrize("hours", [8, 2])
 def test_a_hole_in_the_funding_record_is_no_lookahead(hours: int) -> None:
-    """Whether a rate is missing shows later only, but is no news of the market."""
+    """The check cuts the record too, so a rate that is missing must not show before it is."""
     data = coin_data(900, 6, hours=hours)
     missing = data.market.funding.drop(index=range(12, 12 + 40 // hours)).reset_index(drop=True)
     outcome = check_lookahead(
@@ -156,13 +156,38 @@ def knows_the_next_close(market: MarketData, params: StrategyParams, first: int)
     return replace(tables, bars=bars)
 
 
+def knows_the_end_of_a_hole(
+    market: MarketData, params: StrategyParams, rules: Any, first: int
+) -> RunTables:
+    """Model a hole from its beginning because real rates return only after it."""
+    times = market.funding["timestamp"].to_numpy()
+    longest = int(np.diff(times).argmax())
+    if times[longest + 1] - times[longest] <= 24 * HOUR_MS:
+        return run_tables(market, params, rules, first)
+    slots = np.arange(times[longest] // HOUR_MS + 1, times[longest + 1] // HOUR_MS) * HOUR_MS
+    made = pd.DataFrame({"timestamp": slots[slots % (8 * HOUR_MS) == 0], "rate": 0.0003})
+    filled = pd.concat([market.funding, made]).sort_values("timestamp", ignore_index=True)
+    return run_tables(replace(market, funding=filled), params, rules, first)
+
+
+@pytest.mark.slow
+def test_a_hole_modelled_with_hindsight_is_caught() -> None:
+    data, params = coin_data(900, 6), read_config(BUSY)
+    times = data.market.funding["timestamp"]
+    lost = times.between(times.iloc[6] + 1, times.iloc[6] + 40 * HOUR_MS)
+    holed = data_of(replace(data.market, funding=data.market.funding[~lost].reset_index(drop=True)))
+    outcome = check_lookahead(holed, params, Budget(200), knows_the_end_of_a_hole)
+    assert outcome.difference is not None
+    assert check_lookahead(holed, params, Budget(200)).difference is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("leak", "first_found"),
     [
         (knows_the_close, "order"),
         (knows_the_next_bar, "indicators"),
-        (knows_the_next_rate, "state.now.funding_rate"),
+        (knows_the_next_rate, "order"),
         (knows_the_mean, "indicators: sigma at bar"),
         (knows_the_next_close, "state.now.prev_close"),
     ],
@@ -189,9 +214,8 @@ def test_a_market_is_cut_at_the_open_of_a_bar() -> None:
         assert (blank[name] == whole["open"].iloc[k]).all()
     assert (blank["volume"] == 0.0).all()
     known = market.funding[market.funding["timestamp"] <= now]
-    assert cut.funding[: len(known)].equals(known)
-    assert (cut.funding["rate"][len(known) :] == 0.0).all()
-    assert len(known) < len(cut.funding) < len(market.funding)
+    assert cut.funding.equals(known)
+    assert 0 < len(known) < len(market.funding)
     assert market.detail is not None
     assert cut.detail is not None
     assert cut.detail.equals(market.detail[market.detail["timestamp"] < now])

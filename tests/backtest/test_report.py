@@ -262,7 +262,8 @@ def test_the_portfolio_summary_names_its_coins_and_their_data(results: Results) 
     assert summary["coins"] == ["BTC", "ETH"]
     assert summary["initial_capital"] == 20_000.0
     assert summary["data"]["hashes"]["BTC"] == results["BTC"]["data"]["hash"]
-    assert summary["data"]["common_bars"] == 60 * 96
+    assert summary["data"]["common_bars"] == summary["data"]["bars"] == 60 * 96
+    assert summary["data"]["ranges"]["ETH"]["start"] == "2024-01-10 00:00"
     assert summary["value_at_risk"]["horizon_bars"] == 96.0
 
 

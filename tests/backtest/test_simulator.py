@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backtest.market.demo import demo_market
 from backtest.market.market_data import MarketData, candle_table, empty_funding
@@ -430,6 +432,17 @@ def test_the_portfolio_is_the_sum_of_its_coins(multi: dict[str, dict[str, Any]])
     assert sum(metrics["prune_types"].values()) == metrics["prune_count"]
 
 
+def test_exits_count_every_record_that_closes(multi: dict[str, dict[str, Any]]) -> None:
+    for coin in ("BTC", "ETH", "SOL"):
+        trades, metrics = multi[coin]["trades"], multi[coin]["metrics"]
+        for side, name in (("LONG", "long_exits"), ("SHORT", "short_exits")):
+            closes = [t for t in trades if t["direction"] == side and "_OPEN_" not in t["label"]]
+            assert metrics[name] == len(closes)
+        profits = sum(t["label"] in {"SELL_CLOSE_LONG", "BUY_CLOSE_SHORT"} for t in trades)
+        assert metrics["longs_closed"] + metrics["shorts_closed"] == profits
+        assert profits < metrics["long_exits"] + metrics["short_exits"]
+
+
 def test_a_portfolio_of_one_coin_is_that_coin() -> None:
     results = demo().run_multi(["SOL"], START, END)
     coin, portfolio = results["SOL"]["metrics"], results[PORTFOLIO]["metrics"]
@@ -449,6 +462,8 @@ def made_result(times: list[int], equity: float) -> dict[str, Any]:
             "longs_closed",
             "shorts_opened",
             "shorts_closed",
+            "long_exits",
+            "short_exits",
             "stops_long",
             "stops_short",
             "total_trades",
@@ -481,19 +496,61 @@ def made_result(times: list[int], equity: float) -> dict[str, Any]:
 PARAMS = StrategyParams.from_dict(STRATEGY_PARAMS)
 
 
-def test_the_portfolio_stands_on_the_bars_all_coins_have() -> None:
-    minutes = [BAR_MS * i for i in range(40)]
-    results = {"A": made_result(minutes[:30], 1.0), "B": made_result(minutes[5:], 2.0)}
+def test_the_portfolio_stands_on_every_bar_that_a_coin_has() -> None:
+    times = [BAR_MS * i for i in range(40)]
+    results = {"A": made_result(times[:30], 1.0), "B": made_result(times[5:], 2.0)}
     portfolio = combine_portfolio(results, PARAMS, BAR_MS)
-    assert portfolio["timestamp"].tolist() == minutes[5:30]
-    assert portfolio["equity_curve"].tolist() == [3.0] * 25
-    assert portfolio["metrics"]["exposure_pct"] == pytest.approx(100.0)
+    assert portfolio["timestamp"].tolist() == times
+    capital = PARAMS.initial_capital
+    assert portfolio["equity_curve"].tolist() == [1.0 + capital] * 5 + [3.0] * 35
+    assert portfolio["common_bars"] == 25
+    assert portfolio["metrics"]["final_capital"] == 3.0
+    assert portfolio["metrics"]["total_return_pct"] == pytest.approx(100.0 * (3.0 / 20_000 - 1.0))
 
 
-def test_coins_without_a_common_bar_make_no_portfolio() -> None:
-    results = {"A": made_result([0, BAR_MS], 1.0), "B": made_result([5 * BAR_MS], 1.0)}
-    with pytest.raises(DataError, match="A, B have no candle in common"):
-        combine_portfolio(results, PARAMS, BAR_MS)
+def test_a_coin_counts_with_its_last_equity_in_a_hole() -> None:
+    times = [BAR_MS * i for i in range(10)]
+    holed = made_result(times[:4] + times[8:], 0.0)
+    holed["equity_curve"] = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    portfolio = combine_portfolio({"A": holed, "B": made_result(times, 10.0)}, PARAMS, BAR_MS)
+    assert portfolio["equity_curve"].tolist() == [11, 12, 13, 14, 14, 14, 14, 14, 15, 16]
+    assert portfolio["metrics"]["exposure_pct"] == pytest.approx(90.0)  # closed at the last close
+
+
+def test_coins_without_a_common_bar_add_up_all_the_same() -> None:
+    early, late = [BAR_MS * i for i in range(20)], [BAR_MS * i for i in range(50, 70)]
+    results = {"A": made_result(early, 9_000.0), "B": made_result(late, 12_000.0)}
+    portfolio = combine_portfolio(results, PARAMS, BAR_MS)
+    assert portfolio["common_bars"] == 0
+    assert portfolio["equity_curve"].tolist() == [19_000.0] * 20 + [21_000.0] * 20
+    assert portfolio["metrics"]["final_capital"] == 21_000.0
+    assert math.isnan(portfolio["var"]["correlation"]["A/B"])
+    alone = combine_portfolio({"B": results["B"]}, PARAMS, BAR_MS)["var"]
+    assert portfolio["var"]["end"] == pytest.approx(alone["end"])  # what ended carries no risk
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 60), st.integers(1, 60), st.floats(0.0, 1e6)),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sets(st.integers(0, 120)),
+)
+def test_a_portfolio_adds_up_whatever_ranges_and_holes_its_coins_have(
+    spans: list[tuple[int, int, float]], holes: set[int]
+) -> None:
+    results = {}
+    for k, (first, count, equity) in enumerate(spans):
+        rows = [i for i in range(first, first + count) if i % (k + 2) or i not in holes]
+        results[f"C{k}"] = made_result([BAR_MS * i for i in rows or [first]], equity)
+    portfolio = combine_portfolio(results, PARAMS, BAR_MS)
+    ends = math.fsum(equity for _, _, equity in spans)
+    assert portfolio["metrics"]["final_capital"] == pytest.approx(ends, abs=0.005)
+    assert portfolio["equity_curve"][-1] == pytest.approx(ends, abs=0.005)
+    every = {t for result in results.values() for t in result["candles"]["timestamp"]}
+    assert portfolio["timestamp"].tolist() == sorted(every)
 
 
 def test_ratios_without_a_denominator_are_nan() -> None:

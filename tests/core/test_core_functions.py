@@ -216,3 +216,14 @@ def test_a_ratio_without_a_denominator_is_nan() -> None:
     figures = equity_metrics(np.full(5, 10_000.0), 10_000.0)
     assert figures["total_return_pct"] == figures["max_drawdown_pct"] == 0.0
     assert all(math.isnan(figures[k]) for k in ("sharpe_ratio", "sortino_ratio", "calmar_ratio"))
+
+
+def test_ratios_of_a_ruined_account_do_not_depend_on_how_long_it_lies_dead() -> None:
+    alive = np.array([100.0, 103.0, 101.0, 60.0, 0.0])
+    dead = np.concatenate((alive, np.zeros(5_000)))
+    short, long = equity_metrics(alive, 100.0), equity_metrics(dead, 100.0)
+    assert long == pytest.approx(short)
+    returns = alive / np.array([100.0, *alive[:-1]]) - 1.0
+    expected = returns.mean() / returns.std(ddof=1) * math.sqrt(96 * 365)
+    assert long["sharpe_ratio"] == pytest.approx(expected)
+    assert long["total_return_pct"] == -100.0

@@ -71,7 +71,7 @@ def test_every_two_hours_means_every_two_hours() -> None:
     ("late_ms", "bar"), [(0, 31), (7, 31), (59_999, 31), (60_000, 32), (900_000, 32)]
 )
 def test_times_are_floored_to_the_minute(late_ms: int, bar: int) -> None:
-    result = schedule(12, [(8.0 + late_ms / HOUR_MS, 0.2)])
+    result = schedule(12, [(0.0, 0.0), (8.0 + late_ms / HOUR_MS, 0.2)])
     assert np.flatnonzero(result.due).tolist() == [bar]
     assert np.flatnonzero(result.known).tolist() == list(range(bar + 1, 48))
 
@@ -103,21 +103,45 @@ def test_order_does_not_matter() -> None:
 # --- holes --------------------------------------------------------------------------------------
 
 
-def test_a_hole_of_a_day_stays_and_a_longer_one_is_modelled() -> None:
-    assert schedule(48, [(0.0, 0.1), (24.0, 0.2), (48.0, 0.3)]).n_synthetic == 0
-    result = schedule(48, [(0.0, 0.1), (25.0, 0.2), (40.0, 0.3)])
-    assert due(result) == pytest.approx(
-        {7.75: 0.0001, 15.75: 0.0001, 23.75: 0.0001, 24.75: 0.2, 39.75: 0.3}
-    )
-    assert (result.n_real, result.n_synthetic) == (2, 3)
-    assert result.source == "real, 60% of settlements synthetic"
+def test_the_model_begins_a_day_after_the_last_real_settlement() -> None:
+    assert schedule(47, [(0.0, 0.1), (24.0, 0.2)]).n_synthetic == 0
+    result = schedule(60, [(0.0, 0.1), (49.0, 0.2)])
+    modelled = {hour - 0.25: 0.0001 for hour in (24, 32, 40, 48)}
+    assert due(result) == pytest.approx({**modelled, 48.75: 0.2})
+    assert (result.n_real, result.n_synthetic) == (1, 4)
+    assert result.source == "real, 80% of settlements synthetic"
 
 
-def test_the_ends_of_the_candles_bound_holes_too() -> None:
+@pytest.mark.parametrize("back", [25.0, 30.0, 33.0, 70.0, 1_000.0])
+def test_when_real_rates_return_changes_nothing_before(back: float) -> None:
+    """Hours after the last real one, whether or not more follow: the same rates are known."""
+    hours = 80
+    known = schedule(hours, [(0.0, 0.1), (4.0, 0.2), (back, 0.3)]).known
+    never = schedule(hours, [(0.0, 0.1), (4.0, 0.2)]).known
+    same = min(hours, round(back)) * PER_HOUR
+    assert known[:same].tolist() == never[:same].tolist()
+    assert known[28 * PER_HOUR - 1] == (0.2 if not back < 28.0 else 0.3)
+    assert never[32 * PER_HOUR] == pytest.approx(0.0001)  # the first slot a day after 04:00
+
+
+def test_before_the_first_real_settlement_the_model_serves() -> None:
     result = schedule(80, [(30.0, 0.1), (50.0, 0.2)])
-    assert sorted(due(result)) == [7.75, 15.75, 23.75, 29.75, 49.75, 55.75, 63.75, 71.75, 79.75]
-    assert schedule(48, [(24.0, 0.1)]).n_synthetic == 0
-    assert schedule(30, [(-1.0, 0.3), (25.0, 0.1)]).n_synthetic == 3
+    assert sorted(due(result)) == [7.75, 15.75, 23.75, 29.75, 49.75, 79.75]
+    assert schedule(47, [(24.0, 0.1)]).n_synthetic == 2
+    assert schedule(30, [(-1.0, 0.3), (25.0, 0.1)]).n_synthetic == 1  # at 24:00, 25 h after
+    assert schedule(30, [(-25.0, 0.3), (25.0, 0.1)]).n_synthetic == 3  # it counts for nothing
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(-30, 130), max_size=12, unique=True), st.integers(1, 120 * PER_HOUR - 1)
+)
+def test_what_is_known_follows_from_the_settlements_up_to_then(hours: list[int], bar: int) -> None:
+    real = [(float(hour), 0.01 * (k + 1)) for k, hour in enumerate(sorted(hours))]
+    past = [(hour, rate) for hour, rate in real if hour <= bar / PER_HOUR]
+    whole, cut = schedule(120, real), schedule(120, past)
+    assert whole.known[: bar + 1].tolist() == cut.known[: bar + 1].tolist()
+    assert whole.due[:bar].tolist() == cut.due[:bar].tolist()
 
 
 def test_a_series_of_its_own_is_modelled_throughout() -> None:

@@ -59,6 +59,16 @@ def test_an_arithmetic_level_that_would_not_be_positive_does_not_exist() -> None
     assert scene.lattice(1) == [0.0, 200.0, 600.0, 1000.0, 1400.0, 1800.0, 2200.0]
 
 
+def test_levels_of_a_few_ticks_end_at_zero_and_do_not_begin_again() -> None:
+    scene = play(
+        [flat(0.3)],
+        {"grid_levels": 5, "grid_mode": "geometric", "spacing_floor": 0.01},
+        everywhere={"atr": 1e-4, "kama": 0.3},
+    )
+    assert entry_levels(scene, 1) == [0.2, 0.1, 0.0, 0.0, 0.0]  # 0.297, 0.294, 0.291 ...
+    assert scene.lattice(1)[:6] == [0.0, 0.0, 0.0, 0.1, 0.2, 0.3]
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     price=st.floats(1.5, 3000.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,19 @@ def test_sub_bars_change_the_order_of_events() -> None:
 def test_sub_bars_jump_a_gap_so_that_a_stop_fills_at_the_price_of_the_path() -> None:
     scene = play([BUYS_990, (985.0, 985.0, 960.0, 960.0)], detail={2: [flat(985.0), flat(960.0)]})
     assert [r[1:3] for r in scene.records[1:]] == [BUY_980, BUY_970, *[("STOP_LONG", 960.0)] * 3]
+
+
+@pytest.mark.parametrize("kept", [[0, 1], [0, 2], [1, 2]])
+def test_a_bar_that_lacks_a_sub_bar_is_walked_as_the_candle_it_is(kept: list[int]) -> None:
+    bar: Ohlc = (995.0, 1001.0, 955.0, 996.0)
+    parts = [(995.0, 1001.0, 995.0, 1000.0), (1000.0, 1000.0, 955.0, 996.0), flat(996.0)]
+    first = [BUYS_990, flat(985.0), flat(985.0)]
+    whole = play([BUYS_990, bar], detail={1: first, 2: parts})
+    assert [r[1:3] for r in whole.records[1:]] == HIGH_FIRST
+    frame = whole.detail
+    assert frame is not None
+    lost = frame.drop(index=[3 + k for k in range(3) if k not in kept])
+    assert [r[1:3] for r in replace(whole, detail=lost).records[1:]] == LOW_FIRST
 
 
 def test_entries_bought_in_one_sub_bar_have_no_take_profit_in_the_next() -> None:

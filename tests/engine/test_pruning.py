@@ -8,6 +8,7 @@ import pytest
 
 from core.params import PruneRule
 from engine.grid_v4.decision import DELEVERAGE
+from engine.grid_v4.pruning import costly_fill
 from engine.strategy import GridStrategyV4
 from tests.engine.reference.scenarios import BAR_MS, START, Ohlc
 from tests.support.markets.scenario import (
@@ -101,6 +102,19 @@ def test_funding_prunes_the_fill_that_paid_most_of_those_that_paid_too_much() ->
     assert prunes(received) == []
     netted = {2: 0.005, 3: -0.001, 4: 0.001}
     assert prunes(play(rows, rule("FUNDING", funding_cost_ratio=0.5), funding=netted)) == []
+
+
+def test_of_fills_that_paid_alike_but_for_rounding_the_older_is_pruned() -> None:
+    strategy = GridStrategyV4(rule("FUNDING", funding_cost_ratio=0.5))
+    side = strategy.state.sides[LONG]
+    side.spacing, side.n_fills = 1.0, 3
+    for row, paid in enumerate((0.9, 1.0, 1.0 + 1e-12)):
+        side.fills[row].fill_id, side.fills[row].qty, side.fills[row].funding = row, 1.0, -paid
+    assert costly_fill(strategy.state, strategy.frozen_params, LONG) == 1
+    side.fills[2].funding = -1.0 - 1e-6
+    assert costly_fill(strategy.state, strategy.frozen_params, LONG) == 2
+    side.fills[1].funding = side.fills[2].funding = -0.5  # not more than half a spacing
+    assert costly_fill(strategy.state, strategy.frozen_params, LONG) == 0
 
 
 def test_funding_of_a_partly_closed_fill_shrinks_with_it() -> None:

@@ -149,14 +149,19 @@ def pruned_by_gap(account: Account, step: Step, side: Side, spacing: float) -> F
 
 
 def pruned_by_funding(account: Account, _step: Step, side: Side, spacing: float) -> Fill | None:
-    """Net funding paid > funding_cost_ratio * spacing * quantity: the one that paid most."""
+    """Net funding paid > funding_cost_ratio * spacing * quantity: the one that paid most.
+
+    Of those that paid alike to 1e-9 the oldest.
+    """
     ratio = account.params["funding_cost_ratio"]
     costly = [
         fill
         for fill in side.fills
         if -fill.funding > ratio * spacing * account.market.qty(fill.lots)
     ]
-    return min(costly, key=lambda fill: (fill.funding, fill.fill_id), default=None)
+    most = max((-fill.funding for fill in costly), default=0.0)
+    alike = [fill for fill in costly if -fill.funding >= most * (1.0 - 1e-9)]
+    return min(alike, key=lambda fill: fill.fill_id, default=None)
 
 
 def pruned_by_offset(account: Account, step: Step, side: Side, spacing: float) -> Fill | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -273,12 +274,11 @@ def settlements(candles: pd.DataFrame, funding: pd.DataFrame) -> list[tuple[int,
         (int(t) // 60_000 * 60_000, float(r))
         for t, r in zip(funding["timestamp"].tolist(), funding["rate"].tolist(), strict=True)
     ]
-    inside = {t for t, _ in real if start <= t <= end}
-    bounds = sorted(inside | {start, end})
+    recorded = [t for t, _ in real if start - DAY_MS <= t <= end]
     closes = list(zip(candles["timestamp"].tolist(), candles["close"].tolist(), strict=True))
     for t in range((start // SETTLEMENT_MS + 1) * SETTLEMENT_MS, end + 1, SETTLEMENT_MS):
-        hole = min(b for b in bounds if b >= t) - max(b for b in bounds if b < t)
-        if t not in inside and (not inside or hole > DAY_MS):
+        before = [known for known in recorded if known <= t]
+        if not before or t - max(before) >= DAY_MS:
             known = [c for ts, c in closes if ts + BAR_MS <= t]
             mean = sum(known[-96:]) / len(known[-96:])
             rate = 0.0001 + 0.02 * (known[-1] / mean - 1.0)
@@ -289,7 +289,7 @@ def settlements(candles: pd.DataFrame, funding: pd.DataFrame) -> list[tuple[int,
 def sub_bars(
     candles: pd.DataFrame, detail: pd.DataFrame | None
 ) -> dict[int, list[tuple[float, float, float, float]]] | None:
-    """Return the sub-bars of each bar as (open, high, low, close)."""
+    """Return the sub-bars of each bar that has them all, as (open, high, low, close)."""
     if detail is None:
         return None
     bar_of = {t: i for i, t in enumerate(candles["timestamp"].tolist())}
@@ -300,7 +300,9 @@ def sub_bars(
         if bar is not None:
             first, high, low, last = prices
             rows.setdefault(bar, []).append((first, high, low, last))
-    return rows
+    opened = detail["timestamp"].tolist()
+    length = min((b - a for a, b in itertools.pairwise(opened)), default=1)
+    return {bar: parts for bar, parts in rows.items() if len(parts) * length >= BAR_MS}
 
 
 def first_difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:
