@@ -92,16 +92,29 @@ TRADES: Final = Stream(
 )
 MARKS: Final = Stream(
     "mark",
-    {"local_ns": "i8", "event_ms": "i8", "mark_price": "f8", "funding_rate": "f8",
-     "next_funding_ms": "i8"},
+    {
+        "local_ns": "i8",
+        "event_ms": "i8",
+        "mark_price": "f8",
+        "funding_rate": "f8",
+        "next_funding_ms": "i8",
+    },
     _SEQ,
-)  # fmt: skip
+)
 CANDLES: Final = Stream(
     "candles",
-    {"local_ns": "i8", "open_ms": "i8", "timeframe_s": "i8", "open": "f8", "high": "f8",
-     "low": "f8", "close": "f8", "volume": "f8"},
+    {
+        "local_ns": "i8",
+        "open_ms": "i8",
+        "timeframe_s": "i8",
+        "open": "f8",
+        "high": "f8",
+        "low": "f8",
+        "close": "f8",
+        "volume": "f8",
+    },
     _SEQ,
-)  # fmt: skip
+)
 """Closed candles as they were answered: ``local_ns`` is the time of the answer."""
 
 RECORDED: Final = (BOOKS, TRADES, MARKS, CANDLES)

@@ -59,8 +59,7 @@ def best_of_depth(rows: Columns) -> Columns:
     """Do the same with the columns of ``DEPTH``."""
     bids, asks = _Side(_BID), _Side(-_BID)
     last_u = None
-    out: dict[str, list[float]] = {name: [] for name in
-                                   ("bid", "bid_qty", "ask", "ask_qty")}  # fmt: skip
+    out: dict[str, list[float]] = {name: [] for name in ("bid", "bid_qty", "ask", "ask_qty")}
     kept: list[int] = []
     price, qty, side = (rows[name].tolist() for name in ("price", "qty", "side"))
     for first, end in _messages(rows):

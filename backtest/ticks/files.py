@@ -47,9 +47,19 @@ EXCHANGE_TRADES: Final = Stream(
 """Trades with the exchange's time only: taken as received when they were done."""
 DEPTH: Final = Stream(
     "depth",
-    {"local_ns": "i8", "transaction_ms": "i8", "event_ms": "i8", "first_u": "i8", "last_u": "i8",
-     "prev_u": "i8", "is_snapshot": "i8", "side": "i8", "price": "f8", "qty": "f8"},
-)  # fmt: skip
+    {
+        "local_ns": "i8",
+        "transaction_ms": "i8",
+        "event_ms": "i8",
+        "first_u": "i8",
+        "last_u": "i8",
+        "prev_u": "i8",
+        "is_snapshot": "i8",
+        "side": "i8",
+        "price": "f8",
+        "qty": "f8",
+    },
+)
 READABLE: Final = (*RECORDED, DEPTH, BOOK_LEVELS, EXCHANGE_TRADES)
 
 _EARLIEST_NS: Final = 1_420_070_400_000_000_000  # 2015

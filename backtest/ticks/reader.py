@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from backtest.market.timeframes import format_time
 from backtest.ticks.candles import deviation_events
 from backtest.ticks.depth import read_depth
 from backtest.ticks.files import (
@@ -29,7 +30,6 @@ from backtest.ticks.files import (
     read_columns,
     read_events,
 )
-from backtest.timeframes import format_time
 from core.errors import DataError
 from core.recording import (
     BOOKS,
@@ -148,8 +148,9 @@ class TickSession:
             waiting = [source for source in waiting if source.first_ns >= end]
             cuts = [int(np.searchsorted(part["t_ns"], end)) for part in open_parts]
             taken = [part[:cut] for part, cut in zip(open_parts, cuts, strict=True)]
-            open_parts = [part[cut:] for part, cut in zip(open_parts, cuts, strict=True)
-                          if cut < len(part)]  # fmt: skip
+            open_parts = [
+                part[cut:] for part, cut in zip(open_parts, cuts, strict=True) if cut < len(part)
+            ]
             block = merge(taken, n_read)
             if len(block) == 0:
                 continue
@@ -266,9 +267,12 @@ def _reader(
 
 
 def _candle_reader(
-    files: Sequence[TickFile], index: int, shift_ns: int, params: ShortGridParams,
+    files: Sequence[TickFile],
+    index: int,
+    shift_ns: int,
+    params: ShortGridParams,
     report: TickReport,
-) -> Callable[[], Events]:  # fmt: skip
+) -> Callable[[], Events]:
     def read() -> Events:
         columns = (read_columns(file.path, candle_columns()) for file in files)
         events, left_out = deviation_events(columns, index, shift_ns, params)

@@ -39,10 +39,15 @@ class Rejection(IntEnum):
 
 N_REJECTIONS: Final = 8
 REJECTION_TEXTS: Final = (
-    "used", "price not finite or not positive", "size negative or not finite",
-    "ask not above bid", "update not newer than the last", "trade seen before",
-    "price more than 20 % from the last mid, unconfirmed", "gaps in trade ids (events used)",
-)  # fmt: skip
+    "used",
+    "price not finite or not positive",
+    "size negative or not finite",
+    "ask not above bid",
+    "update not newer than the last",
+    "trade seen before",
+    "price more than 20 % from the last mid, unconfirmed",
+    "gaps in trade ids (events used)",
+)
 
 # Inside kernels enumerations are numbers.
 _BOOK: Final = int(EventKind.BOOK)

@@ -22,14 +22,7 @@ from engine.short_grid.feed import (
     take_trade,
 )
 from engine.short_grid.params import STEP_NS, ShortGridParams
-from engine.short_grid.signals import (
-    Rates,
-    Signals,
-    add_book,
-    add_trade,
-    fill_rates,
-    step_signals,
-)
+from engine.short_grid.signals import Rates, Signals, add_book, add_trade, fill_rates, step_signals
 from engine.short_grid.volatility import Regime, step_regime, take_candles
 
 _BOOK: Final = int(EventKind.BOOK)
@@ -165,9 +158,13 @@ def write_outlook(one: Observed, symbol: int, row: Outlook) -> None:
 
 @kernel
 def observe_events(
-    universe: Universe, table: Table[Observed], params: ShortGridParams, events: Table[Event],
-    last_step: int, log: Table[Outlook],
-) -> int:  # fmt: skip
+    universe: Universe,
+    table: Table[Observed],
+    params: ShortGridParams,
+    events: Table[Event],
+    last_step: int,
+    log: Table[Outlook],
+) -> int:
     """Walk ``events`` and every step up to ``last_step``; return the rows written to ``log``.
 
     The first event of all decides which step is the first. Steps are logged until ``log`` is full;
@@ -192,9 +189,12 @@ def observe_events(
 
 @kernel
 def do_step(
-    universe: Universe, table: Table[Observed], params: ShortGridParams, log: Table[Outlook],
+    universe: Universe,
+    table: Table[Observed],
+    params: ShortGridParams,
+    log: Table[Outlook],
     n_rows: int,
-) -> int:  # fmt: skip
+) -> int:
     """Do the next step of all symbols and log it; return the rows logged so far."""
     universe.step += 1
     for i in range(universe.n_symbols):

@@ -47,9 +47,7 @@ def test_events_are_in_their_total_order(hour: DemoTicks) -> None:
     events = hour.events
     assert (np.diff(events["t_ns"]) >= 0).all()
     assert events["seq"].tolist() == list(range(len(events)))
-    assert set(events["kind"]) == {
-        EventKind.BOOK, EventKind.TRADE, EventKind.MARK, EventKind.REPLY,
-    }  # fmt: skip
+    assert set(events["kind"]) == {EventKind.BOOK, EventKind.TRADE, EventKind.MARK, EventKind.REPLY}
 
 
 def test_good_prices_and_sizes_are_whole_ticks_and_steps(hour: DemoTicks) -> None:

@@ -53,14 +53,23 @@ def write(
 
 def recorded_columns(events: Events, stream: Stream) -> dict[str, Any]:
     """Return events of one stream in the columns the recorder writes."""
-    common = {"local_ns": events["t_ns"], "transaction_ms": events["transaction_ms"],
-              "event_ms": events["event_ms"], "seq": events["seq"]}  # fmt: skip
+    common = {
+        "local_ns": events["t_ns"],
+        "transaction_ms": events["transaction_ms"],
+        "event_ms": events["event_ms"],
+        "seq": events["seq"],
+    }
     own = {
-        BOOKS: {"update_id": "number", "bid": "price", "bid_qty": "qty", "ask": "price2",
-                "ask_qty": "qty2"},
+        BOOKS: {
+            "update_id": "number",
+            "bid": "price",
+            "bid_qty": "qty",
+            "ask": "price2",
+            "ask_qty": "qty2",
+        },
         TRADES: {"trade_id": "number", "price": "price", "qty": "qty", "qty_without_rpi": "qty2"},
         MARKS: {"mark_price": "price", "funding_rate": "rate", "next_funding_ms": "number"},
-    }[stream]  # fmt: skip
+    }[stream]
     columns = {**common, **{name: events[field] for name, field in own.items()}}
     if stream is TRADES:
         columns["buyer_is_maker"] = events["side"] != BUY
@@ -140,10 +149,15 @@ def books(times_s: list[float], **changed: Any) -> dict[str, Any]:
     n = len(times_s)
     local = np.array([T0 + int(s * SECOND_NS) for s in times_s], dtype=np.int64)
     columns = {
-        "local_ns": local, "transaction_ms": local // MS_NS - 4, "event_ms": local // MS_NS - 3,
-        "update_id": np.arange(n) + 1, "bid": np.full(n, 10.0), "bid_qty": np.full(n, 5.0),
-        "ask": np.full(n, 10.01), "ask_qty": np.full(n, 6.0),
-    }  # fmt: skip
+        "local_ns": local,
+        "transaction_ms": local // MS_NS - 4,
+        "event_ms": local // MS_NS - 3,
+        "update_id": np.arange(n) + 1,
+        "bid": np.full(n, 10.0),
+        "bid_qty": np.full(n, 5.0),
+        "ask": np.full(n, 10.01),
+        "ask_qty": np.full(n, 6.0),
+    }
     return {**columns, **changed}
 
 
@@ -204,24 +218,32 @@ def test_bad_rows_stay_in_the_recording_and_are_counted(tmp_path: Path) -> None:
     events, report = read(session)
     assert len(events) == 4
     assert report.rejected["AUSDT"] == {
-        "price not finite or not positive": 1, "ask not above bid": 1,
-    }  # fmt: skip
+        "price not finite or not positive": 1,
+        "ask not above bid": 1,
+    }
     assert "AUSDT: 1 of 4 events: ask not above bid" in report.lines()
 
 
 def trades_of_exchange(times_s: list[float]) -> dict[str, Any]:
     n = len(times_s)
     return {
-        "exch_ns": [T0 + int(s * SECOND_NS) for s in times_s], "price": np.full(n, 10.0),
-        "qty": np.full(n, 1.0), "buyer_is_maker": [True] * n,
-    }  # fmt: skip
+        "exch_ns": [T0 + int(s * SECOND_NS) for s in times_s],
+        "price": np.full(n, 10.0),
+        "qty": np.full(n, 1.0),
+        "buyer_is_maker": [True] * n,
+    }
 
 
 def test_trades_before_the_first_book_are_left_out_where_they_come_from_a_request(
     tmp_path: Path,
 ) -> None:
-    levels = {"local_ns": [T0 + 5 * SECOND_NS, T0 + 6 * SECOND_NS], "bid0": [10.0, 10.0],
-              "bid_qty0": [1.0, 1.0], "ask0": [10.1, 10.1], "ask_qty0": [1.0, 1.0]}  # fmt: skip
+    levels = {
+        "local_ns": [T0 + 5 * SECOND_NS, T0 + 6 * SECOND_NS],
+        "bid0": [10.0, 10.0],
+        "bid_qty0": [1.0, 1.0],
+        "ask0": [10.1, 10.1],
+        "ask_qty0": [1.0, 1.0],
+    }
     write(tmp_path, "dex-AUSDT-book5-1.parquet", levels)
     write(tmp_path, "dex-AUSDT-trades-1.parquet", trades_of_exchange([0, 4.9, 5.5, 6]))
     (session,) = open_sessions(tmp_path)
@@ -233,10 +255,15 @@ def test_trades_before_the_first_book_are_left_out_where_they_come_from_a_reques
 
 def test_trades_no_order_made_are_left_out(tmp_path: Path) -> None:
     columns = {
-        "local_ns": [T0, T0 + 1, T0 + 2], "transaction_ms": [1, 1, 1], "event_ms": [1, 1, 1],
-        "trade_id": [1, 2, 3], "price": [10.0] * 3, "qty": [1.0] * 3,
-        "buyer_is_maker": [True, True, False], "order_type": ["MARKET", "INSURANCE_FUND", "MARKET"],
-    }  # fmt: skip
+        "local_ns": [T0, T0 + 1, T0 + 2],
+        "transaction_ms": [1, 1, 1],
+        "event_ms": [1, 1, 1],
+        "trade_id": [1, 2, 3],
+        "price": [10.0] * 3,
+        "qty": [1.0] * 3,
+        "buyer_is_maker": [True, True, False],
+        "order_type": ["MARKET", "INSURANCE_FUND", "MARKET"],
+    }
     write(tmp_path, "AUSDT-trades.parquet", columns)
     (session,) = open_sessions(tmp_path)
     events, report = read(session)
@@ -249,21 +276,35 @@ def depth_rows(rows: list[tuple[int, int, int, float, float]]) -> dict[str, Any]
     message, snapshot, side, price, qty = (np.array(x) for x in zip(*rows, strict=True))
     local = T0 + message * SECOND_NS
     return {
-        "local_ns": local, "transaction_ms": local // MS_NS, "event_ms": local // MS_NS,
-        "first_u": message, "last_u": message, "prev_u": message - 1, "is_snapshot": snapshot,
-        "side": side, "price": price, "qty": qty,
-    }  # fmt: skip
+        "local_ns": local,
+        "transaction_ms": local // MS_NS,
+        "event_ms": local // MS_NS,
+        "first_u": message,
+        "last_u": message,
+        "prev_u": message - 1,
+        "is_snapshot": snapshot,
+        "side": side,
+        "price": price,
+        "qty": qty,
+    }
 
 
-DEPTH_ROWS = depth_rows([
-    (0, 0, 1, 9.9, 1.0),  # before any snapshot
-    (2, 1, 1, 9.0, 1.0), (2, 1, 1, 8.0, 2.0), (2, 1, -1, 10.0, 3.0), (2, 1, -1, 11.0, 4.0),
-    (1, 0, 1, 9.5, 1.0),  # older than the snapshot
-    (3, 0, 1, 9.0, 0.0), (3, 0, -1, 10.0, 5.0),
-    (4, 0, 1, 9.2, 6.0), (4, 0, -1, 10.0, 0.0),
-    (5, 0, -1, 11.0, 0.0),  # no ask left
-    (6, 0, -1, 10.5, 7.0),
-])  # fmt: skip
+DEPTH_ROWS = depth_rows(
+    [
+        (0, 0, 1, 9.9, 1.0),  # before any snapshot
+        (2, 1, 1, 9.0, 1.0),
+        (2, 1, 1, 8.0, 2.0),
+        (2, 1, -1, 10.0, 3.0),
+        (2, 1, -1, 11.0, 4.0),
+        (1, 0, 1, 9.5, 1.0),  # older than the snapshot
+        (3, 0, 1, 9.0, 0.0),
+        (3, 0, -1, 10.0, 5.0),
+        (4, 0, 1, 9.2, 6.0),
+        (4, 0, -1, 10.0, 0.0),
+        (5, 0, -1, 11.0, 0.0),  # no ask left
+        (6, 0, -1, 10.5, 7.0),
+    ]
+)
 
 
 def test_depth_is_played_back_to_best_bid_and_ask() -> None:
@@ -292,9 +333,14 @@ def candles(answer_s: int, open_s: range, close: Any, timeframe_s: int = 60) -> 
     n = len(open_s)
     return {
         "local_ns": np.full(n, T0 + answer_s * SECOND_NS),
-        "open_ms": T0 // MS_NS + np.array(open_s) * 1_000, "timeframe_s": np.full(n, timeframe_s),
-        "open": close, "high": close, "low": close, "close": close, "volume": np.ones(n),
-    }  # fmt: skip
+        "open_ms": T0 // MS_NS + np.array(open_s) * 1_000,
+        "timeframe_s": np.full(n, timeframe_s),
+        "open": close,
+        "high": close,
+        "low": close,
+        "close": close,
+        "volume": np.ones(n),
+    }
 
 
 def test_candles_make_known_what_was_closed_when_they_were_answered(tmp_path: Path) -> None:
@@ -371,10 +417,14 @@ def test_a_file_without_rows_is_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("stem", "symbol"),
-    [("BTCUSDT-perp-bookTicker-20230404-05", "BTCUSDT"), ("aster-BNBUSDT-book5-2025", "BNBUSDT"),
-     ("hyperliquid-WLFI-trades-20250903", "WLFI"), ("1000PEPEUSDT-book-1", "1000PEPEUSDT"),
-     ("ticks-of-today", None)],
-)  # fmt: skip
+    [
+        ("BTCUSDT-perp-bookTicker-20230404-05", "BTCUSDT"),
+        ("aster-BNBUSDT-book5-2025", "BNBUSDT"),
+        ("hyperliquid-WLFI-trades-20250903", "WLFI"),
+        ("1000PEPEUSDT-book-1", "1000PEPEUSDT"),
+        ("ticks-of-today", None),
+    ],
+)
 def test_a_name_says_its_symbol(stem: str, symbol: str | None) -> None:
     assert symbol_in_name(stem) == symbol
 

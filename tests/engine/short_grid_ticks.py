@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,10 @@ from core.records import freeze, zeros_table
 from engine.short_grid.observation import Outlook, new_observation, observe_events
 from engine.short_grid.params import STEP_NS, ShortGridParams
 from tests.engine.short_grid_reference.signals import Book, Deal
+from tests.support.paths import ROOT
 
 START_NS = 1_767_225_600_000_000_000
-REAL_TICKS = Path(__file__).resolve().parents[3] / "shared" / "ticks"
+REAL_TICKS = ROOT.parent / "shared" / "ticks"
 
 
 def params(**changes: Any) -> Any:
@@ -39,11 +39,26 @@ def plain(events: Events, symbol: int = 0) -> list[Book | Deal]:
     for event in events[events["symbol"] == symbol]:
         kind, t = int(event["kind"]), int(event["t_ns"])
         if kind == EventKind.BOOK:
-            out.append(Book(t, int(event["number"]), float(event["price"]), float(event["qty"]),
-                            float(event["price2"]), float(event["qty2"])))  # fmt: skip
+            out.append(
+                Book(
+                    t,
+                    int(event["number"]),
+                    float(event["price"]),
+                    float(event["qty"]),
+                    float(event["price2"]),
+                    float(event["qty2"]),
+                )
+            )
         elif kind == EventKind.TRADE:
-            out.append(Deal(t, int(event["number"]), float(event["price"]), float(event["qty2"]),
-                            bool(event["side"] == BUY)))  # fmt: skip
+            out.append(
+                Deal(
+                    t,
+                    int(event["number"]),
+                    float(event["price"]),
+                    float(event["qty2"]),
+                    bool(event["side"] == BUY),
+                )
+            )
     return out
 
 

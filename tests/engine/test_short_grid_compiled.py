@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 SIGNALS = """
 import hashlib, sys
 import numpy as np
@@ -27,9 +27,14 @@ def printed(code: str, *, interpreted: bool) -> str:
     """Return what ``code`` prints in a process of its own."""
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1" if interpreted else "0"}
     done = subprocess.run(  # noqa: S603 - our own code, no shell
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True,
-        check=False, timeout=300,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -28,10 +28,19 @@ def test_the_record_holds_every_value() -> None:
 
 @pytest.mark.parametrize(
     "loosened",
-    [{"max_loss_bps": 501.0}, {"symbol_loss_usd": 26.0}, {"portfolio_loss_usd": 101.0},
-     {"total_loss_usd": 301.0}, {"leverage": 4}, {"portfolio_cap": 2001.0}, {"symbol_cap": 481.0},
-     {"max_symbols_held": 26}, {"breaker_stops": 3}, {"stop_confirm_s": 4.0}],
-)  # fmt: skip
+    [
+        {"max_loss_bps": 501.0},
+        {"symbol_loss_usd": 26.0},
+        {"portfolio_loss_usd": 101.0},
+        {"total_loss_usd": 301.0},
+        {"leverage": 4},
+        {"portfolio_cap": 2001.0},
+        {"symbol_cap": 481.0},
+        {"max_symbols_held": 26},
+        {"breaker_stops": 3},
+        {"stop_confirm_s": 4.0},
+    ],
+)
 def test_safety_cannot_be_loosened(loosened: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="is outside"):
         ShortGridParams.from_dict(loosened)

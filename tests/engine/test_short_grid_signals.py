@@ -56,8 +56,12 @@ def assert_equal_to_slow(events: Events, steps: list[int], symbol: int = 0) -> i
 def some_steps(events: Events, count: int, every_of_first: int = 60) -> list[int]:
     first = int(events["t_ns"][0]) // STEP_NS + 1
     last = int(events["t_ns"][-1]) // STEP_NS + 30
-    return sorted({*range(first, min(first + every_of_first, last)),
-                   *np.linspace(first, last, count).astype(int).tolist()})  # fmt: skip
+    return sorted(
+        {
+            *range(first, min(first + every_of_first, last)),
+            *np.linspace(first, last, count).astype(int).tolist(),
+        }
+    )
 
 
 @given(SEEDS)
@@ -106,8 +110,11 @@ def test_no_signal_knows_an_event_of_its_own_time_or_later(seed: int, row: int) 
     whole, other = walk(events, last), walk(changed, last)
     known = whole["step"] <= step
     assert known.any()
-    differs = {name for name in whole.dtype.names
-               if not np.array_equal(whole[name][known], other[name][known])}  # fmt: skip
+    differs = {
+        name
+        for name in whole.dtype.names
+        if not np.array_equal(whole[name][known], other[name][known])
+    }
     assert not differs
     assert not np.array_equal(whole["mid"], other["mid"])
 

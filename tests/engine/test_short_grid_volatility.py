@@ -56,9 +56,14 @@ def test_few_candles_are_no_deviation() -> None:
 
 @pytest.mark.parametrize(
     ("found", "baseline"),
-    [((2.0, 2.0, 2.0), 2.0), ((1.0, 2.0, 3.0), 0.5 + 0.6 + 0.6), ((1.0, 0.0, 3.0), 1.1 / 0.7),
-     ((0.0, 0.0, 3.0), 3.0), ((0.0, 0.0, 0.0), 0.0)],
-)  # fmt: skip
+    [
+        ((2.0, 2.0, 2.0), 2.0),
+        ((1.0, 2.0, 3.0), 0.5 + 0.6 + 0.6),
+        ((1.0, 0.0, 3.0), 1.1 / 0.7),
+        ((0.0, 0.0, 3.0), 3.0),
+        ((0.0, 0.0, 0.0), 0.0),
+    ],
+)
 def test_weights_are_rescaled_over_what_is_there(
     found: tuple[float, float, float], baseline: float
 ) -> None:

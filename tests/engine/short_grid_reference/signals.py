@@ -268,12 +268,23 @@ class SlowSignals:
     def all(self, k: int) -> dict[str, float]:
         """Return every signal by its name in the log of steps."""
         return {
-            "mid": self.mid(k), "spread": self.spread(k), "spread_med": self.spread_med(k),
-            "ti_300ms": self.ti(k, 300), "ti_500ms": self.ti(k, 500), "ti_2s": self.ti(k, 2000),
-            "buy_ratio": self.buy_ratio(k), "qi": self.qi(k), "md": self.md(k),
-            "ofi_2s": self.ofi(k), "touch_notional": self.touch_notional(k),
-            "r_1s": self.return_over(k, 10), "r_2s": self.return_over(k, 20),
-            "r_30s": self.return_over(k, 300), "r_60s": self.return_over(k, 600),
-            "sigma": self.sigma(k), "pump": self.pump(k), "pump_peak": self.pump_peak(k),
+            "mid": self.mid(k),
+            "spread": self.spread(k),
+            "spread_med": self.spread_med(k),
+            "ti_300ms": self.ti(k, 300),
+            "ti_500ms": self.ti(k, 500),
+            "ti_2s": self.ti(k, 2000),
+            "buy_ratio": self.buy_ratio(k),
+            "qi": self.qi(k),
+            "md": self.md(k),
+            "ofi_2s": self.ofi(k),
+            "touch_notional": self.touch_notional(k),
+            "r_1s": self.return_over(k, 10),
+            "r_2s": self.return_over(k, 20),
+            "r_30s": self.return_over(k, 300),
+            "r_60s": self.return_over(k, 600),
+            "sigma": self.sigma(k),
+            "pump": self.pump(k),
+            "pump_peak": self.pump_peak(k),
             "exhaust": self.exhaust(k),
-        }  # fmt: skip
+        }
