@@ -1,0 +1,1 @@
+"""The short grid once more, slow and obvious, written from its definition."""
