@@ -25,7 +25,7 @@ from benchmarks.engine import COIN, machine_line, market
 from config import LIVE_CONFIG, PRESETS
 from core.times import BAR_MS
 from engine.strategy import known_market, read_config
-from live.exchange.binance import BinanceExecutor
+from live.exchange.binance import open_exchange
 from live.feed.candles import bars_needed
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
@@ -177,7 +177,7 @@ def stage(candles: pd.DataFrame, config: Mapping[str, Any], reply_s: float) -> I
         http.mount("https://", adapter)
         clock = StepClock(exchange, adapter, reply_s)
         settings = {**LIVE_CONFIG, "state_dir": folder, "poll_s": POLL_S}
-        executor = BinanceExecutor(
+        executor = open_exchange(
             COIN,
             api_key=exchange.api_key,
             api_secret=exchange.secret,
