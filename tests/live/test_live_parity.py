@@ -375,7 +375,7 @@ def test_a_session_that_is_stopped_and_resumed_makes_the_same_trades(tmp_path: P
 
 
 def test_levels_far_from_the_price_rest_from_the_beginning(tmp_path: Path) -> None:
-    window = Window("", 5, 10, {**DOCUMENTED, "grid_spacing_k": 8.0})
+    window = Window("", 5, 10, {**DOCUMENTED, "spacing_floor": 0.03})
     with stage_of(window, tmp_path) as scene:
         scene.run_to(window.warm)
         strategy: GridStrategyV4 = scene.session.strategy
