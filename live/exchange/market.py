@@ -44,6 +44,7 @@ class Market:
             DataError: the exchange has no such symbol.
         """
         info = self._connection.read(_INFO, self._checked_info)  # first: is there such a symbol?
+        self._rules = market_facts(info, self._symbol).rules  # whatever the account's are
         brackets = commission = None
         if self._connection.has_keys:
             brackets = self._connection.read(brackets_request(self._symbol), self._checked_brackets)

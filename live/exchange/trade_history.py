@@ -46,14 +46,14 @@ class TradeHistory:
         if from_id <= 0:
             if start_ms and start_ms < self.oldest_told_ms():
                 self._report_too_old()
-            return self.executions_since(start_ms)
+            return self._since(start_ms)
         try:
             return self._from_id(from_id)
         except GridError as error:
             if error.code not in TOO_OLD_CODES:
                 raise
         self._report_too_old()
-        return [trade for trade in self.executions_since(0) if trade.trade_id >= from_id]
+        return [trade for trade in self._since(0) if trade.trade_id >= from_id]
 
     def executions_since(self, start_ms: int) -> list[Execution]:
         """Return our trades since ``start_ms``, ms UTC, all pages, by rising id.
@@ -61,10 +61,7 @@ class TradeHistory:
         A trade may be listed late, after a younger one: whoever counts on having all of them
         asks from a time that overlaps what is known, and drops known ids.
         """
-        for since_ms, until_ms in self._weeks(start_ms):
-            if page := self._page({"startTime": since_ms, "endTime": until_ms}, 0):
-                return page + self._from_id(page[-1].trade_id + 1)
-        return []
+        return self._since(start_ms, to_the_last=False)
 
     def order_executions(self, order_id: str) -> list[Execution]:
         """Return the trades of one normal order, by rising id; of a fired stop its market order.
@@ -82,6 +79,17 @@ class TradeHistory:
                 payments |= {item.income_id: item for item in fresh}
                 page = self._income_page(fresh[-1].ts_ms, until_ms)
         return sorted(payments.values(), key=lambda item: (item.ts_ms, item.income_id))
+
+    def _since(self, start_ms: int, *, to_the_last: bool = True) -> list[Execution]:
+        """Return our trades since ``start_ms``; ``to_the_last``: ask for those of this instant."""
+        for since_ms, until_ms in self._weeks(start_ms):
+            page = self._page({"startTime": since_ms, "endTime": until_ms}, 0)
+            is_newest = until_ms - since_ms < WEEK_MS - 1 and len(page) < PAGE_ROWS
+            if page and is_newest and not to_the_last:
+                return page
+            if page:
+                return page + self._from_id(page[-1].trade_id + 1)
+        return []
 
     def _from_id(self, from_id: int) -> list[Execution]:
         trades: list[Execution] = []

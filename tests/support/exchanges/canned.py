@@ -118,16 +118,20 @@ class CannedExchange(BaseAdapter):
 
     def executor(self, **changes: Any) -> BinanceExecutor:
         """Return the real executor on top of this."""
-        session = requests.Session()
-        session.mount("https://", self)
         arguments: dict[str, Any] = {
             "api_key": KEY,
             "api_secret": SECRET,
             "clock": self.clock,
-            "session": session,
+            "session": self.session(),
             "settings": LIVE_CONFIG | changes.pop("settings", {}),
         }
         return open_exchange(changes.pop("coin", "BTC"), **arguments | changes)
+
+    def session(self) -> requests.Session:
+        """Return an HTTP session that ends here."""
+        session = requests.Session()
+        session.mount("https://", self)
+        return session
 
     def then(self, endpoint: str, *answers: Reaction) -> None:
         """Answer the next requests of ``GET /fapi/v1/...`` in turn."""
