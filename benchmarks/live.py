@@ -26,7 +26,7 @@ from config import LIVE_CONFIG, PRESETS
 from core.times import BAR_MS
 from engine.compiling import load_live_code
 from engine.strategy import known_market, read_config
-from live.exchange.binance import BinanceExecutor
+from live.exchange.binance import open_exchange
 from live.feed.candles import bars_needed
 from live.health.events import Events
 from live.health.monitor import HealthMonitor
@@ -178,7 +178,7 @@ def stage(candles: pd.DataFrame, config: Mapping[str, Any], reply_s: float) -> I
         http.mount("https://", adapter)
         clock = StepClock(exchange, adapter, reply_s)
         settings = {**LIVE_CONFIG, "state_dir": folder, "poll_s": POLL_S}
-        executor = BinanceExecutor(
+        executor = open_exchange(
             COIN,
             api_key=exchange.api_key,
             api_secret=exchange.secret,

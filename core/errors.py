@@ -8,6 +8,7 @@ GridError
 ├── ExchangeError        the exchange answered, and refused
 │   ├── CredentialsError keys, their permissions or the address they are used from
 │   ├── AccountError     the account's mode, margin or positions do not allow it
+│   │   └── RestrictedError  the exchange takes orders that reduce only
 │   ├── RateLimitError   too many requests; says how long to wait
 │   └── ReplyError       an answer that is not of the shape it must have
 ├── StateError           a state file cannot be used or written
@@ -18,7 +19,13 @@ from __future__ import annotations
 
 
 class GridError(Exception):
-    """Base of all expected failures; its text says what to do. The command line exits with 2."""
+    """Base of all expected failures; its text says what to do. The command line exits with 2.
+
+    Attributes:
+        code: the exchange's error code behind it; 0 where there is none.
+    """
+
+    code: int = 0
 
 
 class ConfigError(GridError, ValueError):
@@ -47,6 +54,10 @@ class CredentialsError(ExchangeError):
 
 class AccountError(ExchangeError):
     """The account's mode, margin or positions do not allow what was asked."""
+
+
+class RestrictedError(AccountError):
+    """The account or the symbol may only reduce: closing goes on, nothing may be opened."""
 
 
 class RateLimitError(ExchangeError):

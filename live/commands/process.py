@@ -15,7 +15,7 @@ import requests
 
 from core.errors import GridError
 from live.commands.target import Target
-from live.exchange.binance import BinanceExecutor
+from live.exchange.binance import BinanceExecutor, open_exchange
 from live.exchange.credentials import Credentials, find_credentials, read_environment
 from live.health.alerts import AlertSender, alert_urls
 from live.health.events import Events, Notice
@@ -79,7 +79,7 @@ class Process:
 
     def executor(self, **changes: object) -> BinanceExecutor:
         """Return a way to the exchange; ``changes`` are to the settings."""
-        return BinanceExecutor(
+        return open_exchange(
             self.target.coin,
             api_key=self.credentials.key,
             api_secret=self.credentials.secret,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, final
 
 from core.errors import RateLimitError
 from live.exchange.errors import HttpReply
@@ -27,6 +28,7 @@ _MARGIN_MS: Final = 250  # our clock may be that much ahead of the exchange's
 _BANNED: Final = 418
 _BAN_S: Final = 120.0  # the shortest ban
 _MINUTE_S: Final = 60.0
+_COUNT: Final = re.compile(r"[0-9]{1,12}")
 _UNTIL: Final = re.compile(r"until (\d{13})")
 
 
@@ -47,8 +49,12 @@ class _Window:
         return self.span_ms - now_ms % self.span_ms
 
 
+@final
 class RequestBudget:
-    """Waits before a request that would go over the share of the limits we allow ourselves."""
+    """Waits before a request that would go over the share of the limits we allow ourselves.
+
+    Several connections may share one, each in its thread: what they use counts together.
+    """
 
     def __init__(self, clock: Clock, server_ms: Callable[[], int], share: float) -> None:
         """Begin with nothing used.
@@ -62,6 +68,7 @@ class RequestBudget:
         self._weight = _Window("x-mbx-used-weight-1m", 60_000, 2_400)
         self._orders_10s = _Window("x-mbx-order-count-10s", 10_000, 300)
         self._orders_1m = _Window("x-mbx-order-count-1m", 60_000, 1_200)
+        self._lock = threading.Lock()
         self._barred_ms, self._barred_at_ms = 0, 0
         """How long nothing may be sent, and when that was so; our clock may be set back."""
 
@@ -102,21 +109,25 @@ class RequestBudget:
         """Take the counts out of a reply's headers; they are the truth."""
         now_ms = self._server_ms()
         counts = {name.lower(): value for name, value in headers.items()}
-        for window in (self._weight, self._orders_10s, self._orders_1m):
-            told = counts.get(window.header, "")
-            if told.isdecimal():
-                window.set(int(told), now_ms)
+        with self._lock:
+            for window in (self._weight, self._orders_10s, self._orders_1m):
+                told = counts.get(window.header, "")
+                if _COUNT.fullmatch(told):
+                    window.set(int(told), now_ms)
 
     def bar(self, seconds: float) -> None:
         """Send nothing for ``seconds``."""
-        self._barred_ms = max(self._bar_left_ms(), int(seconds * 1_000))
+        left_ms = self._bar_left_ms()
+        with self._lock:
+            self._barred_ms = max(left_ms, int(seconds * 1_000))
 
     def _bar_left_ms(self) -> int:
         """Return how long nothing may be sent, ms; a clock set back does not make it longer."""
         now_ms = self._clock.now_ms()
-        self._barred_ms = max(0, self._barred_ms - max(0, now_ms - self._barred_at_ms))
-        self._barred_at_ms = now_ms
-        return self._barred_ms
+        with self._lock:
+            self._barred_ms = max(0, self._barred_ms - max(0, now_ms - self._barred_at_ms))
+            self._barred_at_ms = now_ms
+            return self._barred_ms
 
     def _wait_for_bar(self) -> None:
         left_ms = self._bar_left_ms()
@@ -133,8 +144,13 @@ class RequestBudget:
 
     def _reserve(self, window: _Window, cost: int, share: float) -> None:
         """Wait for the window's end if ``cost`` does not fit; an empty window takes anything."""
-        used = window.used(self._server_ms())
-        if used and used + cost > window.limit * share:
+        with self._lock:
+            now_ms = self._server_ms()
+            used = window.used(now_ms)
+            fits = not used or used + cost <= window.limit * share
+            if fits:
+                window.set(used + cost, now_ms)
+        if not fits:
             wait_ms = window.left_ms(self._server_ms()) + _MARGIN_MS
             _log.warning(
                 "waiting %.1f s: %d of %d used (%s)",
@@ -144,8 +160,9 @@ class RequestBudget:
                 window.header,
             )
             wait_until(self._clock, self._clock.now_ms() + wait_ms)
-        now_ms = self._server_ms()
-        window.set(window.used(now_ms) + cost, now_ms)
+            with self._lock:
+                now_ms = self._server_ms()
+                window.set(window.used(now_ms) + cost, now_ms)
 
 
 def wait_until(clock: Clock, until_ms: int) -> None:
@@ -172,7 +189,7 @@ def demanded_wait(reply: HttpReply, server_ms: int) -> float:
     """
     headers = {name.lower(): value for name, value in reply.headers.items()}
     told = headers.get("retry-after", "")
-    if told.isdecimal() and int(told) > 0:
+    if _COUNT.fullmatch(told) and int(told) > 0:
         return float(told)
     until = _UNTIL.search(reply.body)
     if until and int(until[1]) > server_ms:

@@ -8,26 +8,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, final
 
 from core.errors import GridError, ReplyError
+from live.exchange.connection import Connection
 from live.exchange.errors import GONE_CODES
-from live.exchange.orders import OrderCalls
+from live.exchange.orders import Orders
 from live.exchange.replies.orders import batch_elements, normal_order, refusal_code
 from live.exchange.replies.shapes import as_row, wrong
-from live.exchange.transport import Request
+from live.exchange.request import Request
 from live.exchange.types import ExchangeOrder, Fate, OrderKind
 
 BATCH_CANCELS: Final = 10
 """Orders one request may cancel."""
+COUNTDOWN_WEIGHT: Final = 10
 
 _log: Final = logging.getLogger("live.exchange.binance")
 _UNKNOWN_ORDER: Final = -2011
 _DONE: Final = "200"
 
 
-class CancelCalls(OrderCalls):
-    """Taking orders off the book."""
+@final
+class Cancels:
+    """Taking orders of one symbol off the book."""
+
+    def __init__(self, connection: Connection, orders: Orders, symbol: str) -> None:
+        """Ask nothing yet; ``orders`` looks up what a cancel leaves open."""
+        self._connection, self._orders, self._symbol = connection, orders, symbol
 
     def cancel_orders(self, orders: list[ExchangeOrder]) -> list[Fate]:
         """Cancel; return what became of each, judged by the ``filled_qty`` known of it.
@@ -46,6 +53,22 @@ class CancelCalls(OrderCalls):
         except GridError as error:
             _log.warning("%d orders may still be open: %s", fates.count(Fate.STUCK), error)
         return fates
+
+    def countdown(self, countdown_ms: int) -> None:
+        """Let the exchange cancel the symbol's normal orders unless this is said again in time.
+
+        The whole account's orders of the symbol, foreign ones included; 0 switches it off.
+        Saying it twice does no harm, so it is repeated like a question.
+
+        Raises:
+            GridError: it could not be said; the last one counts on.
+        """
+        self._connection.require_keys()
+        query = {"symbol": self._symbol, "countdownTime": countdown_ms}
+        request = Request(
+            "fapiPrivatePostCountdownCancelAll", query, weight=COUNTDOWN_WEIGHT, urgent=True
+        )
+        self._connection.read(request, lambda reply: _check_countdown(reply, self._symbol))
 
     def _cancel_all(self, orders: Sequence[ExchangeOrder]) -> Iterator[tuple[int, Fate]]:
         """Yield (place in ``orders``, what became of it), each as it becomes known.
@@ -126,9 +149,9 @@ class CancelCalls(OrderCalls):
     def _looked_up_fate(self, order: ExchangeOrder) -> Fate:
         """Look an order up whose cancel was refused, or not answered."""
         if order.kind is OrderKind.STOP or not order.order_id:
-            now = self.find_order(order.client_id, order.kind)
+            now = self._orders.find_order(order.client_id, order.kind)
         else:
-            now = self.order_by_id(order.order_id)
+            now = self._orders.order_by_id(order.order_id)
         return Fate.GONE if now is None else _fate(order, now)
 
 
@@ -151,3 +174,10 @@ def _stop_reply(reply: Any) -> str:
     if str(row.get("code")) != _DONE:
         raise wrong("cancel.code", row.get("code"), _DONE)
     return row.text("clientAlgoId")
+
+
+def _check_countdown(reply: Any, symbol: str) -> None:
+    """Raise ``ReplyError`` if an answer does not say that the countdown of ``symbol`` runs."""
+    row = as_row(reply, "countdown")
+    row.text("symbol", symbol)
+    row.integer("countdownTime")

@@ -6,10 +6,12 @@ answered). Only what changes nothing when done twice is read: questions and canc
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, final
 
 import requests
 
@@ -23,10 +25,12 @@ from core.errors import (
 )
 from live.exchange.budget import LONGEST_WAIT_S, RequestBudget, demanded_wait
 from live.exchange.errors import CLOCK_CODES, HttpReply, error_code, scrub, translate
+from live.exchange.http_session import HttpSession
 from live.exchange.port import Clock
 from live.exchange.replies.market import server_time
 from live.exchange.replies.shapes import wrong
-from live.exchange.transport import NO_SIGNATURES, BinanceClient, Outcome, Request
+from live.exchange.request import InFlight, Outcome, Request
+from live.exchange.transport import NO_SIGNATURES, BinanceClient
 from live.exchange.types import Usage
 
 T = TypeVar("T")
@@ -39,8 +43,18 @@ _FIRST_BACKOFF_S: Final = 0.5
 _LONGEST_BACKOFF_S: Final = 16.0
 
 
+@final
 class Connection:
-    """The exchange as one account and one clock see it."""
+    """The exchange as one account and one clock see it.
+
+    Without keys it asks public questions only. Every request has the deadline
+    ``request_timeout_s`` over all of it, from the address look-up to the last byte.
+
+    Attributes:
+        clock: the time, and where waiting happens.
+        recv_window_ms: how long after its timestamp the exchange takes a signed request.
+        in_flight: the request under way, None between requests; may be read by other threads.
+    """
 
     def __init__(
         self,
@@ -52,6 +66,7 @@ class Connection:
         session: requests.Session | None,
         settings: Mapping[str, Any],
         seed: str,
+        budget: RequestBudget | None = None,
     ) -> None:
         """Send nothing yet.
 
@@ -62,7 +77,8 @@ class Connection:
             clock: the time, and where waiting happens.
             session: HTTP session; None takes a new one.
             settings: ``LIVE_CONFIG``.
-            seed: of the jitter between tries, so that several bots do not try in step.
+            seed: of the jitter between tries, so that several bots do not try in step; '': none.
+            budget: of the address this is one connection of several from; None: its own.
         """
         config: dict[str, Any] = {
             "apiKey": api_key,
@@ -72,8 +88,8 @@ class Connection:
             "options": {"fetchCurrencies": False, "recvWindow": settings["recv_window_ms"]},
             "logger": _silent_logger(),
         }
-        if session is not None:
-            config["session"] = session
+        self._http = HttpSession(session, deadline_s=float(settings["request_timeout_s"]))
+        config["session"] = self._http
         logging.getLogger("urllib3.connectionpool").addFilter(NO_SIGNATURES)
         self._client = BinanceClient(config, clock)
         if testnet:
@@ -81,11 +97,32 @@ class Connection:
         self.clock: Final = clock
         self.recv_window_ms: Final = int(settings["recv_window_ms"])
         self._retries: Final = int(settings["retries"])
-        self._budget = RequestBudget(clock, self._corrected_ms, settings["max_weight_share"])
+        self._budget = budget or RequestBudget(
+            clock, self._corrected_ms, settings["max_weight_share"]
+        )
+        self._another = functools.partial(
+            Connection,
+            api_key=api_key,
+            api_secret=api_secret,
+            testnet=testnet,
+            clock=clock,
+            settings=settings,
+            budget=self._budget,
+        )
         self._secrets = tuple(text for text in (api_key, api_secret) if text)
-        self._random = random.Random(seed)  # noqa: S311 - spreads retries, guards nothing
+        spread = random.Random(seed)  # noqa: S311 - spreads retries, guards nothing
+        self._jitter = spread.random if seed else lambda: 0.0
+        self.in_flight: InFlight | None = None
+        self._hurries = 0
         self._offset_ms = 0
         self._measured_ms: int | None = None
+
+    def another(self, seed: str, session: requests.Session | None = None) -> Connection:
+        """Return a connection for another thread: same keys and limits, requests of its own.
+
+        One connection sends one request at a time and is for one thread.
+        """
+        return self._another(seed=seed, session=session)
 
     @property
     def has_keys(self) -> bool:
@@ -96,6 +133,14 @@ class Connection:
         """Raise ``CredentialsError`` if requests cannot be signed."""
         if not self.has_keys:
             raise CredentialsError("this needs an API key and its secret; none are set")
+
+    def hurry(self) -> None:
+        """End the request under way within a second; it is not repeated, later ones are sent.
+
+        May be called by a signal handler and by other threads. The request's outcome is unknown.
+        """
+        self._hurries += 1
+        self._http.hurry()
 
     def server_ms(self) -> int:
         """Return the exchange's time, ms UTC, measured first where that is due.
@@ -170,7 +215,7 @@ class Connection:
         *,
         retries: int | None = None,
     ) -> Outcome:
-        tries, most = 0, self._retries if retries is None else retries
+        tries, most, hurries = 0, self._retries if retries is None else retries, self._hurries
         while True:
             outcome = self.attempt(request)
             error = outcome.error
@@ -181,11 +226,14 @@ class Connection:
                     return Outcome(reply=parse(outcome.reply))
                 except ReplyError as unreadable:
                     error = unreadable
-            if tries >= most or not _may_pass(error):
+            if tries >= most or hurries != self._hurries or not _may_pass(error):
                 raise error
             wait_s = self._backoff_s(tries)
+            if isinstance(error, RateLimitError):
+                wait_s = 0.0  # the budget waits as long as the exchange demands
             _log.info("%s: %s; asking again in %.1f s", request.endpoint, error, wait_s)
-            self.clock.sleep(wait_s)
+            if wait_s:
+                self.clock.sleep(wait_s)
             tries += 1
 
     def _send(self, request: Request) -> Outcome:
@@ -194,10 +242,14 @@ class Connection:
         except RateLimitError as barred:
             return Outcome(error=barred)
         sent_ms = self.clock.now_ms()
-        answer, heard, problem = self._client.call(request)
+        self.in_flight = InFlight(request.endpoint, time.monotonic())
+        try:
+            answer, heard, problem = self._client.call(request)
+        finally:
+            self.in_flight = None
         self._budget.note(heard.headers)
         if problem is not None:
-            error = self._translated(problem, heard)
+            error = self._translated(problem, heard, is_question=request.is_question)
             return Outcome(error=error, code=error_code(problem), sent_ms=sent_ms)
         if not isinstance(answer, dict | list):
             text = scrub(str(answer), self._secrets)
@@ -205,9 +257,13 @@ class Connection:
             return Outcome(error=error, sent_ms=sent_ms)
         return Outcome(reply=answer, sent_ms=sent_ms)
 
-    def _translated(self, problem: Exception, heard: HttpReply) -> GridError:
+    def _translated(
+        self, problem: Exception, heard: HttpReply, *, is_question: bool = False
+    ) -> GridError:
         wait_s = demanded_wait(heard, self._corrected_ms())
-        error = translate(problem, heard, retry_after=wait_s, secrets=self._secrets)
+        error = translate(
+            problem, heard, retry_after=wait_s, secrets=self._secrets, is_question=is_question
+        )
         if isinstance(error, RateLimitError):
             self._budget.bar(error.retry_after)
         return error
@@ -244,7 +300,7 @@ class Connection:
     def _backoff_s(self, tries: int) -> float:
         """Return 0.5, 1, 2, ... s, longer by up to a quarter."""
         wait_s: float = min(_FIRST_BACKOFF_S * 2**tries, _LONGEST_BACKOFF_S)
-        return wait_s * (1.0 + 0.25 * self._random.random())
+        return wait_s * (1.0 + 0.25 * self._jitter())
 
 
 _TIME: Final = Request("fapiPublicGetTime")

@@ -24,14 +24,30 @@ from core.errors import (
     NetworkError,
     RateLimitError,
     ReplyError,
+    RestrictedError,
     UnknownOutcome,
 )
-from live.exchange.types import Answer, OrderKind
+from live.exchange.http_session import AnswerRefused
+from live.exchange.types import Answer, Meaning, OrderKind
 
 CLOCK_CODES: Final = frozenset({-1021, -5028})
 """Our time is not the exchange's; nothing was done."""
-GONE_CODES: Final = frozenset({-2011, -2013})
-"""No such order: filled, cancelled, or never there."""
+GONE_CODES: Final = frozenset({-2011, -2013, -20124})
+"""No such order: filled, cancelled, or never there; the last of conditional ones."""
+TOO_OLD_CODES: Final = frozenset({-4166})
+"""A question about a time of which the exchange no longer tells."""
+RESTRICTED_CODES: Final = frozenset(
+    {-4192, -4400, -4401, -4402, -4403, -4411, -4087, -4088, -4109, *range(-4206, -4201)}
+)
+"""Only what reduces is taken: compliance, region, cooling-off, agreements not signed, an inactive
+account, quantitative rules (-4400). Not about the keys, as ccxt has it for most."""
+RULES_CODES: Final = frozenset(
+    {-1111, -4003, -4004, -4005, -4013, -4014, -4016, -4023, -4024, -4108, -4140, -4141, -4164}
+)
+"""Refused by the symbol's rules or status: they may have changed since they were read."""
+LATER_CODES: Final = frozenset({-1112, -2020, -2025, -4045, -4131, -4509, -5022, -2021, -4142})
+"""The same would be taken another time: no counterpart, too many open orders or stops, a position
+that does not show yet, a price on the wrong side."""
 DUPLICATE_CODES: Final = frozenset({-4116, -20132})
 """An open order has this client id already, so the order exists."""
 
@@ -43,7 +59,8 @@ _BY_CODE: Final[dict[int, type[GridError]]] = {
     -1008: NetworkError,  # overloaded, not carried out
     **dict.fromkeys(CLOCK_CODES, NetworkError),
     **dict.fromkeys((-1112, -2020, -4131), NetworkError),  # nobody to trade with right now
-    -4400: ExchangeError,  # only reducing orders for a while: not about the keys, as ccxt has it
+    **dict.fromkeys(RESTRICTED_CODES, RestrictedError),
+    **dict.fromkeys((-1125, -2008, -4425, -5000, -5029), ExchangeError),  # not about the keys
     **dict.fromkeys(
         (-2023, -2027, -2028, -4028, -4047, -4048, -4061, -4067, -4068, -4161, -4168, -4208, -4209),
         AccountError,
@@ -110,18 +127,40 @@ _ADVICE: Final[dict[type[GridError], str]] = {
     UnknownOutcome: "no answer tells whether it was done; it must be looked up",
     NetworkError: "it was not done; it may be repeated",
     ExchangeError: "the exchange refused",
+    RestrictedError: "the exchange takes only orders that reduce; closing goes on, entries wait",
     CredentialsError: "check the key, its futures permission and the addresses it may be used from",
     AccountError: "check the account's mode, margin and open positions",
     ReplyError: "the answer cannot be read",
 }
+_MEANING_BY_CODE: Final[dict[int, Meaning]] = {
+    **dict.fromkeys(TOO_OLD_CODES, Meaning.TOO_OLD),
+    **dict.fromkeys(RULES_CODES, Meaning.RULES),
+    **dict.fromkeys(LATER_CODES, Meaning.LATER),
+    **dict.fromkeys(DUPLICATE_CODES, Meaning.UNKNOWN),
+    -4130: Meaning.STOP_EXISTS,
+}
+_MEANING_BY_CLASS: Final[dict[type, Meaning]] = {
+    GridError: Meaning.REFUSED,
+    UnknownOutcome: Meaning.UNKNOWN,
+    NetworkError: Meaning.NOT_DONE,
+    ReplyError: Meaning.UNKNOWN,
+    RateLimitError: Meaning.LATER,
+    RestrictedError: Meaning.ENTRIES_OFF,
+    CredentialsError: Meaning.KEYS,
+}
+_NO_ANSWER: Final = "no answer from the exchange; nothing was changed by asking"
+_TOO_OLD: Final = "this lies further back than the exchange tells"
 _FORBIDDEN: Final = 403
 _NOT_HERE: Final = 451
 _OVERLOADED: Final = 503
 _FIRST_SERVER_ERROR: Final = 500
-_CODE: Final = re.compile(r'"code"\s*:\s*"?(-?\d+)')
+_CODE: Final = re.compile(r'"code"\s*:\s*"?(-?\d{1,9})\b')
 _QUERY: Final = re.compile(r"(https?://[^\s?]+)\?\S*")
 _SIGNATURE: Final = re.compile(r"signature=[^&\s\"']+", re.IGNORECASE)
 _LONGEST_TEXT: Final = 300
+_LONGEST_SCRUBBED: Final = 20_000  # characters looked at; more than the longest text a log wants
+_PAGE: Final = re.compile(r"<(!doctype|html|head|body)\b.*", re.IGNORECASE | re.DOTALL)
+_TITLE: Final = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +185,22 @@ def error_code(problem: BaseException) -> int:
 
 
 def scrub(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return ``text`` on one line, cut, without ``secrets``, signatures and addresses' queries."""
+    """Return ``text`` on one line, cut, without ``secrets``, signatures and addresses' queries.
+
+    Of an HTML page the title is left. Characters that steer a terminal, or turn the direction of
+    writing, are replaced. Secrets go first: a cut in the middle of one would show its half.
+    """
     for secret in secrets:
         text = text.replace(secret, "***")
-    text = _QUERY.sub(r"\1", text)
+    text = _QUERY.sub(r"\1", text[:_LONGEST_SCRUBBED])
     text = _SIGNATURE.sub("signature=***", text)
-    return " ".join(text.split())[:_LONGEST_TEXT]
+    text = " ".join(_PAGE.sub(_page_title, text).split())
+    return "".join(letter if letter.isprintable() else "�" for letter in text[:_LONGEST_TEXT])
+
+
+def _page_title(page: re.Match[str]) -> str:
+    title = _TITLE.search(page[0])
+    return f"(an HTML page: {title[1].strip()})" if title else "(an HTML page)"
 
 
 def translate(
@@ -160,6 +209,7 @@ def translate(
     *,
     retry_after: float = 0.0,
     secrets: Iterable[str] = (),
+    is_question: bool = False,
 ) -> GridError:
     """Return our error for anything a ccxt call may raise.
 
@@ -168,13 +218,40 @@ def translate(
         reply: the reply it came with, None if none came.
         retry_after: seconds to wait, should it be a rate limit.
         secrets: texts that must not appear in the error.
+        is_question: whether the request changes nothing, so that nothing is left open.
     """
     ours = _class_of(problem, reply or HttpReply())
-    text = f"{type(problem).__name__}: {scrub(str(problem), secrets)}"
+    code = error_code(problem)
+    text = f"{type(problem).__name__}: {scrub(_words(problem), secrets)}"
     if ours is RateLimitError:
         advice = f"too many requests; nothing may be sent for {retry_after:.0f} s"
-        return RateLimitError(f"{advice} ({text})", retry_after)
-    return ours(f"{_ADVICE[ours]} ({text})")
+        error: GridError = RateLimitError(f"{advice} ({text})", retry_after)
+    elif is_question and issubclass(ours, NetworkError):
+        error = ours(f"{_NO_ANSWER} ({text})")
+    else:
+        advice = _TOO_OLD if code in TOO_OLD_CODES else _ADVICE[ours]
+        error = ours(f"{advice} ({text})")
+    error.code = code
+    return error
+
+
+def _words(problem: Exception) -> str:
+    """Return what a problem says; ccxt hides why we refused an answer."""
+    cause = problem.__cause__
+    return f"{problem}: {cause}" if isinstance(cause, AnswerRefused) else str(problem)
+
+
+def meaning_of(error: GridError) -> Meaning:
+    """Return what an error means for whoever must act on it.
+
+    Of a question an unknown outcome only means that it was not answered.
+    """
+    by_code = _MEANING_BY_CODE.get(error.code)
+    if by_code is not None:
+        return by_code
+    return next(
+        _MEANING_BY_CLASS[base] for base in type(error).__mro__ if base in _MEANING_BY_CLASS
+    )
 
 
 def order_answer(error: GridError, code: int, kind: OrderKind) -> Answer:
@@ -214,6 +291,8 @@ def _without_reply(problem: Exception) -> type[GridError] | None:
     cause = problem.__cause__ or problem
     if not isinstance(cause, OSError):  # the requests library's exceptions are OSErrors
         return None
+    if isinstance(cause, AnswerRefused):
+        return ReplyError
     return NetworkError if _never_connected(cause) else UnknownOutcome
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, final
 
 import numpy as np
 
@@ -11,10 +11,10 @@ from core.errors import ReplyError
 from core.market import MarketRules
 from core.times import BAR_MS, MINUTE_MS
 from live.exchange.connection import Connection
-from live.exchange.replies.market import candle_table, funding_page, mark_price, ticker_price
+from live.exchange.replies.market import candle_table, funding_page, ticker_price
 from live.exchange.replies.rules import bracket_table, market_facts
 from live.exchange.replies.shapes import as_row
-from live.exchange.transport import Request
+from live.exchange.request import Request
 from live.exchange.types import Candles, MarketFacts
 
 CANDLE_ROWS: Final = 1_500
@@ -27,8 +27,9 @@ _KLINE_WEIGHTS: Final = ((100, 1), (500, 2), (1_001, 5))  # (fewer rows than, we
 _MOST_WEIGHT: Final = 10
 
 
-class MarketCalls:
-    """What anyone may ask, with or without keys."""
+@final
+class Market:
+    """What anyone may ask of one symbol, with or without keys."""
 
     def __init__(self, connection: Connection, symbol: str) -> None:
         """Ask nothing yet."""
@@ -43,9 +44,10 @@ class MarketCalls:
             DataError: the exchange has no such symbol.
         """
         info = self._connection.read(_INFO, self._checked_info)  # first: is there such a symbol?
+        self._rules = market_facts(info, self._symbol).rules  # whatever the account's are
         brackets = commission = None
         if self._connection.has_keys:
-            brackets = self._connection.read(self._brackets_request(), self._checked_brackets)
+            brackets = self._connection.read(brackets_request(self._symbol), self._checked_brackets)
             query = {"symbol": self._symbol}
             request = Request("fapiPrivateGetCommissionRate", query, weight=20)
             commission = self._connection.read(request, self._checked_commission)
@@ -83,7 +85,7 @@ class MarketCalls:
 
     def last_price(self) -> float:
         """Return the last traded price, quote."""
-        return self._price_of(self._symbol)
+        return price_of(self._connection, self._symbol)
 
     def funding_rates(self, start_ms: int, end_ms: int) -> list[tuple[int, float]]:
         """Return (settlement time ms, rate) settled in ``[start_ms, end_ms]``, by time.
@@ -131,23 +133,12 @@ class MarketCalls:
             lambda reply: funding_page(reply, self._symbol, since_ms),
         )
 
-    def _price_of(self, symbol: str) -> float:
-        request = Request("fapiPublicV2GetTickerPrice", {"symbol": symbol})
-        return self._connection.read(request, lambda reply: ticker_price(reply, symbol))
-
-    def _mark_price(self) -> float:
-        request = Request("fapiPublicGetPremiumIndex", {"symbol": self._symbol})
-        return self._connection.read(request, lambda reply: mark_price(reply, self._symbol))
-
-    def _known_rules(self) -> MarketRules:
-        """Return tick and lot step, read once."""
+    def known_rules(self) -> MarketRules:
+        """Return tick and lot step as last read; ``read_market`` reads them again."""
         if self._rules is None:
             facts = self._connection.read(_INFO, lambda reply: market_facts(reply, self._symbol))
             self._rules = facts.rules
         return self._rules
-
-    def _brackets_request(self) -> Request:
-        return Request("fapiPrivateGetLeverageBracket", {"symbol": self._symbol})
 
     def _checked_info(self, reply: Any) -> Any:
         """Return an answer with the symbol's rules as received, once it is sure to be one."""
@@ -166,3 +157,14 @@ class MarketCalls:
         if row.number("takerCommissionRate", 0.0) >= 1:
             raise ReplyError(f"a taker fee of {row.get('takerCommissionRate')} is not believed")
         return reply
+
+
+def brackets_request(symbol: str) -> Request:
+    """Return the question for a symbol's brackets of leverage and maintenance margin."""
+    return Request("fapiPrivateGetLeverageBracket", {"symbol": symbol})
+
+
+def price_of(connection: Connection, symbol: str) -> float:
+    """Return the last traded price of a symbol, quote."""
+    request = Request("fapiPublicV2GetTickerPrice", {"symbol": symbol})
+    return connection.read(request, lambda reply: ticker_price(reply, symbol))

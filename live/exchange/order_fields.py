@@ -41,7 +41,7 @@ def order_fields(
 
     The side a position has makes an order reducing or not; ``reduceOnly`` is refused there.
     ENTRY and TAKE_PROFIT are post-only (GTX). A STOP is an algo order that closes the whole
-    side, without quantity.
+    side, without quantity, or a quantity beside such a one.
 
     Args:
         spec: the order.
@@ -58,12 +58,15 @@ def order_fields(
         )
     fields = {"symbol": symbol, "side": spec.side, "positionSide": spec.direction}
     if spec.kind is OrderKind.STOP:
+        amount = {"closePosition": "true"}
+        if not spec.closes_all:
+            amount = {"quantity": on_step(spec.qty, rules.step_size, "quantity")}
         return fields | {
             "algoType": "CONDITIONAL",
             "type": "STOP_MARKET",
             "triggerPrice": on_step(spec.price, rules.tick_size, "trigger price"),
             "workingType": working_type,
-            "closePosition": "true",
+            **amount,
             "clientAlgoId": spec.client_id,
         }
     fields |= {

@@ -13,23 +13,25 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, final
 
 from core.errors import ExchangeError, GridError, ReplyError
-from live.exchange.account import AccountCalls
 from live.exchange.budget import wait_until
-from live.exchange.errors import GONE_CODES, order_answer
+from live.exchange.connection import Connection
+from live.exchange.errors import DUPLICATE_CODES, GONE_CODES, meaning_of, order_answer
+from live.exchange.market import Market
 from live.exchange.order_fields import OrderFields, order_fields
 from live.exchange.replies.orders import (
     algo_order,
+    any_algo_order,
     batch_elements,
     normal_order,
     open_algo_orders,
     open_normal_orders,
     refusal_code,
 )
-from live.exchange.transport import Outcome, Request
-from live.exchange.types import Answer, ExchangeOrder, OrderKind, OrderReply, OrderSpec
+from live.exchange.request import Outcome, Request
+from live.exchange.types import Answer, ExchangeOrder, Meaning, OrderKind, OrderReply, OrderSpec
 
 BATCH_ORDERS: Final = 5
 """Orders one request may place."""
@@ -42,11 +44,23 @@ _WINDOW_MARGIN_MS: Final = 1_000  # the exchange takes timestamps up to 1 s ahea
 Replies = dict[str, OrderReply]
 
 
-class OrderCalls(AccountCalls):
-    """Placing orders and asking for them."""
+@final
+class Orders:
+    """Placing orders of one symbol and asking for them."""
 
-    working_type: str
-    """The price that fires stops, CONTRACT_PRICE or MARK_PRICE."""
+    def __init__(
+        self, connection: Connection, market: Market, symbol: str, working_type: str
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            connection: the way to the exchange.
+            market: knows tick and lot step.
+            symbol: such as BTCUSDT.
+            working_type: the price that fires stops, CONTRACT_PRICE or MARK_PRICE.
+        """
+        self._connection, self._market = connection, market
+        self._symbol, self._working_type = symbol, working_type
 
     def open_orders(self) -> list[ExchangeOrder]:
         """Return every open order of the symbol, conditional ones and strangers' included."""
@@ -100,24 +114,32 @@ class OrderCalls(AccountCalls):
     def _find(
         self, endpoint: str, identity: dict[str, str], client_id: str | None = None
     ) -> ExchangeOrder | None:
+        """Return an order; None if there is none, or if the name belongs to another symbol's.
+
+        Names of conditional orders belong to the account, and the question has no symbol.
+        """
+
         def parse(reply: Any) -> ExchangeOrder:
-            read_order = algo_order if "Algo" in endpoint else normal_order
-            order = read_order(reply, self._symbol)
+            if "Algo" in endpoint:
+                order = any_algo_order(reply)
+            else:
+                order = normal_order(reply, self._symbol)
             if client_id is not None and order.client_id != client_id:
                 raise ReplyError(f"asked for order {client_id}, told of {order.client_id}")
             return order
 
         request = Request(endpoint, {"symbol": self._symbol, **identity}, urgent=True)
-        return self._connection.find(request, parse, GONE_CODES)
+        order = self._connection.find(request, parse, GONE_CODES)
+        return order if order is not None and order.symbol == self._symbol else None
 
     def _place(self, group: Sequence[OrderSpec]) -> Replies:
         """Send one request's worth of orders and find out what became of each."""
-        rules = self._known_rules()
+        rules = self._market.known_rules()
         replies: Replies = {}
         sendable: list[tuple[OrderSpec, OrderFields]] = []
         for spec in group:
             try:
-                fields = order_fields(spec, self._symbol, rules, self.working_type)
+                fields = order_fields(spec, self._symbol, rules, self._working_type)
             except ExchangeError as error:
                 replies[spec.client_id] = _reply(spec, Answer.REFUSED, str(error))
             else:
@@ -133,7 +155,8 @@ class OrderCalls(AccountCalls):
             if spec.client_id not in answered or answered[spec.client_id].answer is Answer.UNKNOWN
         ]
         if unknown:
-            answered |= self._settle(unknown, outcome.sent_ms)
+            taken = {name for name, reply in answered.items() if reply.code in DUPLICATE_CODES}
+            answered |= self._settle(unknown, outcome.sent_ms, taken)
         return replies | answered
 
     def _answers(self, specs: Sequence[OrderSpec], outcome: Outcome) -> Replies:
@@ -182,14 +205,23 @@ class OrderCalls(AccountCalls):
         return accepted | {reply.client_id: reply for reply in refused}
 
     def _refused(self, spec: OrderSpec, error: GridError, code: int) -> OrderReply:
-        return _reply(spec, order_answer(error, code, spec.kind), str(error))
+        return OrderReply(
+            client_id=spec.client_id,
+            answer=order_answer(error, code, spec.kind),
+            text=str(error),
+            code=code,
+            meaning=meaning_of(error),
+        )
 
-    def _settle(self, specs: Sequence[OrderSpec], sent_ms: int) -> Replies:
+    def _settle(self, specs: Sequence[OrderSpec], sent_ms: int, taken: set[str]) -> Replies:
         """Look orders of unknown outcome up until each is found or cannot appear any more.
 
         Args:
             specs: the orders.
             sent_ms: when their request was sent, ms UTC of our clock.
+            taken: those whose client id the exchange says it has already. One that is not found
+                all the same belongs to another symbol's order: it is refused, or it would be
+                sent and refused for ever.
         """
         found: Replies = {}
         for _ in self._three_looks(sent_ms):
@@ -203,7 +235,7 @@ class OrderCalls(AccountCalls):
                     found[spec.client_id] = reply
             if len(found) == len(specs):
                 break
-        return _all_answered(specs, Answer.NOT_SENT, "the exchange has no such order") | found
+        return _not_found(specs, taken) | found
 
     def _three_looks(self, sent_ms: int) -> Iterator[None]:
         """Yield when it is time to look: now, a second later, when the request is too old."""
@@ -269,12 +301,31 @@ def _placed(specs: Sequence[OrderSpec], order: ExchangeOrder) -> Replies:
     return {spec.client_id: reply}
 
 
+_MEANINGS: Final = {
+    Answer.WOULD_CROSS: Meaning.LATER,
+    Answer.NOT_SENT: Meaning.NOT_DONE,
+    Answer.UNKNOWN: Meaning.UNKNOWN,
+    Answer.REFUSED: Meaning.REFUSED,
+}
+
+
 def _reply(spec: OrderSpec, answer: Answer, text: str) -> OrderReply:
-    return OrderReply(client_id=spec.client_id, answer=answer, text=text)
+    return OrderReply(
+        client_id=spec.client_id, answer=answer, text=text, meaning=_MEANINGS.get(answer)
+    )
 
 
 def _all_answered(specs: Sequence[OrderSpec], answer: Answer, text: str) -> Replies:
     return {spec.client_id: _reply(spec, answer, text) for spec in specs}
+
+
+def _not_found(specs: Sequence[OrderSpec], taken: set[str]) -> Replies:
+    """Return the replies to orders that the exchange does not have; ``taken``: see ``_settle``."""
+    text = "its client id belongs to another order; it needs another one"
+    clashing = [spec for spec in specs if spec.client_id in taken]
+    return _all_answered(specs, Answer.NOT_SENT, "the exchange has no such order") | _all_answered(
+        clashing, Answer.REFUSED, text
+    )
 
 
 def _report(spec: OrderSpec, reply: OrderReply) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from live.exchange.request import InFlight
 from live.exchange.types import (
     Balance,
     Candles,
@@ -14,10 +15,12 @@ from live.exchange.types import (
     Execution,
     Fate,
     FundingPayment,
+    KeyRights,
     MarketFacts,
     OrderKind,
     OrderReply,
     OrderSpec,
+    QuantitativeRule,
     SidePosition,
     Usage,
 )
@@ -75,6 +78,22 @@ class Exchange(MarketReader, Protocol):
         """Return what the last replies told about limits and clock; asks nothing."""
         ...
 
+    @property
+    def in_flight(self) -> InFlight | None:
+        """The request under way, None between requests; for a watchdog in another thread."""
+        ...
+
+    def hurry(self) -> None:
+        """End the request under way within a second; safe in signal handlers and threads.
+
+        Its outcome is unknown and it is not repeated; later requests are sent as ever.
+        """
+        ...
+
+    def server_ms(self) -> int:
+        """Return the exchange's time, ms UTC."""
+        ...
+
     def prepare_account(self, leverage: float) -> None:
         """Set hedge mode, cross margin and leverage; refuse where they cannot be set."""
         ...
@@ -87,12 +106,31 @@ class Exchange(MarketReader, Protocol):
         """Return the futures wallet."""
         ...
 
+    def quantitative_rules(self) -> list[QuantitativeRule]:
+        """Return where the symbol stands in the exchange's ratios of orders; weight 1.
+
+        Locked ones take entries off until ``recovers_ms`` (-4400, ``Meaning.ENTRIES_OFF``).
+        """
+        ...
+
+    def key_rights(self) -> KeyRights:
+        """Return what the API key may do; refused on demo trading."""
+        ...
+
     def open_orders(self) -> list[ExchangeOrder]:
-        """Return every open order of the symbol, conditional ones and strangers' included."""
+        """Return every open order of the symbol, conditional and foreign ones included; weight 2.
+
+        A status word that is not known counts as open, as ``UNKNOWN_STATUS``.
+        """
         ...
 
     def find_order(self, client_id: str, kind: OrderKind) -> ExchangeOrder | None:
-        """Return the order with ``client_id``, open or not; None if the exchange has none."""
+        """Return the symbol's order with ``client_id``, open or not; None if there is none.
+
+        Of a STOP: its trigger is ``price``, its state ``status``, and once it has fired
+        ``fired_order_id`` names the market order it became. Names of stops belong to the
+        account: one that is another symbol's order is not ours, so None.
+        """
         ...
 
     def order_by_id(self, order_id: str) -> ExchangeOrder | None:
@@ -102,8 +140,24 @@ class Exchange(MarketReader, Protocol):
     def executions(self, from_id: int, start_ms: int) -> list[Execution]:
         """Return our trades with ``trade_id >= from_id``, all pages, by rising id.
 
-        ``from_id`` 0: from ``start_ms`` on.
+        ``from_id`` 0: from ``start_ms`` on. What is older than ``oldest_told_ms`` is left out.
         """
+        ...
+
+    def executions_since(self, start_ms: int) -> list[Execution]:
+        """Return our trades since ``start_ms``, all pages, by rising id; weight 5 a page.
+
+        A trade may be listed after a younger one. Ask from before the newest known trade, and
+        drop the ids that are known: so none is lost.
+        """
+        ...
+
+    def order_executions(self, order_id: str) -> list[Execution]:
+        """Return the trades of one normal order, by rising id; weight 5."""
+        ...
+
+    def oldest_told_ms(self) -> int:
+        """Return the time before which the exchange tells no trades any more, ms UTC."""
         ...
 
     def funding_payments(self, start_ms: int) -> list[FundingPayment]:
@@ -119,4 +173,11 @@ class Exchange(MarketReader, Protocol):
 
     def cancel_orders(self, orders: list[ExchangeOrder]) -> list[Fate]:
         """Cancel; return what became of each, judged by the ``filled_qty`` known of it."""
+        ...
+
+    def countdown_cancel_all(self, countdown_ms: int) -> None:
+        """Let the exchange cancel the symbol's normal orders unless this is said again in time.
+
+        All of the account's, foreign ones included; 0 switches it off. Weight 10.
+        """
         ...

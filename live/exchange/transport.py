@@ -1,58 +1,22 @@
-"""ccxt's client on our clock, the requests it takes and the outcomes it gives."""
+"""ccxt's client on our clock: it signs and names errors; everything it raises is a value here."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, final
 
 import ccxt  # type: ignore[import-untyped]  # it has no stubs
 
-from core.errors import GridError
 from live.exchange.errors import HttpReply, scrub
 from live.exchange.port import Clock
+from live.exchange.request import Request
 
-_TRIPPED: Final = (TypeError, ValueError, LookupError, AttributeError)
-"""What ccxt's error handling does over JSON it does not expect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request.
-
-    Attributes:
-        endpoint: ccxt's name of it, such as ``fapiPublicGetKlines``.
-        params: as the exchange names them.
-        weight: it costs.
-        orders: it places.
-        urgent: whether it places or cancels orders, and may use most of the limit.
-    """
-
-    endpoint: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    weight: int = 1
-    orders: int = 0
-    urgent: bool = False
+_TRIPPED: Final = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
+"""What ccxt's error handling does over JSON it does not expect; too deep JSON is the last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a request: a reply, or an error.
-
-    Attributes:
-        reply: parsed JSON, an object or a list; its shape is not checked yet.
-        error: what went wrong, None if nothing did.
-        code: the exchange's error code, 0 if it named none.
-        sent_ms: when it was sent, ms UTC of our clock; 0 if it was not.
-    """
-
-    reply: Any = None
-    error: GridError | None = None
-    code: int = 0
-    sent_ms: int = 0
-
-
+@final
 class BinanceClient(ccxt.binanceusdm):  # type: ignore[misc]  # ccxt has no types
     """ccxt's client on our clock, which keeps the reply under every answer."""
 

@@ -5,6 +5,7 @@ Nothing here knows ccxt; ``live.exchange.binance`` translates.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any, Final
@@ -17,6 +18,7 @@ Candles = npt.NDArray[Any]
 """Table of ``live.exchange.types.Candle``, shape (n_bars,), by rising open time."""
 
 
+UNKNOWN_STATUS: Final = "UNKNOWN"
 QTY_SLACK: Final = 1e-9
 """Relative difference of two quantities that rounding may make."""
 
@@ -67,6 +69,29 @@ class Answer(Enum):
     """Neither the reply nor a look-up told: it must be looked up before anything is sent."""
 
 
+class Meaning(Enum):
+    """What a failure means for whoever must act on it."""
+
+    UNKNOWN = "unknown outcome"
+    """Whether it was done is not known: look it up before anything is sent."""
+    NOT_DONE = "not executed"
+    """The exchange did not take it: the same may be sent again."""
+    LATER = "try later"
+    """Not now, without anybody's fault: the same will be taken when a limit or state has passed."""
+    REFUSED = "refused for good"
+    """The same would be refused again."""
+    RULES = "rules changed"
+    """Refused by the symbol's rules: read them again, then make the order anew."""
+    ENTRIES_OFF = "entries off"
+    """The exchange takes only what reduces: closing goes on, nothing is opened."""
+    KEYS = "keys"
+    """The keys, their rights or the address: a person must act if it stays so."""
+    STOP_EXISTS = "a stop exists"
+    """Another stop closes this side already; whether at our price it does not say: read it."""
+    TOO_OLD = "older than the exchange tells"
+    """A question about a time the exchange no longer tells of; no later try will answer it."""
+
+
 class Fate(IntEnum):
     """What became of an order that was cancelled; of several the smallest counts."""
 
@@ -87,7 +112,9 @@ class OrderSpec:
         kind: what it is for.
         direction: LONG or SHORT, the position it belongs to.
         price: limit or trigger price, quote; 0 for a market order.
-        qty: base; of a STOP the position when it was laid (it closes whatever there is).
+        qty: base; of a STOP that closes all the position when it was laid.
+        closes_all: of a STOP: whether it closes whatever there is (the exchange takes one such a
+            side), or ``qty`` (it takes these beside it).
     """
 
     client_id: str
@@ -95,6 +122,7 @@ class OrderSpec:
     direction: str
     price: float
     qty: float
+    closes_all: bool = True
 
     @property
     def side(self) -> str:
@@ -112,12 +140,16 @@ class OrderReply:
         answer: what became of it.
         order_id: the exchange's identity ('' unless accepted); of a STOP the algo order's.
         text: the exchange's own words, for the log.
+        code: the exchange's error code, 0 if it named none.
+        meaning: of what was not accepted, for whoever acts; None of what was.
     """
 
     client_id: str
     answer: Answer
     order_id: str = ""
     text: str = ""
+    code: int = 0
+    meaning: Meaning | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +166,10 @@ class ExchangeOrder:
         qty: ordered, base; 0 for a stop that closes the position.
         filled_qty: base.
         is_open: whether it still rests.
-        status: the exchange's word.
+        status: the exchange's word; ``UNKNOWN_STATUS`` of somebody else's order with a new one.
         fired_order_id: of a STOP that has triggered: the market order it became, else ''.
+        closes_all: of a STOP: whether it closes the whole side.
+        symbol: such as BTCUSDT.
     """
 
     client_id: str
@@ -148,10 +182,25 @@ class ExchangeOrder:
     is_open: bool
     status: str
     fired_order_id: str = ""
+    closes_all: bool = False
+    symbol: str = ""
 
     def has_traded_beyond(self, qty: float) -> bool:
         """Return whether it has traded more than ``qty``, base, rounding aside."""
         return self.filled_qty > qty * (1.0 + QTY_SLACK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unvalued:
+    """An amount in an asset that has no USDT price, such as BNFCR.
+
+    Attributes:
+        amount: of the asset.
+        asset: its name.
+    """
+
+    amount: float
+    asset: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,9 +214,10 @@ class Execution:
         side: BUY or SELL.
         price: quote.
         qty: base.
-        fee: quote paid, negative = rebate.
+        fee: quote paid, negative = rebate; 0 where ``unvalued`` holds it.
         ts_ms: ms UTC.
         is_maker: whether it rested.
+        unvalued: the fee, if it was paid in an asset that cannot be valued.
     """
 
     trade_id: int
@@ -179,6 +229,7 @@ class Execution:
     fee: float
     ts_ms: int
     is_maker: bool
+    unvalued: Unvalued | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,12 +239,15 @@ class FundingPayment:
     Attributes:
         income_id: the exchange's, unique.
         amount: quote received, negative = paid; both sides of the symbol may come as one or two.
+            0 where ``unvalued`` holds it.
         ts_ms: ms UTC.
+        unvalued: what was received, if it was in an asset that cannot be valued.
     """
 
     income_id: str
     amount: float
     ts_ms: int
+    unvalued: Unvalued | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +291,12 @@ class MarketFacts:
         fee_taker: likewise.
         is_trading: whether the symbol's status lets orders in.
         max_orders: open orders the symbol allows.
-        price_band: how far from the mark price a limit may lie, relative.
+        max_market_qty: largest market order, base; a larger exit goes in parts.
+        status: the exchange's word: TRADING, PENDING_TRADING, SETTLING, CLOSE, ...
+        highest_buy: a BUY may cost at most the mark price times this (PERCENT_PRICE).
+        lowest_sell: a SELL must cost at least the mark price times this.
+        min_price: lowest price of any limit, quote (PRICE_FILTER).
+        max_price: highest one.
     """
 
     symbol: str
@@ -246,7 +305,63 @@ class MarketFacts:
     fee_taker: float | None
     is_trading: bool
     max_orders: int
-    price_band: float = 0.05
+    max_market_qty: float = math.inf
+    status: str = "TRADING"
+    highest_buy: float = math.inf
+    lowest_sell: float = 0.0
+    min_price: float = 0.0
+    max_price: float = math.inf
+
+    def takes_price(self, side: str, price: float, mark: float) -> bool:
+        """Return whether a limit at ``price`` passes the price filters while the mark is ``mark``.
+
+        On futures PERCENT_PRICE has one bound a side: far away on its passive side is fine.
+        """
+        if not self.min_price <= price <= self.max_price:
+            return False
+        return (
+            price <= mark * self.highest_buy if side == "BUY" else price >= mark * self.lowest_sell
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantitativeRule:
+    """One of the exchange's ratios of unfilled, cancelled or expired orders (-4400).
+
+    Attributes:
+        scope: a symbol, or ``ACCOUNT``.
+        indicator: UFR, IFER, GCR, DR, TMV, ...
+        value: where the account stands.
+        trigger_value: where only reducing orders are taken.
+        is_locked: whether that is so.
+        recovers_ms: when it ends by plan, ms UTC; 0 if not locked.
+    """
+
+    scope: str
+    indicator: str
+    value: float
+    trigger_value: float
+    is_locked: bool
+    recovers_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRights:
+    """What the API key may do.
+
+    Attributes:
+        may_read: read the account.
+        may_trade_futures: place futures orders.
+        may_withdraw: take money out; a trading key must not.
+        may_transfer: move money between wallets or accounts.
+        is_bound_to_addresses: whether it works from listed addresses only.
+    """
+
+    may_read: bool
+    may_trade_futures: bool
+    may_withdraw: bool
+    may_transfer: bool
+    is_bound_to_addresses: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

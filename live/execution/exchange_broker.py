@@ -152,7 +152,7 @@ class ExchangeBroker:
         4, ... s.
         """
         looks = self._stops.looks
-        return min(self._desk.wait_s() or math.inf, 2.0 ** (looks - 1) if looks else math.inf)
+        return min(self._desk.wait_s() or math.inf, 2.0 ** min(looks - 1, _MOST_DOUBLINGS) if looks else math.inf)
 
     def check_positions(self) -> None:
         """Compare ledger and account; adjust the ledger where it holds what is not there.

@@ -138,18 +138,20 @@ class RestingOrders:
         ]
 
     def _lay_limits(self, wanted: list[RestingOrder]) -> None:
-        """Lay the limits that are passive and near enough for the exchange to take."""
+        """Lay the limits that are passive and at a price the exchange takes."""
         bar = self._session.progress.bar
         self._refused = {item for item in self._refused if item[0] == bar}
         wanted = [order for order in wanted if (bar, order) not in self._refused]
         if not wanted:
             return
-        price, reach = self._last_price(), self._facts.price_band
+        price = self._last_price()
         possible = [
             order
             for order in wanted
             if (order.price < price) == self._is_buy(order)
-            and abs(order.price / price - 1.0) < reach
+            and self._facts.takes_price(
+                "BUY" if self._is_buy(order) else "SELL", order.price, price
+            )
         ]
         replies = self._desk.send([self._intend(order) for order in possible])
         self._refused |= {

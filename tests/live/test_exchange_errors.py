@@ -25,7 +25,7 @@ from core.errors import (
 )
 from live.exchange import errors as exchange_errors
 from live.exchange.errors import HttpReply, error_code, order_answer, scrub, translate
-from live.exchange.transport import Request
+from live.exchange.request import Request
 from live.exchange.types import Answer, OrderKind
 from tests.support.exchanges.canned import KEY, SECRET, CannedExchange, refusal
 

@@ -163,7 +163,6 @@ READS: dict[str, tuple[str, Ask, list[Any]]] = {
             [order_row("a", side="LONG")],
             [order_row("a", positionSide="")],
             [order_row("a", symbol="ETHUSDT")],
-            [order_row("a", status="TIRED")],
             [order_row("")],
         ],
     ),
@@ -173,7 +172,6 @@ READS: dict[str, tuple[str, Ask, list[Any]]] = {
         [
             [algo_row("s", algoId=None)],
             [algo_row("s", triggerPrice=None)],
-            [algo_row("s", algoStatus="TIRED")],
             [algo_row("s", closePosition="maybe")],
             [algo_row("s", actualOrderId="soon")],
             [algo_row("s", clientAlgoId=None)],
@@ -408,7 +406,7 @@ def test_the_first_trades_are_looked_for_week_by_week(exchange: CannedExchange) 
 def test_no_trades_at_all_are_an_empty_list(exchange: CannedExchange) -> None:
     exchange.always(TRADES, (200, []))
     assert exchange.executor().executions(0, 0) == []
-    assert len(exchange.asked(TRADES)) == 26  # weeks in 180 days
+    assert len(exchange.asked(TRADES)) == 13  # weeks in three months
     assert exchange.executor().executions(0, START_MS + 1) == []
 
 
@@ -587,7 +585,9 @@ def test_without_keys_rules_are_read_and_fees_are_open(exchange: CannedExchange)
     assert (rules.tick_size, rules.step_size, rules.min_qty) == (0.1, 0.001, 0.002)
     assert (rules.min_notional, rules.liquidation_fee) == (100.0, 0.0125)
     assert rules.brackets == DEFAULT_BRACKETS
-    assert facts.price_band == 0.04
+    assert (facts.highest_buy, facts.lowest_sell) == (1.05, 0.96)
+    assert (facts.max_market_qty, facts.status) == (120.0, "TRADING")
+    assert (facts.min_price, facts.max_price) == (556.8, 4_529_764.0)
     assert not exchange.asked(BRACKETS)
 
 
@@ -614,7 +614,7 @@ def test_a_symbol_that_does_not_trade_says_so(exchange: CannedExchange) -> None:
     del info["symbols"][0]["liquidationFee"]
     exchange.always(RULES, (200, info))
     facts = exchange.executor(api_key="", api_secret="").read_market()
-    assert not facts.is_trading
+    assert (facts.is_trading, facts.status) == (False, "SETTLING")
     assert facts.rules.liquidation_fee is None
 
 
@@ -629,7 +629,7 @@ def test_rules_without_a_filter_are_not_believed(exchange: CannedExchange, missi
 
 def test_a_price_band_that_is_none_is_not_believed(exchange: CannedExchange) -> None:
     info: Any = copy.deepcopy(INFO)
-    info["symbols"][0]["filters"][-1]["multiplierDown"] = "1.0"
+    info["symbols"][0]["filters"][-1]["multiplierDown"] = "1.05"
     exchange.always(RULES, (200, info))
     with pytest.raises(ReplyError, match="PERCENT_PRICE"):
         exchange.executor(api_key="", api_secret="").read_market()

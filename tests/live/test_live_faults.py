@@ -16,7 +16,7 @@ import requests
 
 from config import LIVE_CONFIG
 from core.errors import GridError, NetworkError, RateLimitError, ReplyError, UnknownOutcome
-from live.exchange.binance import BinanceExecutor
+from live.exchange.binance import open_exchange
 from live.session.shutdown import Ending
 from tests.support.exchanges.simulated import (
     ORDER,
@@ -87,7 +87,7 @@ def test_every_fault_becomes_the_error_that_says_what_it_means(over_socket: bool
         http.mount(
             "https://", LoopbackAdapter(server.port) if over_socket else InProcessAdapter(exchange)
         )
-        executor = BinanceExecutor(
+        executor = open_exchange(
             exchange.coin,
             api_key=exchange.api_key,
             api_secret=exchange.secret,

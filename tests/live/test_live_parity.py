@@ -41,8 +41,6 @@ from tests.support.processes.live_session import (
 
 WALLET = 10_000.0
 DOCUMENTED = PRESETS["documented"]
-WIDE_BAND = {"price_band": 0.95}
-"""For candles longer than the exchange's +-5 %: levels that far away rest in a backtest."""
 NO_LOSS_LIMIT = {"equity_warn_pct": 1e5, "equity_emergency_pct": 1e6}
 UNPROTECTED = {
     **DOCUMENTED,
@@ -106,9 +104,9 @@ REAL = (
     Window("BTC", "2022-06-28 03:00", 300),
     Window("BTC", "2025-02-02 03:00", 300),
     Window("SOL", "2022-12-13 21:00", 299),
-    Window("SOL", "2022-11-08", 250, sim=WIDE_BAND),  # candles of up to 40 %, funding every 2 h
-    Window("SOL", "2022-11-08", 250, dict(PRESETS["shipped"]), WIDE_BAND),
-    Window("ETH", "2025-02-01", 250, {**DOCUMENTED, "leverage": 5.0}, WIDE_BAND, 1.0),
+    Window("SOL", "2022-11-08", 250),  # candles of up to 40 %, funding every 2 h
+    Window("SOL", "2022-11-08", 250, dict(PRESETS["shipped"])),
+    Window("ETH", "2025-02-01", 250, {**DOCUMENTED, "leverage": 5.0}, share=1.0),
 )
 INVENTED = tuple(Window("", seed, 420) for seed in (24, 56, 60, 63, 65))
 VARIED = {
@@ -120,9 +118,8 @@ VARIED = {
         32,
         120,
         {**UNPROTECTED, "leverage": 50.0, "liquidation_fee": 0.0},
-        WIDE_BAND,
-        1.0,
-        NO_LOSS_LIMIT,
+        share=1.0,
+        settings=NO_LOSS_LIMIT,
     ),
 }
 
@@ -303,7 +300,7 @@ def test_other_settings_make_the_same_trades_too(name: str, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_a_ruin_ends_the_session_with_the_backtests_trades(tmp_path: Path) -> None:
     config = {**UNPROTECTED, "leverage": 25.0}
-    window = Window("", 28, 120, config, WIDE_BAND, 1.0, NO_LOSS_LIMIT)
+    window = Window("", 28, 120, config, share=1.0, settings=NO_LOSS_LIMIT)
     with stage_of(window, tmp_path) as scene:
         assert scene.run() is Ending.RUINED
     assert seen(scene.rows()) == seen(rows_of(backtest_of(window)["trades"]))
@@ -373,20 +370,17 @@ def test_a_session_that_is_stopped_and_resumed_makes_the_same_trades(tmp_path: P
     assert_same_money(scenes, window)
 
 
-# --- what the exchange does not take yet --------------------------------------------------------
+# --- levels far from the price ------------------------------------------------------------------
 
 
-def test_a_level_beyond_the_exchanges_band_is_laid_when_the_price_comes_near(
-    tmp_path: Path,
-) -> None:
-    window = Window("", 5, 10, {**DOCUMENTED, "grid_spacing_k": 4.0})
+def test_levels_far_from_the_price_rest_from_the_beginning(tmp_path: Path) -> None:
+    window = Window("", 5, 10, {**DOCUMENTED, "spacing_floor": 0.03})
     with stage_of(window, tmp_path) as scene:
         scene.run_to(window.warm)
         desired = scene.session.strategy.desired()
         wanted = {order.price for order in desired if order.kind == "ENTRY"}
         price = float(scene.exchange.price)
         sent = {float(order.price) for order in scene.exchange.book.orders.values()}
-    far = {level for level in wanted if abs(level / price - 1.0) >= 0.05}
-    assert far
-    assert sent == wanted - far
-    assert scene.ears.heard == []  # that is no error
+    assert max(abs(level / price - 1.0) for level in wanted) >= 0.10
+    assert sent == wanted
+    assert scene.ears.heard == []

@@ -345,8 +345,8 @@ def test_the_liquidation_price_told_is_the_one_that_happens() -> None:
         (-5022, {"price": "100"}),
         (-1111, {"price": "97.001"}),
         (-4014, {"price": "97.05"}),
-        (-4016, {"side": "SELL", "positionSide": "SHORT", "price": "105.1"}),
-        (-4024, {"price": "94.9"}),
+        (-4016, {"price": "105.1"}),
+        (-4024, {"side": "SELL", "positionSide": "SHORT", "price": "94.9"}),
         (-1111, {"quantity": "0.0011"}),
         (-4003, {"quantity": "0"}),
         (-4004, {"quantity": "0.001"}),
@@ -378,10 +378,11 @@ def test_an_order_is_refused_with_the_exchanges_code(code: int, changes: dict[st
     assert len(exchange.account.trades) == 1
 
 
-def test_the_ends_of_the_price_band_are_inside() -> None:
+def test_an_order_may_rest_however_far_from_the_price_on_its_passive_side() -> None:
     exchange = exchange_of(FLAT)
-    lay(exchange, "BUY", "LONG", 95.0)
-    lay(exchange, "SELL", "SHORT", 105.0)
+    lay(exchange, "BUY", "LONG", 40.0)
+    lay(exchange, "SELL", "SHORT", 300.0)
+    assert len(exchange.book.open_orders) == 2
 
 
 def test_a_client_id_is_free_again_when_its_order_is_gone() -> None:

@@ -7,13 +7,21 @@ from typing import Any, Final
 
 from core.errors import AccountError, ReplyError
 from live.exchange.replies.shapes import Row, as_row, as_rows, rows_of, wrong
-from live.exchange.types import Balance, Execution, FundingPayment, SidePosition
+from live.exchange.types import (
+    Balance,
+    Execution,
+    FundingPayment,
+    KeyRights,
+    QuantitativeRule,
+    SidePosition,
+    Unvalued,
+)
 
 QUOTE: Final = "USDT"
 SIDES: Final = ("LONG", "SHORT")
 
-InQuote = Callable[[float, str], float]
-"""Returns an amount of an asset in quote: ``(amount, asset)``."""
+InQuote = Callable[[float, str], float | None]
+"""Returns an amount of an asset in quote, None if it cannot be valued: ``(amount, asset)``."""
 
 
 def open_sides(reply: Any, symbol: str) -> dict[str, SidePosition]:
@@ -37,6 +45,26 @@ def open_sides(reply: Any, symbol: str) -> dict[str, SidePosition]:
         if direction in sides:
             raise wrong("positions", direction, "told once each")
         sides[direction] = _side(row, amount if direction == "LONG" else -amount)
+    return sides
+
+
+def all_open_sides(reply: Any) -> dict[tuple[str, str], SidePosition]:
+    """Return the open positions of all symbols by (symbol, LONG, SHORT or BOTH).
+
+    Raises:
+        ReplyError: it is no list of positions, or contradicts itself.
+    """
+    sides: dict[tuple[str, str], SidePosition] = {}
+    for row in rows_of(reply, "position"):
+        direction = row.text("positionSide", *SIDES, "BOTH")
+        amount = row.number("positionAmt")
+        if not amount:
+            continue
+        name = (row.text("symbol"), direction)
+        if name in sides:
+            raise wrong("positions", name, "told once each")
+        qty = {"LONG": amount, "SHORT": -amount}.get(direction, abs(amount))
+        sides[name] = _side(row, qty)
     return sides
 
 
@@ -87,7 +115,14 @@ def execution_page(reply: Any, symbol: str, from_id: int, in_quote: InQuote) -> 
     return trades
 
 
+def _valued(amount: float, asset: str, in_quote: InQuote) -> tuple[float, Unvalued | None]:
+    """Return an amount in quote, or 0 and the amount as it is."""
+    value = in_quote(amount, asset)
+    return (0.0, Unvalued(amount=amount, asset=asset)) if value is None else (value, None)
+
+
 def _execution(row: Row, in_quote: InQuote) -> Execution:
+    fee, unvalued = _valued(row.number("commission"), row.text("commissionAsset"), in_quote)
     return Execution(
         trade_id=row.integer("id"),
         order_id=str(row.integer("orderId")),
@@ -95,9 +130,10 @@ def _execution(row: Row, in_quote: InQuote) -> Execution:
         side=row.text("side", "BUY", "SELL"),
         price=row.positive("price"),
         qty=row.positive("qty"),
-        fee=in_quote(row.number("commission"), row.text("commissionAsset")),
+        fee=fee,
         ts_ms=row.integer("time"),
         is_maker=row.flag("maker"),
+        unvalued=unvalued,
     )
 
 
@@ -121,9 +157,11 @@ def funding_income(
         time_ms = row.integer("time")
         if time_ms < start_ms:
             raise wrong("income.time", time_ms, f"at least {start_ms}")
-        amount = in_quote(row.number("income"), row.text("asset"))
-        payment = FundingPayment(income_id=str(row.integer("tranId")), amount=amount, ts_ms=time_ms)
-        payments.append(payment)
+        amount, unvalued = _valued(row.number("income"), row.text("asset"), in_quote)
+        income_id = str(row.integer("tranId"))
+        payments.append(
+            FundingPayment(income_id=income_id, amount=amount, ts_ms=time_ms, unvalued=unvalued)
+        )
     return sorted(payments, key=lambda payment: payment.ts_ms)
 
 
@@ -146,3 +184,42 @@ def symbol_settings(reply: Any, symbol: str) -> tuple[str, int]:
     if len(rows) != 1:
         raise wrong("symbol settings", len(rows), "one row")
     return rows[0].text("marginType", "CROSSED", "ISOLATED"), rows[0].integer("leverage")
+
+
+def quantitative_rules(reply: Any) -> list[QuantitativeRule]:
+    """Return the ratios of ``apiTradingStatus``, the account's own under the scope ``ACCOUNT``.
+
+    Raises:
+        ReplyError: it is no ``{"indicators": {symbol: [{"indicator": ..., "isLocked": ...}]}}``.
+    """
+    told = as_row(reply, "trading status").get("indicators")
+    rules: list[QuantitativeRule] = []
+    for scope, items in as_row(told, "trading status indicators").fields.items():
+        for row in as_rows(items, "trading status indicator"):
+            is_locked = row.flag("isLocked")
+            rule = QuantitativeRule(
+                scope=str(scope),
+                indicator=row.text("indicator"),
+                value=row.number("value"),
+                trigger_value=row.number("triggerValue"),
+                is_locked=is_locked,
+                recovers_ms=row.integer("plannedRecoverTime") if is_locked else 0,
+            )
+            rules.append(rule)
+    return rules
+
+
+def key_rights(reply: Any) -> KeyRights:
+    """Return what a key may do out of ``apiRestrictions``.
+
+    Raises:
+        ReplyError: a right that matters is not told; it is not guessed.
+    """
+    row = as_row(reply, "key rights")
+    return KeyRights(
+        may_read=row.flag("enableReading"),
+        may_trade_futures=row.flag("enableFutures"),
+        may_withdraw=row.flag("enableWithdrawals"),
+        may_transfer=row.flag("enableInternalTransfer") or row.flag("permitsUniversalTransfer"),
+        is_bound_to_addresses=row.flag("ipRestrict"),
+    )

@@ -1,11 +1,16 @@
-"""Orders out of the exchange's answers: normal ones and conditional («algo») ones."""
+"""Orders out of the exchange's answers: normal ones and conditional («algo») ones.
+
+A status word the exchange did not have before is refused where it is about an order that was asked
+for. In a list of open orders it must not hide the others: there the order counts as open, with the
+status ``UNKNOWN_STATUS``.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from live.exchange.replies.shapes import Row, as_row, rows_of, wrong
-from live.exchange.types import ExchangeOrder, OrderKind
+from live.exchange.types import UNKNOWN_STATUS, ExchangeOrder, OrderKind
 
 _OPEN: Final = frozenset({"NEW", "PARTIALLY_FILLED"})
 _CLOSED: Final = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"})
@@ -22,6 +27,11 @@ def normal_order(reply: Any, symbol: str) -> ExchangeOrder:
     """
     row = as_row(reply, "order")
     row.text("symbol", symbol)
+    row.text("status", *_OPEN, *_CLOSED)
+    return _normal_order(row)
+
+
+def _normal_order(row: Row) -> ExchangeOrder:
     direction = row.text("positionSide", *_DIRECTIONS)
     return ExchangeOrder(
         client_id=row.text("clientOrderId"),
@@ -31,9 +41,15 @@ def normal_order(reply: Any, symbol: str) -> ExchangeOrder:
         price=row.number("price", 0.0),
         qty=row.number("origQty", 0.0),
         filled_qty=row.number("executedQty", 0.0),
-        is_open=row.text("status", *_OPEN, *_CLOSED) in _OPEN,
-        status=row.text("status"),
+        is_open=row.text("status") not in _CLOSED,
+        status=_status(row, "status", _OPEN | _CLOSED),
+        symbol=row.text("symbol"),
     )
+
+
+def _status(row: Row, key: str, known: frozenset[str]) -> str:
+    status = row.text(key)
+    return status if status in known else UNKNOWN_STATUS
 
 
 def _kind(row: Row, direction: str) -> OrderKind:
@@ -54,8 +70,23 @@ def algo_order(reply: Any, symbol: str) -> ExchangeOrder:
     Raises:
         ReplyError: ``reply`` is no conditional order of ``symbol``, or of no known status.
     """
+    order = any_algo_order(reply)
+    as_row(reply, "conditional order").text("symbol", symbol)
+    return order
+
+
+def any_algo_order(reply: Any) -> ExchangeOrder:
+    """Return a conditional order of whatever symbol: their names belong to the account.
+
+    Raises:
+        ReplyError: ``reply`` is no conditional order, or of no known status.
+    """
     row = as_row(reply, "conditional order")
-    row.text("symbol", symbol)
+    row.text("algoStatus", *_ALGO_OPEN, *_ALGO_CLOSED)
+    return _algo_order(row)
+
+
+def _algo_order(row: Row) -> ExchangeOrder:
     closes_all = row.get("closePosition") is not None and row.flag("closePosition")
     return ExchangeOrder(
         client_id=row.text("clientAlgoId"),
@@ -65,9 +96,11 @@ def algo_order(reply: Any, symbol: str) -> ExchangeOrder:
         price=row.number("triggerPrice", 0.0),
         qty=0.0 if closes_all else row.number("quantity", 0.0),
         filled_qty=0.0,
-        is_open=row.text("algoStatus", *_ALGO_OPEN, *_ALGO_CLOSED) in _ALGO_OPEN,
-        status=row.text("algoStatus"),
+        is_open=row.text("algoStatus") not in _ALGO_CLOSED,
+        status=_status(row, "algoStatus", _ALGO_OPEN | _ALGO_CLOSED),
         fired_order_id=_fired(row),
+        closes_all=closes_all,
+        symbol=row.text("symbol"),
     )
 
 
@@ -78,24 +111,24 @@ def _fired(row: Row) -> str:
     return str(row.integer("actualOrderId"))
 
 
-def open_normal_orders(reply: Any, symbol: str) -> list[ExchangeOrder]:
+def open_normal_orders(reply: Any, symbol: str = "") -> list[ExchangeOrder]:
     """Return what rests of ``/openOrders``.
 
     Raises:
-        ReplyError: it is no list of orders of ``symbol``.
+        ReplyError: it is no list of orders of ``symbol`` ('': of any).
     """
     rows = rows_of(reply, "order", symbol)
-    return [order for row in rows if (order := normal_order(row.fields, symbol)).is_open]
+    return [order for row in rows if (order := _normal_order(row)).is_open]
 
 
-def open_algo_orders(reply: Any, symbol: str) -> list[ExchangeOrder]:
+def open_algo_orders(reply: Any, symbol: str = "") -> list[ExchangeOrder]:
     """Return what rests of ``/openAlgoOrders``.
 
     Raises:
-        ReplyError: it is no list of conditional orders of ``symbol``.
+        ReplyError: it is no list of conditional orders of ``symbol`` ('': of any).
     """
     rows = rows_of(reply, "conditional order", symbol)
-    return [order for row in rows if (order := algo_order(row.fields, symbol)).is_open]
+    return [order for row in rows if (order := _algo_order(row)).is_open]
 
 
 def batch_elements(reply: Any, length: int) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from typing import Any, Final
 
 from core.errors import DataError
@@ -15,7 +16,6 @@ BracketTable = tuple[tuple[float, float, float], ...]
 """(notional floor, maintenance rate, maintenance amount), by rising floor."""
 
 _TRADING: Final = "TRADING"
-_BAND_DIGITS: Final = 9  # takes the float noise off 1.05 - 1
 _SHOWN: Final = 3  # nearest symbols named in an error
 
 
@@ -40,9 +40,13 @@ def market_facts(
     market = _market(info, symbol)
     filters = {row.text("filterType"): row for row in as_rows(market.get("filters"), "filter")}
     lots = [_filter(filters, name) for name in ("LOT_SIZE", "MARKET_LOT_SIZE")]
+    prices, band = _filter(filters, "PRICE_FILTER"), _filter(filters, "PERCENT_PRICE")
+    highest_buy, lowest_sell = band.positive("multiplierUp"), band.number("multiplierDown", 0.0)
+    if lowest_sell >= highest_buy:
+        raise wrong("filter.PERCENT_PRICE", (highest_buy, lowest_sell), "a range")
     has_fee = market.get("liquidationFee") is not None
     rules = MarketRules(
-        tick_size=_filter(filters, "PRICE_FILTER").positive("tickSize"),
+        tick_size=prices.positive("tickSize"),
         step_size=max(lot.positive("stepSize") for lot in lots),
         min_qty=max(lot.number("minQty", 0.0) for lot in lots),
         min_notional=_filter(filters, "MIN_NOTIONAL").number("notional", 0.0),
@@ -57,17 +61,18 @@ def market_facts(
         fee_taker=None if fees is None else fees.number("takerCommissionRate"),
         is_trading=market.text("status") == _TRADING,
         max_orders=_filter(filters, "MAX_NUM_ORDERS").integer("limit"),
-        price_band=_price_band(_filter(filters, "PERCENT_PRICE")),
+        max_market_qty=_limit(_filter(filters, "MARKET_LOT_SIZE"), "maxQty"),
+        status=market.text("status"),
+        highest_buy=highest_buy,
+        lowest_sell=lowest_sell,
+        min_price=prices.number("minPrice", 0.0) if prices.get("minPrice") is not None else 0.0,
+        max_price=_limit(prices, "maxPrice"),
     )
 
 
-def _price_band(band: Row) -> float:
-    """Return how far from the mark a price may lie on either side, relative."""
-    up, down = band.positive("multiplierUp"), band.number("multiplierDown", 0.0)
-    width = round(min(up - 1.0, 1.0 - down), _BAND_DIGITS)
-    if width <= 0:
-        raise wrong("filter.PERCENT_PRICE", (up, down), "above and below 1")
-    return width
+def _limit(row: Row, key: str) -> float:
+    """Return an upper limit; a missing one, or 0, is none."""
+    return (row.number(key, 0.0) if row.get(key) is not None else 0.0) or math.inf
 
 
 def _market(info: Any, symbol: str) -> Row:

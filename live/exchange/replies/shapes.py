@@ -14,13 +14,21 @@ from typing import Any, Final
 from core.errors import ReplyError
 
 _SHOWN: Final = 60  # characters of a wrong value in an error
+_MOST_DIGITS: Final = 40  # of a number in a text; real ones have fewer than 25
+_WHOLE_LIMIT: Final = 1 << 63
 
 
 def wrong(what: str, value: object, must_be: str) -> ReplyError:
     """Return the error for ``value``, which must be something else."""
-    return ReplyError(
-        f"{what} is {repr(value)[:_SHOWN]}, must be {must_be}; the answer is not believed"
-    )
+    return ReplyError(f"{what} is {_shown(value)}, must be {must_be}; the answer is not believed")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and abs(value) >= _WHOLE_LIMIT:
+        return "a number of too many digits"
+    if isinstance(value, str):
+        value = value[: 2 * _SHOWN]
+    return repr(value)[:_SHOWN]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +67,12 @@ class Row:
         return whole(self.fields.get(key), f"{self.what}.{key}")
 
     def text(self, key: str, *allowed: str) -> str:
-        """Return a text that is not empty, one of ``allowed`` if any are given."""
+        """Return a text that is not empty, one of ``allowed`` if any are given.
+
+        A text that would steer a terminal is none.
+        """
         value = self.fields.get(key)
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not value.isprintable() or not value:
             raise wrong(f"{self.what}.{key}", value, "a text")
         if allowed and value not in allowed:
             raise wrong(f"{self.what}.{key}", value, f"one of {', '.join(allowed)}")
@@ -80,6 +91,7 @@ class Row:
 def finite(value: Any, what: str, low: float = -math.inf) -> float:
     """Return ``value``, a number or the text of one, as a finite float of at least ``low``."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
+        value = "" if isinstance(value, str) and len(value) > _MOST_DIGITS else value
         try:
             number = float(value)
         except (ValueError, OverflowError):
@@ -92,10 +104,10 @@ def finite(value: Any, what: str, low: float = -math.inf) -> float:
 
 def whole(value: Any, what: str) -> int:
     """Return ``value``, a whole number or the text of one, not negative."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, str) and len(value) <= _MOST_DIGITS:
+        value = int(value) if value.isascii() and value.isdecimal() else value
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _WHOLE_LIMIT:
         return value
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        return int(value)
     raise wrong(what, value, "a whole number")
 
 
@@ -121,13 +133,13 @@ def as_rows(reply: Any, what: str) -> list[Row]:
     return [as_row(item, what) for item in reply]
 
 
-def rows_of(reply: Any, what: str, symbol: str) -> list[Row]:
-    """Return the rows of an answer that must be about ``symbol`` alone.
+def rows_of(reply: Any, what: str, symbol: str = "") -> list[Row]:
+    """Return the rows of an answer that must be about ``symbol`` alone; '': about some symbol.
 
     Raises:
         ReplyError: it is not, or no list of objects.
     """
     rows = as_rows(reply, what)
     for row in rows:
-        row.text("symbol", symbol)
+        row.text("symbol", *([symbol] if symbol else []))
     return rows

@@ -12,7 +12,7 @@ import requests
 from requests.adapters import BaseAdapter
 
 from config import LIVE_CONFIG
-from live.exchange.binance import BinanceExecutor
+from live.exchange.binance import BinanceExecutor, open_exchange
 
 START_MS = 1_760_000_400_000  # 2025-10-09 09:00 UTC
 BAR_MS = 900_000
@@ -29,9 +29,19 @@ INFO = {
             "status": "TRADING",
             "liquidationFee": "0.012500",
             "filters": [
-                {"filterType": "PRICE_FILTER", "tickSize": "0.10"},
+                {
+                    "filterType": "PRICE_FILTER",
+                    "tickSize": "0.10",
+                    "minPrice": "556.80",
+                    "maxPrice": "4529764",
+                },
                 {"filterType": "LOT_SIZE", "stepSize": "0.001", "minQty": "0.001"},
-                {"filterType": "MARKET_LOT_SIZE", "stepSize": "0.001", "minQty": "0.002"},
+                {
+                    "filterType": "MARKET_LOT_SIZE",
+                    "stepSize": "0.001",
+                    "minQty": "0.002",
+                    "maxQty": "120",
+                },
                 {"filterType": "MAX_NUM_ORDERS", "limit": 200},
                 {"filterType": "MIN_NOTIONAL", "notional": "100"},
                 {
@@ -108,16 +118,20 @@ class CannedExchange(BaseAdapter):
 
     def executor(self, **changes: Any) -> BinanceExecutor:
         """Return the real executor on top of this."""
-        session = requests.Session()
-        session.mount("https://", self)
         arguments: dict[str, Any] = {
             "api_key": KEY,
             "api_secret": SECRET,
             "clock": self.clock,
-            "session": session,
+            "session": self.session(),
             "settings": LIVE_CONFIG | changes.pop("settings", {}),
         }
-        return BinanceExecutor(changes.pop("coin", "BTC"), **arguments | changes)
+        return open_exchange(changes.pop("coin", "BTC"), **arguments | changes)
+
+    def session(self) -> requests.Session:
+        """Return an HTTP session that ends here."""
+        session = requests.Session()
+        session.mount("https://", self)
+        return session
 
     def then(self, endpoint: str, *answers: Reaction) -> None:
         """Answer the next requests of ``GET /fapi/v1/...`` in turn."""

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from config import LIVE_CONFIG
 from core.market import MarketRules
 from engine.strategy import GridStrategyV4, read_config
-from live.exchange.binance import BinanceExecutor
+from live.exchange.binance import open_exchange
 from live.execution.books import LiveSession
 from live.feed.candles import bars_needed
 from live.health.events import Events, Notice
@@ -240,7 +240,7 @@ def open_scene(
     """Return a session that talks to the exchange through ``http``."""
     plan = replace(plan, resume=resume)
     clock, ears = SceneClock(exchange, ahead_ms), Ears()
-    executor = BinanceExecutor(
+    executor = open_exchange(
         exchange.coin,
         api_key=exchange.api_key,
         api_secret=exchange.secret,

@@ -99,7 +99,7 @@ class SimExchange:
             partial_fills: chance that an execution of a limit leaves a rest.
             seed: of partial fills and faults.
             still_ms: how long the price stands still at an open and after an event.
-            price_band: how far from the price a limit may lie, as a share of it.
+            price_band: how far above the price a BUY may lie, and below it a SELL, as a share.
             max_qty: largest order, base.
             stops_need_position: whether stops are refused without a position (-4509) or beside
                 another one (-4130) and expire with the position, as since 2026.

@@ -129,7 +129,7 @@ class Filters:
         min_qty: smallest order, base.
         max_qty: largest order, base.
         min_notional: smallest opening order, quote.
-        price_band: how far from the mark price a limit may lie, as a share of it.
+        price_band: how far above the mark price a BUY may lie, and below it a SELL, as a share.
         price_digits: decimals a price may have (one more than the tick has, as on many symbols).
         qty_digits: decimals a quantity may have.
     """
@@ -165,12 +165,15 @@ class Filters:
         if price <= 0 or price % self.tick != 0:
             raise ApiError(-4014)
 
-    def check_band(self, price: Decimal, mark: Decimal) -> None:
-        """Refuse a price too far from the mark price (-4016, -4024)."""
+    def check_band(self, side: str, price: Decimal, mark: Decimal) -> None:
+        """Refuse a BUY too far above the mark price, a SELL too far below (-4016, -4024).
+
+        One bound a side: on its passive side an order may rest as far away as it likes.
+        """
         highest, lowest = mark * (1 + self.price_band), mark * (1 - self.price_band)
-        if price > highest:
+        if side == "BUY" and price > highest:
             raise ApiError(-4016, plain(highest))
-        if price < lowest:
+        if side == "SELL" and price < lowest:
             raise ApiError(-4024, plain(lowest))
 
     def check_qty(self, qty: Decimal) -> None:

@@ -177,7 +177,7 @@ class OrderEntry:
         filters.check_qty(qty)
         if price is not None:
             filters.check_tick(price)
-            filters.check_band(price, moment.price)
+            filters.check_band(side, price, moment.price)
         if not is_closing(side, direction):
             filters.check_notional(price or moment.price, qty)
 
