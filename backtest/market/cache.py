@@ -9,9 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
-import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -21,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from backtest.market.market_data import slice_time
+from core.files import write_atomically
 from core.times import DAY_MS, MINUTE_MS
 
 Ranges = list[tuple[int, int]]
@@ -29,7 +27,6 @@ Download = Callable[[int, int], Iterator[pd.DataFrame]]
 """Yields tables with what the exchange has in ``[from, to)``, in any order."""
 
 _log: Final = logging.getLogger(__name__)
-_ABANDONED_SECONDS: Final = 3_600.0
 _COVERED: Final = "covered"
 
 
@@ -160,28 +157,6 @@ class SeriesCache:
         _log.warning("%s is damaged (%s); kept as %s", self.path, error, aside.name)
         with contextlib.suppress(OSError):  # gone already, or a folder nothing can change
             self.path.rename(aside)
-
-
-def write_atomically(path: Path, body: bytes) -> None:
-    """Replace a file such that at any moment the old or the new one is there, whole.
-
-    Raises:
-        OSError: the folder cannot be written or the disk is full; the old file stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a process that was killed
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
-                left.unlink()
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def union(ranges: Iterable[tuple[int, int]]) -> Ranges:

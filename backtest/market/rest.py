@@ -18,10 +18,10 @@ from typing import Any, Final, TypeVar
 
 import pandas as pd
 
-from backtest.market.cache import write_atomically
 from backtest.market.market_data import QUOTE, candle_table, funding_table
 from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import DataError, NetworkError
+from core.files import write_atomically
 from core.times import MINUTE_MS
 
 T = TypeVar("T")

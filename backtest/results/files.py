@@ -13,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from backtest.market.cache import write_atomically
 from backtest.market.timeframes import format_time
 from backtest.runs.facts import changed_params
 from config import STRATEGY_PARAMS
 from core.errors import DataError
+from core.files import write_atomically
 from core.market import MarketRules
 from core.version import VERSION
 

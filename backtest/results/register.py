@@ -6,15 +6,13 @@ its trades. Lines are appended whole, under a lock, so several processes may fin
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import gzip
 import hashlib
 import json
 import logging
-import os
+import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +20,7 @@ from typing import Any, Final
 from backtest.market.sources import DEMO, EXCHANGE
 from backtest.results.files import not_writable, summary_json, trades_csv, write_file
 from core.errors import ConfigError, DataError
+from core.files import FileLock, append_line, lock_path
 
 Result = Mapping[str, Any]
 Entry = dict[str, Any]
@@ -47,6 +46,8 @@ _TEXTS: Final = (
 )
 _NUMBERS: Final = ("total_return_pct", "max_drawdown_pct", "total_trades")
 _ID_LENGTH: Final = 8
+_ID: Final = re.compile(rf"[0-9a-f]{{{_ID_LENGTH}}}")
+"""Ids name folders, so nothing else is one, wherever it comes from."""
 
 
 def new_run_id(folder: Path) -> str:
@@ -70,7 +71,7 @@ def record_run(folder: Path, run_id: str, result: Result) -> list[Path]:
     Raises:
         DataError: the folder cannot be written.
     """
-    copy = folder / COPIES / run_id
+    copy = _copy_folder(folder, run_id)
     write_file(copy / SUMMARY, summary_json(result))
     write_file(copy / TRADES, gzip.compress(trades_csv(result), mtime=0))
     metrics, data = result["metrics"], result["data"]
@@ -137,7 +138,7 @@ def read_copy(folder: Path, run_id: str) -> tuple[dict[str, Any], str]:
     Raises:
         DataError: the copy is gone or damaged.
     """
-    copy = folder / COPIES / run_id
+    copy = _copy_folder(folder, run_id)
     try:
         summary = json.loads((copy / SUMMARY).read_bytes())
         trades = gzip.decompress((copy / TRADES).read_bytes()).decode()
@@ -192,6 +193,19 @@ def runs_table(entries: Sequence[Entry]) -> str:
     return "\n".join((lines[0], "-" * len(lines[0]), *lines[1:]))
 
 
+def _copy_folder(folder: Path, run_id: str) -> Path:
+    """Return where the copy of a run lies.
+
+    Raises:
+        DataError: ``run_id`` is no id, and so might name a folder elsewhere.
+    """
+    if not _ID.fullmatch(run_id):
+        raise DataError(
+            f"run id = {run_id[:40]!r} must be {_ID_LENGTH} hexadecimal digits; --list shows them"
+        )
+    return folder / COPIES / run_id
+
+
 def _entry(line: bytes) -> Entry | None:
     """Return what a line of the register says, None if it is damaged."""
     try:
@@ -202,27 +216,13 @@ def _entry(line: bytes) -> Entry | None:
         return None
     whole = all(isinstance(entry.get(name), str) for name in _TEXTS)
     numbers = all(type(entry.get(name)) in {int, float} for name in _NUMBERS)
-    return entry if whole and numbers else None
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let no other process change the register meanwhile."""
-    (folder / COPIES).mkdir(parents=True, exist_ok=True)
-    with (folder / COPIES / ".lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, also by a kill
-        yield
+    return entry if whole and numbers and _ID.fullmatch(entry["id"]) else None
 
 
 def _append(folder: Path, line: bytes) -> None:
     path = folder / REGISTER
     try:
-        with _locked(folder), path.open("a+b", buffering=0) as register:
-            size = register.seek(0, os.SEEK_END)
-            register.seek(max(size - 1, 0))
-            torn = register.read(1) not in {b"", b"\n"}
-            register.write((b"\n" if torn else b"") + line + b"\n")
-            os.fsync(register.fileno())
+        append_line(path, line)
     except OSError as error:
         raise not_writable(path, error) from None
 
@@ -232,7 +232,7 @@ def _set_aside(folder: Path) -> None:
     path = folder / REGISTER
     aside = path.with_name(f"{REGISTER}.corrupt")
     try:
-        with _locked(folder):
+        with FileLock(lock_path(path), wait=True):
             lines = [line for line in path.read_bytes().splitlines() if line.strip()]
             bad = [line for line in lines if _entry(line) is None]
             with aside.open("ab") as file:

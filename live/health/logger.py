@@ -8,13 +8,15 @@ import os
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Final, TextIO
-from urllib.parse import quote, quote_plus
 
 from core.errors import ConfigError
+from core.files import make_folder, open_private
 from core.market import MarketRules
+from core.redaction import Redactor, printable
 from core.text import MISSING, decimals_of, money, number
 from core.times import utc_text
 from live.health.events import Events, Notice, StepDone, TradeBooked
@@ -30,7 +32,6 @@ _ENTRIES: Final = ("BUY_OPEN_LONG", "SELL_OPEN_SHORT")
 _HALT: Final = "CIRCUIT_BREAKER_HALT"
 _UNKNOWN: Final = Close(net=math.nan, net_pct=math.nan, r_multiple=math.nan, hold_hours=math.nan)
 _GREEN, _RED, _YELLOW, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
-_REMOVED: Final = "***"
 
 
 def trade_text(trade: LiveTrade, symbol: str, rules: MarketRules | None) -> str:
@@ -75,24 +76,22 @@ def equity_text(
 
 
 class SecretFilter(logging.Filter):
-    """Takes secrets out of records: message, arguments, exception and stack, of any logger.
+    """Takes secrets and control characters out of records, whichever logger they come from.
+
+    It sits on the handlers: a filter of a logger does not see what the loggers below it say.
 
     Args:
-        secrets: texts that must not appear, also in the form they have in a URL; '' is ignored.
+        secrets: see :class:`core.redaction.Redactor`.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__()
-        known = set(secrets) - {""}
-        known |= {quoted for text in known for quoted in (quote(text, safe=""), quote_plus(text))}
-        self._forms = sorted(known, key=len, reverse=True)
+        self._redactor = Redactor(secrets)
         self._formatter = logging.Formatter()
 
     def scrub(self, text: str) -> str:
-        """Return ``text`` without the secrets."""
-        for form in self._forms:
-            text = text.replace(form, _REMOVED)
-        return text
+        """Return ``text`` without the secrets, on lines a terminal only shows."""
+        return printable(self._redactor.redact(text))
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite ``record`` in place; let it pass."""
@@ -152,9 +151,15 @@ class _FileFormatter(logging.Formatter):
 
 
 class _LogFile(RotatingFileHandler):
-    """The rotating file; a full disk is reported once and does not stop the session."""
+    """The rotating file, ours alone; a full disk is reported once and does not stop the session."""
 
     _failing = False
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = open_private(Path(self.baseFilename), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        return TextIOWrapper(
+            os.fdopen(descriptor, "ab"), encoding=self.encoding, errors=self.errors
+        )
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Say once why records do not reach the file."""
@@ -210,7 +215,7 @@ class TradeLogger:
         path: Path, level: str, stream: TextIO | None, secrets: Iterable[str]
     ) -> tuple[logging.Handler, logging.Handler]:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent, private=True)
             file = _LogFile(
                 path,
                 maxBytes=LOG_BYTES,

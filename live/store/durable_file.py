@@ -1,12 +1,17 @@
-"""Whole files: how what a session keeps is named, read and written."""
+"""Files of a session: how they are named, and the errors of the disk in our words."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
+from typing import Final
 
+from core import files
 from core.errors import ConfigError, StateError
+
+LARGEST: Final = 1 << 30
+"""Bytes of the largest file that is read: years of trades; a state has less than one percent."""
 
 
 def plain_symbol(symbol: str) -> str:
@@ -25,12 +30,16 @@ def read_file(path: Path) -> bytes | None:
     """Return the bytes of ``path``, None if there is no such file.
 
     Raises:
-        StateError: it cannot be read.
+        StateError: it cannot be read, or is larger than ``LARGEST``.
     """
     try:
-        return path.read_bytes()
+        return files.read_limited(path, LARGEST)
     except FileNotFoundError:
         return None
+    except files.FileTooLargeError as error:
+        raise StateError(
+            f"cannot read {path}: {error.strerror}; it is none of ours, move it away"
+        ) from None
     except OSError as error:
         raise StateError(
             f"cannot read {path}: {error.strerror or error}; make rights there"
@@ -38,50 +47,30 @@ def read_file(path: Path) -> bytes | None:
 
 
 def write_atomically(path: Path, body: bytes) -> None:
-    """Replace ``path`` by ``body``: at any moment the old or the new file is there, whole.
+    """Replace ``path`` by ``body``, for our eyes only: the old or the new file is there, whole.
 
-    There must be one writer per path, which ``InstanceLock`` sees to: the temporary file has a
-    fixed name, so that one left by a killed process is used again.
+    There must be one writer per path, which ``InstanceLock`` sees to.
 
     Raises:
         StateError: the folder cannot be written or the disk is full. The old file stays, unless
             only the last step, making the folder durable, failed: then it is the new one.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_durably(temporary, body, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        files.write_atomically(path, body, private=True)
     except OSError as error:
         raise not_writable(path, error) from None
 
 
-def write_durably(path: Path, body: bytes, flags: int) -> None:
-    """Write all of ``body`` to ``path``, opened with ``flags``, and wait until it is on the disk.
+def append_durably(path: Path, body: bytes) -> None:
+    """Append ``body`` to ``path``, which is there, and wait until it is on the disk.
 
     Raises:
-        OSError: any part of that failed; some of ``body`` may have been written.
+        StateError: any part of that failed; some of ``body`` may have been written.
     """
-    descriptor = os.open(path, flags, 0o644)
     try:
-        rest = memoryview(body)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        files.write_durably(path, body, os.O_WRONLY | os.O_APPEND)
+    except OSError as error:
+        raise not_writable(path, error) from None
 
 
 def not_writable(path: Path, error: OSError) -> StateError:

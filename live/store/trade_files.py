@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,13 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import StateError
-from live.store.durable_file import (
-    not_writable,
-    plain_symbol,
-    read_file,
-    write_atomically,
-    write_durably,
-)
+from live.store.durable_file import append_durably, plain_symbol, read_file, write_atomically
 
 TRADE_COLUMNS: Final = (
     "bar",
@@ -250,10 +243,7 @@ class TradeFiles:
             return 0
         self._sound = False
         for path, body in ((self.csv_path, _csv_body(rows)), (self.jsonl_path, _jsonl_body(rows))):
-            try:
-                write_durably(path, body, os.O_WRONLY | os.O_APPEND)
-            except OSError as error:
-                raise not_writable(path, error) from None
+            append_durably(path, body)
         self._keys |= fresh.keys()
         self._sound = True
         return len(rows)

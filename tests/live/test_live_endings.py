@@ -8,12 +8,12 @@ from collections.abc import Callable
 from decimal import Decimal
 from functools import cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from core.files import write_durably
 from live.session.shutdown import Ending
-from live.store.durable_file import write_durably
 from tests.support.exchanges.simulated import FaultKind, SimExchange
 from tests.support.processes.live_session import Scene
 from tests.support.processes.watched_day import (
@@ -156,16 +156,15 @@ def test_a_disk_that_is_full_at_any_write_leaves_no_position_unprotected_and_no_
 ) -> None:
     writes = list[Path]()
 
-    def write(path: Path, body: bytes, flags: int) -> None:
+    def write(path: Path, body: bytes, *rest: Any) -> None:
         if not path.name.startswith(".BTCUSDT_health"):  # not needed to trade
             writes.append(path)
         if len(writes) >= number:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write_durably(path, body, flags)
+        write_durably(path, body, *rest)
 
     with wild_hour(tmp_path, POLL_S) as scene:
-        monkeypatch.setattr("live.store.durable_file.write_durably", write)
-        monkeypatch.setattr("live.store.trade_files.write_durably", write)
+        monkeypatch.setattr("core.files.write_durably", write)
         assert scene.run_to(WARM + HOUR_BARS) is Ending.FAILED
         assert_all_stopped(scene.exchange)
         monkeypatch.undo()

@@ -404,7 +404,7 @@ def test_a_full_disk_ends_trading_leaves_the_stops_and_says_so(
         sent: Counter[str] = Counter()
 
         def fill_disk(_: str) -> None:
-            monkeypatch.setattr("live.store.durable_file.write_durably", no_room)
+            monkeypatch.setattr("core.files.write_durably", no_room)
             sent.update(exchange.faults.requests)
 
         done = once_held(scene, fill_disk, range(WARM + 12, WARM + 30))

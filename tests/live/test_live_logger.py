@@ -351,6 +351,52 @@ def test_closing_puts_everything_back(tmp_path: Path) -> None:
     assert (root.level, [*root.handlers], library.level, open_files()) == before
 
 
+def test_the_log_is_ours_alone_from_the_start_also_when_rotated(
+    open_logger: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live.health.logger, "LOG_BYTES", 300)
+    (tmp_path / "BTCUSDT.log").write_text("of an earlier version\n")
+    (tmp_path / "BTCUSDT.log").chmod(0o644)
+    open_logger()
+    for number_ in range(9):
+        logging.getLogger("live.any").info("record %d", number_)
+    files = [*tmp_path.iterdir()]
+    assert len(files) == 2
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+
+
+def test_a_log_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("theirs")
+    (tmp_path / "BTCUSDT.log").symlink_to(tmp_path / "victim")
+    with pytest.raises(StateError, match=r"cannot write .*BTCUSDT\.log"):
+        TradeLogger("BTC/USDT", tmp_path)
+    assert (tmp_path / "victim").read_text() == "theirs"
+
+
+def test_control_characters_reach_neither_terminal_nor_file(
+    open_logger: Callable[..., Any], tmp_path: Path
+) -> None:
+    _, console = open_logger()
+    logging.getLogger("live.any").warning("the exchange says \x1b]0;title\x07\x1b[2J")
+    for text in (console.getvalue(), log_text(tmp_path)):
+        assert "\x1b" not in text
+        assert "\\x1b]0;title" in text
+
+
+def test_what_urllib3_says_of_a_malformed_header_shows_no_signature(
+    open_logger: Callable[..., Any], tmp_path: Path
+) -> None:
+    _, console = open_logger("DEBUG", secrets=(KEY,))
+    url = f"https://fapi.binance.com/fapi/v1/order?symbol=BTCUSDT&signature={'0f' * 32}"
+    logging.getLogger("urllib3.connection").warning(
+        "Failed to parse headers (url=%s): %s", url, KEY[:20], exc_info=ValueError(url)
+    )
+    for text in (console.getvalue(), log_text(tmp_path)):
+        assert "Failed to parse headers" in text
+        assert "0f0f" not in text
+        assert KEY[:20] not in text
+
+
 # --- secrets --------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import decode_source
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from backtest.optimize.apply.config_source import rewritten
 from core.errors import ConfigError
+from core.files import sync_folder, temporary_file
 from core.params import StrategyParams, read_value
 
 _DICT: Final = "STRATEGY_PARAMS"
@@ -215,7 +216,7 @@ def write_edit(edit: ConfigEdit) -> None:
             os.utime(new, ns=(later_ns, later_ns))
             old.replace(edit.backup)
             new.replace(edit.path)
-        _sync_folder(edit.path.parent)
+        sync_folder(edit.path.parent)
     except OSError as error:
         raise _not_written(edit, error) from None
 
@@ -232,27 +233,6 @@ def _not_written(edit: ConfigEdit, error: OSError) -> ConfigError:
 @contextlib.contextmanager
 def _temporary(edit: ConfigEdit, body: bytes) -> Iterator[Path]:
     """Hold ``body`` in a file beside ``edit.path``, on disk and with its mode and owner."""
-    like = edit.path.stat()
-    number, name = tempfile.mkstemp(dir=edit.path.parent, prefix=f".{edit.path.name}.")
-    path = Path(name)
-    try:
-        with open(number, "wb") as file:  # noqa: PTH123 - of a descriptor
-            file.write(body)
-            file.flush()
-            with contextlib.suppress(PermissionError):  # only root may give files away
-                os.fchown(number, like.st_uid, like.st_gid)
-            os.fchmod(number, like.st_mode & 0o7777)
-            os.fsync(number)
+    path = edit.path.with_name(f".{edit.path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    with temporary_file(path, body, like=edit.path.stat()):
         yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a replacement outlast a power failure, where the file system can."""
-    with contextlib.suppress(OSError):  # some network folders cannot; the file is replaced
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)

@@ -14,7 +14,6 @@ machines a journal's folder must be a network drive of them all.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import time
@@ -32,6 +31,7 @@ from sqlalchemy import exc
 
 from backtest.optimize.search.trial_store import StorageErrors, TrialStore
 from core.errors import ConfigError
+from core.files import FileLock, LockHeldError
 
 CONNECT_TIMEOUT_S: Final = 10
 BUSY_TIMEOUT_S: Final = 10
@@ -163,7 +163,7 @@ def _open_database(url: str, resources: ExitStack) -> BaseStorage:
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername=_POSTGRESQL)
     if parsed.get_backend_name() == "sqlite":
-        resources.callback(os.close, _lock_sqlite_file(parsed.database))
+        resources.callback(_lock_sqlite_file(parsed.database).release)
         options: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
     else:  # a connection may have been cut while a trial ran: ping it before use
         timed = parsed.get_driver_name() in _TIMEOUT_DRIVERS
@@ -223,8 +223,8 @@ def _has_version(engine: sqlalchemy.Engine) -> bool:
         return rows.first() is not None
 
 
-def _lock_sqlite_file(database: str | None) -> int:
-    """Return the descriptor of the lock on an SQLite file, to be closed; the lock ends with it.
+def _lock_sqlite_file(database: str | None) -> FileLock:
+    """Return the lock on an SQLite file, held.
 
     Raises:
         ConfigError: another process has it, or there is no file to lock.
@@ -235,18 +235,10 @@ def _lock_sqlite_file(database: str | None) -> int:
     path = Path(database)
     if path.exists():
         path.open("r+b").close()  # refused now, not after the first trial
-    lock = os.open(
-        path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-    )
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(lock, 20).decode("ascii", "replace").strip() or "another one"
-        os.close(lock)
+        return FileLock(path.with_name(f"{path.name}.lock")).__enter__()
+    except LockHeldError as error:
         raise ConfigError(
-            f"{path} is in use by process {holder}; wait until it has ended, or search under "
+            f"{path} is in use by process {error.holder}; wait until it has ended, or search under "
             "another --study-name"
         ) from None
-    os.truncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock

@@ -12,7 +12,6 @@ way of looking at the bars, such as a backtest.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -26,6 +25,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from backtest.results.files import check_writable
 from core.errors import DataError
+from core.files import append_line
 from core.times import DAY_MS
 
 LEDGER: Final = "trial_ledger.jsonl"
@@ -169,19 +169,11 @@ class TrialLedger:
             "holdout_read": holdout_read,
             **asdict(self._data),
         }
-        line = _COUNT + _number(0) + b", " + json.dumps(entry).encode()[1:] + b"\n"
+        line = _COUNT + _number(0) + b", " + json.dumps(entry).encode()[1:]
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # released when it is closed, also by a kill
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(size - 1, 0))
-                torn = file.read(1) not in {b"", b"\n"}
-                file.write((b"\n" if torn else b"") + line)
-                os.fsync(file.fileno())
+            return append_line(self.path, line) + len(_COUNT)
         except OSError as error:
             raise _not_written(self.path, error) from None
-        return size + torn + len(_COUNT)
 
     def _entries(self) -> list[dict[str, Any]]:
         try:
