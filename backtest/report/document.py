@@ -119,7 +119,7 @@ def daily_correlations(curves: Mapping[str, Floats], times: Ints) -> dict[str, f
             pair = pair[:, np.isfinite(pair).all(axis=0)]
             if pair.shape[1] >= least:
                 with np.errstate(invalid="ignore", divide="ignore"):
-                    matrix[i, j] = np.corrcoef(pair)[0, 1]
+                    matrix[i, j] = np.asarray(np.corrcoef(pair))[0, 1]
     return {
         f"{a}/{b}": float(matrix[i, i + 1 + j])
         for i, a in enumerate(names)

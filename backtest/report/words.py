@@ -106,18 +106,12 @@ def portfolio_facts(
     """Return what a reader must know of the data of each coin."""
     data = document["data"]
     coins = [(coin, _origin(result["data"])) for coin, result in results.items()]
-<<<<<<< HEAD
-    common = f"{data['common_bars']:,}, {data['first_common_bar']} to {data['last_common_bar']} UTC"
-    code = ("Program and decision code", _code(document))
-    return [("Bars in common", common), *coins, code]
-=======
     bars = (
         f"{data['bars']:,}, {data['first_bar']} to {data['last_bar']} UTC; all coins have "
         f"{data['common_bars']:,} of them"
     )
-    code = ("Decision code", document["code_fingerprint"])
+    code = ("Program and decision code", _code(document))
     return [("Bars", bars), *coins, code]
->>>>>>> e0191c7 (A portfolio adds up over the union of its coins' bars, and the audit checks it)
 
 
 def _code(document: Mapping[str, Any]) -> str:

@@ -13,12 +13,8 @@ from backtest.market.timeframes import format_time
 from core.atr import calculate_rolling_volatility
 from core.params import StrategyParams
 from core.performance import BARS_PER_YEAR, equity_metrics, ratio
-<<<<<<< HEAD
-from core.risk import CORRELATION_BARS, compute_portfolio_var
-from core.times import DAY_MS
-=======
 from core.risk import CORRELATION_BARS, Z_95, compute_portfolio_var
->>>>>>> e0191c7 (A portfolio adds up over the union of its coins' bars, and the audit checks it)
+from core.times import DAY_MS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -159,7 +155,7 @@ def portfolio_var(
             rows_by_held[held] = np.flatnonzero(np.isfinite(returns[list(held)]).all(axis=0))
         rows = rows_by_held[held]
         rows = rows[: np.searchsorted(rows, i, side="right")][-CORRELATION_BARS:]
-        at_risk[day] = _at_risk(weights[list(held), i], returns[np.ix_(held, rows)], params)
+        at_risk[day] = _at_risk(weights[list(held), i], returns[list(held)][:, rows], params)
     at_risk *= np.sqrt(params.var_horizon_bars)
     highest = int(at_risk.argmax())
     then = equity[last_of_day]
@@ -271,5 +267,5 @@ def _correlations(coins: list[str], returns: Floats) -> dict[str, float]:
             found[f"{a}/{coins[j]}"] = math.nan
             if pair.shape[1] >= _LEAST_RETURNS:
                 with np.errstate(invalid="ignore", divide="ignore"):
-                    found[f"{a}/{coins[j]}"] = float(np.corrcoef(pair)[0, 1])
+                    found[f"{a}/{coins[j]}"] = float(np.asarray(np.corrcoef(pair))[0, 1])
     return found

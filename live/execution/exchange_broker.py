@@ -29,6 +29,8 @@ DISAGREEMENTS: Final = 2
 """Looks at the account in a row that must disagree with the ledger before it is adjusted: a
 trade may be listed later than the position it made."""
 
+_MOST_DOUBLINGS: Final = 6  # of the wait between looks after a stop
+
 
 class ExchangeBroker:
     """A broker that is an exchange; see ``live.execution.broker.Broker``.
@@ -152,7 +154,10 @@ class ExchangeBroker:
         4, ... s.
         """
         looks = self._stops.looks
-        return min(self._desk.wait_s() or math.inf, 2.0 ** min(looks - 1, _MOST_DOUBLINGS) if looks else math.inf)
+        return min(
+            self._desk.wait_s() or math.inf,
+            2.0 ** min(looks - 1, _MOST_DOUBLINGS) if looks else math.inf,
+        )
 
     def check_positions(self) -> None:
         """Compare ledger and account; adjust the ledger where it holds what is not there.

@@ -156,18 +156,16 @@ def knows_the_next_close(market: MarketData, params: StrategyParams, first: int)
     return replace(tables, bars=bars)
 
 
-def knows_the_end_of_a_hole(
-    market: MarketData, params: StrategyParams, rules: Any, first: int
-) -> RunTables:
+def knows_the_end_of_a_hole(market: MarketData, params: StrategyParams, first: int) -> RunTables:
     """Model a hole from its beginning because real rates return only after it."""
     times = market.funding["timestamp"].to_numpy()
     longest = int(np.diff(times).argmax())
     if times[longest + 1] - times[longest] <= 24 * HOUR_MS:
-        return run_tables(market, params, rules, first)
+        return run_tables(market, params, first)
     slots = np.arange(times[longest] // HOUR_MS + 1, times[longest + 1] // HOUR_MS) * HOUR_MS
     made = pd.DataFrame({"timestamp": slots[slots % (8 * HOUR_MS) == 0], "rate": 0.0003})
     filled = pd.concat([market.funding, made]).sort_values("timestamp", ignore_index=True)
-    return run_tables(replace(market, funding=filled), params, rules, first)
+    return run_tables(replace(market, funding=filled), params, first)
 
 
 @pytest.mark.slow

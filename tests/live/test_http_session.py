@@ -17,7 +17,7 @@ import requests
 
 from config import LIVE_CONFIG
 from core.errors import GridError, ReplyError, UnknownOutcome
-from live.commands.clock import SystemClock
+from live.commands.process import SystemClock
 from live.exchange.binance import open_exchange
 from live.exchange.http_session import MEGABYTE, AnswerLimits, AnswerRefused, HttpSession
 from live.exchange.types import Answer, OrderKind, OrderSpec
