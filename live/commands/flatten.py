@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Final
 
 from core.errors import GridError, NetworkError, StateError
 from core.params import StrategyParams
@@ -21,8 +19,6 @@ from live.health.alerts import AlertSender
 from live.session.assembly import Assembled, Plan
 from live.session.shutdown import LAST_ATTEMPTS, StopRequest
 from live.store.instance_lock import InstanceLock
-
-_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +72,7 @@ def flatten(request: FlattenRequest) -> int:
             raise
         wallet = money(assembled.session.strategy.view().wallet)
         text = f"everything of this session is closed; wallet {wallet}"
-        _LOG.info("%s", text)
+        assembled.session.log.info("%s", text)
         alerts.send(f"{target.symbol} {text}")
         _report_foreign_position(assembled, process)
     return 0
@@ -125,7 +121,7 @@ def _close_all(assembled: Assembled, process: Process) -> None:
                 raise NetworkError(
                     f"not all is certainly closed: {error}; try again, or close at the exchange"
                 ) from None
-            _LOG.error("closing: %s", error)
+            session.log.error("closing: %s", error)  # noqa: TRY400 - expected: it says it all
             process.clock.sleep(1.0)
     if session.strategy.view().has_position:
         raise NetworkError(
@@ -140,7 +136,7 @@ def _report_foreign_position(assembled: Assembled, process: Process) -> None:
         return
     for name, side in process.executor(retries=1).positions().items():
         if side.qty > assembled.facts.rules.step_size / 2:
-            _LOG.warning(
+            assembled.session.log.warning(
                 "the account holds %s %s that is not this session's; it is left alone",
                 name,
                 qty_text(side.qty),

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 import requests
 
@@ -46,9 +45,6 @@ class SystemClock:
     def wake(self) -> None:
         """End the wait that is under way, or else the next one."""
         self._wakes.put(None)
-
-
-_LOG: Final = logging.getLogger(__name__)
 
 
 def http_session() -> requests.Session | None:

@@ -33,6 +33,7 @@ from live.feed.candles import nothing
 from live.feed.funding_rates import FundingRates
 from live.health.alerts import AlertSender
 from live.health.events import Events
+from live.health.logger import session_logger
 from live.health.monitor import HealthMonitor
 from live.session.runner import LiveRunner
 from live.session.shutdown import StopRequest
@@ -247,7 +248,12 @@ def run_replay(recording: Recording, params: StrategyParams) -> LiveSession:
         raise DataError(f"{symbol}: there is no candle to trade; choose another --start or --end")
     clock, rates, events = ReplayClock(), FundingRates(market), Events()
     session = LiveSession(
-        strategy, OrderRegister(str(LIVE_CONFIG["instance"])), None, events, bars[0] * bar_ms
+        strategy,
+        OrderRegister(str(LIVE_CONFIG["instance"])),
+        None,
+        events,
+        bars[0] * bar_ms,
+        session_logger(symbol),
     )
     broker = PaperBroker(session, market, market, rates)
     runner = LiveRunner(

@@ -25,6 +25,7 @@ from live.commands.texts import (
 from live.exchange.credentials import ENV_FILE, is_open_to_others
 from live.exchange.types import MarketFacts
 from live.health.alerts import AlertSender
+from live.health.logger import session_logger
 from live.session.admission import allowed_capital
 from live.session.assembly import Assembled, Plan, check_state
 from live.session.shutdown import Ending, StopRequest
@@ -34,7 +35,6 @@ EXIT_INTERRUPTED: Final = 130
 QUESTION: Final = "Trade with REAL MONEY"
 _TALKATIVE: Final = ("DEBUG", "INFO")
 """Levels of the console that show how a session ends."""
-_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,8 @@ def _capital_text(request: TradeRequest, wallet: float, *, goes_on: bool) -> str
         return "the saved session's; --capital is for new ones"
     if request.target.mode == "dry":
         return f"{money(request.capital or request.params.initial_capital)}, on paper"
-    capital = allowed_capital(request.target.settings, request.capital, wallet)
+    log = session_logger(request.target.symbol)
+    capital = allowed_capital(request.target.settings, request.capital, wallet, log)
     return f"{money(capital)} of a wallet of {money(wallet)}"
 
 
@@ -179,7 +180,9 @@ def _tell_start(request: TradeRequest, assembled: Assembled, alerts: AlertSender
         f"leverage {strategy.params.leverage:g}"
     )
     changed = changed_text(request.params)
-    _LOG.info("%s; changed: %s; decision code %s", text, changed, strategy.fingerprint)
+    session_logger(request.target.symbol).info(
+        "%s; changed: %s; decision code %s", text, changed, strategy.fingerprint
+    )
     if not request.once:
         alerts.send(f"{request.target.symbol} {text}")
 
@@ -189,7 +192,9 @@ def _tell_end(
 ) -> None:
     text = end_text(ending, assembled.session, request.target.mode, once=request.once)
     went_well = ending is Ending.ASKED
-    _LOG.log(logging.INFO if went_well else logging.ERROR, "%s", text)
+    session_logger(request.target.symbol).log(
+        logging.INFO if went_well else logging.ERROR, "%s", text
+    )
     if not went_well or request.log_level not in _TALKATIVE:
         print(text, file=sys.stdout if went_well else sys.stderr)
     if not (request.once and went_well):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
@@ -74,6 +75,7 @@ class LiveSession:
         states: the state file; None: nothing is kept (a replay at full speed).
         events: every record is published there, and those saved for the trade files.
         start_ms: ms UTC.
+        log: of this session alone.
     """
 
     def __init__(
@@ -83,8 +85,9 @@ class LiveSession:
         states: StateManager | None,
         events: Events,
         start_ms: int,
+        log: logging.Logger,
     ) -> None:
-        self.strategy, self.orders = strategy, register
+        self.strategy, self.orders, self.log = strategy, register, log
         self.progress = Progress(start_ms=start_ms)
         self.entries: dict[int, Entry] = {}
         self.outbox: list[LiveTrade] = []

@@ -73,6 +73,7 @@ class ExchangeBroker:
             session.progress.foreign_orders,
             clock,
             late_ms,
+            session.log,
         )
         self._fills = Fills(
             exchange, session, self._desk, rates, mark, events, facts.rules.step_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from itertools import groupby, takewhile
 from typing import Final
@@ -17,7 +16,6 @@ from live.execution.order_register import OrderRecord, OrderState
 from live.feed.funding_rates import FundingRates
 from live.health.events import Events, Notice
 
-_LOG: Final = logging.getLogger(__name__)
 LIQUIDATION_IDS: Final = ("autoclose-", "adl_autoclose")
 """How the exchange names the orders with which it closes what we may no longer hold."""
 
@@ -215,7 +213,7 @@ class Fills:
         if ts_ms > progress.funding_ms:
             progress.funding_ms, progress.funding_ids = ts_ms, []
         progress.funding_ids += [payment.income_id for payment in payments]
-        _LOG.info("funding %+.4f USDT at rate %+.6f", amount, rate)
+        self._session.log.info("funding %+.4f USDT at rate %+.6f", amount, rate)
 
 
 def _fill_of(execution: Execution, record: OrderRecord) -> Fill:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -17,7 +16,6 @@ from live.execution.risk_gate import RiskGate
 from live.execution.stop_orders import StopOrders
 from live.health.events import Events, Notice
 
-_LOG: Final = logging.getLogger(__name__)
 ROUNDS: Final = 5
 LIMITS: Final = (OrderKind.ENTRY, OrderKind.TAKE_PROFIT)
 
@@ -95,7 +93,9 @@ class RestingOrders:
                 ]
             )
             return
-        _LOG.warning("orders have filled whose trades are not listed yet; none is laid until then")
+        self._session.log.warning(
+            "orders have filled whose trades are not listed yet; none is laid until then"
+        )
 
     def _compare(self) -> Difference:
         """Return what to send.

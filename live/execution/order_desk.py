@@ -12,7 +12,6 @@ from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderRep
 from live.execution.order_register import OUR_IDS, OrderRecord, OrderRegister, OrderState
 from live.health.events import Events, Notice
 
-_LOG: Final = logging.getLogger(__name__)
 DENIALS: Final = 2
 
 
@@ -27,6 +26,7 @@ class OrderDesk:
         foreign_orders: client ids of others' orders that were reported; added to.
         clock: of all times.
         late_ms: how long after it was sent the exchange may still take a request.
+        log: of the session.
     """
 
     def __init__(
@@ -38,10 +38,11 @@ class OrderDesk:
         foreign_orders: list[str],
         clock: Clock,
         late_ms: int,
+        log: logging.Logger,
     ) -> None:
         self._exchange, self._register, self._save = exchange, register, save
         self._events, self._foreign_orders = events, foreign_orders
-        self._clock, self._late_ms = clock, late_ms
+        self._clock, self._late_ms, self._log = clock, late_ms, log
         self._late_until_ms: dict[str, int] = {}
         """Until when, ms UTC, orders that the exchange does not know may still arrive there."""
         for record in register.alive():  # the process before was killed over those
@@ -96,7 +97,7 @@ class OrderDesk:
             self._may_be_late(record)
         elif reply.answer is not Answer.NOT_SENT:
             record.state = OrderState.DONE
-        _LOG.info("order %s %s", record.client_id, _refusal_text(record, reply))
+        self._log.info("order %s %s", record.client_id, _refusal_text(record, reply))
 
     def _may_be_late(self, record: OrderRecord) -> None:
         if record.kind is not OrderKind.STOP:  # a side's second stop is refused anyway

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Final
 
@@ -18,7 +17,6 @@ from live.execution.order_register import OrderRecord, OrderState
 from live.execution.reconcile import Difference, Resting, reconcile
 from live.health.events import Events, Unprotected
 
-_LOG: Final = logging.getLogger(__name__)
 UNPROTECTED_LIMIT_S: Final = 60.0
 """How long a side may be without its stop before it is closed at market."""
 
@@ -167,7 +165,9 @@ class StopOrders:
         is_closed = self._close(direction)
         if not is_closed:  # its trades are not listed yet, or nothing trades at the exchange
             self._unprotected_since_ms[direction] = self._clock.now_ms()
-            _LOG.error("%s can neither be stopped nor closed; both are tried again", direction)
+            self._session.log.error(
+                "%s can neither be stopped nor closed; both are tried again", direction
+            )
         return is_closed
 
     def _close_passed(self, stop: OrderRecord) -> bool:

@@ -32,6 +32,8 @@ _ENTRIES: Final = ("BUY_OPEN_LONG", "SELL_OPEN_SHORT")
 _HALT: Final = "CIRCUIT_BREAKER_HALT"
 _UNKNOWN: Final = Close(net=math.nan, net_pct=math.nan, r_multiple=math.nan, hold_hours=math.nan)
 _GREEN, _RED, _YELLOW, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
+_SESSIONS: Final = "session."
+"""How the names of the sessions' loggers begin."""
 
 
 def trade_text(trade: LiveTrade, symbol: str, rules: MarketRules | None) -> str:
@@ -73,6 +75,24 @@ def equity_text(
         f"  UPnL_L: {money(upnl_long, signed=True)} | UPnL_S: {money(upnl_short, signed=True)} | "
         f"Regime: {regime}"
     )
+
+
+def session_logger(symbol: str) -> logging.Logger:
+    """Return the logger of the session that trades ``symbol``, such as BTCUSDT or BTC/USDT."""
+    return logging.getLogger(f"{_SESSIONS}{plain_symbol(symbol)}")
+
+
+class _OneSession(logging.Filter):
+    """Lets pass what a session logs, and what belongs to none; not what another session logs."""
+
+    def __init__(self, own: str) -> None:
+        super().__init__()
+        self._own = own
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether ``record`` is not of another session."""
+        name = record.name or ""  # whoever makes records by hand may leave it out
+        return not name.startswith(_SESSIONS) or name == self._own
 
 
 class SecretFilter(logging.Filter):
@@ -171,7 +191,10 @@ class _LogFile(RotatingFileHandler):
 
 
 class TradeLogger:
-    """Console and log file of a session; sits on the root logger, so one per process.
+    """Console and log file of a session, on the root logger.
+
+    Of several sessions in a process each file has its own records and those of no session, such as
+    the exchange's.
 
     Args:
         symbol: such as BTC/USDT or BTCUSDT.
@@ -200,7 +223,7 @@ class TradeLogger:
         self.symbol = f"{plain.removesuffix('USDT')}/USDT" if plain.endswith("USDT") else plain
         self.rules: MarketRules | None = None
         """Once known, they say how many decimals prices and quantities have."""
-        self._log = logging.getLogger(f"live.{plain}")
+        self._log = session_logger(plain)
         self._handlers = self._open(folder / f"{plain}.log", level.upper(), stream, secrets)
         root = logging.getLogger()
         self._levels = {name: logging.getLogger(name).level for name in ("", *_CHATTY)}
@@ -208,6 +231,7 @@ class TradeLogger:
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.WARNING)
         for handler in self._handlers:
+            handler.addFilter(_OneSession(self._log.name))
             root.addHandler(handler)
 
     @staticmethod

@@ -18,6 +18,7 @@ from core.times import utc_text
 from live.exchange.port import Clock
 from live.exchange.types import Usage
 from live.health.alerts import Alerts, Condition, HealthLimits, StandingConditions, Verdict
+from live.health.logger import session_logger
 from live.store.durable_file import plain_symbol, write_atomically
 
 WEIGHT_LIMIT: Final = 2_400
@@ -26,7 +27,6 @@ RELEASE: Final = 0.9
 """Share of its limit under which a condition ends, so that it does not begin again at once."""
 LOT_SLACK: Final = 1e-9
 _JOIN_S: Final = 5.0
-_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -211,7 +211,7 @@ class HealthMonitor:
         self._symbol = plain_symbol(symbol)
         self.path = folder / f"{self._symbol}_health.json"
         self._limits = HealthLimits.from_settings(settings)
-        self._clock, self._alerts = clock, alerts
+        self._clock, self._alerts, self._log = clock, alerts, session_logger(symbol)
         self._readings = Readings(started_ms=clock.now_ms())
         self._standing = StandingConditions()
         self._verdict, self._conditions = Verdict.OK, list[Condition]()
@@ -261,7 +261,7 @@ class HealthMonitor:
         text = f"{type(error).__name__}: {error}; a defect of the program: the session ends"
         with self._lock:
             self._readings.defect = text
-        _LOG.critical("%s", text, exc_info=error)
+        self._log.critical("%s", text, exc_info=error)
         self.check()
 
     def error(self, error: BaseException) -> None:
@@ -271,7 +271,9 @@ class HealthMonitor:
             self._readings.errors_in_row += 1
             count = self._readings.errors_in_row
         trace = None if isinstance(error, GridError) else error  # expected ones say it all
-        _LOG.error("error %d in a row: %s: %s", count, type(error).__name__, error, exc_info=trace)
+        self._log.error(
+            "error %d in a row: %s: %s", count, type(error).__name__, error, exc_info=trace
+        )
 
     def ok(self) -> None:
         """Take in that things went well: the row of errors ends."""
@@ -298,11 +300,11 @@ class HealthMonitor:
         begun, ended = self._standing.update(self._conditions, now_ms)
         for condition in begun:
             level = logging.WARNING if condition.verdict is Verdict.WARN else logging.CRITICAL
-            _LOG.log(level, "%s: %s", condition.name, condition.text)
+            self._log.log(level, "%s: %s", condition.name, condition.text)
             text = f"{condition.verdict.name} {condition.name}: {condition.text}"
             self._alerts.send(f"{self._symbol} {text}")
         for name in ended:
-            _LOG.info("%s: in order again", name)
+            self._log.info("%s: in order again", name)
             self._alerts.send(f"{self._symbol} OK {name}: in order again")
 
     def _status(self) -> str:

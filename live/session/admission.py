@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from core.errors import AccountError, CapitalError
 from live.exchange.port import Exchange
@@ -12,8 +12,6 @@ from live.exchange.types import MarketFacts, OrderKind, Usage
 from live.execution.order_desk import shared_symbol_error
 from live.execution.order_register import OUR_IDS, id_prefix
 from live.store.state_file import LoadedState
-
-_LOG: Final = logging.getLogger(__name__)
 
 
 def refuse_closed_market(facts: MarketFacts) -> None:
@@ -44,13 +42,16 @@ def refuse_wrong_clock(settings: Mapping[str, Any], usage: Usage) -> None:
         )
 
 
-def allowed_capital(settings: Mapping[str, Any], wanted: float | None, wallet: float) -> float:
+def allowed_capital(
+    settings: Mapping[str, Any], wanted: float | None, wallet: float, log: logging.Logger
+) -> float:
     """Return the capital a session starts with, quote.
 
     Args:
         settings: their ``max_capital_pct`` is the most it may be, of the wallet.
         wanted: quote; None: as much as that allows.
         wallet: quote.
+        log: where less than was wanted is reported.
 
     Raises:
         CapitalError: the wallet is empty.
@@ -62,7 +63,7 @@ def allowed_capital(settings: Mapping[str, Any], wanted: float | None, wallet: f
             f"the futures wallet holds {wallet:g} USDT: transfer some from the spot wallet first"
         )
     if wanted is not None and wanted > most:
-        _LOG.warning(
+        log.warning(
             "capital %g is more than %g %% of the wallet of %g USDT; %g are used",
             wanted,
             100.0 * share,

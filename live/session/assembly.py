@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from live.execution.risk_gate import NoLimit, RiskGate
 from live.feed.candles import CandleBuffer
 from live.feed.funding_rates import FundingRates
 from live.health.events import Events, StateSaved, Unprotected
+from live.health.logger import session_logger
 from live.health.monitor import HealthMonitor
 from live.session.admission import (
     allowed_capital,
@@ -36,7 +36,6 @@ from live.store.folders import mode_folder
 from live.store.state_file import LoadedState, StateManager
 from live.store.trade_files import TradeFiles
 
-_LOG: Final = logging.getLogger(__name__)
 LATE_MARGIN_MS: Final = 1_000
 """Beyond its window a request may lie so far in the exchange's future, ms."""
 
@@ -111,7 +110,9 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
     if not plan.only_closes:
         refuse_closed_market(facts)
         refuse_wrong_clock(plan.settings, exchange.usage())
-        capital = allowed_capital(plan.settings, plan.capital, exchange.balance().wallet)
+        capital = allowed_capital(
+            plan.settings, plan.capital, exchange.balance().wallet, session_logger(plan.symbol)
+        )
         refuse_shared_symbol(exchange, loaded, str(plan.settings["instance"]))
         exchange.prepare_account(params.leverage)
     started_ms = equipment.clock.now_ms() - exchange.usage().clock_offset_ms
@@ -201,7 +202,7 @@ def _loaded(states: StateManager, plan: Plan) -> LoadedState | None:
         return None
     loaded = states.load(accept_code_change=plan.accept_code_change)
     if loaded is None:
-        _LOG.warning("there is no saved state: a new session begins")
+        session_logger(plan.symbol).warning("there is no saved state: a new session begins")
     return loaded
 
 
@@ -227,6 +228,7 @@ def _session(
         states,
         equipment.events,
         started_ms,
+        session_logger(plan.symbol),
     )
     if loaded is not None:
         session.resume(loaded)

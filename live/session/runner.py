@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,9 +17,6 @@ from live.health.alerts import Verdict
 from live.health.events import Events, StepDone
 from live.health.monitor import HealthMonitor, StepInfo
 from live.session.shutdown import Ending, Shutdown, StopRequest
-
-_LOG: Final = logging.getLogger(__name__)
-
 
 HOPELESS: Final = (StateError, AccountError, CredentialsError)
 """Errors that trying again does not mend: they end the session."""
@@ -60,7 +56,7 @@ class LiveRunner:
         self._bar_ms = session.bar_ms
         self._candles, self._rates = candles, rates
         self._monitor, self._events, self._clock, self._stop = monitor, events, clock, stop
-        self._shutdown = Shutdown(broker, monitor, clock, stop)
+        self._shutdown = Shutdown(broker, monitor, clock, stop, session.log)
         self._poll_s = float(settings["poll_s"])
         self._grace_ms = int(1_000 * float(settings["candle_grace_s"]))
         self._usage = usage
@@ -158,14 +154,14 @@ class LiveRunner:
         except (*HOPELESS, RateLimitError):
             raise
         except GridError as error:
-            _LOG.warning("looking after the stops: %s", error)
+            self._session.log.warning("looking after the stops: %s", error)
 
     def _sit_out(self, banned: RateLimitError) -> None:
         """Wait until the exchange listens again; what is known and passes is no error in a row."""
         if banned.retry_after <= 0.0:
             self._monitor.error(banned)
             return
-        _LOG.warning("%s", banned)
+        self._session.log.warning("%s", banned)
         self._ban_s = banned.retry_after
 
     def _note_equity(self) -> None:
@@ -193,7 +189,7 @@ class LiveRunner:
             self.withdraw()
             return Ending.FAILED
         if self._session.strategy.ended:
-            _LOG.critical("nothing is left of the capital; the session ends")
+            self._session.log.critical("nothing is left of the capital; the session ends")
             self.withdraw()
             return Ending.RUINED
         return None
@@ -282,7 +278,7 @@ class LiveRunner:
         """Say once that every order of a grid was under the exchange's minimum."""
         if view.too_small and not self._told_too_small:
             self._told_too_small = True
-            _LOG.warning(
+            self._session.log.warning(
                 "every order of a grid is under the exchange's minimum: %.0f USDT of capital "
                 "would do",
                 view.capital_needed,

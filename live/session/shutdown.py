@@ -16,7 +16,6 @@ from live.exchange.port import Clock
 from live.execution.broker import Broker
 from live.health.monitor import HealthMonitor
 
-_LOG: Final = logging.getLogger(__name__)
 LAST_ATTEMPTS: Final = 5
 """Times a process that was asked to end tries to cancel orders, or to close everything."""
 LONGEST_PAUSE_S: Final = 30.0
@@ -45,37 +44,43 @@ class Shutdown:
         monitor: counts errors; goes on judging meanwhile.
         clock: for waiting.
         stop: set when the process is asked to end.
+        log: of the session.
     """
 
     def __init__(
-        self, broker: Broker, monitor: HealthMonitor, clock: Clock, stop: StopRequest
+        self,
+        broker: Broker,
+        monitor: HealthMonitor,
+        clock: Clock,
+        stop: StopRequest,
+        log: logging.Logger,
     ) -> None:
         self._broker, self._monitor = broker, monitor
-        self._clock, self._stop = clock, stop
+        self._clock, self._stop, self._log = clock, stop, log
 
     def as_asked(self) -> Ending:
         """End because of a signal: entries and take-profits go, positions keep their stops."""
-        _LOG.info("asked to stop: entries and take-profits are cancelled, stops stay")
+        self._log.info("asked to stop: entries and take-profits are cancelled, stops stay")
         return Ending.ASKED if self.withdraw() else Ending.FAILED
 
     def give_up(self, error: GridError) -> Ending:
         """End because trying again is of no use: the disk, the keys or the account refuse."""
-        _LOG.critical("trading stops, positions keep their stops: %s", error)
+        self._log.critical("trading stops, positions keep their stops: %s", error)
         self._monitor.error(error)
         self.withdraw()
         return Ending.FAILED
 
     def close_everything(self) -> Ending:
         """End because the loss limit is reached: close what is ours, trying until it is done."""
-        _LOG.critical("the loss limit is reached: everything is closed")
+        self._log.critical("the loss limit is reached: everything is closed")
         try:
             is_done = self._insist(lambda: self._broker.flatten(CLOSE_END), "closing")
         except StateError as error:
-            _LOG.error("closing: %s", error)
+            self._log.error("closing: %s", error)
             is_done = False
         if is_done:
             return Ending.EMERGENCY
-        _LOG.critical("positions may still be open at the exchange: close them by hand")
+        self._log.critical("positions may still be open at the exchange: close them by hand")
         return Ending.FAILED
 
     def withdraw(self) -> bool:
@@ -87,10 +92,10 @@ class Shutdown:
         try:
             is_done = self._insist(self._broker.withdraw, "cancelling")
         except StateError as error:
-            _LOG.error("they are cancelled, which cannot be written down: %s", error)
+            self._log.error("they are cancelled, which cannot be written down: %s", error)
             return True
         if not is_done:
-            _LOG.critical(
+            self._log.critical(
                 "entries or take-profits may still be open at the exchange, or a position without "
                 "its stop: look there"
             )
@@ -109,7 +114,7 @@ class Shutdown:
             except StateError:
                 raise
             except GridError as error:
-                _LOG.error("%s: %s", doing, error)
+                self._log.error("%s: %s", doing, error)
                 is_final = self._stop.is_set or isinstance(error, CredentialsError)
                 left -= is_final
                 ban_s = error.retry_after if isinstance(error, RateLimitError) else 0.0

@@ -9,6 +9,7 @@ import logging
 import math
 import urllib.parse
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -28,7 +29,7 @@ from core.text import decimals_of, money, number
 from engine.contract import SideView, View
 from engine.results import TRADE_FIELDS
 from live.health.events import StepDone
-from live.health.logger import SecretFilter, TradeLogger, equity_text, trade_text
+from live.health.logger import SecretFilter, TradeLogger, equity_text, session_logger, trade_text
 from live.store.trade_files import TRADE_COLUMNS, Close, LiveTrade, TradeFiles, close_figures
 from tests.live.test_instance_lock import FULL, READ_ONLY, break_at, open_files
 
@@ -257,10 +258,24 @@ def test_the_file_has_everything_from_info_on_whatever_the_console_shows(
     lines = log_text(tmp_path).splitlines()
     told = " | ".join(line.strip() for line in trade_text(SALE, "BTC/USDT", RULES).splitlines())
     assert [line.split(" ", 1)[1] for line in lines] == [
-        f"INFO live.BTCUSDT: {told}",
+        f"INFO session.BTCUSDT: {told}",
         "INFO live.any: told",
         "ERROR live.any: wrong",
     ]
+
+
+def test_of_two_sessions_in_a_process_each_log_has_its_own_records(tmp_path: Path) -> None:
+    with (
+        closing(TradeLogger("BTCUSDT", tmp_path, stream=io.StringIO())),
+        closing(TradeLogger("ETHUSDT", tmp_path, stream=io.StringIO())),
+    ):
+        session_logger("BTC/USDT").warning("of the first")
+        session_logger("ETHUSDT").warning("of the second")
+        logging.getLogger("live.exchange").warning("of both")
+    texts = [(tmp_path / f"{coin}USDT.log").read_text("utf-8") for coin in ("BTC", "ETH")]
+    assert [text.count("of the first") for text in texts] == [1, 0]
+    assert [text.count("of the second") for text in texts] == [0, 1]
+    assert [text.count("of both") for text in texts] == [1, 1]
 
 
 def test_the_files_times_are_iso_and_utc(open_logger: Callable[..., Any], tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from live.exchange.types import ExchangeOrder, OrderKind, SidePosition, Usage
 from live.execution.books import LiveSession
 from live.execution.order_register import OUR_IDS, OrderRegister, OrderState, id_prefix
 from live.health.events import Events
+from live.health.logger import session_logger
 from live.session.admission import refuse_shared_symbol, refuse_wrong_clock
 from live.store.state_file import LoadedState, decode, read_document
 from tests.support.markets.synthetic import BAR_MS, RULES
@@ -246,7 +247,12 @@ def test_the_stop_that_is_told_is_the_one_at_the_exchange(stage: Stage, state: O
     testnet = find_target("BTC", dry_run=False, testnet=True, settings=LIVE_CONFIG)
     document: Any = read_document(stage.folder / STATE)
     session = LiveSession(
-        create(read_config(kept.parameters), RULES), OrderRegister("a"), None, Events(), 0
+        create(read_config(kept.parameters), RULES),
+        OrderRegister("a"),
+        None,
+        Events(),
+        0,
+        session_logger("BTCUSDT"),
     )
     session.strategy.load_state_dict(decode(document["engine"]))
     session.orders.load([order.to_dict() for order in kept.orders])

@@ -18,6 +18,7 @@ from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderRep
 from live.execution.order_desk import DENIALS, OrderDesk
 from live.execution.order_register import OrderRecord, OrderRegister, OrderState, in_base_36
 from live.health.events import Events, Notice
+from live.health.logger import session_logger
 
 LATE_MS = 10_000
 BAR = 1_900_000
@@ -133,6 +134,7 @@ class Scene:
             self.foreign_orders,
             self.clock,
             LATE_MS,
+            session_logger("BTCUSDT"),
         )
 
     def _save(self) -> None:
