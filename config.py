@@ -183,7 +183,7 @@ LIVE_CONFIG = {
     "clock_warn_ms": 1_000,
     "candle_max_age_s": 120.0,  # alert when the newest closed candle is older than that
     "snapshots": 10,
-    "alert_urls": (),  # apprise URLs, such as "tgram://bottoken/ChatID"; keep them out of git
+    "alert_urls": (),  # leave it empty: addresses are secrets and belong into GRID_ALERT_URLS
 }
 
 # What optimizer.py searches. An entry commented out stays at its value in STRATEGY_PARAMS.

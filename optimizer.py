@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from config import BACKTEST_CONFIG
 from core.command_line import add_version_option, end_process, run_command
+from core.errors import ConfigError
 from engine.options import add_value_options, chosen_params
 
 STUDY: Final = "grid_v4_wfo"
+STORAGE_VARIABLE: Final = "GRID_STORAGE"
 
 EXAMPLES: Final = """\
 examples:
@@ -28,7 +31,7 @@ examples:
       no trial is begun after ten minutes
   python3 optimizer.py --demo --preset documented --set leverage=2 --mc-perms 200 --holdout 0.2
       other values for what is not searched
-  python3 optimizer.py --storage postgresql://user:password@host/db --end 2025-07-01
+  GRID_STORAGE=postgresql://user:password@host/db python3 optimizer.py --end 2025-07-01
       several machines run the same command and share the work
 
 What happens. All bars but the last share (--holdout) are cut into --windows pieces. A trial draws
@@ -164,8 +167,9 @@ def _add_search_options(group: Any) -> None:
     group.add_argument(
         "--storage",
         metavar="URL",
-        help="where: sqlite:///FILE.db, postgresql://USER:PASSWORD@HOST/DATABASE, grpc://HOST:PORT "
-        "or FILE.journal (default: sqlite:///STUDY.db in the current folder)",
+        help="where: sqlite:///FILE.db, postgresql://USER@HOST/DATABASE, grpc://HOST:PORT or "
+        "FILE.journal; an address with a password belongs into GRID_STORAGE (default: "
+        "sqlite:///STUDY.db in the current folder)",
     )
 
 
@@ -200,8 +204,28 @@ def _add_parameter_options(group: Any) -> None:
     )
 
 
+def _storage(named: str | None) -> str | None:
+    """Return where trials are kept: as named, else as the environment says.
+
+    Raises:
+        ConfigError: a password stands in the command line, which every user of the machine reads.
+    """
+    if not named:
+        return os.environ.get(STORAGE_VARIABLE) or None
+    from backtest.optimize.search.trial_store import passwords_of, shown  # noqa: PLC0415 - optuna
+
+    if passwords_of(named):
+        raise ConfigError(
+            f"--storage {shown(named)} holds a password, which the list of processes shows to all "
+            f"users of this machine: set {STORAGE_VARIABLE} to the address instead, or leave the "
+            "password out and keep it where the driver looks (PGPASSFILE, ~/.pgpass)"
+        )
+    return named
+
+
 def _run(args: argparse.Namespace) -> int:
     params = chosen_params(args)
+    storage = _storage(args.storage)
     # Only now: importing numba, pandas and optuna takes longer than --help may.
     from backtest.optimize.command import run_search  # noqa: PLC0415
     from backtest.optimize.request import SearchRequest  # noqa: PLC0415
@@ -218,7 +242,7 @@ def _run(args: argparse.Namespace) -> int:
             holdout=args.holdout,
             objective=args.objective,
             study=args.study_name,
-            storage=args.storage,
+            storage=storage,
             seed=args.seed,
             jobs=args.jobs,
             timeout=args.timeout,

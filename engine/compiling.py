@@ -18,6 +18,7 @@ import numpy as np
 
 from core.jit import has_machine_code
 from core.market import MarketRules
+from core.processes import child_environment
 from core.records import zeros, zeros_table
 from core.signals import Signal, compute_signals
 from core.times import BAR_MS
@@ -58,7 +59,10 @@ def load_machine_code() -> None:
     if not is_compiled() and (os.cpu_count() or 1) > 1:
         command = "from engine.compiling import compile_exchange; compile_exchange()"
         helper = subprocess.Popen(  # noqa: S603 - our own code, no shell
-            [sys.executable, "-c", command], cwd=ROOT, stderr=subprocess.DEVNULL
+            [sys.executable, "-c", command],
+            cwd=ROOT,
+            env=child_environment(),
+            stderr=subprocess.DEVNULL,
         )
         compile_decisions()
     if helper is not None:

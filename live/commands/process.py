@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import requests
 
 from core.errors import GridError
+from core.processes import forbid_memory_dumps
 from live.commands.target import Target
 from live.exchange.binance import BinanceExecutor, open_exchange
 from live.exchange.credentials import Credentials, find_credentials, read_environment
@@ -93,6 +94,7 @@ def find_process(target: Target) -> Process:
         ConfigError: the file ``.env`` or the alert URLs are unusable.
         CredentialsError: there are no keys and they are needed.
     """
+    forbid_memory_dumps()  # before there is a key to be read in it
     environ = read_environment()
     return Process(
         target=target,

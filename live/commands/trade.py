@@ -12,6 +12,7 @@ from core.errors import CredentialsError, GridError, NetworkError
 from core.params import StrategyParams
 from core.text import money
 from engine.compiling import load_live_code
+from live.commands.machine_checks import refuse_weaknesses, weaknesses
 from live.commands.process import Process, assemble, equip, find_process, open_log, silence
 from live.commands.target import Target
 from live.commands.texts import (
@@ -22,7 +23,6 @@ from live.commands.texts import (
     left_open,
     start_text,
 )
-from live.exchange.credentials import ENV_FILE, is_open_to_others
 from live.exchange.types import MarketFacts
 from live.health.alerts import AlertSender
 from live.health.logger import session_logger
@@ -89,6 +89,7 @@ def trade(request: TradeRequest) -> int:
     target, plan = request.target, request.plan
     if target.mode == "live" and not (request.resume and target.state_path.exists()):
         check_answerable(QUESTION, yes=request.yes)
+    refuse_weaknesses(target)
     process = find_process(target)
     with ExitStack() as stack:
         alerts = stack.enter_context(closing(AlertSender(process.urls, target.title)))
@@ -98,9 +99,9 @@ def trade(request: TradeRequest) -> int:
             stack.enter_context(InstanceLock(target.lock_path))
             goes_on = check_state(plan, process.clock)
             capital = _capital_text(request, wallet, goes_on=goes_on)
+        notes = weaknesses(target)
         print(  # noqa: T201
-            start_text(target, request.params, facts, capital, len(process.urls), _notes()),
-            flush=True,
+            start_text(target, request.params, facts, capital, len(process.urls), notes), flush=True
         )
         if target.mode == "live" and not goes_on:
             confirm(target.symbol, QUESTION, yes=request.yes)
@@ -141,12 +142,6 @@ def _capital_text(request: TradeRequest, wallet: float, *, goes_on: bool) -> str
     log = session_logger(request.target.symbol)
     capital = allowed_capital(request.target.settings, request.capital, wallet, log)
     return f"{money(capital)} of a wallet of {money(wallet)}"
-
-
-def _notes() -> list[str]:
-    if not is_open_to_others():
-        return []
-    return [f"{ENV_FILE} can be read by other users of this machine: chmod 600 {ENV_FILE}"]
 
 
 def _run(request: TradeRequest, process: Process, stop: StopRequest, alerts: AlertSender) -> int:

@@ -10,11 +10,17 @@ from pathlib import Path
 from typing import Final
 
 from core.errors import ConfigError, CredentialsError
+from core.files import read_limited
 
 KEY: Final = "BINANCE_API_KEY"
 SECRET: Final = "BINANCE_API_SECRET"  # noqa: S105 - the variable's name
 ENV_FILE: Final = Path(".env")
-_OTHERS: Final = 0o077
+FROM_FILE: Final = "_FILE"
+"""Ending of a variable that names a file with the value: ``BINANCE_API_KEY_FILE``."""
+URLS: Final = "GRID_ALERT_URLS"
+SECOND_URLS: Final = "GRID_ALERT_URLS_SECOND"
+_LONGEST: Final = 65_536
+"""Bytes of a file with a value."""
 _USABLE: Final = re.compile(r"[!-~]+")
 
 
@@ -36,10 +42,12 @@ def read_environment(
 ) -> dict[str, str]:
     """Return the variables of ``path`` and of the process; the latter win.
 
+    Keys, secrets and alert addresses may each lie in a file of their own, as Docker's secrets and
+    systemd's credentials do: ``BINANCE_API_KEY_FILE`` names the one with ``BINANCE_API_KEY``.
     Nothing is put into the process's environment, where its children would see it.
 
     Raises:
-        ConfigError: the file is there and cannot be read.
+        ConfigError: a file is there and cannot be read, or is named and not there.
     """
     from dotenv import dotenv_values  # noqa: PLC0415 - only who trades needs it
 
@@ -47,12 +55,27 @@ def read_environment(
         values = dotenv_values(path, interpolate=False)  # a secret may hold a $
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}; correct it or remove it") from None
-    return {name: text for name, text in values.items() if text} | dict(environ)
+    found = {name: text for name, text in values.items() if text} | dict(environ)
+    for name in (KEY, SECRET, URLS, SECOND_URLS):
+        place = found.get(name + FROM_FILE, "").strip()
+        if place and not found.get(name):
+            found[name] = _content(name, Path(place))
+    return found
 
 
-def is_open_to_others(path: Path = ENV_FILE) -> bool:
-    """Return whether other users of this machine may read ``path``."""
-    return path.is_file() and bool(path.stat().st_mode & _OTHERS)
+def _content(name: str, path: Path) -> str:
+    """Return the value of a variable that lies in a file.
+
+    Raises:
+        ConfigError: it cannot be read; the text does not show what is in it.
+    """
+    try:
+        return read_limited(path, _LONGEST).decode("utf-8").strip()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except UnicodeDecodeError:
+        reason = "it is no text"
+    raise ConfigError(f"cannot read {path}, which {name}_FILE names: {reason}; correct it")
 
 
 def find_credentials(environ: Mapping[str, str]) -> Credentials:

@@ -26,11 +26,12 @@ from config import LIVE_CONFIG, STRATEGY_PARAMS
 from core.errors import ConfigError, CredentialsError
 from engine.options import chosen_params
 from engine.types import CLOSE_END, LABEL_NAMES
+from live.commands.machine_checks import refuse_weaknesses, weaknesses
 from live.commands.process import SystemClock
 from live.commands.replay import Recording, candle_table, report_text, run_replay
 from live.commands.status import status_text
 from live.commands.target import Target, check_settings, find_target
-from live.exchange.credentials import find_credentials, is_open_to_others, read_environment
+from live.exchange.credentials import find_credentials, read_environment
 from live.health.logger import LEVELS
 from live.session.runner import LiveRunner
 from live.session.shutdown import Ending, Shutdown, StopRequest
@@ -769,14 +770,72 @@ def test_a_key_with_blanks_in_it_is_refused_without_showing_it() -> None:
     assert "words" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("mode", "is_open"), [(0o600, False), (0o640, True), (0o604, True)])
-def test_a_key_file_others_can_read_is_noted(stage: Stage, mode: int, *, is_open: bool) -> None:
+def test_keys_may_lie_in_files_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from-file\n")
+    environ = {"BINANCE_API_KEY_FILE": str(tmp_path / "key"), "BINANCE_API_SECRET": "here"}
+    found = find_credentials(read_environment(environ, tmp_path / ".env"))
+    assert (found.key, found.secret) == ("from-file", "here")
+    environ = {**environ, "BINANCE_API_KEY": "first"}
+    assert find_credentials(read_environment(environ, tmp_path / ".env")).key == "first"
+
+
+@pytest.mark.parametrize("body", [None, b"\xff\xfe", b"x" * 70_000])
+def test_a_file_of_a_key_that_is_not_usable_is_refused_and_not_shown(
+    tmp_path: Path, body: bytes | None
+) -> None:
+    path = tmp_path / "key"
+    if body is not None:
+        path.write_bytes(body)
+    with pytest.raises(ConfigError, match="which BINANCE_API_KEY_FILE names") as caught:
+        read_environment({"BINANCE_API_KEY_FILE": str(path)}, tmp_path / ".env")
+    assert "xxx" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mode", "folder", "is_open"),
+    [(0o600, 0o700, False), (0o640, 0o700, True), (0o604, 0o700, True), (0o600, 0o777, True)],
+)
+def test_keys_that_others_can_read_or_replace_are_refused_for_real_money_and_noted_otherwise(
+    stage: Stage, mode: int, folder: int, *, is_open: bool
+) -> None:
     path = stage.folder / ".env"
     path.write_text("X=1\n")
     path.chmod(mode)
-    assert is_open_to_others(path) is is_open
-    out = stage.run_for(1, "--dry-run", *BUSY)[1] if is_open else ""
-    assert ("chmod 600 .env" in out) is is_open
+    stage.folder.chmod(folder)
+    before = len(stage.exchange.faults.requests)
+    if not is_open:
+        assert weaknesses(mode_of(stage, real=True)) == []
+        return
+    code, _, err = stage.run_for(1, "--capital", "5000", "--yes", *BUSY)
+    assert code == 2
+    assert "real money is not traded like this: .env can be read or replaced" in err
+    assert len(stage.exchange.faults.requests) == before, "nothing was asked"
+    out = stage.run_for(1, "--dry-run", *BUSY)[1]
+    assert "chmod 600 .env" in out
+
+
+def test_a_state_folder_that_others_can_write_is_refused_for_real_money(stage: Stage) -> None:
+    target = mode_of(stage, real=True)
+    target.state_folder.mkdir(parents=True)
+    target.state_folder.chmod(0o777)
+    assert [text for text in weaknesses(target) if "could change the state" in text]
+    with pytest.raises(ConfigError, match="real money is not traded like this"):
+        refuse_weaknesses(target)
+    refuse_weaknesses(mode_of(stage, real=False))
+
+
+def test_alert_addresses_in_the_config_are_refused_for_real_money_and_not_shown(
+    stage: Stage,
+) -> None:
+    target = mode_of(stage, real=True, alert_urls=("tgram://secret/1",))
+    with pytest.raises(ConfigError, match=r"alert_urls in config\.py") as caught:
+        refuse_weaknesses(target)
+    assert "secret/1" not in str(caught.value)
+
+
+def mode_of(stage: Stage, *, real: bool, **changes: Any) -> Target:
+    settings = {**LIVE_CONFIG, "state_dir": str(stage.folder / "state"), **changes}
+    return find_target("BTC", dry_run=not real, testnet=False, settings=settings)
 
 
 # --- replay -------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from backtest.optimize.search import storage as storage_module
 from backtest.optimize.search.processes import Rhythm
 from backtest.optimize.search.storage import drop_torn_line, open_store, storage_url
 from backtest.optimize.search.study import Search
+from backtest.optimize.search.trial_store import passwords_of, shown
 from core.errors import ConfigError
 from tests.support.processes.optimize_worker import CURRENT, SPACE, evaluate, identity
 
@@ -75,6 +76,45 @@ def test_a_storage_that_cannot_be_used_is_refused_and_no_password_shown(
         open_store(url)
     assert "secret" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:hunter2x@host/db",
+        "postgresql://user:hunter2x@b@host/db",
+        "postgresql://user:a:hunter2x/@host/db",
+        "postgresql://host/db?user=me&password=hunter2x",
+        "postgresql://host/db?sslmode=require;sslpassword=hunter2x",
+        "postgresql://host/db?PASSWD=hunter2x&x=1",
+        "mysql+pymysql://:hunter2x@host/db?ssl_key=hunter2xyz",
+    ],
+)
+def test_an_address_is_shown_without_its_passwords_wherever_they_stand(url: str) -> None:
+    assert "hunter2x" not in shown(url)
+    assert "***" in shown(url)
+    assert "host/db" in shown(url)
+    assert any("hunter2x" in text for text in passwords_of(url))
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///a@b.db", "postgresql://user@host/db?sslmode=require", "study.journal"]
+)
+def test_an_address_without_a_password_is_shown_as_it_is(url: str) -> None:
+    assert shown(url) == url
+    assert not passwords_of(url)
+
+
+def test_what_a_driver_says_of_its_address_shows_no_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("invalid dsn: host=h user=u password=pa ss@word9 (pa%20ss%40word9)")
+
+    monkeypatch.setattr("backtest.optimize.search.storage._open_database", refuse)
+    with pytest.raises(ConfigError, match="invalid dsn: host=h user=u") as caught:
+        open_store("postgresql://u:pa%20ss%40word9@h/x")
+    assert "word9" not in str(caught.value)
 
 
 def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,8 @@ Run = Callable[..., tuple[int, str, str]]
 SHORT = ["--demo", "--coins", "SOL", "--start", "2025-09-01", "--end", "2025-12-01"]
 QUICK = [*SHORT, "--windows", "1", "--trials", "6", "--skip-mc", "--no-plot"]
 LEDGER_FILE = "data/trial_ledger.jsonl"
-DATA_FILES = {"data/optimizer_results_robust.json", "data/best_params_v4.json", LEDGER_FILE}
+LEDGER_FILES = {LEDGER_FILE, "data/.trial_ledger.jsonl.lock"}
+DATA_FILES = {"data/optimizer_results_robust.json", "data/best_params_v4.json", *LEDGER_FILES}
 CHART_FILES = {
     *(
         f"data/charts/optimizer_{name}.png"
@@ -172,8 +173,8 @@ def test_the_results_hold_what_the_rest_of_the_project_reads(search: Run, tmp_pa
 
 def test_results_go_to_the_folder_chosen_and_the_ledger_stays(search: Run, tmp_path: Path) -> None:
     assert search(*QUICK, "--output", "there")[0] == 0
-    names = {name.replace("data/", "there/") for name in DATA_FILES - {LEDGER_FILE}}
-    assert files_in(tmp_path) == names | STUDY_FILES | {LEDGER_FILE}
+    names = {name.replace("data/", "there/") for name in DATA_FILES - LEDGER_FILES}
+    assert files_in(tmp_path) == names | STUDY_FILES | LEDGER_FILES
 
 
 @pytest.mark.slow
@@ -361,7 +362,7 @@ def test_an_interruption_while_judging_reports_what_is_finished_and_leaves_the_h
     assert ("Deflated Sharpe ratio" in " ".join(lines)) is (stage == "sensitivity")
     assert "Walk-forward efficiency" in out
     assert "interrupted: 6 trials are kept" in err
-    assert files_in(tmp_path) == {LEDGER_FILE, *STUDY_FILES}
+    assert files_in(tmp_path) == LEDGER_FILES | STUDY_FILES
     entries = (tmp_path / LEDGER_FILE).read_text().splitlines()
     assert [json.loads(line)["holdout_read"] for line in entries] == [False]
     assert [json.loads(line)["trials"] for line in entries] == [6]
@@ -545,6 +546,10 @@ def test_going_on_with_the_exchanges_candles_needs_their_end(session: Session) -
         (["--set", "gama=1"], "unknown strategy parameter 'gama'; did you mean gamma?"),
         (["--params", "none.json"], "--params none.json: No such file"),
         (["--storage", "nonsense://x"], "the storage nonsense://x cannot be used"),
+        (
+            ["--storage", "postgresql://u:pa@ss@h/x"],
+            "--storage postgresql://u:***@h/x holds a passw",
+        ),
         (["--storage", "sqlite:///no/folder/x.db"], "cannot be used"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -22,6 +22,7 @@ from backtest.optimize.apply.config_source import rewritten
 from core.errors import ConfigError
 from core.files import sync_folder, temporary_file
 from core.params import StrategyParams, read_value
+from core.processes import child_environment
 
 _DICT: Final = "STRATEGY_PARAMS"
 _SECOND_NS: Final = 1_000_000_000
@@ -138,7 +139,7 @@ def _executed(source: bytes, config: Path) -> dict[str, str]:
         input=source,
         capture_output=True,
         check=False,
-        env={**os.environ, "PYTHONHASHSEED": "0"},
+        env={**child_environment(), "PYTHONHASHSEED": "0"},
     )
     if done.returncode or not done.stdout:
         said = done.stderr.decode(errors="replace").strip().splitlines()

@@ -29,7 +29,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBSt
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy import exc
 
-from backtest.optimize.search.trial_store import StorageErrors, TrialStore
+from backtest.optimize.search.trial_store import StorageErrors, TrialStore, shown
 from core.errors import ConfigError
 from core.files import FileLock, LockHeldError
 
@@ -110,7 +110,7 @@ def open_store(url: str) -> TrialStore:
 def _open_proxy(url: str, resources: ExitStack) -> BaseStorage:
     match = re.fullmatch(r"grpc://([^/:]+|\[[0-9A-Fa-f:.]+\]):(\d+)/?", url)
     if match is None:
-        raise ConfigError(f"--storage {url} must be grpc://HOST:PORT")
+        raise ConfigError(f"--storage {shown(url)} must be grpc://HOST:PORT")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         proxy = GrpcStorageProxy(host=match[1], port=int(match[2]))
@@ -210,7 +210,7 @@ def _is_fresh(url: sqlalchemy.URL, options: dict[str, Any]) -> bool:
     alone = url.get_backend_name() == "sqlite"
     if foreign and (alone or tables & _OPTUNA_TABLES):
         raise ConfigError(
-            f"{url.render_as_string()} holds tables of another program ("
+            f"{shown(url.render_as_string())} holds tables of another program ("
             f"{', '.join(sorted(tables)[:3])}, ...); nothing was written to it; name another "
             "database"
         )

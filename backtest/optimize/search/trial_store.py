@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Final
+from urllib.parse import unquote
 
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import DuplicatedStudyError, OptunaError, UpdateFinishedTrialError
@@ -17,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import ConfigError, GridError
+from core.redaction import Redactor
 
 FORMS: Final = (
     "sqlite:///FILE.db, postgresql://USER:PASSWORD@HOST/DATABASE, "
@@ -29,7 +31,11 @@ IDENTITY: Final = "grid_identity"
 
 _PACKAGES: Final = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient", "grpc": "grpcio"}
 """Where the name of a driver's package is not that of its module."""
-_PASSWORD: Final = re.compile(r"(://[^:/@]*):[^@]*@")
+_USER: Final = re.compile(r"(?s)(?<=://)(.*)@")
+"""User and password of an address: up to the last ``@``, for a password may hold one."""
+_SECRET_OPTION: Final = re.compile(
+    r"(?i)(?<=[?&;])([^=&;]*(?:pass|pwd|secret|token|key)[^=&;]*)=([^&;]*)"
+)
 
 
 class StorageErrors:
@@ -52,8 +58,12 @@ class StorageErrors:
         if isinstance(error, ImportError):
             advice = f"install it with pip install {_PACKAGES.get(error.name or '', error.name)}"
         raise ConfigError(
-            f"the storage {shown(self._url)} cannot be used: {_reason(error)}; {advice}"
+            f"the storage {shown(self._url)} cannot be used: {self._reason(error)}; {advice}"
         ) from None
+
+    def _reason(self, error: BaseException) -> str:
+        """Return what was said, without the passwords of the address: drivers quote it."""
+        return Redactor(passwords_of(self._url)).redact(_reason(error))
 
 
 class TrialStore:
@@ -224,8 +234,23 @@ def result_of(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def shown(url: str) -> str:
-    """Return ``url`` without its password."""
-    return _PASSWORD.sub(r"\1:***@", url)
+    """Return ``url`` without passwords: neither the user's nor one among its options."""
+    named = _USER.sub(lambda found: f"{_split_user(found[1])[0]}@", url)
+    return _SECRET_OPTION.sub(r"\1=***", named)
+
+
+def passwords_of(url: str) -> set[str]:
+    """Return the passwords in ``url``, as they stand there and decoded."""
+    user = _USER.search(url)
+    found = [_split_user(user[1])[1]] if user else []
+    found += [match[2] for match in _SECRET_OPTION.finditer(url)]
+    return {form for text in found for form in (text, unquote(text)) if form}
+
+
+def _split_user(text: str) -> tuple[str, str]:
+    """Return the user, with ``:***`` for a password, and the password, '' if there is none."""
+    name, colon, password = text.partition(":")
+    return (f"{name}:***" if colon else name), password
 
 
 def _what_storages_raise() -> tuple[type[BaseException], ...]:

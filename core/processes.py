@@ -1,0 +1,44 @@
+"""What other processes may learn of this one: children get no keys, nobody reads its memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import resource
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+_PR_SET_DUMPABLE: Final = 4
+_SECRET_NAME: Final = re.compile(
+    r"KEY|SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|ALERT_URL|GRID_STORAGE", re.IGNORECASE
+)
+
+
+def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a child process: without what is named like a secret.
+
+    Every child process is started with it: what needs a key runs in this process.
+    """
+    given = os.environ if environ is None else environ
+    return {name: text for name, text in given.items() if not _SECRET_NAME.search(name)}
+
+
+def forbid_memory_dumps() -> bool:
+    """Keep this process's memory, which holds keys, out of core files and debuggers.
+
+    Sets the limit of core files to 0 and, on Linux, ``PR_SET_DUMPABLE`` to 0: then other programs
+    of the same user can read neither its memory nor its environment. Returns whether both worked.
+    """
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (OSError, ValueError):
+        return False
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        call = ctypes.CDLL(None, use_errno=True).prctl
+    except (OSError, AttributeError):
+        return False
+    return bool(call(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
