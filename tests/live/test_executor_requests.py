@@ -7,10 +7,18 @@ import logging
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from core.errors import CredentialsError, ExchangeError, GridError, ReplyError, RestrictedError
+from backtest.market.market_data import normalize_coin
+from core.errors import (
+    CredentialsError,
+    DataError,
+    ExchangeError,
+    GridError,
+    ReplyError,
+    RestrictedError,
+)
 from live.exchange.account import Account
 from live.exchange.binance import BinanceExecutor
 from live.exchange.closing_orders import Closer, closer_of
@@ -26,6 +34,7 @@ from live.exchange.types import (
     OrderSpec,
     Unvalued,
 )
+from live.store.durable_file import plain_symbol
 from tests.support.exchanges.canned import (
     INFO,
     START_MS,
@@ -504,7 +513,8 @@ def test_an_order_refused_in_a_batch_has_code_and_meaning(exchange: CannedExchan
 
 
 def facts_of(**filters: dict[str, str]) -> MarketFacts:
-    exchange, info = CannedExchange(), copy.deepcopy(INFO)
+    exchange = CannedExchange()
+    info: Any = copy.deepcopy(INFO)
     for row in info["symbols"][0]["filters"]:
         row.update(filters.get(row["filterType"], {}))
     exchange.always("GET /fapi/v1/exchangeInfo", (200, info))
@@ -533,7 +543,7 @@ def test_rules_are_read_again_when_asked_for(exchange: CannedExchange) -> None:
     executor = exchange.executor(api_key="k", api_secret="s")  # noqa: S106 - none
     entry = stop(client_id="a", kind=OrderKind.ENTRY, price=50_000.5)
     assert executor.create_orders([entry])[0].answer is Answer.ACCEPTED
-    info = copy.deepcopy(INFO)
+    info: Any = copy.deepcopy(INFO)
     info["symbols"][0]["filters"][0]["tickSize"] = "1"
     exchange.always("GET /fapi/v1/exchangeInfo", (200, info))
     exchange.always("GET /fapi/v1/leverageBracket", refusal(-1000))
@@ -613,3 +623,33 @@ def test_refusals_of_a_missing_right_name_no_secret(exchange: CannedExchange) ->
     exchange.always(RIGHTS, refusal(-2015))
     with pytest.raises(ExchangeError, match="futures permission"):
         exchange.executor().key_rights()
+
+
+# --- coins in other alphabets ---------------------------------------------------------------------
+
+
+@given(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=12))
+@example("币安人生")
+@example("1000PEPE")
+@example("ß")
+def test_a_coin_that_one_parser_takes_the_other_takes_too(text: str) -> None:
+    try:
+        coin = normalize_coin(text)
+    except DataError:
+        return
+    assert normalize_coin(coin) == coin
+    assert plain_symbol(f"{coin}/USDT:USDT") == plain_symbol(f"{coin}USDT") == f"{coin}USDT"
+
+
+def test_a_coin_in_another_alphabet_is_asked_for_and_traded(exchange: CannedExchange) -> None:
+    info: Any = copy.deepcopy(INFO)
+    info["symbols"][0]["symbol"] = "币安人生USDT"
+    exchange.always("GET /fapi/v1/exchangeInfo", (200, info))
+    exchange.always(OPEN, (200, [order_row("a", symbol="币安人生USDT")]))
+    exchange.always(OPEN_STOPS, (200, []))
+    exchange.always(PLACE, lambda s: (200, order_row("x1", symbol=s.params["symbol"])))
+    executor = exchange.executor(coin="币安人生")
+    assert [order.symbol for order in executor.open_orders()] == ["币安人生USDT"]
+    assert executor.create_orders([market_exit()])[0].answer is Answer.ACCEPTED
+    assert exchange.asked(PLACE)[0].params["symbol"] == "币安人生USDT"
+    assert exchange.executor(coin="币安人生", api_key="", api_secret="").read_market().is_trading
