@@ -132,6 +132,14 @@ class BinanceExecutor:
         """Return the position of LONG and of SHORT."""
         return self.account.positions(self._symbol)
 
+    def all_positions(self) -> dict[tuple[str, str], SidePosition]:
+        """Return the account's open positions by (symbol, LONG, SHORT or BOTH)."""
+        return self.account.all_positions()
+
+    def all_open_orders(self) -> list[ExchangeOrder]:
+        """Return every open order of the account, each with its symbol."""
+        return self.account.all_open_orders()
+
     def balance(self) -> Balance:
         """Return the futures wallet."""
         return self.account.balance()

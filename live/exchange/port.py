@@ -102,6 +102,14 @@ class Exchange(MarketReader, Protocol):
         """Return the position of LONG and of SHORT."""
         ...
 
+    def all_positions(self) -> dict[tuple[str, str], SidePosition]:
+        """Return the account's open positions by (symbol, LONG, SHORT or BOTH); weight 5."""
+        ...
+
+    def all_open_orders(self) -> list[ExchangeOrder]:
+        """Return every open order of the account, each with its symbol; weight 80."""
+        ...
+
     def balance(self) -> Balance:
         """Return the futures wallet."""
         ...

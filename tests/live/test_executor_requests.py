@@ -190,8 +190,8 @@ def test_an_algo_id_that_is_invalid_or_completed_is_gone(exchange: CannedExchang
 def test_open_orders_of_all_symbols_say_whose_they_are(exchange: CannedExchange) -> None:
     exchange.always(OPEN, (200, [order_row("a"), order_row("b", symbol="ETHUSDT")]))
     exchange.always(OPEN_STOPS, (200, [algo_row("s", symbol="币安人生USDT")]))
-    account = exchange.executor().account
-    found = [(order.symbol, order.client_id) for order in account.all_open_orders()]
+    executor = exchange.executor()
+    found = [(order.symbol, order.client_id) for order in executor.all_open_orders()]
     assert found == [("BTCUSDT", "a"), ("ETHUSDT", "b"), ("币安人生USDT", "s")]
     assert all("symbol" not in sent.params for sent in exchange.sent)
 
@@ -208,7 +208,7 @@ def test_open_positions_of_all_symbols_are_told_apart(exchange: CannedExchange) 
         row("SOLUSDT", "BOTH", "-3"),
     ]
     exchange.always(POSITIONS, (200, rows))
-    held = exchange.executor().account.all_positions()
+    held = exchange.executor().all_positions()
     assert {name: side.qty for name, side in held.items()} == {
         ("BTCUSDT", "LONG"): 0.1,
         ("ETHUSDT", "SHORT"): 2.0,
@@ -496,6 +496,23 @@ def test_a_question_that_fails_does_not_say_it_must_be_looked_up(answer: Any) ->
         executor.balance()
     assert "looked up" not in str(raised.value)
     executor.create_orders([market_exit()])
+
+
+def test_an_outage_is_one_message_a_minute(
+    exchange: CannedExchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange.always("GET /fapi/v3/balance", (502, "<html><body>" + "bad gateway " * 999))
+    executor = exchange.executor()
+    with caplog.at_level(logging.INFO):
+        for _ in range(30):  # four tries each, five seconds apart
+            with pytest.raises(GridError):
+                executor.balance()
+            exchange.clock.now += 5_000
+    minutes = (exchange.clock.now - START_MS) / 60_000
+    assert len(exchange.asked("GET /fapi/v3/balance")) == 150
+    assert minutes - 1 <= len(caplog.records) <= minutes + 1
+    assert "<" not in caplog.text
+    assert max(len(item.getMessage()) for item in caplog.records) < 500
 
 
 def test_an_order_refused_in_a_batch_has_code_and_meaning(exchange: CannedExchange) -> None:
