@@ -321,10 +321,10 @@ def test_trades_older_than_three_months_are_reported_not_asked_for_ever(
     assert "three months" in caplog.text
     first, second, _ = exchange.asked(TRADES)
     assert first.params["fromId"] == "5"
-    assert int(second.params["startTime"]) == executor.oldest_told_ms() == START_MS - 89 * DAY_MS
+    assert int(second.params["startTime"]) == executor.history_start_ms() == START_MS - 89 * DAY_MS
 
 
-def test_a_start_before_what_the_exchange_tells_is_reported(
+def test_a_start_before_the_records_of_the_exchange_is_reported(
     exchange: CannedExchange, caplog: pytest.LogCaptureFixture
 ) -> None:
     exchange.always(TRADES, (200, []))
