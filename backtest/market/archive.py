@@ -7,6 +7,7 @@ import hashlib
 import io
 import logging
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -26,7 +27,7 @@ from core.errors import DataError, NetworkError
 from core.times import DAY_MS, MINUTE_MS
 
 if TYPE_CHECKING:
-    import requests
+    from live.exchange.http_session import HttpSession
 
 ARCHIVE_URL: Final = "https://data.binance.vision/data/futures/um"
 
@@ -35,7 +36,20 @@ Get = Callable[[str], tuple[int, bytes]]
 
 _log: Final = logging.getLogger(__name__)
 _OK: Final = 200
-_TIMEOUT_SECONDS: Final = 30
+_DEADLINE_SECONDS: Final = 120.0  # for all of a file; a month of 1m candles has 2 MB
+_MOST_BYTES: Final = 64 << 20  # a month of 1m candles has 6 MB
+_MOST_RATIO: Final = 200  # candles are compressed about 5 to 1
+_LONGEST_TEXT: Final = 200
+_DAMAGED: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    IndexError,
+    NotImplementedError,  # an encryption or compression that Python does not know
+    RuntimeError,  # encrypted
+    ValueError,
+)
+"""What a damaged zip and its CSV raise."""
 _MICROSECONDS_FROM: Final = 10**14
 _CANDLE_FIELDS: Final = dict(enumerate(CANDLE_COLUMNS))  # more follow
 _FUNDING_FIELDS: Final = {0: "timestamp", 2: "rate"}  # between them the interval in hours
@@ -131,11 +145,27 @@ class BinanceArchive:
         )
 
 
+def _unzipped(body: bytes) -> bytes:
+    """Return the first file of a zip.
+
+    Raises:
+        ValueError: it is larger than any file of the archive, or compressed like a bomb.
+    """
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        member = archive.infolist()[0]
+        with archive.open(member) as file:
+            text = file.read(_MOST_BYTES + 1)
+    if len(text) > _MOST_BYTES:
+        raise ValueError(f"it holds more than {_MOST_BYTES >> 20} MB")
+    if len(text) > max(1 << 20, _MOST_RATIO * len(body)):
+        raise ValueError(f"it is compressed more than {_MOST_RATIO} to 1")
+    return text
+
+
 def _read_csv(body: bytes, where: str, fields: Mapping[int, str]) -> pd.DataFrame:
     """Return the named fields of the one CSV in a zip; only newer files have a header row."""
     try:
-        with zipfile.ZipFile(io.BytesIO(body)) as archive:
-            text = archive.read(archive.namelist()[0])
+        text = _unzipped(body)
         table = pd.read_csv(
             io.BytesIO(text),
             header=None,
@@ -143,8 +173,9 @@ def _read_csv(body: bytes, where: str, fields: Mapping[int, str]) -> pd.DataFram
             skiprows=0 if text[:1].isdigit() else 1,
             dtype={field: "float64" if field else "int64" for field in fields},
         ).rename(columns=dict(fields))
-    except (zipfile.BadZipFile, IndexError, ValueError) as error:
-        raise DataError(f"{where}: cannot be read: {error}") from None
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split())[:_LONGEST_TEXT]
+        raise DataError(f"{where}: cannot be read: {reason}") from None
     if table["timestamp"].max() >= _MICROSECONDS_FROM:
         table["timestamp"] //= 1_000
     return table
@@ -170,21 +201,22 @@ def _ms(moment: datetime) -> int:
 
 
 @functools.cache
-def _session() -> requests.Session:
-    import requests  # noqa: PLC0415 - only a download needs it
+def _session() -> HttpSession:
+    from live.exchange.http_session import HttpSession  # noqa: PLC0415 - only a download needs it
 
-    return requests.Session()
+    return HttpSession(deadline_s=_DEADLINE_SECONDS, uses_environment=True)
 
 
 def https_get(url: str) -> tuple[int, bytes]:
     """Return status and body of an address, over a connection that is kept.
 
     Raises:
-        NetworkError: there is no answer.
+        NetworkError: there is no answer by the deadline, or one that is not taken: a redirect
+            to another host, or one that is too large.
     """
     session = _session()
     try:
-        reply = session.get(url, timeout=_TIMEOUT_SECONDS)
+        reply = session.get(url)
     except OSError as error:  # what all of requests' errors are
         raise NetworkError(f"{url} cannot be reached: {error}") from error
     return reply.status_code, reply.content

@@ -36,16 +36,28 @@ class BinanceHistory:
         self._archive = archive or BinanceArchive()
         self._archive_works = True
 
+    def now_ms(self) -> int:
+        """Return the exchange's time, ms UTC; what is finished by it may be kept.
+
+        Raises:
+            NetworkError: the exchange cannot be reached.
+        """
+        return self.rest.server_ms()
+
     def candles(
         self, coin: str, timeframe: str, start_ms: int, end_ms: int, *, now_ms: int
     ) -> Iterator[pd.DataFrame]:
-        """Yield tables that together hold the candles of ``[start_ms, end_ms)``.
+        """Yield tables that together hold the candles of ``[start_ms, end_ms)`` that have closed.
+
+        The exchange's clock decides that, and which months the archive has finished: ``now_ms``
+        counts only where it is earlier.
 
         Raises:
             DataError: an archive file does not match its checksum, or the coin is unknown.
             NetworkError: the exchange cannot be reached.
         """
         symbol, bar_ms = coin + QUOTE, timeframe_ms(timeframe)
+        now_ms = min(now_ms, self.now_ms())
         tables = self._archive.candles(symbol, timeframe, start_ms, end_ms, now_ms=now_ms)
         for first, last in (yield from self._archived(tables, start_ms, end_ms, bar_ms)):
             yield from self.rest.candles(symbol, timeframe, first, last)
@@ -55,6 +67,7 @@ class BinanceHistory:
     ) -> Iterator[pd.DataFrame]:
         """Yield tables that hold the rates settled in ``[start_ms, end_ms)``; errors likewise."""
         symbol = coin + QUOTE
+        now_ms = min(now_ms, self.now_ms())
         tables = self._archive.funding(symbol, start_ms, end_ms, now_ms=now_ms)
         for first, last in (yield from self._archived(tables, start_ms, end_ms, FUNDING_STEP_MS)):
             yield from self.rest.funding(symbol, first, last)

@@ -1,94 +1,121 @@
-"""The exchange's public REST interface, through ccxt's Binance USDT-M client.
+"""The exchange's public REST interface as a backtest needs it, over live trading's client.
 
-ccxt signs, throttles and maps errors; the answers are parsed here. Its ``fetch_ohlcv`` makes an
-empty list of an unreadable answer, which looks like a market without trades.
+That client knows limits, deadlines, repeats and errors; here are the tables and the paging. An
+answer that cannot be read is never an empty market.
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import functools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import pandas as pd
 
 from backtest.market.market_data import QUOTE, candle_table, funding_table
 from backtest.market.timeframes import format_time, timeframe_ms
-from core.errors import DataError, NetworkError
+from core.errors import DataError, GridError, NetworkError, RateLimitError, ReplyError
 from core.files import write_atomically
 from core.times import MINUTE_MS
+from live.exchange.replies.market import funding_rows, kline_rows
+from live.exchange.replies.rules import perpetual_rules
+from live.exchange.request import Request
+
+if TYPE_CHECKING:
+    from live.exchange.connection import Connection
 
 T = TypeVar("T")
-Endpoint = Callable[[Mapping[str, Any]], Any]
 Rules = dict[str, dict[str, float]]
 """``tick_size step_size min_qty min_notional liquidation_fee`` by coin."""
 
 CANDLE_ROWS: Final = 1_500
-"""Candles per request, the exchange's most. ccxt's own ``fetch_ohlcv`` asks for 1,000 at most."""
+"""Candles per request, the exchange's most."""
 FUNDING_ROWS: Final = 1_000
-WAITS_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
-"""Before the second to fifth try."""
+DOWNLOAD_SETTINGS: Final = {
+    "request_timeout_s": 60.0,  # for all of a request; a page of candles has 200 kB
+    "recv_window_ms": 10_000,
+    "retries": 4,
+    "max_weight_share": 0.5,  # live sessions on the same address have the rest
+}
 MARKETS_FILE: Final = "markets.json"
 
 _log: Final = logging.getLogger(__name__)
-_LONGEST_WAIT_SECONDS: Final = 60.0
+_CANDLE_WEIGHT: Final = 10
+_NO_SUCH_SYMBOL: Final = -1121
 
 
 class BinanceRest:
     """Candles, funding rates and market rules of USDT-margined perpetuals."""
 
-    def __init__(
-        self,
-        connect: Callable[[], Any] | None = None,
-        sleep: Callable[[float], object] = time.sleep,
-    ) -> None:
-        """Take a ccxt ``binanceusdm`` from ``connect`` when first needed; it needs no keys."""
-        self._connect = connect or _connect
-        self._sleep = sleep
+    def __init__(self, connect: Callable[[], Connection] | None = None) -> None:
+        """Take a connection from ``connect`` when first needed; it needs no keys."""
+        self._connect = connect or public_connection
 
     @functools.cached_property
-    def _client(self) -> Any:
+    def _connection(self) -> Connection:
         return self._connect()
+
+    def server_ms(self) -> int:
+        """Return the exchange's time, ms UTC: what is finished by it is finished.
+
+        This computer's clock may be minutes or days off.
+
+        Raises:
+            NetworkError: the exchange cannot be reached.
+        """
+        try:
+            return self._connection.server_ms()
+        except GridError as error:
+            raise _unreachable(error) from error
 
     def candles(
         self, symbol: str, timeframe: str, start_ms: int, end_ms: int
     ) -> Iterator[pd.DataFrame]:
-        """Yield the candles of ``[start_ms, end_ms)``, page by page, the forming one included.
+        """Yield the candles of ``[start_ms, end_ms)`` that have closed, page by page.
+
+        What has closed is judged by the exchange's time before it was asked.
 
         Raises:
             DataError: the exchange does not know the symbol.
             NetworkError: it cannot be reached, or five answers in a row were unreadable.
         """
-        query = {"symbol": symbol, "interval": timeframe, "limit": CANDLE_ROWS}
         step_ms = timeframe_ms(timeframe)
+        closed_ms = self.server_ms() // step_ms * step_ms
+        request = Request(
+            "fapiPublicGetKlines",
+            {"symbol": symbol, "interval": timeframe, "limit": CANDLE_ROWS},
+            weight=_CANDLE_WEIGHT,
+        )
         yield from self._pages(
-            self._client.fapiPublicGetKlines, query, _parse_candles, (start_ms, end_ms), step_ms
+            request,
+            lambda reply: candle_table([list(row) for row in kline_rows(reply)]),
+            (start_ms, min(end_ms, closed_ms)),
+            step_ms,
         )
 
     def funding(self, symbol: str, start_ms: int, end_ms: int) -> Iterator[pd.DataFrame]:
         """Yield the funding rates settled in ``[start_ms, end_ms)``; errors as in ``candles``."""
         yield from self._pages(
-            self._client.fapiPublicGetFundingRate,
-            {"symbol": symbol, "limit": FUNDING_ROWS},
-            _parse_funding,
+            Request("fapiPublicGetFundingRate", {"symbol": symbol, "limit": FUNDING_ROWS}),
+            lambda reply: funding_table([list(row) for row in funding_rows(reply, symbol)]),
             (start_ms, end_ms),
             MINUTE_MS,
         )
 
     def rules(self) -> Rules:
         """Return the rules of all USDT-margined perpetuals by coin; errors as in ``candles``."""
-        return self._ask(self._client.fapiPublicGetExchangeInfo, {}, _parse_rules)
+        return self._ask(
+            Request("fapiPublicGetExchangeInfo"), lambda reply: perpetual_rules(reply, QUOTE)
+        )
 
     def _pages(
         self,
-        endpoint: Endpoint,
-        query: Mapping[str, Any],
+        request: Request,
         parse: Callable[[Any], pd.DataFrame],
         span: tuple[int, int],
         step_ms: int,
@@ -105,49 +132,50 @@ class BinanceRest:
             def read(reply: Any, since: int = since) -> pd.DataFrame:
                 return _in_range(parse(reply), since, end_ms)
 
-            page_query = {**query, "startTime": since, "endTime": end_ms - 1}
-            page = self._ask(endpoint, page_query, read)
+            query = {**request.params, "startTime": since, "endTime": end_ms - 1}
+            page = self._ask(Request(request.endpoint, query, weight=request.weight), read)
             if page.empty:
                 return
             yield page
             start_ms = int(page["timestamp"].iloc[-1]) + step_ms
 
-    def _ask(self, endpoint: Endpoint, query: Mapping[str, Any], parse: Callable[[Any], T]) -> T:
+    def _ask(self, request: Request, parse: Callable[[Any], T]) -> T:
         """Return the parsed answer; an unreadable one is asked for again, like a lost one."""
-        import ccxt  # type: ignore[import-untyped]  # noqa: PLC0415 - no stubs; 0.4 s to import
+        try:
+            return self._connection.read(request, parse)
+        except GridError as error:
+            if error.code == _NO_SUCH_SYMBOL:
+                symbol = request.params.get("symbol")
+                raise DataError(f"the exchange has no market {symbol}") from None
+            raise _unreachable(error) from error
 
-        problem: Exception | None = None
-        for wait in (0.0, *WAITS_SECONDS):
-            if problem is not None:
-                self._sleep(max(wait, self._told_to_wait(problem)))
-            try:
-                return parse(endpoint(query))
-            except ccxt.BadSymbol:
-                raise DataError(f"the exchange has no market {query.get('symbol')}") from None
-            except (ccxt.OperationFailed, ValueError, TypeError, LookupError) as error:
-                problem = error
-            except ccxt.BaseError as error:  # refused: asking again changes nothing
-                raise _unreachable(error) from error
-        raise _unreachable(problem) from problem
 
-    def _told_to_wait(self, problem: Exception) -> float:
-        """Return the seconds the exchange asks for; going on sooner earns a ban.
+@final
+class _SystemTime:
+    """This computer's clock."""
 
-        Raises:
-            NetworkError: longer than a person would wait for.
-        """
-        import ccxt  # noqa: PLC0415 - as above
+    def now_ms(self) -> int:
+        """Return the time, ms UTC."""
+        return time.time_ns() // 1_000_000
 
-        if not isinstance(problem, ccxt.DDoSProtection | ccxt.RateLimitExceeded):
-            return 0.0
-        text = (self._client.last_response_headers or {}).get("Retry-After", "0")
-        seconds = float(text) if text.isdigit() else 0.0
-        if seconds > _LONGEST_WAIT_SECONDS:
-            raise NetworkError(
-                f"the exchange bars this address for {seconds:.0f} s after too many requests; "
-                "wait that long, or use --demo or --data DIR"
-            )
-        return seconds
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+def public_connection() -> Connection:
+    """Return a connection to the exchange without keys."""
+    from live.exchange.connection import Connection  # noqa: PLC0415 - ccxt takes 0.4 s to import
+
+    return Connection(
+        api_key="",
+        api_secret="",
+        testnet=False,
+        clock=_SystemTime(),
+        session=None,
+        settings=DOWNLOAD_SETTINGS,
+        seed="",
+    )
 
 
 def market_rules(coin: str, cache_dir: Path, rest: BinanceRest) -> dict[str, float]:
@@ -188,86 +216,26 @@ def _read_rules(path: Path) -> Rules:
         return {}
 
 
-def _connect() -> Any:
-    import ccxt  # noqa: PLC0415 - 0.4 s to import
-
-    return ccxt.binanceusdm({"enableRateLimit": True})
-
-
-def _parse_candles(reply: Any) -> pd.DataFrame:
-    """Return klines as a table; ``[[open time, "open", "high", "low", "close", "volume", ...]]``.
-
-    Raises:
-        ValueError, TypeError, LookupError: the reply is no such list.
-    """
-    if not isinstance(reply, list):
-        raise _unreadable(reply)
-    return candle_table([[int(row[0]), *(float(row[i]) for i in range(1, 6))] for row in reply])
-
-
-def _parse_funding(reply: Any) -> pd.DataFrame:
-    """Return funding rates as a table; ``[{"fundingTime": ms, "fundingRate": "0.0001"}]``.
-
-    Raises:
-        ValueError, TypeError, LookupError: the reply is no such list.
-    """
-    if not isinstance(reply, list):
-        raise _unreadable(reply)
-    return funding_table([[int(row["fundingTime"]), float(row["fundingRate"])] for row in reply])
-
-
-def _parse_rules(reply: Any) -> Rules:
-    """Return rules out of ``exchangeInfo``.
-
-    Raises:
-        ValueError, TypeError, LookupError: the reply is something else.
-    """
-    rules: Rules = {}
-    for market in reply["symbols"]:
-        if market["contractType"] == "PERPETUAL" and market["quoteAsset"] == QUOTE:
-            with contextlib.suppress(LookupError, ValueError, TypeError):  # odd one: not tradable
-                rules[market["baseAsset"]] = _parse_filters(market)
-    if not rules:
-        raise _unreadable(reply)
-    return rules
-
-
-def _parse_filters(market: Any) -> dict[str, float]:
-    filters = {item["filterType"]: item for item in market["filters"]}
-    return {
-        "tick_size": float(filters["PRICE_FILTER"]["tickSize"]),
-        "step_size": float(filters["LOT_SIZE"]["stepSize"]),
-        "min_qty": float(filters["LOT_SIZE"]["minQty"]),
-        "min_notional": float(filters["MIN_NOTIONAL"]["notional"]),
-        "liquidation_fee": float(market["liquidationFee"]),
-    }
-
-
 def _in_range(page: pd.DataFrame, start_ms: int, end_ms: int) -> pd.DataFrame:
     """Return a page that is in order and inside what was asked for.
 
     Raises:
-        ValueError: it is not, so it answers something else.
+        ReplyError: it is not, so it answers something else.
     """
     times = page["timestamp"]
     first_minute = start_ms - start_ms % MINUTE_MS  # settlement times are cut to it
     if len(page) and not (
         times.is_monotonic_increasing and times.iloc[0] >= first_minute and times.iloc[-1] < end_ms
     ):
-        raise ValueError(
+        raise ReplyError(
             f"rows from {format_time(int(times.iloc[0]))} to {format_time(int(times.iloc[-1]))} "
             f"answer a request from {format_time(start_ms)} to {format_time(end_ms)}"
         )
     return page
 
 
-def _unreadable(reply: Any) -> ValueError:
-    return ValueError(f"unreadable answer {str(reply)[:60]!r}")
-
-
-def _unreachable(problem: Exception | None) -> NetworkError:
-    text = str(problem).partition("\n")[0][:200]
-    return NetworkError(
-        f"no answer from the exchange ({type(problem).__name__}: {text}); "
-        "check the network, or use --demo or --data DIR, which need none"
-    )
+def _unreachable(error: GridError) -> NetworkError:
+    advice = "check the network, or use --demo or --data DIR, which need none"
+    if isinstance(error, RateLimitError):
+        advice = "wait that long, or use --demo or --data DIR"
+    return NetworkError(f"no answer from the exchange ({error}); {advice}")

@@ -8,7 +8,7 @@ import queue
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import requests
 
@@ -73,10 +73,17 @@ class Process:
     clock: SystemClock
     credentials: Credentials
     urls: tuple[str, ...]
+    _exchanges: list[BinanceExecutor] = field(default_factory=list, repr=False)
+
+    def wake(self) -> None:
+        """End the wait or the request that is under way; safe in a signal handler."""
+        self.clock.wake()
+        for exchange in self._exchanges:
+            exchange.hurry()
 
     def executor(self, **changes: object) -> BinanceExecutor:
         """Return a way to the exchange; ``changes`` are to the settings."""
-        return open_exchange(
+        exchange = open_exchange(
             self.target.coin,
             api_key=self.credentials.key,
             api_secret=self.credentials.secret,
@@ -85,6 +92,8 @@ class Process:
             session=http_session(),
             settings={**self.target.settings, **changes},
         )
+        self._exchanges.append(exchange)
+        return exchange
 
 
 def find_process(target: Target) -> Process:

@@ -105,7 +105,7 @@ def trade(request: TradeRequest) -> int:
         )
         if target.mode == "live" and not goes_on:
             confirm(target.symbol, QUESTION, yes=request.yes)
-        stop = StopRequest(process.clock.wake)
+        stop = StopRequest(process.wake)
         stack.enter_context(stop.listening())
         return _run(request, process, stop, alerts)
 

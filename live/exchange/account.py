@@ -54,7 +54,7 @@ class Account:
         self.prices: Final = AssetPrices(connection)
 
     def usage(self) -> Usage:
-        """Return what the last replies told about limits and clock; asks nothing."""
+        """Return what the last replies said about limits and clock; asks nothing."""
         return self.connection.usage()
 
     def prepare(self, symbol: str, leverage: float) -> None:

@@ -84,7 +84,7 @@ class BinanceExecutor:
     # --- the connection ---------------------------------------------------------------------------
 
     def usage(self) -> Usage:
-        """Return what the last replies told about limits and clock; asks nothing."""
+        """Return what the last replies said about limits and clock; asks nothing."""
         return self._connection.usage()
 
     def server_ms(self) -> int:
@@ -132,6 +132,14 @@ class BinanceExecutor:
         """Return the position of LONG and of SHORT."""
         return self.account.positions(self._symbol)
 
+    def all_positions(self) -> dict[tuple[str, str], SidePosition]:
+        """Return the account's open positions by (symbol, LONG, SHORT or BOTH)."""
+        return self.account.all_positions()
+
+    def all_open_orders(self) -> list[ExchangeOrder]:
+        """Return every open order of the account, each with its symbol."""
+        return self.account.all_open_orders()
+
     def balance(self) -> Balance:
         """Return the futures wallet."""
         return self.account.balance()
@@ -146,9 +154,9 @@ class BinanceExecutor:
 
     # --- the past ---------------------------------------------------------------------------------
 
-    def oldest_told_ms(self) -> int:
-        """Return the time before which the exchange tells no trades any more, ms UTC."""
-        return self._history.oldest_told_ms()
+    def history_start_ms(self) -> int:
+        """Return the time before which the exchange lists no trades any more, ms UTC."""
+        return self._history.history_start_ms()
 
     def executions(self, from_id: int, start_ms: int) -> list[Execution]:
         """Return our trades with ``trade_id >= from_id``, all pages, by rising id."""

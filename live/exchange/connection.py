@@ -41,6 +41,7 @@ TIME_KEPT_MS: Final = 10 * 60_000
 _log: Final = logging.getLogger("live.exchange.binance")
 _FIRST_BACKOFF_S: Final = 0.5
 _LONGEST_BACKOFF_S: Final = 16.0
+_REPORTED_EVERY_MS: Final = 60_000
 
 
 @final
@@ -114,6 +115,7 @@ class Connection:
         self._jitter = spread.random if seed else lambda: 0.0
         self.in_flight: InFlight | None = None
         self._hurries = 0
+        self._reported_ms: dict[str, int] = {}
         self._offset_ms = 0
         self._measured_ms: int | None = None
 
@@ -231,7 +233,9 @@ class Connection:
             wait_s = self._backoff_s(tries)
             if isinstance(error, RateLimitError):
                 wait_s = 0.0  # the budget waits as long as the exchange demands
-            _log.info("%s: %s; asking again in %.1f s", request.endpoint, error, wait_s)
+            self._report(
+                logging.INFO, "%s: %s; asking again in %.1f s", request.endpoint, error, wait_s
+            )
             if wait_s:
                 self.clock.sleep(wait_s)
             tries += 1
@@ -283,7 +287,7 @@ class Connection:
         outcome = self._send(_TIME)
         after_ms = self.clock.now_ms()
         if outcome.error is not None:
-            _log.warning("cannot measure the exchange's time: %s", outcome.error)
+            self._report(logging.WARNING, "cannot measure the exchange's time: %s", outcome.error)
             return outcome
         try:
             told_ms = server_time(outcome.reply)
@@ -293,6 +297,15 @@ class Connection:
         self._measured_ms = after_ms
         self._client.options["timeDifference"] = self._offset_ms
         return outcome
+
+    def _report(self, level: int, text: str, *values: object) -> None:
+        """Log ``text`` once a minute, in between for the debug log: an outage is one message."""
+        now_ms, last_ms = self.clock.now_ms(), self._reported_ms.get(text)
+        if last_ms is not None and 0 <= now_ms - last_ms < _REPORTED_EVERY_MS:
+            level = logging.DEBUG
+        else:
+            self._reported_ms[text] = now_ms
+        _log.log(level, text, *values)
 
     def _corrected_ms(self) -> int:
         return self.clock.now_ms() - self._offset_ms

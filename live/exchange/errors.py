@@ -35,7 +35,7 @@ CLOCK_CODES: Final = frozenset({-1021, -5028})
 GONE_CODES: Final = frozenset({-2011, -2013, -20124})
 """No such order: filled, cancelled, or never there; the last of conditional ones."""
 TOO_OLD_CODES: Final = frozenset({-4166})
-"""A question about a time of which the exchange no longer tells."""
+"""A question about a time that the records of the exchange no longer hold."""
 RESTRICTED_CODES: Final = frozenset(
     {-4192, -4400, -4401, -4402, -4403, -4411, -4087, -4088, -4109, *range(-4206, -4201)}
 )
@@ -149,7 +149,7 @@ _MEANING_BY_CLASS: Final[dict[type, Meaning]] = {
     CredentialsError: Meaning.KEYS,
 }
 _NO_ANSWER: Final = "no answer from the exchange; nothing was changed by asking"
-_TOO_OLD: Final = "this lies further back than the exchange tells"
+_TOO_OLD: Final = "this lies further back than the records of the exchange"
 _FORBIDDEN: Final = 403
 _NOT_HERE: Final = 451
 _OVERLOADED: Final = 503

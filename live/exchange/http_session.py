@@ -168,9 +168,9 @@ class WatchedAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
 
 
-def _new_session() -> requests.Session:
+def _new_session(*, uses_environment: bool) -> requests.Session:
     session = requests.Session()
-    session.trust_env = False  # no proxy and no password from the environment
+    session.trust_env = uses_environment
     for scheme in ("http://", "https://"):
         session.mount(scheme, WatchedAdapter())
     return session
@@ -186,6 +186,7 @@ class HttpSession:
         *,
         deadline_s: float,
         limits: AnswerLimits | None = None,
+        uses_environment: bool = False,
     ) -> None:
         """Connect when first needed.
 
@@ -193,9 +194,11 @@ class HttpSession:
             session: what to send with; None makes one.
             deadline_s: longest time from the beginning of a request to its answer's last byte.
             limits: of an answer's size.
+            uses_environment: whether proxies and passwords come from the environment; never for
+                what is signed.
         """
-        self._is_ours = session is None
-        self._session = _new_session() if session is None else session
+        self._is_ours, self._uses_environment = session is None, uses_environment
+        self._session = self._renewed() if session is None else session
         self._deadline_s = deadline_s
         self._limits = limits or AnswerLimits()
         self._call: _Call | None = None
@@ -253,7 +256,7 @@ class HttpSession:
             if not is_answered:
                 call.give_up()
                 if self._is_ours:
-                    self._session = _new_session()
+                    self._session = self._renewed()
         if not is_answered:
             raise requests.ReadTimeout("Read timed out: no whole answer by the deadline")
         thread.join()
@@ -280,6 +283,9 @@ class HttpSession:
                 if (parts.scheme, parts.netloc) != ("https", host):
                     raise
         raise AnswerRefused("the answer is one redirect after another; not followed")
+
+    def _renewed(self) -> requests.Session:
+        return _new_session(uses_environment=self._uses_environment)
 
     def _taken(self, response: requests.Response) -> requests.Response:
         """Return a response with its body, if it is one to be believed."""

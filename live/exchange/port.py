@@ -75,7 +75,7 @@ class Exchange(MarketReader, Protocol):
     """
 
     def usage(self) -> Usage:
-        """Return what the last replies told about limits and clock; asks nothing."""
+        """Return what the last replies said about limits and clock; asks nothing."""
         ...
 
     @property
@@ -100,6 +100,14 @@ class Exchange(MarketReader, Protocol):
 
     def positions(self) -> dict[str, SidePosition]:
         """Return the position of LONG and of SHORT."""
+        ...
+
+    def all_positions(self) -> dict[tuple[str, str], SidePosition]:
+        """Return the account's open positions by (symbol, LONG, SHORT or BOTH); weight 5."""
+        ...
+
+    def all_open_orders(self) -> list[ExchangeOrder]:
+        """Return every open order of the account, each with its symbol; weight 80."""
         ...
 
     def balance(self) -> Balance:
@@ -140,7 +148,7 @@ class Exchange(MarketReader, Protocol):
     def executions(self, from_id: int, start_ms: int) -> list[Execution]:
         """Return our trades with ``trade_id >= from_id``, all pages, by rising id.
 
-        ``from_id`` 0: from ``start_ms`` on. What is older than ``oldest_told_ms`` is left out.
+        ``from_id`` 0: from ``start_ms`` on. What is older than ``history_start_ms`` is left out.
         """
         ...
 
@@ -156,8 +164,8 @@ class Exchange(MarketReader, Protocol):
         """Return the trades of one normal order, by rising id; weight 5."""
         ...
 
-    def oldest_told_ms(self) -> int:
-        """Return the time before which the exchange tells no trades any more, ms UTC."""
+    def history_start_ms(self) -> int:
+        """Return the time before which the exchange lists no trades any more, ms UTC."""
         ...
 
     def funding_payments(self, start_ms: int) -> list[FundingPayment]:

@@ -1,4 +1,4 @@
-"""Our trades of one symbol, and the funding paid for it, as far back as the exchange tells."""
+"""Our trades of one symbol, and the funding paid for it, as far back as the exchange lists them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DAY_MS: Final = 24 * 3_600_000
 WEEK_MS: Final = 7 * DAY_MS
 """Longest span of one question about the past."""
 HISTORY_MS: Final = 89 * DAY_MS
-"""How far back the exchange tells trades and income: the shortest three months."""
+"""How far back the exchange lists trades and income: the shortest three months."""
 PAGE_ROWS: Final = 1_000
 
 _log: Final = logging.getLogger("live.exchange.binance")
@@ -32,8 +32,8 @@ class TradeHistory:
         """Ask nothing yet."""
         self._connection, self._prices, self._symbol = connection, prices, symbol
 
-    def oldest_told_ms(self) -> int:
-        """Return the time before which the exchange tells no trades any more, ms UTC."""
+    def history_start_ms(self) -> int:
+        """Return the time before which the exchange lists no trades any more, ms UTC."""
         return self._connection.server_ms() - HISTORY_MS
 
     def executions(self, from_id: int, start_ms: int) -> list[Execution]:
@@ -44,7 +44,7 @@ class TradeHistory:
         than USDT (BNB) is valued at that asset's last price when the trade is read.
         """
         if from_id <= 0:
-            if start_ms and start_ms < self.oldest_told_ms():
+            if start_ms and start_ms < self.history_start_ms():
                 self._report_too_old()
             return self._since(start_ms)
         try:
@@ -131,6 +131,6 @@ class TradeHistory:
     @staticmethod
     def _report_too_old() -> None:
         _log.warning(
-            "trades more than three months old are no longer told by the exchange; those before "
+            "trades more than three months old are no longer listed by the exchange; those before "
             "are not booked"
         )

@@ -88,8 +88,8 @@ class Meaning(Enum):
     """The keys, their rights or the address: a person must act if it stays so."""
     STOP_EXISTS = "a stop exists"
     """Another stop closes this side already; whether at our price it does not say: read it."""
-    TOO_OLD = "older than the exchange tells"
-    """A question about a time the exchange no longer tells of; no later try will answer it."""
+    TOO_OLD = "older than the records of the exchange"
+    """A question about a time its records no longer hold; no later try will answer it."""
 
 
 class Fate(IntEnum):

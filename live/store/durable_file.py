@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +16,13 @@ LARGEST: Final = 1 << 30
 def plain_symbol(symbol: str) -> str:
     """Return ``BTCUSDT`` for that, ``BTC/USDT`` or ``BTC/USDT:USDT``: what files are named by.
 
+    A coin may be written in any alphabet (币安人生).
+
     Raises:
         ConfigError: it is none of these.
     """
     plain = symbol.partition(":")[0].replace("/", "")
-    if not re.fullmatch(r"[A-Z0-9]+", plain):
+    if not plain.isalnum() or plain != plain.upper():
         raise ConfigError(f"symbol = {symbol!r} must be like BTC/USDT or BTCUSDT")
     return plain
 

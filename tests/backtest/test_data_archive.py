@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import random
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +13,7 @@ import pytest
 import requests
 
 from backtest.data_fetcher import fetch_market
-from backtest.market.archive import BinanceArchive, https_get
+from backtest.market.archive import ARCHIVE_URL, BinanceArchive, https_get
 from core.errors import DataError, NetworkError
 from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.support.exchanges.public_data import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles, kline
@@ -158,9 +162,52 @@ def test_archived_funding_is_used_for_long_ranges() -> None:
 
 
 def test_an_archive_out_of_reach_is_a_network_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def get(_: requests.Session, url: str, **__: object) -> requests.Response:
+    def request(_: requests.Session, __: str, url: str, **___: object) -> requests.Response:
         raise requests.ConnectTimeout(url)
 
-    monkeypatch.setattr(requests.Session, "get", get)
+    monkeypatch.setattr(requests.Session, "request", request)
     with pytest.raises(NetworkError, match="cannot be reached"):
         https_get("https://archive.example/file.zip")
+
+
+def zipped(name: str, body: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, body)
+    return packed.getvalue()
+
+
+def damaged(body: bytes, place: int) -> bytes:
+    return body[:place] + bytes([body[place] ^ 0xFF]) + body[place + 1 :]
+
+
+SOUND = zipped("a.csv", b"1704067200000,1,2,1,1,1\n" * 500)
+BROKEN_ZIPS = {
+    "a bomb": zipped("a.csv", bytes(32 << 20)),
+    "too large": zipped("a.csv", random.Random(1).randbytes(1 << 16) * 1_100),  # noqa: S311
+    "no file": b"PK\x05\x06" + bytes(18),
+    "no zip": b"<html>",
+    "cut off": SOUND[:-40],
+    "encrypted": damaged(SOUND, 6),
+    **{f"damaged at {place}": damaged(SOUND, place) for place in (8, 30, 40, 50, 60, 70)},
+}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(body, id=name, marks=[pytest.mark.slow] if name == "too large" else [])
+        for name, body in BROKEN_ZIPS.items()
+    ],
+)
+def test_a_broken_zip_is_refused_in_one_line_and_replaced_by_rest(
+    binance: FakeBinance, tmp_path: Path, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"{ARCHIVE_URL}/monthly/klines/BTCUSDT/15m/BTCUSDT-15m-2024-01.zip"
+    binance.files[url] = body
+    binance.files[f"{url}.CHECKSUM"] = hashlib.sha256(body).hexdigest().encode()
+    market = binance.fetch(tmp_path, JAN, FEB)
+    pd.testing.assert_frame_equal(market.candles, candles(JAN, FEB))
+    (warning,) = [item.getMessage() for item in caplog.records if "2024-01" in item.getMessage()]
+    assert "\n" not in warning
+    assert len(warning) < 400

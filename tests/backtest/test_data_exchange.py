@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import requests
 
-from backtest.market.rest import CANDLE_ROWS, MARKETS_FILE, BinanceRest
+from backtest.market.rest import CANDLE_ROWS, DOWNLOAD_SETTINGS, MARKETS_FILE, public_connection
 from core.errors import ConfigError, DataError, NetworkError
 from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.support.exchanges.public_data import BAR, FEB, JAN, NOW, FakeBinance, candles, kline
@@ -127,9 +127,10 @@ def test_without_a_network_the_error_names_the_ways_out(
 
 
 def test_the_real_client_keeps_to_the_rate_limit_and_has_no_keys() -> None:
-    client = BinanceRest()._client  # noqa: SLF001 - made when first needed
-    assert client.enableRateLimit
-    assert not client.apiKey
+    connection = public_connection()
+    assert not connection.has_keys
+    assert connection.usage().weight_1m == 0
+    assert DOWNLOAD_SETTINGS["max_weight_share"] <= 0.5
 
 
 def test_a_refusal_is_not_repeated(binance: FakeBinance, tmp_path: Path) -> None:
@@ -235,3 +236,21 @@ def test_1m_detail_is_fetched_beside_the_candles(binance: FakeBinance, tmp_path:
     assert market.detail is not None
     pd.testing.assert_frame_equal(market.detail, candles(FEB, FEB + DAY_MS, MINUTE_MS))
     assert binance.fetch(tmp_path).detail is None
+
+
+@pytest.mark.parametrize("ahead_ms", [-3 * DAY_MS, -7 * MINUTE_MS, 7 * MINUTE_MS, 3 * DAY_MS])
+def test_the_exchanges_clock_decides_which_candles_have_closed(
+    binance: FakeBinance, ahead_ms: int
+) -> None:
+    binance.ahead_ms = ahead_ms
+    assert binance.rest().server_ms() == NOW
+    tables = list(binance.history().candles("BTC", "15m", NOW - DAY_MS, NOW + DAY_MS, now_ms=NOW))
+    newest = int(tables[-1]["timestamp"].iloc[-1])
+    assert newest + BAR <= NOW < newest + 2 * BAR
+
+
+def test_a_clock_days_ahead_finishes_no_month_of_the_archive(binance: FakeBinance) -> None:
+    history, ahead_ms = binance.history(), NOW + 40 * DAY_MS
+    for table in history.candles("BTC", "15m", JAN, ahead_ms, now_ms=ahead_ms):
+        assert int(table["timestamp"].iloc[-1]) + BAR <= NOW
+    assert not any("2024-03" in url for url in binance.gets)

@@ -7,10 +7,18 @@ import logging
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from core.errors import CredentialsError, ExchangeError, GridError, ReplyError, RestrictedError
+from backtest.market.market_data import normalize_coin
+from core.errors import (
+    CredentialsError,
+    DataError,
+    ExchangeError,
+    GridError,
+    ReplyError,
+    RestrictedError,
+)
 from live.exchange.account import Account
 from live.exchange.binance import BinanceExecutor
 from live.exchange.closing_orders import Closer, closer_of
@@ -26,6 +34,7 @@ from live.exchange.types import (
     OrderSpec,
     Unvalued,
 )
+from live.store.durable_file import plain_symbol
 from tests.support.exchanges.canned import (
     INFO,
     START_MS,
@@ -181,8 +190,8 @@ def test_an_algo_id_that_is_invalid_or_completed_is_gone(exchange: CannedExchang
 def test_open_orders_of_all_symbols_say_whose_they_are(exchange: CannedExchange) -> None:
     exchange.always(OPEN, (200, [order_row("a"), order_row("b", symbol="ETHUSDT")]))
     exchange.always(OPEN_STOPS, (200, [algo_row("s", symbol="币安人生USDT")]))
-    account = exchange.executor().account
-    found = [(order.symbol, order.client_id) for order in account.all_open_orders()]
+    executor = exchange.executor()
+    found = [(order.symbol, order.client_id) for order in executor.all_open_orders()]
     assert found == [("BTCUSDT", "a"), ("ETHUSDT", "b"), ("币安人生USDT", "s")]
     assert all("symbol" not in sent.params for sent in exchange.sent)
 
@@ -199,7 +208,7 @@ def test_open_positions_of_all_symbols_are_told_apart(exchange: CannedExchange) 
         row("SOLUSDT", "BOTH", "-3"),
     ]
     exchange.always(POSITIONS, (200, rows))
-    held = exchange.executor().account.all_positions()
+    held = exchange.executor().all_positions()
     assert {name: side.qty for name, side in held.items()} == {
         ("BTCUSDT", "LONG"): 0.1,
         ("ETHUSDT", "SHORT"): 2.0,
@@ -312,10 +321,10 @@ def test_trades_older_than_three_months_are_reported_not_asked_for_ever(
     assert "three months" in caplog.text
     first, second, _ = exchange.asked(TRADES)
     assert first.params["fromId"] == "5"
-    assert int(second.params["startTime"]) == executor.oldest_told_ms() == START_MS - 89 * DAY_MS
+    assert int(second.params["startTime"]) == executor.history_start_ms() == START_MS - 89 * DAY_MS
 
 
-def test_a_start_before_what_the_exchange_tells_is_reported(
+def test_a_start_before_the_records_of_the_exchange_is_reported(
     exchange: CannedExchange, caplog: pytest.LogCaptureFixture
 ) -> None:
     exchange.always(TRADES, (200, []))
@@ -489,6 +498,23 @@ def test_a_question_that_fails_does_not_say_it_must_be_looked_up(answer: Any) ->
     executor.create_orders([market_exit()])
 
 
+def test_an_outage_is_one_message_a_minute(
+    exchange: CannedExchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange.always("GET /fapi/v3/balance", (502, "<html><body>" + "bad gateway " * 999))
+    executor = exchange.executor()
+    with caplog.at_level(logging.INFO):
+        for _ in range(30):  # four tries each, five seconds apart
+            with pytest.raises(GridError):
+                executor.balance()
+            exchange.clock.now += 5_000
+    minutes = (exchange.clock.now - START_MS) / 60_000
+    assert len(exchange.asked("GET /fapi/v3/balance")) == 150
+    assert minutes - 1 <= len(caplog.records) <= minutes + 1
+    assert "<" not in caplog.text
+    assert max(len(item.getMessage()) for item in caplog.records) < 500
+
+
 def test_an_order_refused_in_a_batch_has_code_and_meaning(exchange: CannedExchange) -> None:
     rows = [{"code": -4014, "msg": "tick"}, {"code": -5022, "msg": "cross"}]
     exchange.always("POST /fapi/v1/batchOrders", (200, rows))
@@ -504,7 +530,8 @@ def test_an_order_refused_in_a_batch_has_code_and_meaning(exchange: CannedExchan
 
 
 def facts_of(**filters: dict[str, str]) -> MarketFacts:
-    exchange, info = CannedExchange(), copy.deepcopy(INFO)
+    exchange = CannedExchange()
+    info: Any = copy.deepcopy(INFO)
     for row in info["symbols"][0]["filters"]:
         row.update(filters.get(row["filterType"], {}))
     exchange.always("GET /fapi/v1/exchangeInfo", (200, info))
@@ -533,7 +560,7 @@ def test_rules_are_read_again_when_asked_for(exchange: CannedExchange) -> None:
     executor = exchange.executor(api_key="k", api_secret="s")  # noqa: S106 - none
     entry = stop(client_id="a", kind=OrderKind.ENTRY, price=50_000.5)
     assert executor.create_orders([entry])[0].answer is Answer.ACCEPTED
-    info = copy.deepcopy(INFO)
+    info: Any = copy.deepcopy(INFO)
     info["symbols"][0]["filters"][0]["tickSize"] = "1"
     exchange.always("GET /fapi/v1/exchangeInfo", (200, info))
     exchange.always("GET /fapi/v1/leverageBracket", refusal(-1000))
@@ -613,3 +640,33 @@ def test_refusals_of_a_missing_right_name_no_secret(exchange: CannedExchange) ->
     exchange.always(RIGHTS, refusal(-2015))
     with pytest.raises(ExchangeError, match="futures permission"):
         exchange.executor().key_rights()
+
+
+# --- coins in other alphabets ---------------------------------------------------------------------
+
+
+@given(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=12))
+@example("币安人生")
+@example("1000PEPE")
+@example("ß")
+def test_a_coin_that_one_parser_takes_the_other_takes_too(text: str) -> None:
+    try:
+        coin = normalize_coin(text)
+    except DataError:
+        return
+    assert normalize_coin(coin) == coin
+    assert plain_symbol(f"{coin}/USDT:USDT") == plain_symbol(f"{coin}USDT") == f"{coin}USDT"
+
+
+def test_a_coin_in_another_alphabet_is_asked_for_and_traded(exchange: CannedExchange) -> None:
+    info: Any = copy.deepcopy(INFO)
+    info["symbols"][0]["symbol"] = "币安人生USDT"
+    exchange.always("GET /fapi/v1/exchangeInfo", (200, info))
+    exchange.always(OPEN, (200, [order_row("a", symbol="币安人生USDT")]))
+    exchange.always(OPEN_STOPS, (200, []))
+    exchange.always(PLACE, lambda s: (200, order_row("x1", symbol=s.params["symbol"])))
+    executor = exchange.executor(coin="币安人生")
+    assert [order.symbol for order in executor.open_orders()] == ["币安人生USDT"]
+    assert executor.create_orders([market_exit()])[0].answer is Answer.ACCEPTED
+    assert exchange.asked(PLACE)[0].params["symbol"] == "币安人生USDT"
+    assert exchange.executor(coin="币安人生", api_key="", api_secret="").read_market().is_trading

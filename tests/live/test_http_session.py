@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
+import signal
 import socket
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +20,12 @@ import requests
 
 from config import LIVE_CONFIG
 from core.errors import GridError, ReplyError, UnknownOutcome
-from live.commands.process import SystemClock
+from live.commands.process import Process, SystemClock
 from live.exchange.binance import open_exchange
+from live.exchange.credentials import Credentials
 from live.exchange.http_session import MEGABYTE, AnswerLimits, AnswerRefused, HttpSession
 from live.exchange.types import Answer, OrderKind, OrderSpec
+from live.session.shutdown import StopRequest
 from tests.support.exchanges.canned import KEY, SECRET, CannedExchange, refusal
 
 Serve = Callable[[socket.socket, threading.Event], None]
@@ -213,6 +218,25 @@ def test_a_request_that_hangs_is_seen_by_a_watchdog_with_its_beginning() -> None
         assert seen[0].endpoint == "fapiPublicGetTime"
         assert 0.0 <= seen[0].since_s - began_s < DEADLINE_S
         assert executor.in_flight is None
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_hung_request_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(dripping(OK + b"Content-Length: 999\r\n\r\n")) as server:
+        session = requests.Session()
+        session.mount("https://", _ToLoopback(server.port))
+        monkeypatch.setattr("live.commands.process.http_session", lambda: session)
+        settings = {**LIVE_CONFIG, "request_timeout_s": 60.0}
+        target: Any = SimpleNamespace(coin="BTC", on_testnet=False, settings=settings)
+        process = Process(target=target, clock=SystemClock(), credentials=Credentials(), urls=())
+        stop = StopRequest(process.wake)
+        executor = process.executor()
+        signal_s = time.monotonic() + 0.2
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with stop.listening(), pytest.raises(GridError):
+            executor.last_price()
+        assert time.monotonic() - signal_s < 1.0 + SLACK_S
+        assert stop.is_set
 
 
 def test_a_question_that_is_hurried_is_not_asked_again() -> None:

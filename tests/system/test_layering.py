@@ -16,7 +16,7 @@ ALLOWED = {
     "config": set(),
     "core": {"core"},
     "engine": {"engine", "core", "config"},
-    "backtest": {"backtest", "engine", "core", "config"},
+    "backtest": {"backtest", "engine", "core", "config", "live"},  # of live only live.exchange
     "live": {"live", "engine", "core", "config"},
 }
 CORE_LIBRARIES = {"numpy", "numba", "sklearn", "threadpoolctl"}
@@ -51,6 +51,19 @@ def test_a_layer_imports_only_what_the_table_allows(layer: str) -> None:
     for path in files:
         ours = {layer_of(name) for name in imported_modules(path.read_text(encoding="utf-8"))}
         assert ours - {None} <= ALLOWED[layer], path
+
+
+def test_a_backtest_knows_of_live_only_how_the_exchange_is_spoken_to() -> None:
+    """Binance is spoken once: market data is asked for by live trading's client."""
+    found = {
+        (path.relative_to(ROOT).parts[1], name)
+        for path in sources("backtest")
+        for name in imported_modules(path.read_text(encoding="utf-8"))
+        if layer_of(name) == "live"
+    }
+    assert found
+    for room, name in found:
+        assert (room, name.rpartition(".")[0].startswith("live.exchange")) == ("market", True), name
 
 
 def test_core_uses_no_library_but_numpy_numba_and_scikit_learn() -> None:

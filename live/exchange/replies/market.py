@@ -14,6 +14,9 @@ from live.exchange.types import Candle, Candles
 _KLINE_FIELDS: Final = 7  # open time, open, high, low, close, volume, close time; more follow
 _KLINE: Final = "candle"
 
+KlineRow = tuple[int, float, float, float, float, float]
+"""Open time ms, open, high, low, close, volume (base)."""
+
 
 def candle_table(reply: Any, start_ms: int, end_ms: int) -> Candles:
     """Return klines as a table, shape (n_bars,).
@@ -40,13 +43,31 @@ def candle_table(reply: Any, start_ms: int, end_ms: int) -> Candles:
     return np.asarray(table)
 
 
-def _candle(kline: Any) -> tuple[int, float, float, float, float, float]:
+def kline_rows(reply: Any) -> list[KlineRow]:
+    """Return klines of any length as (open time ms, open, high, low, close, volume).
+
+    Whether prices are possible and times in order is not checked.
+
+    Raises:
+        ReplyError: it is no list of klines.
+    """
+    if not isinstance(reply, list):
+        raise wrong(_KLINE, reply, "a list")
+    return [_kline_row(kline) for kline in reply]
+
+
+def _kline_row(kline: Any) -> KlineRow:
     if not isinstance(kline, list) or len(kline) < _KLINE_FIELDS:
         raise wrong(_KLINE, kline, f"a list of at least {_KLINE_FIELDS}")
     time_ms = whole(kline[0], f"{_KLINE} open time")
+    first, high, low, last, volume = (finite(kline[i], _KLINE, 0.0) for i in range(1, 6))
+    return time_ms, first, high, low, last, volume
+
+
+def _candle(kline: Any) -> KlineRow:
+    time_ms, first, high, low, last, volume = _kline_row(kline)
     if time_ms % BAR_MS or whole(kline[6], f"{_KLINE} close time") != time_ms + BAR_MS - 1:
         raise wrong(_KLINE, kline[:7], "15 minutes that begin at a multiple of 15 minutes")
-    first, high, low, last, volume = (finite(kline[i], _KLINE, 0.0) for i in range(1, 6))
     if not 0 < low <= min(first, last) <= max(first, last) <= high:
         raise wrong(_KLINE, kline[:5], "prices with low <= open, close <= high")
     return time_ms, first, high, low, last, volume
@@ -63,13 +84,25 @@ def funding_page(reply: Any, symbol: str, start_ms: int) -> list[tuple[int, floa
     Raises:
         ReplyError: it is no such list, or not in order.
     """
-    page: list[tuple[int, float]] = []
-    for row in rows_of(reply, "funding rate", symbol):
-        time_ms = row.integer("fundingTime")
-        if time_ms < (page[-1][0] + 1 if page else start_ms):
+    page = funding_rows(reply, symbol)
+    previous_ms = start_ms - 1
+    for time_ms, _ in page:
+        if time_ms <= previous_ms:
             raise wrong("funding rate time", time_ms, "later than the one before")
-        page.append((time_ms, row.number("fundingRate")))
+        previous_ms = time_ms
     return page
+
+
+def funding_rows(reply: Any, symbol: str) -> list[tuple[int, float]]:
+    """Return (settlement time ms as told, rate) as they come.
+
+    Raises:
+        ReplyError: ``reply`` is no list of funding rates of ``symbol``.
+    """
+    return [
+        (row.integer("fundingTime"), row.number("fundingRate"))
+        for row in rows_of(reply, "funding rate", symbol)
+    ]
 
 
 def ticker_price(reply: Any, symbol: str) -> float:

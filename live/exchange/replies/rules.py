@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 from typing import Any, Final
 
-from core.errors import DataError
+from core.errors import DataError, ReplyError
 from core.market import MarketRules
 from core.risk import DEFAULT_BRACKETS
 from live.exchange.replies.shapes import Row, as_row, as_rows, wrong
@@ -126,3 +127,34 @@ def highest_leverage(reply: Any, symbol: str) -> int:
         ReplyError: as ``bracket_table``.
     """
     return max(row.integer("initialLeverage") for row in _bracket_rows(reply, symbol))
+
+
+def perpetual_rules(info: Any, quote: str) -> dict[str, dict[str, float]]:
+    """Return the rules of all perpetuals in ``quote`` by coin, out of ``exchangeInfo``.
+
+    ``tick_size step_size min_qty min_notional liquidation_fee``; a market that lacks one of them
+    cannot be traded and is left out.
+
+    Raises:
+        ReplyError: the answer is something else, or holds no such market.
+    """
+    rules: dict[str, dict[str, float]] = {}
+    for market in as_rows(as_row(info, "exchange information").get("symbols"), "market"):
+        if market.get("contractType") == "PERPETUAL" and market.get("quoteAsset") == quote:
+            with contextlib.suppress(ReplyError):
+                rules[market.text("baseAsset")] = _perpetual_rules(market)
+    if not rules:
+        raise wrong("exchange information", len(rules), f"with perpetuals in {quote}")
+    return rules
+
+
+def _perpetual_rules(market: Row) -> dict[str, float]:
+    filters = {row.text("filterType"): row for row in as_rows(market.get("filters"), "filter")}
+    lot = _filter(filters, "LOT_SIZE")
+    return {
+        "tick_size": _filter(filters, "PRICE_FILTER").positive("tickSize"),
+        "step_size": lot.positive("stepSize"),
+        "min_qty": lot.number("minQty", 0.0),
+        "min_notional": _filter(filters, "MIN_NOTIONAL").number("notional", 0.0),
+        "liquidation_fee": market.number("liquidationFee", 0.0),
+    }

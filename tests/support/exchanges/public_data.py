@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import ccxt  # type: ignore[import-untyped]  # no stubs
 import pandas as pd
 import requests
 from requests.adapters import BaseAdapter
@@ -20,9 +19,10 @@ from backtest.data_fetcher import fetch_market
 from backtest.market.archive import ARCHIVE_URL, BinanceArchive
 from backtest.market.history import BinanceHistory
 from backtest.market.market_data import MarketData, candle_table
-from backtest.market.rest import BinanceRest
+from backtest.market.rest import DOWNLOAD_SETTINGS, BinanceRest
 from backtest.market.timeframes import parse_time, timeframe_ms
 from core.times import DAY_MS, HOUR_MS, MINUTE_MS
+from live.exchange.connection import Connection
 
 JAN = parse_time("2024-01-01", "JAN")
 FEB = parse_time("2024-02-01", "FEB")
@@ -48,12 +48,29 @@ def candles(start_ms: int, end_ms: int, step_ms: int = BAR) -> pd.DataFrame:
     return candle_table([[row[0], *map(float, row[1:])] for row in rows])
 
 
+class ComputerClock:
+    """The clock of the computer that downloads; the exchange's stands still meanwhile."""
+
+    def __init__(self, binance: FakeBinance) -> None:
+        self._binance = binance
+
+    def now_ms(self) -> int:
+        """Return what it shows, ms UTC."""
+        waited_ms = round(1_000 * sum(self._binance.waits))
+        return self._binance.now_ms + self._binance.ahead_ms + waited_ms
+
+    def sleep(self, seconds: float) -> None:
+        """Note a wait and let time go on."""
+        self._binance.waits.append(seconds)
+
+
 class FakeBinance(BaseAdapter):
     """Answers klines, funding rates and exchange information of made-up markets.
 
     Attributes:
         since_ms: when the markets were listed.
-        now_ms: the candle that holds this instant is the newest one answered.
+        now_ms: the exchange's time; the candle that holds it is the newest one answered.
+        ahead_ms: how far this computer's clock is ahead of it.
         absent: open times the exchange has no candle for.
         next_answers: taken in turn instead of the usual answers.
         queries: path and parameters of every REST request.
@@ -66,6 +83,7 @@ class FakeBinance(BaseAdapter):
         super().__init__()
         self.since_ms = since_ms
         self.now_ms = now_ms
+        self.ahead_ms = 0
         self.absent: set[int] = set()
         self.next_answers: list[Answer] = []
         self.queries: list[tuple[str, dict[str, str]]] = []
@@ -81,12 +99,20 @@ class FakeBinance(BaseAdapter):
     def rest(self) -> BinanceRest:
         """Return the real REST code on top of this fake."""
 
-        def connect() -> Any:
-            client = ccxt.binanceusdm({"enableRateLimit": False})
-            client.session.mount("https://", self)
-            return client
+        def connect() -> Connection:
+            session = requests.Session()
+            session.mount("https://", self)
+            return Connection(
+                api_key="",
+                api_secret="",
+                testnet=False,
+                clock=ComputerClock(self),
+                session=session,
+                settings=DOWNLOAD_SETTINGS,
+                seed="",
+            )
 
-        return BinanceRest(connect, self.waits.append)
+        return BinanceRest(connect)
 
     def fetch(
         self,
@@ -105,7 +131,7 @@ class FakeBinance(BaseAdapter):
             timeframe="15m",
             detail=detail,
             cache_dir=cache_dir,
-            now_ms=self.now_ms,
+            now_ms=self.now_ms + self.ahead_ms,
             history=self.history(),
         )
 
@@ -119,9 +145,12 @@ class FakeBinance(BaseAdapter):
         """Answer a request that the requests library would have sent."""
         parts = urlsplit(request.url or "")
         path, query = str(parts.path), dict(parse_qsl(str(parts.query)))
-        self.queries.append((path, query))
-        answer = self.next_answers.pop(0) if self.next_answers else lambda: self._usual(path, query)
-        status, body = answer()
+        if path.endswith("/time"):
+            status, body = 200, json.dumps({"serverTime": self.now_ms})
+        else:
+            self.queries.append((path, query))
+            usual: Answer = lambda: self._usual(path, query)  # noqa: E731 - as the other answers
+            status, body = (self.next_answers.pop(0) if self.next_answers else usual)()
         response = requests.Response()
         response.status_code = status
         response._content = body.encode()  # noqa: SLF001 - the way to build one
