@@ -49,9 +49,10 @@ def demo(*arguments: str, plot: bool = False) -> list[str]:
 
 
 def files_in(folder: Path) -> set[str]:
-    """Return the files but for the register of runs."""
+    """Return the files but for the register of runs and its lock."""
     files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    return {str(path) for path in files if not {"runs", "runs.jsonl"} & {*path.parts}}
+    register = {"runs", "runs.jsonl", ".runs.jsonl.lock"}
+    return {str(path) for path in files if not register & {*path.parts}}
 
 
 def error_line(outcome: tuple[int, str, str]) -> str:
