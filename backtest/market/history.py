@@ -57,7 +57,7 @@ class BinanceHistory:
             NetworkError: the exchange cannot be reached.
         """
         symbol, bar_ms = coin + QUOTE, timeframe_ms(timeframe)
-        now_ms = min(now_ms, self.now_ms())
+        now_ms = self._present(now_ms)
         tables = self._archive.candles(symbol, timeframe, start_ms, end_ms, now_ms=now_ms)
         for first, last in (yield from self._archived(tables, start_ms, end_ms, bar_ms)):
             yield from self.rest.candles(symbol, timeframe, first, last)
@@ -67,10 +67,22 @@ class BinanceHistory:
     ) -> Iterator[pd.DataFrame]:
         """Yield tables that hold the rates settled in ``[start_ms, end_ms)``; errors likewise."""
         symbol = coin + QUOTE
-        now_ms = min(now_ms, self.now_ms())
+        now_ms = self._present(now_ms)
         tables = self._archive.funding(symbol, start_ms, end_ms, now_ms=now_ms)
         for first, last in (yield from self._archived(tables, start_ms, end_ms, FUNDING_STEP_MS)):
             yield from self.rest.funding(symbol, first, last)
+
+    def _present(self, now_ms: int) -> int:
+        """Return the earlier of ``now_ms`` and the exchange's time.
+
+        Where the exchange is out of reach (it is barred in some countries, its archive is not)
+        ``now_ms`` must do: the archive holds finished candles only, whatever this clock says.
+        """
+        try:
+            return min(now_ms, self.now_ms())
+        except NetworkError as error:
+            _log.info("the exchange's time is not known: %s", error)
+            return now_ms
 
     def _archived(
         self, tables: Iterator[pd.DataFrame], start_ms: int, end_ms: int, step_ms: int

@@ -230,15 +230,16 @@ class Connection:
                     error = unreadable
             if tries >= most or hurries != self._hurries or not _may_pass(error):
                 raise error
-            wait_s = self._backoff_s(tries)
-            if isinstance(error, RateLimitError):
-                wait_s = 0.0  # the budget waits as long as the exchange demands
-            self._report(
-                logging.INFO, "%s: %s; asking again in %.1f s", request.endpoint, error, wait_s
-            )
-            if wait_s:
-                self.clock.sleep(wait_s)
+            self._wait_to_repeat(request, error, tries)
             tries += 1
+
+    def _wait_to_repeat(self, request: Request, error: GridError, tries: int) -> None:
+        """Wait before a question is asked again; the budget waits as the exchange demands."""
+        wait_s = 0.0 if isinstance(error, RateLimitError) else self._backoff_s(tries)
+        if self._is_news("repeat"):
+            _log.info("%s: %s; asking again in %.1f s", request.endpoint, error, wait_s)
+        if wait_s:
+            self.clock.sleep(wait_s)
 
     def _send(self, request: Request) -> Outcome:
         try:
@@ -287,7 +288,8 @@ class Connection:
         outcome = self._send(_TIME)
         after_ms = self.clock.now_ms()
         if outcome.error is not None:
-            self._report(logging.WARNING, "cannot measure the exchange's time: %s", outcome.error)
+            if self._is_news("time"):
+                _log.warning("cannot measure the exchange's time: %s", outcome.error)
             return outcome
         try:
             told_ms = server_time(outcome.reply)
@@ -298,14 +300,13 @@ class Connection:
         self._client.options["timeDifference"] = self._offset_ms
         return outcome
 
-    def _report(self, level: int, text: str, *values: object) -> None:
-        """Log ``text`` once a minute, in between for the debug log: an outage is one message."""
-        now_ms, last_ms = self.clock.now_ms(), self._reported_ms.get(text)
+    def _is_news(self, subject: str) -> bool:
+        """Return whether a minute has passed since this was logged: an outage is one message."""
+        now_ms, last_ms = self.clock.now_ms(), self._reported_ms.get(subject)
         if last_ms is not None and 0 <= now_ms - last_ms < _REPORTED_EVERY_MS:
-            level = logging.DEBUG
-        else:
-            self._reported_ms[text] = now_ms
-        _log.log(level, text, *values)
+            return False
+        self._reported_ms[subject] = now_ms
+        return True
 
     def _corrected_ms(self) -> int:
         return self.clock.now_ms() - self._offset_ms

@@ -131,6 +131,14 @@ def test_an_unreachable_archive_is_replaced_by_rest(
     assert "archive not used: no route" in caplog.text
 
 
+def test_the_archive_suffices_where_the_exchange_is_barred(binance: FakeBinance) -> None:
+    binance.publish_month(JAN, FEB, "2024-01")
+    history = binance.history()
+    binance.is_barred = True
+    tables = list(history.candles("BTC", "15m", JAN, FEB, now_ms=NOW))
+    pd.testing.assert_frame_equal(pd.concat(tables), candles(JAN, FEB))
+
+
 def test_the_running_month_uses_daily_files_for_1m_candles_only(binance: FakeBinance) -> None:
     archive = BinanceArchive(binance.get)
     assert list(archive.candles("BTCUSDT", "1m", MAR + HOUR_MS, NOW, now_ms=NOW)) == []
