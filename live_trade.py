@@ -13,6 +13,7 @@ from core.command_line import add_version_option, end_process, run_command, say,
 from core.errors import ConfigError
 from engine.options import add_parameter_options, chosen_params, parameter_names
 
+KEY_RIGHTS: Final = ("withdrawals", "transfers", "any-address")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 EXAMPLES: Final = """\
@@ -122,6 +123,15 @@ def _add_session_options(group: Any) -> None:
         help="with --resume: also a state that other decision code wrote",
     )
     group.add_argument("--yes", action="store_true", help="do not ask, as for a service or script")
+    group.add_argument(
+        "--accept-key-rights",
+        nargs="+",
+        choices=KEY_RIGHTS,
+        default=[],
+        metavar="RIGHT",
+        help="real money although the API key may do this besides trading: "
+        f"{', '.join(KEY_RIGHTS)}",
+    )
 
 
 def _add_other_actions(group: Any) -> None:
@@ -198,6 +208,7 @@ def _run(args: argparse.Namespace) -> int:
             accept_code_change=args.accept_code_change,
             once=args.once,
             yes=args.yes,
+            accepted_rights=frozenset(args.accept_key_rights),
             log_level=args.log_level,
         )
     )
@@ -211,6 +222,8 @@ def _check_flags(args: argparse.Namespace) -> None:
     """
     if args.accept_code_change and not args.resume:
         raise ConfigError("--accept-code-change needs --resume, the state it is about")
+    if args.accept_key_rights and (args.dry_run or args.testnet or args.replay is not None):
+        raise ConfigError("--accept-key-rights is about real money: leave it out")
     if args.replay is None:
         for name in ("start", "end", "replay_dir"):
             if getattr(args, name) is not None:

@@ -38,10 +38,22 @@ def make_private(folder: Path) -> bool:
             return False
         if found.st_mode & _WRITABLE_BY_OTHERS:
             return False  # somebody may have put code there
+        if not all(map(_keeps_entries, folder.resolve().parents)):
+            return False  # somebody may put a folder of theirs in its place
         folder.chmod(stat.S_IRWXU)
     except OSError:
         return False
     return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _keeps_entries(folder: Path) -> bool:
+    """Return whether only we and root can exchange what lies in ``folder``.
+
+    In a sticky folder, such as ``/tmp``, others cannot exchange what is ours.
+    """
+    found = folder.stat()
+    shared = found.st_mode & _WRITABLE_BY_OTHERS and not found.st_mode & stat.S_ISVTX
+    return not shared and (_is_ours(found) or found.st_uid == 0)
 
 
 def _is_ours(found: os.stat_result) -> bool:

@@ -7,6 +7,7 @@ GridError
 │   └── UnknownOutcome   whether a request was carried out is not known
 ├── ExchangeError        the exchange answered, and refused
 │   ├── CredentialsError keys, their permissions or the address they are used from
+│   │   └── KeyRightsError the key may do more than trade, or less
 │   ├── AccountError     the account's mode, margin or positions do not allow it
 │   │   └── RestrictedError  the exchange takes orders that reduce only
 │   ├── RateLimitError   too many requests; says how long to wait
@@ -50,6 +51,10 @@ class ExchangeError(GridError):
 
 class CredentialsError(ExchangeError):
     """The keys, their permissions or the address they are used from are not accepted."""
+
+
+class KeyRightsError(CredentialsError):
+    """The key may do more than trade, or less."""
 
 
 class AccountError(ExchangeError):

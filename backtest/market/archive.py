@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import logging
+import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +44,8 @@ _LONGEST_TEXT: Final = 200
 _DAMAGED: Final = (
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
+    OverflowError,  # numbers of thousands of digits
     EOFError,
     IndexError,
     NotImplementedError,  # an encryption or compression that Python does not know

@@ -18,9 +18,10 @@ from live.commands.target import Target
 from live.exchange.binance import BinanceExecutor, open_exchange
 from live.exchange.credentials import Credentials, find_credentials, read_environment
 from live.health.alerts import AlertSender, alert_urls
-from live.health.events import Events, Notice
+from live.health.events import Events, Notice, StateSaved
 from live.health.logger import TradeLogger
 from live.health.monitor import HealthMonitor
+from live.health.step_watch import StepWatch
 from live.session.assembly import Assembled, Equipment, Plan, assemble_dry, assemble_live
 from live.session.shutdown import StopRequest
 
@@ -32,6 +33,8 @@ class SystemClock:
         # Not a threading.Event: one that a signal handler sets while the same thread begins to
         # wait for it never wakes, as its lock is not reentrant. SimpleQueue.put is.
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.is_asleep = False
+        """Whether somebody waits by the clock; for a watchdog in another thread."""
 
     def now_ms(self) -> int:
         """Return the time, ms UTC."""
@@ -40,8 +43,12 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Wait; ``wake`` ends it early."""
         if seconds > 0.0:
-            with contextlib.suppress(queue.Empty):
-                self._wakes.get(timeout=seconds)
+            self.is_asleep = True
+            try:
+                with contextlib.suppress(queue.Empty):
+                    self._wakes.get(timeout=seconds)
+            finally:
+                self.is_asleep = False
 
     def wake(self) -> None:
         """End the wait that is under way, or else the next one."""
@@ -178,6 +185,19 @@ def assemble(plan: Plan, process: Process, equipment: Equipment, log: TradeLogge
 
 def _assembled(plan: Plan, process: Process, equipment: Equipment) -> Assembled:
     executor = process.executor()
+    _watch_over(executor, process, equipment)
     if plan.mode == "dry":
         return assemble_dry(plan, executor, equipment)
     return assemble_live(plan, executor, equipment)
+
+
+def _watch_over(executor: BinanceExecutor, process: Process, equipment: Equipment) -> None:
+    """Let a signal end the request under way, and the monitor see whether anything is done."""
+    equipment.stop.also(executor.hurry)
+    watch = StepWatch(
+        float(process.target.settings["poll_s"]),
+        lambda: executor.in_flight,
+        lambda: getattr(process.clock, "is_asleep", False),
+    )
+    equipment.events.subscribe(StateSaved, lambda _: watch.note())
+    equipment.monitor.attach(watch)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Final
 
-from core.errors import CredentialsError, GridError, NetworkError
+from core.errors import CredentialsError, GridError, KeyRightsError, NetworkError
 from core.params import StrategyParams
 from core.text import money
 from engine.compiling import load_live_code
@@ -26,7 +26,7 @@ from live.commands.texts import (
 from live.exchange.types import MarketFacts
 from live.health.alerts import AlertSender
 from live.health.logger import session_logger
-from live.session.admission import allowed_capital
+from live.session.admission import allowed_capital, refuse_key_rights
 from live.session.assembly import Assembled, Plan, check_state
 from live.session.shutdown import Ending, StopRequest
 from live.store.instance_lock import InstanceLock
@@ -49,6 +49,7 @@ class TradeRequest:
         accept_code_change: also where other decision code wrote it.
         once: end after one step; at an exchange as a stop does, without entries.
         yes: real money is meant.
+        accepted_rights: of ``RIGHTS``; real money is traded with a key that has them.
         log_level: of the console.
     """
 
@@ -59,6 +60,7 @@ class TradeRequest:
     accept_code_change: bool = False
     once: bool = False
     yes: bool = False
+    accepted_rights: frozenset[str] = frozenset()
     log_level: str = "INFO"
 
     @property
@@ -94,7 +96,7 @@ def trade(request: TradeRequest) -> int:
     with ExitStack() as stack:
         alerts = stack.enter_context(closing(AlertSender(process.urls, target.title)))
         with silence():
-            facts, wallet = _look(process)
+            facts, wallet = _look(process, request.accepted_rights)
             load_live_code()
             stack.enter_context(InstanceLock(target.lock_path))
             goes_on = check_state(plan, process.clock)
@@ -110,20 +112,24 @@ def trade(request: TradeRequest) -> int:
         return _run(request, process, stop, alerts)
 
 
-def _look(process: Process) -> tuple[MarketFacts, float]:
+def _look(process: Process, accepted: frozenset[str]) -> tuple[MarketFacts, float]:
     """Return the symbol's rules and, with keys, the wallet: whatever is wrong shows here first.
 
     Somebody waits for the answer, so it is not long tried again.
 
     Raises:
         NetworkError: the exchange cannot be reached.
-        CredentialsError: it does not accept the keys.
+        CredentialsError: it does not accept the keys, or they may do more than trade.
         GridError: something else.
     """
     executor = process.executor(retries=1)
     try:
         facts = executor.read_market()
         wallet = 0.0 if process.target.mode == "dry" else executor.balance().wallet
+        if process.target.mode == "live":
+            refuse_key_rights(executor.key_rights(), accepted)
+    except KeyRightsError:
+        raise
     except CredentialsError as error:
         whose = "demo trading" if process.target.on_testnet else "the real exchange"
         raise CredentialsError(f"{whose} does not accept these keys: {error}") from None

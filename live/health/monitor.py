@@ -19,6 +19,7 @@ from live.exchange.port import Clock
 from live.exchange.types import Usage
 from live.health.alerts import Alerts, Condition, HealthLimits, StandingConditions, Verdict
 from live.health.logger import session_logger
+from live.health.step_watch import Standstill, StepWatch
 from live.store.durable_file import plain_symbol, write_atomically
 
 WEIGHT_LIMIT: Final = 2_400
@@ -217,6 +218,8 @@ class HealthMonitor:
         self._verdict, self._conditions = Verdict.OK, list[Condition]()
         self._lock, self._stop = threading.RLock(), threading.Event()
         self._watch: threading.Thread | None = None
+        self._step_watch: StepWatch | None = None
+        self._standstill: Standstill | None = None
 
     def beat(self, step: StepInfo) -> None:
         """Take in that a step has ended."""
@@ -288,9 +291,14 @@ class HealthMonitor:
 
     def check(self) -> Verdict:
         """Judge, report what began and what ended, write the file; return what to do."""
+        if self._step_watch is not None:
+            self._step_watch.note()  # of no account from the monitor's own thread
         with self._lock:
             now_ms, active = self._clock.now_ms(), self._standing.names
             self._conditions = judge(self._readings, self._limits, now_ms, active)
+            self._standstill = None if self._step_watch is None else self._step_watch.standstill()
+            if self._standstill is not None:
+                self._conditions.append(Condition("hang", Verdict.WARN, self._standstill.text))
             self._verdict = max((c.verdict for c in self._conditions), default=Verdict.OK)
             self._tell(now_ms)
             self._write(now_ms)
@@ -315,6 +323,7 @@ class HealthMonitor:
     def _write(self, now_ms: int) -> None:
         """Write the file; where that fails trading goes on, and it counts as one error."""
         readings = self._readings
+        standing_ms = 0 if self._standstill is None else round(1e3 * self._standstill.seconds)
         document = {
             "status": self._status(),
             "verdict": self._verdict.name,
@@ -325,7 +334,7 @@ class HealthMonitor:
             "drawdown_from_peak_pct": readings.loss_pct(readings.peak_equity),
             "candle_age_s": readings.candle_age_s(now_ms),
             "pid": os.getpid(),
-            "updated_at": now_ms,
+            "updated_at": now_ms - standing_ms,
         }
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -354,8 +363,19 @@ class HealthMonitor:
                 f"clock {readings.clock_offset_ms:+d} ms | candle {number(age_s, 0)} s"
             )
 
+    def attach(self, step_watch: StepWatch) -> None:
+        """Take in what watches the thread that trades."""
+        self._step_watch = step_watch
+
     def watch(self, every_s: float = 30.0) -> None:
-        """Check from a thread of its own too, so that a session that hangs is noticed."""
+        """Check from a thread of its own too, so that a session that hangs is noticed.
+
+        Args:
+            every_s: seconds between checks; with a step watch no longer than a poll.
+        """
+        if self._step_watch is not None:
+            self._step_watch.note()
+            every_s = min(every_s, self._step_watch.poll_s)
         self._watch = threading.Thread(
             target=self._watch_until_stopped, args=(every_s,), name="health", daemon=True
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
-from core.errors import AccountError, CapitalError
+from core.errors import AccountError, CapitalError, KeyRightsError
 from live.exchange.port import Exchange
-from live.exchange.types import MarketFacts, OrderKind, Usage
+from live.exchange.types import KeyRights, MarketFacts, OrderKind, Usage
 from live.execution.order_desk import shared_symbol_error
 from live.execution.order_register import OUR_IDS, id_prefix
 from live.store.state_file import LoadedState
@@ -39,6 +39,46 @@ def refuse_wrong_clock(settings: Mapping[str, Any], usage: Usage) -> None:
         raise AccountError(
             f"this machine's clock is {usage.clock_offset_ms:+d} ms off the exchange's, more than "
             f"{most_ms:g} ms: have an NTP service set it, then start again"
+        )
+
+
+WITHDRAWALS, TRANSFERS, ANY_ADDRESS = "withdrawals", "transfers", "any-address"
+RIGHTS: Final = (WITHDRAWALS, TRANSFERS, ANY_ADDRESS)
+"""What a key may do besides trading; each must be accepted by its name."""
+
+
+def refuse_key_rights(rights: KeyRights, accepted: Collection[str] = ()) -> None:
+    """Refuse a key whose thief could do more harm than trade, and one that cannot trade.
+
+    Args:
+        rights: of the key, as the exchange tells them.
+        accepted: of ``RIGHTS``: said in words to be meant.
+
+    Raises:
+        KeyRightsError: it may do something that was not accepted, or may not trade futures.
+    """
+    lacking = [
+        name
+        for name, is_given in (("reading", rights.may_read), ("futures", rights.may_trade_futures))
+        if not is_given
+    ]
+    if lacking:
+        raise KeyRightsError(
+            f"the key lacks the right to {' and '.join(lacking)}: allow it at the exchange, in the "
+            "settings of the API key"
+        )
+    risks = {
+        WITHDRAWALS: (rights.may_withdraw, "it may withdraw money"),
+        TRANSFERS: (rights.may_transfer, "it may move money between accounts"),
+        ANY_ADDRESS: (not rights.is_bound_to_addresses, "it works from every address"),
+    }
+    found = [name for name, (is_there, _) in risks.items() if is_there and name not in accepted]
+    if found:
+        told = ", ".join(risks[name][1] for name in found)
+        raise KeyRightsError(
+            f"real money is not traded with this key: {told}; "
+            "change that at the exchange, in the settings of the API key, or say that it is meant: "
+            f"--accept-key-rights {' '.join(found)}"
         )
 
 

@@ -137,8 +137,12 @@ class StopRequest:
     """
 
     def __init__(self, wake: Callable[[], None] | None = None) -> None:
-        self._wake = wake
+        self._wakes = [] if wake is None else [wake]
         self.is_set = False
+
+    def also(self, callback: Callable[[], None]) -> None:
+        """Call this too when the process is asked to end; it must be safe in a signal handler."""
+        self._wakes.append(callback)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -161,5 +165,5 @@ class StopRequest:
     def set(self) -> None:
         """Ask to end."""
         self.is_set = True
-        if self._wake is not None:
-            self._wake()
+        for wake in self._wakes:
+            wake()

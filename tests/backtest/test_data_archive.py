@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import requests
 
+import backtest.market.archive as archive_module
 from backtest.data_fetcher import fetch_market
 from backtest.market.archive import ARCHIVE_URL, BinanceArchive, https_get
 from core.errors import DataError, NetworkError
@@ -92,6 +95,66 @@ def test_a_file_that_misses_its_checksum_twice_is_a_data_error(
     with pytest.raises(DataError, match=r"BTCUSDT-15m-2024-01\.zip: does not match its checksum"):
         binance.fetch(tmp_path, JAN, FEB)
     assert binance.gets.count(url) == 2
+
+
+def zipped(content: bytes, **options: Any) -> bytes:
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w", **{"compression": zipfile.ZIP_DEFLATED, **options}) as archive:
+        archive.writestr("a.csv", content)
+    return body.getvalue()
+
+
+def flipped(body: bytes, place: int, value: int) -> bytes:
+    return body[:place] + bytes([value]) + body[place + 1 :]
+
+
+CSV = b"1704067200000,1,2,0.5,1.5,9,0,0,0,0,0,0\n" * 50
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"PK\x03\x04",
+        zipped(CSV)[:-30],
+        zipped(CSV)[:60],
+        flipped(zipped(CSV), 60, 0xFF),
+        flipped(flipped(zipped(CSV), 6, 1), zipped(CSV).index(b"PK\x01\x02") + 8, 1),
+        flipped(flipped(zipped(CSV), 8, 97), zipped(CSV).index(b"PK\x01\x02") + 10, 97),
+        flipped(zipped(CSV, compression=zipfile.ZIP_LZMA), 50, 0xFF),
+        zipped(b""),
+        zipped(b"9" * 5_000 + b"," + CSV),
+        b"PK\x05\x06" + bytes(18),
+    ],
+    ids=[
+        "empty",
+        "head",
+        "cut",
+        "short",
+        "flipped",
+        "encrypted",
+        "method",
+        "lzma",
+        "nothing",
+        "digits",
+        "no member",
+    ],
+)
+def test_a_damaged_zip_is_a_data_error_of_one_line(body: bytes) -> None:
+    with pytest.raises(DataError, match="there: cannot be read") as caught:
+        archive_module._read_csv(body, "there", {0: "timestamp", 1: "open"})  # noqa: SLF001
+    assert "\n" not in str(caught.value)
+
+
+def test_a_zip_that_swells_is_not_decompressed_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_module, "_MOST_BYTES", 1_000_000)
+    body = zipped(b"0" * 50_000_000)
+    assert len(body) < 100_000
+    tracemalloc.start()
+    with pytest.raises(DataError, match="it holds more than"):
+        archive_module._read_csv(body, "there", {0: "timestamp"})  # noqa: SLF001
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
 
 
 def test_a_file_without_a_checksum_is_not_believed(binance: FakeBinance, tmp_path: Path) -> None:

@@ -176,6 +176,16 @@ def test_a_folder_that_others_can_write_to_keeps_no_machine_code(tmp_path: Path,
     assert stat.S_IMODE(folder.stat().st_mode) == mode, "what others made is left as it is"
 
 
+@pytest.mark.parametrize(("mode", "is_safe"), [(0o755, True), (0o777, False), (0o1777, True)])
+def test_a_folder_above_that_others_can_write_to_keeps_no_machine_code(
+    tmp_path: Path, mode: int, *, is_safe: bool
+) -> None:
+    above = tmp_path / "shared"
+    (above / "project").mkdir(parents=True)
+    above.chmod(mode)
+    assert make_private(above / "project" / "cache") is is_safe
+
+
 def test_a_link_keeps_no_machine_code(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     (tmp_path / "cache").symlink_to(tmp_path / "elsewhere")

@@ -814,6 +814,51 @@ def test_keys_that_others_can_read_or_replace_are_refused_for_real_money_and_not
     assert "chmod 600 .env" in out
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"enableWithdrawals": True}, ["withdrawals"]),
+        ({"ipRestrict": False}, ["any-address"]),
+        ({"permitsUniversalTransfer": True}, ["transfers"]),
+        ({"enableWithdrawals": True, "ipRestrict": False}, ["withdrawals", "any-address"]),
+    ],
+)
+def test_a_key_that_may_do_more_than_trade_is_refused_for_real_money_unless_said_in_words(
+    stage: Stage, changes: dict[str, bool], words: list[str]
+) -> None:
+    stage.exchange.key_rights |= changes
+    code, _, err = stage.run("--capital", "5000", "--yes", *BUSY)
+    assert code == 2
+    assert "real money is not traded with this key: it " in err
+    assert err.rstrip().endswith(f"--accept-key-rights {' '.join(words)}")
+    assert not stage.limits()
+    if len(words) > 1:
+        code, _, err = stage.run(
+            "--capital", "5000", "--yes", "--accept-key-rights", words[0], *BUSY
+        )
+        assert code == 2
+        assert err.rstrip().endswith(f"--accept-key-rights {words[1]}")
+    else:
+        code, _, err = stage.run_for(
+            1, "--capital", "5000", "--yes", "--accept-key-rights", *words, *BUSY
+        )
+        assert code == 0, err
+
+
+@pytest.mark.parametrize("right", ["enableFutures", "enableReading"])
+def test_a_key_that_may_not_trade_is_refused(stage: Stage, right: str) -> None:
+    stage.exchange.key_rights[right] = False
+    code, _, err = stage.run("--capital", "5000", "--yes", *BUSY)
+    assert code == 2
+    assert "the key lacks the right to" in err
+
+
+def test_accepting_rights_without_real_money_is_refused(stage: Stage) -> None:
+    code, _, err = stage.run("--dry-run", "--accept-key-rights", "withdrawals")
+    assert code == 2
+    assert "--accept-key-rights is about real money" in err
+
+
 def test_a_state_folder_that_others_can_write_is_refused_for_real_money(stage: Stage) -> None:
     target = mode_of(stage, real=True)
     target.state_folder.mkdir(parents=True)

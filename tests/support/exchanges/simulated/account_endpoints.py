@@ -151,6 +151,11 @@ class AccountEndpoints:
         ]
         return [{"symbol": self._exchange.symbol, "notionalCoef": 1.0, "brackets": brackets}]
 
+    def key_rights(self, params: Params) -> Json:
+        """Tell what the key may do."""
+        del params
+        return {**self._exchange.key_rights}
+
     def symbol_config(self, params: Params) -> Json:
         """Tell margin type and leverage."""
         self._exchange.check_symbol(params, optional=True)

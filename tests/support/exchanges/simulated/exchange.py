@@ -141,6 +141,14 @@ class SimExchange:
         self.limits = RateLimits()
         self.faults = FaultPlan(seed)
         self.is_trading = True
+        self.key_rights: dict[str, bool] = {
+            "ipRestrict": True,
+            "enableReading": True,
+            "enableFutures": True,
+            "enableWithdrawals": False,
+            "enableInternalTransfer": False,
+            "permitsUniversalTransfer": False,
+        }
         self.wakes_clients = wakes_clients
         self.api_key, self.secret = "sim-key", "sim-secret"
         self.clock_skew_ms = 0

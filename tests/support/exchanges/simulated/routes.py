@@ -128,7 +128,9 @@ def account_routes(exchange: SimExchange) -> dict[tuple[str, str], Endpoint]:
         ("GET", "v1/leverageBracket"): (account.brackets, READ, 1),
         ("GET", "v1/symbolConfig"): (account.symbol_config, READ, 5),
     }
-    return {
+    routes = {
         (method, f"/fapi/{name}"): Endpoint(call=call, class_name=class_name, weight=weight)
         for (method, name), (call, class_name, weight) in table.items()
     }
+    rights = Endpoint(call=account.key_rights, class_name=READ, weight=1)
+    return routes | {("GET", "/sapi/v1/account/apiRestrictions"): rights}
