@@ -96,7 +96,7 @@ def test_the_share_of_real_settlements_is_counted_per_window() -> None:
     # 15 of 28: modelled settlements begin 24 h after the last real one, so two of the 15 that
     # follow at 00, 08 and 16 UTC do not exist.
     assert claims.real_funding_pct(half, window, 0) == pytest.approx(100.0 * 15 / 28)
-    assert claims.real_funding_pct(half, window, 10) == pytest.approx(75.0)
+    assert claims.real_funding_pct(half, window, 10) == pytest.approx(100.0 * 45 / 58)
     none = replace(market, funding=market.funding[:0])
     assert claims.real_funding_pct(none, window, 0) == 0.0
 
