@@ -83,10 +83,10 @@ class Process:
     _exchanges: list[BinanceExecutor] = field(default_factory=list, repr=False)
 
     def wake(self) -> None:
-        """End the wait or the request that is under way; safe in a signal handler."""
+        """End the wait or the request under way, as the program is to end; for signal handlers."""
         self.clock.wake()
         for exchange in self._exchanges:
-            exchange.hurry()
+            exchange.leave()
 
     def executor(self, **changes: object) -> BinanceExecutor:
         """Return a way to the exchange; ``changes`` are to the settings."""

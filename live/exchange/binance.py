@@ -100,6 +100,10 @@ class BinanceExecutor:
         """End the request under way within a second; safe in signal handlers and threads."""
         self._connection.hurry()
 
+    def leave(self) -> None:
+        """Hurry, and repeat later questions and cancels once only: the program is to end."""
+        self._connection.leave()
+
     # --- the market -------------------------------------------------------------------------------
 
     def read_market(self) -> MarketFacts:

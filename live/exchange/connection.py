@@ -97,7 +97,7 @@ class Connection:
             self._client.enable_demo_trading(True)
         self.clock: Final = clock
         self.recv_window_ms: Final = int(settings["recv_window_ms"])
-        self._retries: Final = int(settings["retries"])
+        self._retries = int(settings["retries"])
         self._budget = budget or RequestBudget(
             clock, self._corrected_ms, settings["max_weight_share"]
         )
@@ -143,6 +143,14 @@ class Connection:
         """
         self._hurries += 1
         self._http.hurry()
+
+    def leave(self) -> None:
+        """Hurry, and repeat later questions and cancels once only: the program is to end.
+
+        Where nothing answers, five tries of each would hold it for minutes.
+        """
+        self._retries = min(self._retries, 1)
+        self.hurry()
 
     def server_ms(self) -> int:
         """Return the exchange's time, ms UTC, measured first where that is due.

@@ -90,6 +90,10 @@ class Exchange(MarketReader, Protocol):
         """
         ...
 
+    def leave(self) -> None:
+        """Hurry, and repeat later questions and cancels once only: the program is to end."""
+        ...
+
     def server_ms(self) -> int:
         """Return the exchange's time, ms UTC."""
         ...

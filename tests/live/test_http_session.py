@@ -24,7 +24,7 @@ from live.commands.process import Process, SystemClock
 from live.exchange.binance import open_exchange
 from live.exchange.credentials import Credentials
 from live.exchange.http_session import MEGABYTE, AnswerLimits, AnswerRefused, HttpSession
-from live.exchange.types import Answer, OrderKind, OrderSpec
+from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderSpec
 from live.session.shutdown import StopRequest
 from tests.support.exchanges.canned import KEY, SECRET, CannedExchange, refusal
 
@@ -251,6 +251,28 @@ def test_a_question_that_is_hurried_is_not_asked_again() -> None:
     with pytest.raises(UnknownOutcome):
         executor.open_orders()
     assert len(exchange.asked("GET /fapi/v1/openOrders")) == 1
+
+
+def test_a_program_that_is_to_end_repeats_a_cancel_once_only() -> None:
+    exchange = CannedExchange()
+    for endpoint in ("DELETE /fapi/v1/batchOrders", "GET /fapi/v1/order"):
+        exchange.always(endpoint, requests.ReadTimeout("hung"))
+    executor = exchange.executor()
+    executor.leave()
+    order = ExchangeOrder(
+        client_id="a",
+        order_id="5",
+        kind=OrderKind.ENTRY,
+        direction="LONG",
+        price=1.0,
+        qty=1.0,
+        filled_qty=0.0,
+        is_open=True,
+        status="NEW",
+    )
+    assert executor.cancel_orders([order]) == [Fate.STUCK]
+    assert len(exchange.asked("DELETE /fapi/v1/batchOrders")) == 2
+    assert len(exchange.asked("GET /fapi/v1/order")) == 2
 
 
 # --- redirects ------------------------------------------------------------------------------------
