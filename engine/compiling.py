@@ -33,11 +33,12 @@ from engine.contract import (
     LiquidationDecided,
     StopFired,
 )
-from engine.execution import execute_exits
 from engine.grid_v4.decision import PROTECT_PHASES
-from engine.matching import walk_bar, walk_gap
+from engine.grid_v4.execution import execute_exits
+from engine.grid_v4.types import new_state
+from engine.grid_v4.walk import walk_bar, walk_gap
 from engine.strategy import GridStrategyV4, create, read_config
-from engine.types import Bar, Tape, new_state
+from engine.types import Bar, Tape
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _PRICE: Final = 100.0

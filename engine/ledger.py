@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from core.jit import kernel
 from core.market import Market, lots_down, lots_nearest, tick_down, tick_up
 from core.params import StrategyParams
@@ -16,32 +14,29 @@ from engine.types import (
     OPEN,
     SHORT,
     TAKE_PROFIT,
+    Account,
     Fill,
-    PositionSide,
-    State,
+    SideLedger,
     Tape,
     sign_of,
 )
 
-SHARE_SLACK: Final = 1e-9
-"""What floating point may miss a closed share by."""
-
 
 @kernel
-def equity_at(state: State, price: float) -> float:
+def equity_at(state: Account, price: float) -> float:
     """Return wallet plus unrealised profit of both sides at ``price``, quote."""
     long, short = state.sides[LONG], state.sides[SHORT]
     return state.wallet + (price * long.qty - long.cost) - (price * short.qty - short.cost)
 
 
 @kernel
-def unrealized_at(position: PositionSide, sign: float, price: float) -> float:
+def unrealized_at(position: SideLedger, sign: float, price: float) -> float:
     """Return the unrealised profit of one side at ``price``, quote."""
     return sign * (price * position.qty - position.cost)
 
 
 @kernel
-def find_fill(position: PositionSide, fill_id: int) -> int:
+def find_fill(position: SideLedger, fill_id: int) -> int:
     """Return the row of fill ``fill_id``, -1 if it is not open."""
     for row in range(position.n_fills):
         if position.fills[row].fill_id == fill_id:
@@ -50,7 +45,7 @@ def find_fill(position: PositionSide, fill_id: int) -> int:
 
 
 @kernel
-def worst_fill(position: PositionSide, sign: float) -> int:
+def worst_fill(position: SideLedger, sign: float) -> int:
     """Return the row of the worst entry (longs: highest; ties: older), -1 when flat."""
     worst = -1
     for row in range(position.n_fills):
@@ -60,8 +55,8 @@ def worst_fill(position: PositionSide, sign: float) -> int:
 
 
 @kernel
-def sum_fills(position: PositionSide, market: Market) -> None:
-    """Bring quantity, cost and average entry in line with the fills; flat resets stage 1."""
+def sum_fills(position: SideLedger, market: Market) -> None:
+    """Bring quantity, cost and average entry in line with the fills."""
     qty, cost = 0.0, 0.0
     for row in range(position.n_fills):
         fill = position.fills[row]
@@ -73,13 +68,12 @@ def sum_fills(position: PositionSide, market: Market) -> None:
     position.tp_stale, position.settled = True, False
     if position.n_fills == 0:
         position.qty = 0.0
-        position.stage1_done = False
         position.stop_price = 0.0
 
 
 @kernel
 def write_trade(
-    state: State,
+    state: Account,
     tape: Tape,
     label: int,
     direction: int,
@@ -104,46 +98,31 @@ def write_trade(
 
 @kernel
 def open_fill(
-    state: State,
-    market: Market,
-    side: int,
-    level: int,
-    price: float,
-    qty: float,
-    fee: float,
-    tape: Tape,
-) -> None:
-    """Book an entry of ``qty`` at ``price`` (fee in quote) that came from grid level ``level``."""
+    state: Account, market: Market, side: int, price: float, qty: float, fee: float, tape: Tape
+) -> int:
+    """Book an entry of ``qty`` at ``price`` (fee in quote); return the row of the new fill.
+
+    Fields that a strategy adds to its fills are the caller's.
+    """
     position = state.sides[side]
-    fill = position.fills[position.n_fills]
+    row = position.n_fills
+    fill = position.fills[row]
     position.n_fills += 1
     fill.fill_id = state.next_fill_id
     state.next_fill_id += 1
     fill.bar, fill.ts_ms, fill.regime = state.now.bar, state.now.ts_ms, state.now.regime
-    fill.generation, fill.level, fill.busy = position.generation, level, True
     fill.price, fill.entry_qty, fill.qty = price, qty, qty
     fill.entry_fee, fill.exit_fees, fill.pnl, fill.funding = fee, 0.0, 0.0, 0.0
     fill.tp_price, fill.tp_qty, fill.tp_count, fill.tp_touched = 0.0, 0.0, 0, 0
-    position.levels[level].armed = False
-    position.n_busy += 1
     position.traded = True
     sum_fills(position, market)
     write_trade(state, tape, OPEN + side, side, fill.fill_id, price, qty, 0.0, fee)
+    return row
 
 
 @kernel
-def release_level(position: PositionSide, fill: Fill, tp_concentration: float) -> None:
-    """Arm the fill's level again once enough of the fill is closed."""
-    if fill.busy and fill.qty <= (1.0 - tp_concentration + SHARE_SLACK) * fill.entry_qty:
-        fill.busy = False
-        position.n_busy -= 1
-        if fill.generation == position.generation:
-            position.levels[fill.level].armed = True
-
-
-@kernel
-def remember_round_trip(state: State, fill: Fill) -> None:
-    """Count a fully closed fill and keep its net return for Kelly."""
+def remember_round_trip(state: Account, fill: Fill) -> None:
+    """Count a fully closed fill and keep its net return."""
     net = fill.pnl - fill.entry_fee - fill.exit_fees
     counters = state.counters
     counters.round_trips += 1
@@ -157,13 +136,11 @@ def remember_round_trip(state: State, fill: Fill) -> None:
     closed.regime = fill.regime
     state.closed_head = (state.closed_head + 1) % KELLY_MEMORY
     state.n_closed = min(state.n_closed + 1, KELLY_MEMORY)
-    state.kelly_stale = True
 
 
 @kernel
 def close_fill(
-    state: State,
-    params: StrategyParams,
+    state: Account,
     market: Market,
     side: int,
     row: int,
@@ -187,7 +164,6 @@ def close_fill(
     fill.exit_fees += fee
     fill.funding *= rest / fill.qty
     fill.qty = rest
-    release_level(position, fill, params.tp_concentration)
     write_trade(state, tape, label, side, fill.fill_id, price, qty, pnl, fee)
     if label == TAKE_PROFIT + side:
         position.traded = True
@@ -211,7 +187,7 @@ def market_price(params: StrategyParams, market: Market, side: int, basis: float
 
 @kernel
 def close_at_market(
-    state: State,
+    state: Account,
     params: StrategyParams,
     market: Market,
     side: int,
@@ -224,12 +200,12 @@ def close_at_market(
     """Close ``qty`` of the fill in ``row`` by a market order while the price is ``basis``."""
     price = market_price(params, market, side, basis)
     fee = price * qty * params.fee_taker
-    close_fill(state, params, market, side, row, qty, price, fee, label, tape)
+    close_fill(state, market, side, row, qty, price, fee, label, tape)
 
 
 @kernel
 def close_side(
-    state: State,
+    state: Account,
     params: StrategyParams,
     market: Market,
     side: int,
@@ -256,26 +232,7 @@ def partial_close_qty(market: Market, open_qty: float, wanted: float) -> float:
 
 
 @kernel
-def register_stop(state: State, params: StrategyParams, side: int) -> None:
-    """Count a stop event (one stage on one side) and start the cooldown where it completes one."""
-    if side == LONG:
-        state.counters.stops_long += 1
-    else:
-        state.counters.stops_short += 1
-    needed = params.stop_cooldown_thresh
-    if state.n_stop_events == needed:
-        for k in range(1, needed):
-            state.stop_events[k - 1] = state.stop_events[k]
-        state.n_stop_events -= 1
-    state.stop_events[state.n_stop_events] = state.now.bar
-    state.n_stop_events += 1
-    oldest = state.stop_events[0]
-    if state.n_stop_events == needed and state.now.bar - oldest <= params.stop_cooldown_bars:
-        state.cooldown_bar = state.now.bar
-
-
-@kernel
-def settle_funding(state: State, rate: float, mark: float) -> float:
+def settle_funding(state: Account, rate: float, mark: float) -> float:
     """Book funding at ``rate`` on the open fills at ``mark``; return the sum received, quote."""
     total = 0.0
     for side in (LONG, SHORT):

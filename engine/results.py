@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -10,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from core.kama import REGIME_NAMES
-from core.params import StrategyParams
 from core.performance import BARS_PER_YEAR, equity_metrics, ratio
 from engine.types import (
     DIRECTION_NAMES,
@@ -21,7 +21,7 @@ from engine.types import (
     PRUNE_VAR_WARNING,
     SHORT,
     TAKE_PROFIT,
-    State,
+    Account,
 )
 
 Records = npt.NDArray[Any]
@@ -131,8 +131,8 @@ def trade_dicts(trades: Records) -> list[dict[str, Any]]:
     ]
 
 
-def count_metrics(state: State, trades: Records) -> dict[str, Any]:
-    """Return event and record counts and the figures of round trips."""
+def count_metrics(state: Account, trades: Records, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return event and record counts, a strategy's ``own`` ones, the figures of round trips."""
     labels = np.bincount(trades["label"], minlength=len(LABEL_NAMES)).tolist()
     prunes = range(PRUNE_DEVIANCE, PRUNE_VAR_WARNING + 1)
     closes = (trades["direction"] >= 0) & (trades["label"] > OPEN + SHORT)
@@ -152,9 +152,7 @@ def count_metrics(state: State, trades: Records) -> dict[str, Any]:
         "total_trades": trips,
         "prune_count": sum(labels[code] for code in prunes),
         "prune_types": {LABEL_NAMES[code]: labels[code] for code in prunes if labels[code]},
-        "circuit_breaker_triggers": int(counters.halts),
-        "trailing_shifts": int(counters.trailing_shifts),
-        "var_blocks": int(counters.var_blocks),
+        **own,
         "liquidations": int(counters.liquidations),
         "win_rate_pct": ratio(100.0 * int(counters.wins), trips),
         "profit_factor": ratio(profit, loss),
@@ -167,34 +165,34 @@ def count_metrics(state: State, trades: Records) -> dict[str, Any]:
 
 
 def run_metrics(
-    state: State,
-    params: StrategyParams,
+    state: Account,
+    initial_capital: float,
     bars: Records,
     log: Records,
     trades: Records,
     first_bar: int,
+    own: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return all metrics of a run, from the first tradable bar on.
 
     Args:
         state: after the last step.
-        params: starting capital.
+        initial_capital: quote.
         bars: shape (n_bars,).
         log: shape (n_bars,).
         trades: shape (n_trades,).
         first_bar: the first bar whose step acted.
+        own: counts that only the strategy knows, by name.
     """
     first = min(first_bar, max(len(bars) - 1, 0))
     traded = log[first:]
     held = (traded["long_qty"] > 0.0) | (traded["short_qty"] > 0.0)
     step = int(np.median(np.diff(bars["ts_ms"]))) if len(bars) > 1 else 900_000
     per_year = BARS_PER_YEAR * 900_000 / step
-    metrics: dict[str, Any] = equity_metrics(
-        np.array(traded["equity"]), params.initial_capital, per_year
-    )
+    metrics: dict[str, Any] = equity_metrics(np.array(traded["equity"]), initial_capital, per_year)
     metrics["buy_hold_return_pct"] = (
         (float(bars["close"][-1]) / float(bars["open"][first]) - 1.0) * 100.0 if len(bars) else 0.0
     )
     metrics["exposure_pct"] = 100.0 * float(np.mean(held)) if len(held) else 0.0
-    metrics["turnover"] = float(state.counters.turnover) / params.initial_capital
-    return metrics | count_metrics(state, trades)
+    metrics["turnover"] = float(state.counters.turnover) / initial_capital
+    return metrics | count_metrics(state, trades, own)

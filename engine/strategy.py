@@ -15,18 +15,19 @@ from core.fingerprint import fingerprint
 from core.funding import schedule_funding
 from core.market import MarketRules
 from core.params import StrategyParams, unknown_key
-from core.records import freeze, load_jsonable, to_jsonable, zeros
+from core.records import freeze, to_jsonable, zeros
 from core.signals import Signal, compute_signals
 from core.times import BAR_MS
-from engine.book import OrderBook
 from engine.compiled_run import CompiledRun, Loop
 from engine.contract import Strategy
+from engine.grid_v4.book import OrderBook
 from engine.grid_v4.decision import PROTECT_PHASES, arrange, open_step, protect
 from engine.grid_v4.face import GridV4
 from engine.grid_v4.loop import close_at_end, run_bars
+from engine.grid_v4.types import State, load_state, new_state, own_counts
 from engine.results import RunResult, run_metrics
 from engine.tables import BarLog, RunTables, bar_table, funding_rows, sub_bar_tables, times_ms
-from engine.types import Exit, PositionTracker, State, Tape, new_state, take_trades
+from engine.types import Exit, PositionTracker, Tape, take_trades
 
 __all__ = [
     "PROTECT_PHASES",
@@ -200,7 +201,15 @@ class GridStrategyV4:
         regimes = np.zeros(len(tables.bars), np.int64)
         regimes[1:] = tables.signals["regime"][:-1]
         return RunResult(
-            metrics=run_metrics(self.state, self.params, tables.bars, run.log, trades, first),
+            metrics=run_metrics(
+                self.state,
+                self.params.initial_capital,
+                tables.bars,
+                run.log,
+                trades,
+                first,
+                own_counts(self.state),
+            ),
             log=run.log,
             regime_log=regimes,
             trades=trades,
@@ -255,12 +264,12 @@ class GridStrategyV4:
         return dict(to_jsonable(self.state))
 
     def load_state_dict(self, data: Mapping[str, Any]) -> None:
-        """Restore ``state_dict`` output.
+        """Restore ``state_dict`` output, also of state schema 1.
 
         Raises:
             ValueError: the fields or capacities differ from this version's.
         """
-        load_jsonable(self.state, data)
+        load_state(self.state, data)
 
 
 def _schedule(bars: Any, df: Any, funding: Any, bar_ms: int) -> Any:

@@ -1,4 +1,4 @@
-"""The state of the strategy as one record: fills, levels, sides, counters, trade records."""
+"""Records every strategy is made of: trade records, fills, the ledger of a side, the account."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.jit import kernel
-from core.params import MAX_LEVELS, MAX_STOP_EVENTS
-from core.records import Table, zeros
+from core.records import Table
 
 LONG: Final = 0
 SHORT: Final = 1
@@ -24,7 +23,6 @@ MAX_TRADES: Final = 16_384
 KELLY_MEMORY: Final = 500
 """Closed fills remembered."""
 N_REGIMES: Final = 5
-LATTICE: Final = 2 * MAX_LEVELS + 1
 NEVER: Final = -(10**9)
 """A bar index long before any."""
 
@@ -98,15 +96,15 @@ class Exit:
 
 
 class Fill:
-    """One entry that is still (partly) open, with its share of the resting take-profits."""
+    """One entry that is still (partly) open, with its share of the resting take-profits.
+
+    A strategy adds fields of its own in a subclass; kernels of the kit read these.
+    """
 
     fill_id: int
     bar: int
     ts_ms: int
     regime: int
-    generation: int
-    level: int
-    busy: bool  # keeps its level unarmed and counts as inventory
     price: float  # quote
     entry_qty: float  # base
     qty: float  # base, still open
@@ -118,81 +116,47 @@ class Fill:
     tp_price: float  # quote, 0 = none
     tp_qty: float  # base
     tp_touched: int  # bar in which the path first reached tp_price, 0 = not yet
-    tp_next: int  # lattice index of the following slice
+    tp_next: int  # index of the following slice in the side's exit prices
     tp_stride: int
     tp_slice: float  # base
     tp_count: int  # slices after the next one
 
 
-class Level:
-    """One entry level of a generation; its price stands in ``PositionSide.entries``."""
+class SideLedger:
+    """Ledger of one position side, and its nearest resting orders in the form matching reads.
 
-    qty: float  # base, of the order resting there; 0 = none
-    armed: bool
-    touched: int  # bar in which the path first reached the order, 0 = not yet
-
-
-class PositionSide:
-    """Ledger, grid and resting orders of one position side."""
+    A strategy's side is a subclass that adds its fields and says how many fills and exit prices
+    it can hold.
+    """
 
     qty: float  # base, never negative
     cost: float  # sum of price * qty over fills, quote
     avg_entry: float  # quote
-    n_busy: int
-    stage1_done: bool
-    was_allowed: bool
     realized_today: float  # pnl - fee of today's records, quote
-    last_prune_bar: int
-    # Generation.
-    generation: int  # 0 = none yet
-    reference: float  # m, quote
-    centre: float  # r, quote
-    entry_pct: float
-    exit_pct: float
-    spacing: float  # entry_pct * m, quote
-    stop_floor: float  # smallest unit of stop distances, quote
-    traded: bool  # an entry or take-profit filled since
-    cut: bool  # a stop, prune or liquidation closed something since
-    # Resting orders, in the form matching reads.
+    traded: bool  # an entry or take-profit filled since the strategy last cleared this
+    cut: bool  # something else closed something since the strategy last cleared this
+    # Resting orders.
     next_entry: float  # quote, nearest resting entry, 0 = none
-    next_entry_level: int
-    settled: bool  # every armed level rests
-    resting_notional: float  # quote, of the entry orders
-    stop_needed: float  # quote, smallest stop distance beyond which no entry lies
+    settled: bool  # the entries that rest are those wanted
     next_tp: float  # quote, nearest take-profit, 0 = none
+    tp_stale: bool  # the fills changed since their take-profits were laid out
     stop_price: float  # quote, 0 = none
-    stop_distance: float  # quote, of stage 2
-    # Take-profits are laid out anew when fills or lattice changed or p left this range.
-    tp_stale: bool
-    tp_valid_low: float  # bounds of sign * p, inclusive
-    tp_valid_high: float  # exclusive
-    entries: Annotated[Table[float], MAX_LEVELS]  # prices, nearest first
-    levels: Annotated[Table[Level], MAX_LEVELS]
-    exits: Annotated[Table[float], LATTICE]  # prices, in the direction of profit
+    exits: Table[float]  # prices of take-profit slices, in the direction of profit
     n_fills: int
-    fills: Annotated[Table[Fill], MAX_FILLS]
+    fills: Table[Fill]
 
 
-class Now:
-    """What step ``i`` knows: the clock, the reference price, indicators of bar ``i - 1``."""
+class Moment:
+    """What trade records say of the step."""
 
     bar: int
     ts_ms: int
     price: float  # p, quote
-    prev_close: float
     regime: int
-    er: float
-    kama: float
-    atr: float
-    z: float
-    sigma: float
-    atr_mean: float
-    volume_ratio: float
-    funding_rate: float
 
 
 class ClosedFill:
-    """What Kelly remembers of a fully closed fill."""
+    """What is remembered of a fully closed fill."""
 
     net_return: float  # of its entry notional
     regime: int  # when entered
@@ -203,9 +167,6 @@ class Counters:
 
     stops_long: int
     stops_short: int
-    halts: int
-    trailing_shifts: int
-    var_blocks: int
     liquidations: int
     round_trips: int
     wins: int
@@ -216,28 +177,21 @@ class Counters:
     capacity_reached: int  # steps at which a full table kept entries back
 
 
-class State:
-    """The whole strategy."""
+class Account:
+    """The account of one strategy on one symbol: wallet, ledgers of both sides, what happened.
 
-    acting: bool  # a step has acted
+    A strategy's state is a subclass that adds its fields and tables.
+    """
+
     ended: bool  # liquidated to zero
-    halted: bool
     orders_gone: bool  # no orders for the rest of this bar
     wallet: float  # quote
     funding: float  # quote, sum received
     day_end_ms: int  # end of the step's UTC day
     next_fill_id: int
-    too_small: bool  # a whole fresh grid was under the exchange's minimum
-    capital_needed: float  # quote, for one order of that grid
-    cooldown_bar: int
-    kelly_stale: bool
-    kelly_regime: int
-    kelly: float
-    now: Now
+    now: Moment
     counters: Counters
-    sides: Annotated[Table[PositionSide], 2]
-    n_stop_events: int
-    stop_events: Annotated[Table[int], MAX_STOP_EVENTS]  # bars, newest last
+    sides: Table[SideLedger]
     n_closed: int
     closed_head: int  # where the next one goes
     closed: Annotated[Table[ClosedFill], KELLY_MEMORY]
@@ -277,22 +231,10 @@ def sign_of(side: int) -> float:
     return 1.0 if side == LONG else -1.0
 
 
-def new_state(initial_capital: float) -> State:
-    """Return the state before the first step, with ``initial_capital`` (quote) in the wallet."""
-    state = zeros(State)
-    state.wallet = initial_capital
-    state.cooldown_bar = NEVER
-    state.kelly_stale = True
-    for side in (LONG, SHORT):
-        state.sides[side].last_prune_bar = NEVER
-        state.sides[side].tp_stale = True
-    return state
-
-
 class PositionTracker:
     """Read-only face on one side of a state."""
 
-    def __init__(self, state: State, side: int) -> None:
+    def __init__(self, state: Account, side: int) -> None:
         self._side = state.sides[side]
         self._sign = sign_of(side)
 
@@ -322,9 +264,10 @@ class PositionTracker:
             "level",
             "regime",
         )
-        table = self._side.fills
+        table: Any = self._side.fills
+        known = [name for name in names if name in table.dtype.names]
         return [
-            {name: np.asarray(getattr(table[i], name)).item() for name in names}
+            {name: np.asarray(getattr(table[i], name)).item() for name in known}
             for i in range(int(self._side.n_fills))
         ]
 

@@ -17,11 +17,11 @@ from core.market import MarketRules
 from core.params import StrategyParams
 from core.records import dtype_of, to_jsonable
 from core.signals import compute_signals
-from engine.execution import execute_exits, trigger_passed_stops
 from engine.grid_v4.decision import PROTECT_PHASES
+from engine.grid_v4.execution import execute_exits, trigger_passed_stops
 from engine.grid_v4.loop import log_bar
+from engine.grid_v4.walk import walk_bar, walk_detail, walk_gap
 from engine.ledger import settle_funding
-from engine.matching import walk_bar, walk_detail, walk_gap
 from engine.results import trade_dicts
 from engine.strategy import GridStrategyV4
 from engine.tables import (

@@ -14,19 +14,15 @@ from core.market import Market
 from core.params import StrategyParams
 from core.signals import Signal
 from core.times import DAY_MS
-from engine.book import cancel_entries, set_stop
+from engine.grid_v4.book import cancel_entries, set_stop
 from engine.grid_v4.generation import renew_generation
 from engine.grid_v4.placement import entries_allowed, is_var_blocked, place_entries
-from engine.grid_v4.protection import (
-    has_position,
-    liquidation_exits,
-    stage1_exits,
-    stop_unit,
-    switch_breaker,
-)
+from engine.grid_v4.protection import liquidation_exits, stage1_exits, stop_unit, switch_breaker
 from engine.grid_v4.pruning import deleverage_exits, prune_exits
 from engine.grid_v4.take_profit import place_take_profits
-from engine.types import LONG, SHORT, State, Tape
+from engine.grid_v4.types import State
+from engine.margin import has_position
+from engine.types import LONG, SHORT, Tape
 
 # Phases of ``protect``: the exits of one are done before the next is asked.
 STOPS: Final = 0

@@ -12,18 +12,9 @@ import numpy as np
 from core.kama import REGIME_NAMES
 from core.market import MarketRules, lots_nearest
 from core.params import StrategyParams
-from core.records import dtype_of, freeze, load_jsonable, table_capacities, to_jsonable, zeros
+from core.records import dtype_of, freeze, table_capacities, to_jsonable, zeros
 from core.times import BAR_MS
-from engine.book import OrderBook, clear_side, set_stop
-from engine.booking import (
-    begin_liquidation,
-    begin_stop,
-    book_entry,
-    book_exit,
-    book_funding,
-    book_side,
-    book_take_profit,
-)
+from engine.booking import book_exit, book_funding, book_side, book_take_profit
 from engine.contract import (
     POSITION_SIDES,
     AccountEvent,
@@ -47,11 +38,14 @@ from engine.contract import (
     StopsChecked,
     View,
 )
-from engine.execution import execute_exits, trigger_passed_stops
+from engine.grid_v4.book import OrderBook, clear_side, set_stop
+from engine.grid_v4.booking import begin_liquidation, begin_stop, book_entry
 from engine.grid_v4.decision import PROTECT_PHASES, arrange, move_clock, open_step, protect
-from engine.grid_v4.protection import has_position
+from engine.grid_v4.execution import execute_exits, trigger_passed_stops
+from engine.grid_v4.types import State, load_state, new_state
+from engine.grid_v4.walk import walk_bar, walk_gap
 from engine.ledger import close_side, equity_at, settle_funding, unrealized_at
-from engine.matching import walk_bar, walk_gap
+from engine.margin import has_position
 from engine.results import trade_dicts
 from engine.types import (
     LABEL_NAMES,
@@ -61,9 +55,7 @@ from engine.types import (
     SHORT,
     STOP,
     Counters,
-    State,
     Tape,
-    new_state,
     sign_of,
 )
 from engine.types import Bar as BarRecord
@@ -195,7 +187,6 @@ class GridV4:
             return float(
                 book_take_profit(
                     self.state,
-                    self._params,
                     self._market,
                     side,
                     fill.order_price,
@@ -235,16 +226,7 @@ class GridV4:
                 continue
             fee = fill.fee * (part / fill.qty)
             short = book_exit(
-                self.state,
-                self._params,
-                self._market,
-                side,
-                fill_id,
-                fill.price,
-                part,
-                fee,
-                label,
-                self._tape,
+                self.state, self._market, side, fill_id, fill.price, part, fee, label, self._tape
             )
             left = lots_nearest(self._market, left - part + short)
         if left < least:
@@ -252,7 +234,6 @@ class GridV4:
         return float(
             book_side(
                 self.state,
-                self._params,
                 self._market,
                 side,
                 fill.price,
@@ -267,7 +248,6 @@ class GridV4:
         return float(
             book_side(
                 self.state,
-                self._params,
                 self._market,
                 _SIDES[event.position_side],
                 event.price,
@@ -399,4 +379,4 @@ class GridV4:
         Raises:
             ValueError: the fields or capacities differ from this version's.
         """
-        load_jsonable(self.state, data)
+        load_state(self.state, data)

@@ -14,8 +14,9 @@ from core.inventory import (
 from core.jit import kernel
 from core.market import Market, tick_down, tick_up
 from core.params import StrategyParams
+from engine.grid_v4.types import PositionSide, State
 from engine.ledger import equity_at
-from engine.types import LONG, PositionSide, State, sign_of
+from engine.types import LONG, sign_of
 
 TRAILING_STEP: Final = 0.5
 """Share of the way to the price that the reference moves when trailing."""

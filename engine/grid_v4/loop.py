@@ -7,12 +7,13 @@ from core.market import Market
 from core.params import StrategyParams
 from core.records import Table
 from core.signals import Signal
-from engine.execution import execute_exits, trigger_passed_stops
 from engine.grid_v4.decision import PROTECT_PHASES, arrange, open_step, protect
+from engine.grid_v4.execution import execute_exits, trigger_passed_stops
+from engine.grid_v4.types import State
+from engine.grid_v4.walk import walk_bar, walk_detail, walk_gap
 from engine.ledger import close_side, equity_at, settle_funding
-from engine.matching import walk_bar, walk_detail, walk_gap
 from engine.tables import BarLog, Funding
-from engine.types import CLOSE_END, LONG, MAX_TRADES, SHORT, Bar, State, Tape
+from engine.types import CLOSE_END, LONG, MAX_TRADES, SHORT, Bar, Tape
 
 
 @kernel

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from core.funding import funding_harvest_factor
 from core.grid import minimum_quantity, order_quantity
 from core.jit import kernel
@@ -9,11 +11,15 @@ from core.kelly import kelly_scale
 from core.market import Market
 from core.params import StrategyParams
 from core.risk import value_at_risk
-from engine.book import cancel_from
+from engine.grid_v4.book import cancel_from
 from engine.grid_v4.generation import position_cap
 from engine.grid_v4.protection import is_beyond_stop
+from engine.grid_v4.types import GridFill, PositionSide, State
 from engine.ledger import equity_at
-from engine.types import KELLY_MEMORY, LONG, MAX_FILLS, SHORT, PositionSide, State, sign_of
+from engine.types import KELLY_MEMORY, LONG, MAX_FILLS, SHORT, sign_of
+
+SHARE_SLACK: Final = 1e-9
+"""What floating point may miss a closed share by."""
 
 
 @kernel
@@ -43,7 +49,7 @@ def kelly_factor(state: State, params: StrategyParams) -> float:
     if not params.kelly_enabled:
         return 1.0
     regime = state.now.regime
-    if not state.kelly_stale and state.kelly_regime == regime:
+    if state.kelly_trips == state.counters.round_trips and state.kelly_regime == regime:
         return state.kelly
     wins, losses, sum_wins, sum_losses = 0, 0, 0.0, 0.0
     for back in range(1, state.n_closed + 1):
@@ -63,7 +69,8 @@ def kelly_factor(state: State, params: StrategyParams) -> float:
         factor = kelly_scale(
             wins, losses, sum_wins, sum_losses, params.kelly_fraction, params.kelly_min
         )
-    state.kelly, state.kelly_regime, state.kelly_stale = factor, regime, False
+    state.kelly, state.kelly_regime = factor, regime
+    state.kelly_trips = state.counters.round_trips
     return factor
 
 
@@ -130,8 +137,8 @@ def choose_levels(
     position = state.sides[side]
     price, sign = state.now.price, sign_of(side)
     share, scale = equity * params.order_pct * params.leverage, order_scale(state, params, side)
+    begin_orders(state, params, position)
     slots = min(params.max_inventory_per_side - position.n_busy, MAX_FILLS - position.n_fills)
-    begin_orders(state, position)
     qty_held, cost_held = position.qty, position.cost
     too_small, chosen = 0, params.grid_levels
     for k in range(params.grid_levels):
@@ -166,6 +173,27 @@ def choose_levels(
 
 
 @kernel
+def is_busy(params: StrategyParams, fill: GridFill) -> bool:
+    """Return whether so little of a fill is closed that it still occupies its level."""
+    return fill.qty > (1.0 - params.tp_concentration + SHARE_SLACK) * fill.entry_qty
+
+
+@kernel
+def arm_levels(position: PositionSide, params: StrategyParams) -> None:
+    """Arm every level but those that a busy fill of this generation came from."""
+    for k in range(params.grid_levels):
+        position.levels[k].armed = position.entries[k] > 0.0
+    position.n_busy = 0
+    for row in range(position.n_fills):
+        fill = position.fills[row]
+        fill.busy = is_busy(params, fill)
+        if fill.busy:
+            position.n_busy += 1
+            if fill.generation == position.generation:
+                position.levels[fill.level].armed = False
+
+
+@kernel
 def owed_quantity(
     market: Market, position: PositionSide, k: int, distance: float, share: float, scale: float
 ) -> float:
@@ -189,8 +217,9 @@ def widen_stop_need(position: PositionSide, market: Market, distance: float) -> 
 
 
 @kernel
-def begin_orders(state: State, position: PositionSide) -> None:
+def begin_orders(state: State, params: StrategyParams, position: PositionSide) -> None:
     """Start a new choice of entry orders."""
+    arm_levels(position, params)
     position.settled, position.next_entry = True, 0.0
     position.resting_notional, position.stop_needed = 0.0, 0.0
     if position.n_fills >= MAX_FILLS:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from core.jit import kernel
-from core.market import Market, lots_down, tick_down, tick_up
+from core.market import Market, lots_down
 from core.params import StrategyParams
-from core.risk import maintenance_margin, solve_liquidation_price
-from engine.ledger import equity_at, partial_close_qty, register_stop, worst_fill, write_trade
+from engine.grid_v4.types import PositionSide, State
+from engine.ledger import equity_at, partial_close_qty, worst_fill, write_trade
+from engine.margin import excess_margin, stop_level
 from engine.types import (
     CIRCUIT_BREAKER_HALT,
     LIQUIDATION,
@@ -14,8 +15,6 @@ from engine.types import (
     NO_DIRECTION,
     SHORT,
     STOP,
-    PositionSide,
-    State,
     Tape,
     add_exit,
     sign_of,
@@ -75,14 +74,6 @@ def is_beyond_stop(
         return False
     stop = stop_level(market, side, cost / qty, distance)
     return stop > 0.0 and sign_of(side) * price < sign_of(side) * stop
-
-
-@kernel
-def stop_level(market: Market, side: int, avg_entry: float, distance: float) -> float:
-    """Return the stop price ``distance`` from ``avg_entry``, to the tick away; 0 if none fits."""
-    if side == LONG:
-        return max(0.0, tick_down(market, avg_entry - distance))
-    return tick_up(market, avg_entry + distance)
 
 
 @kernel
@@ -148,39 +139,6 @@ def _next_worst(position: PositionSide, sign: float, previous: int) -> int:
 
 
 @kernel
-def excess_margin(state: State, market: Market, price: float) -> float:
-    """Return equity minus maintenance margin of both sides at ``price``, quote."""
-    required = 0.0
-    for side in (LONG, SHORT):
-        qty = state.sides[side].qty
-        if qty > 0.0:
-            required += maintenance_margin(market.margin, qty * price)
-    return equity_at(state, price) - required
-
-
-@kernel
-def has_position(state: State) -> bool:
-    """Return whether any side holds a fill."""
-    return state.sides[LONG].n_fills > 0 or state.sides[SHORT].n_fills > 0
-
-
-@kernel
-def liquidation_crossing(state: State, market: Market, start: float, end: float) -> float:
-    """Return the price between ``start`` and ``end`` where equity falls to maintenance margin.
-
-    ``excess_margin(end)`` must not be positive; where it is not positive at ``start`` either, the
-    answer is ``start``.
-    """
-    if excess_margin(state, market, start) <= 0.0:
-        return start
-    long, short = state.sides[LONG], state.sides[SHORT]
-    solved = solve_liquidation_price(
-        market.margin, state.wallet, long.cost - short.cost, long.qty, short.qty, end
-    )
-    return min(max(solved, min(start, end)), max(start, end))
-
-
-@kernel
 def liquidation_exits(state: State, market: Market, tape: Tape) -> None:
     """Decide to close everything if the margin does not suffice at the price (step 4)."""
     if excess_margin(state, market, state.now.price) > 0.0:
@@ -190,3 +148,22 @@ def liquidation_exits(state: State, market: Market, tape: Tape) -> None:
         for row in range(position.n_fills):
             fill = position.fills[row]
             add_exit(tape, side, fill.fill_id, fill.qty, LIQUIDATION)
+
+
+@kernel
+def register_stop(state: State, params: StrategyParams, side: int) -> None:
+    """Count a stop event (one stage on one side) and start the cooldown where it completes one."""
+    if side == LONG:
+        state.counters.stops_long += 1
+    else:
+        state.counters.stops_short += 1
+    needed = params.stop_cooldown_thresh
+    if state.n_stop_events == needed:
+        for k in range(1, needed):
+            state.stop_events[k - 1] = state.stop_events[k]
+        state.n_stop_events -= 1
+    state.stop_events[state.n_stop_events] = state.now.bar
+    state.n_stop_events += 1
+    oldest = state.stop_events[0]
+    if state.n_stop_events == needed and state.now.bar - oldest <= params.stop_cooldown_bars:
+        state.cooldown_bar = state.now.bar

@@ -6,6 +6,7 @@ from typing import Final
 
 from core.jit import kernel
 from core.params import PruneRule, StrategyParams
+from engine.grid_v4.types import State
 from engine.ledger import equity_at, unrealized_at, worst_fill
 from engine.types import (
     LONG,
@@ -16,7 +17,6 @@ from engine.types import (
     PRUNE_OLDEST,
     PRUNE_VAR_WARNING,
     SHORT,
-    State,
     Tape,
     add_exit,
     sign_of,

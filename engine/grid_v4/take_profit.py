@@ -8,7 +8,9 @@ from typing import Final
 from core.jit import kernel
 from core.market import Market, lots_down, lots_nearest, tick_down, tick_up
 from core.params import StrategyParams
-from engine.types import LONG, Fill, PositionSide, State, sign_of
+from engine.exit_ladder import find_next_tp
+from engine.grid_v4.types import PositionSide, State
+from engine.types import LONG, Fill, sign_of
 
 FAR: Final = 1e300
 """Beyond any price."""
@@ -144,47 +146,3 @@ def _narrow_validity(position: PositionSide, sign: float, lowest: float, first: 
         before = sign * position.exits[first - 1]
         if before >= sign * lowest:
             position.tp_valid_low = max(position.tp_valid_low, before)
-
-
-@kernel
-def find_next_tp(position: PositionSide, sign: float, refusing: int) -> None:
-    """Point ``next_tp`` at the nearest take-profit of the side not refused in bar ``refusing``."""
-    nearest = 0.0
-    for row in range(position.n_fills):
-        fill = position.fills[row]
-        if refusing > 0 and fill.tp_touched == refusing:
-            continue
-        price = fill.tp_price
-        if price > 0.0 and (nearest == 0.0 or sign * price < sign * nearest):
-            nearest = price
-    position.next_tp = nearest
-
-
-@kernel
-def best_fill_at(position: PositionSide, sign: float, tp_price: float, refusing: int) -> int:
-    """Return the best-entered fill (ties: older) whose next take-profit is ``tp_price``, or -1.
-
-    ``refusing`` is the bar in which a first touch does not fill; 0 where every touch does.
-    """
-    best = -1
-    for row in range(position.n_fills):
-        fill = position.fills[row]
-        if refusing > 0 and not 0 < fill.tp_touched < refusing:
-            continue
-        if fill.tp_price == tp_price and (
-            best < 0 or sign * fill.price < sign * position.fills[best].price
-        ):
-            best = row
-    return best
-
-
-@kernel
-def advance_ladder(position: PositionSide, fill: Fill) -> None:
-    """Move a fill on to its next slice after the current one filled."""
-    if fill.tp_count == 0:
-        fill.tp_price, fill.tp_qty = 0.0, 0.0
-        return
-    fill.tp_price, fill.tp_qty = position.exits[fill.tp_next], fill.tp_slice
-    fill.tp_touched = 0
-    fill.tp_next += fill.tp_stride
-    fill.tp_count -= 1

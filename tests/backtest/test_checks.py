@@ -40,7 +40,7 @@ from core.kama import REGIME_NAMES
 from core.params import StrategyParams
 from core.regime_gmm import calculate_gmm_regime
 from core.signals import compute_signals
-from engine.matching import walk_bar
+from engine.grid_v4.walk import walk_bar
 from engine.strategy import GridStrategyV4, read_config
 from engine.tables import RunTables
 from engine.types import SHORT

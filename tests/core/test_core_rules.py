@@ -19,8 +19,8 @@ from core.market import MarketRules, lots_down, lots_nearest, lots_up, tick_down
 from core.params import StrategyParams, param_fields, read_value
 from core.records import Table, dtype_of, freeze, load_jsonable, to_jsonable, zeros
 from core.risk import MAX_BRACKETS
+from engine.grid_v4.types import State, new_state
 from engine.strategy import GridStrategyV4
-from engine.types import State, new_state
 
 STEPS = ["0.1", "0.01", "0.001", "0.00001", "1e-8", "0.5", "0.25", "0.0005", "1", "5", "10", "100"]
 RULES: dict[str, Any] = {

@@ -11,20 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.records import to_jsonable, zeros
-from engine.book import OrderBook
-from engine.booking import (
-    begin_stop,
-    book_entry,
-    book_exit,
-    book_funding,
-    book_side,
-    book_take_profit,
-)
-from engine.execution import fill_entry, fill_take_profit, trigger_stop
+from engine.booking import book_exit, book_funding, book_side, book_take_profit
+from engine.grid_v4.book import OrderBook
+from engine.grid_v4.booking import begin_stop, book_entry
 from engine.grid_v4.decision import arrange
+from engine.grid_v4.execution import fill_entry, fill_take_profit, trigger_stop
+from engine.grid_v4.types import State
 from engine.ledger import equity_at, market_price, settle_funding
 from engine.types import DIRECTION_NAMES as NAMES
-from engine.types import LONG, POSITION_SYNC, SHORT, STOP, State, Tape
+from engine.types import LONG, POSITION_SYNC, SHORT, STOP, Tape
 from tests.support.markets.oracle import StepLoop, coin_rules, inputs_of
 from tests.support.markets.synthetic import synthetic_candles
 
@@ -103,7 +98,7 @@ def test_a_whole_take_profit_is_booked_as_the_simulated_exchange_fills_it(side: 
         fill_take_profit(simulated, x.params, x.market, side, tapes[0])
         qty = sum(row["qty"] for row in records(tapes[0]))
         fee = sum(row["fee"] for row in records(tapes[0]))
-        left = book_take_profit(booked, x.params, x.market, side, price, price, qty, fee, tapes[1])
+        left = book_take_profit(booked, x.market, side, price, price, qty, fee, tapes[1])
         assert left == 0.0
         assert [row["qty"] for row in records(tapes[1])] == [
             row["qty"] for row in records(tapes[0])
@@ -125,7 +120,6 @@ def test_a_fired_stop_is_booked_as_the_simulated_exchange_does_it(side: int) -> 
         begin_stop(booked, x.params, side)
         left = book_side(
             booked,
-            x.params,
             x.market,
             side,
             price,
@@ -229,14 +223,12 @@ def test_more_than_the_ledger_holds_is_handed_back() -> None:
     position = state.sides[LONG]
     held, fill_id = float(position.qty), int(position.fills[0].fill_id)
     first = float(position.fills[0].qty)
-    left = book_exit(
-        state, x.params, x.market, LONG, fill_id, 100.0, first + 0.002, 0.1, STOP, zeros(Tape)
-    )
+    left = book_exit(state, x.market, LONG, fill_id, 100.0, first + 0.002, 0.1, STOP, zeros(Tape))
     assert left == pytest.approx(0.002)
     assert book_exit(
-        state, x.params, x.market, LONG, fill_id, 100.0, 0.001, 0.1, STOP, zeros(Tape)
+        state, x.market, LONG, fill_id, 100.0, 0.001, 0.1, STOP, zeros(Tape)
     ) == pytest.approx(0.001)
-    left = book_side(state, x.params, x.market, LONG, 100.0, held, 0.0, POSITION_SYNC, zeros(Tape))
+    left = book_side(state, x.market, LONG, 100.0, held, 0.0, POSITION_SYNC, zeros(Tape))
     assert left == pytest.approx(first)
     assert position.qty == 0.0
 

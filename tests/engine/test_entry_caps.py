@@ -14,9 +14,9 @@ from hypothesis import given, settings
 
 from config import PRESETS
 from core.market import MarketRules
-from engine.book import OrderBook
 from engine.contract import RestingOrder
-from engine.execution import trigger_passed_stops
+from engine.grid_v4.book import OrderBook
+from engine.grid_v4.execution import trigger_passed_stops
 from engine.types import DIRECTION_NAMES, PositionTracker
 from tests.engine.reference.grid import wick_stop
 from tests.engine.reference.market import Market

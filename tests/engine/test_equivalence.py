@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from config import PRESETS
 from core.records import load_jsonable, to_jsonable
-from engine.grid_v4.take_profit import advance_ladder
+from engine.exit_ladder import advance_ladder
+from engine.grid_v4.types import new_state
 from engine.strategy import GridStrategyV4
-from engine.types import new_state
 from tests.support.markets.oracle import (
     COINS,
     Inputs,

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from config import PRESETS
 from core.market import MarketRules
-from engine.book import OrderBook
+from engine.grid_v4.book import OrderBook
 from engine.strategy import GridStrategyV4
 from tests.support.markets.oracle import (
     COINS,

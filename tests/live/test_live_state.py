@@ -25,8 +25,9 @@ from core.errors import ConfigError, StateError
 from core.params import MAX_LEVELS, MAX_STOP_EVENTS, StrategyParams
 from core.records import dtype_of, table_capacities
 from core.version import VERSION
+from engine.grid_v4.types import LATTICE, State
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
-from engine.types import KELLY_MEMORY, LABEL_NAMES, LATTICE, LONG, MAX_FILLS, SHORT, State
+from engine.types import KELLY_MEMORY, LABEL_NAMES, LONG, MAX_FILLS, SHORT
 from live.exchange.types import OrderKind
 from live.execution.books import Progress
 from live.execution.order_register import OrderRegister

@@ -6,9 +6,7 @@ Whoever changes results on purpose renews the digests in a commit that names eac
 from __future__ import annotations
 
 import hashlib
-import math
 import platform
-import random
 import sys
 from pathlib import Path
 from typing import Final
@@ -17,6 +15,7 @@ import pytest
 
 import live_trade
 from tests.conftest import Run
+from tests.support.markets.recording import write_recording
 from tests.support.paths import MARKET
 
 pytestmark = pytest.mark.skipif(
@@ -46,8 +45,6 @@ REPLAY: Final = {
     "shipped": "543f2336087873eef973af2fd431ce57c017ed4ee61cd2069b624547c9e406ed",
     "documented": "020c16faa2236c160530d78aa4248268e72626c3dce1628a481e93792ee4936b",
 }
-BAR_MS: Final = 900_000
-START_MS: Final = 1_704_067_200_000  # 2024-01-01
 
 
 def digests(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
@@ -75,31 +72,6 @@ def test_a_preset_trades_on_real_candles_as_it_always_did(
     code, _, err = run(*market, "--preset", preset, "--no-plot", "--output", "out")
     assert code == 0, err
     assert digests(tmp_path / "out", COINS) == PRESETS[preset]
-
-
-def write_recording(folder: Path) -> None:
-    """Write 40 days of made-up candles with crashes, trends and calms, and their funding.
-
-    Only ``random.Random.random``, whose numbers Python promises for good.
-    """
-    draw, close = random.Random(20_240_101), 42_000.0  # noqa: S311 - a market, not a secret
-    rows, rates = ["timestamp,open,high,low,close,volume"], ["timestamp,rate"]
-    for bar in range(40 * 96):
-        ts_ms, width = START_MS + bar * BAR_MS, 0.002 + 0.002 * math.sin(bar / 300.0)
-        move = width * (sum(draw.random() for _ in range(12)) - 6.0)
-        if draw.random() < 0.002:
-            move -= 0.05 * draw.random()
-        opened = close * (1.0 + 0.0005 * (draw.random() - 0.5))
-        close = opened * (1.0 + move + 0.01 * (42_000.0 / opened - 1.0))
-        high = max(opened, close) * (1.0 + width * draw.random())
-        low = min(opened, close) * (1.0 - width * draw.random())
-        volume = 50.0 + 400.0 * draw.random() ** 3
-        prices = (f"{price:.1f}" for price in (opened, high, low, close))
-        rows.append(f"{ts_ms},{','.join(prices)},{volume:.3f}")
-        if bar % 32 == 0:
-            rates.append(f"{ts_ms},{0.0006 * (draw.random() - 0.4):.8f}")
-    (folder / "BTCUSDT-15m.csv").write_text("\n".join(rows) + "\n", encoding="ascii")
-    (folder / "BTCUSDT-funding.csv").write_text("\n".join(rates) + "\n", encoding="ascii")
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from core.records import dtype_of, freeze, zeros
 from core.signals import Signal
 from core.times import DAY_MS
 from engine.compiled_run import CompiledRun
+from engine.grid_v4.types import State, new_state
 from engine.strategy import LOOP
 from engine.tables import (
     BarLog,
@@ -28,7 +29,7 @@ from engine.tables import (
     settled_funding,
     sub_bar_tables,
 )
-from engine.types import State, Tape, new_state
+from engine.types import Tape
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -18,14 +18,15 @@ from core.market import MarketRules
 from core.params import StrategyParams
 from core.records import dtype_of, freeze, zeros
 from core.signals import SignalArray, compute_signals
-from engine.execution import execute_exits, trigger_passed_stops
 from engine.grid_v4.decision import PROTECT_PHASES, arrange, open_step, protect
+from engine.grid_v4.execution import execute_exits, trigger_passed_stops
 from engine.grid_v4.loop import close_at_end, log_bar, run_bars
+from engine.grid_v4.types import new_state
+from engine.grid_v4.walk import walk_bar, walk_detail, walk_gap
 from engine.ledger import settle_funding
-from engine.matching import walk_bar, walk_detail, walk_gap
 from engine.strategy import GridStrategyV4, read_config
 from engine.tables import BarLog, bar_table, detail_rows, funding_rows, within_bars
-from engine.types import Tape, new_state
+from engine.types import Tape
 from tests.engine.reference.engine import ReferenceResult, run_reference
 from tests.support.paths import MARKET
 

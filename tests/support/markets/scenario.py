@@ -21,10 +21,10 @@ from core.market import MarketRules
 from core.records import dtype_of, freeze
 from core.signals import Signal, SignalArray
 from engine.grid_v4.loop import decide_step, run_bars
-from engine.matching import walk_gap
+from engine.grid_v4.types import PositionSide
+from engine.grid_v4.walk import walk_gap
 from engine.strategy import GridStrategyV4
 from engine.tables import BarLog, bar_table, detail_rows, funding_rows, within_bars
-from engine.types import PositionSide
 from tests.engine.reference.scenarios import BAR_MS, MARKET, QUIET, SIGNAL, START, WARM, Ohlc
 
 LONG, SHORT = 0, 1

@@ -8,8 +8,9 @@ from core.jit import kernel
 from core.market import Market
 from core.params import StrategyParams
 from engine.contract import RestingOrder
-from engine.grid_v4.protection import stop_level
-from engine.types import DIRECTION_NAMES, PositionSide, State
+from engine.grid_v4.types import PositionSide, State
+from engine.margin import stop_level
+from engine.types import DIRECTION_NAMES
 
 
 @kernel
