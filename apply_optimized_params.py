@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from core.command_line import EXIT_FAILED, add_version_option, end_process, run_command, say, warn
 from core.errors import ConfigError
+from engine.options import add_strategy_option, chosen_strategy
 
 if TYPE_CHECKING:
     from backtest.optimize.apply.config_edit import ConfigEdit
@@ -63,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version_option(parser)
+    add_strategy_option(parser)
     parser.add_argument(
         "--params",
         type=Path,
@@ -99,6 +101,7 @@ def _run(args: argparse.Namespace) -> int:
     from backtest.optimize.apply.config_edit import check_writable, plan_edit  # noqa: PLC0415
     from backtest.optimize.apply.params_file import read_params  # noqa: PLC0415
 
+    chosen_strategy(args)  # refuses one that there is not
     config = args.config or _near(CONFIG)
     found = read_params(args.params, args.key)
     notes = _verdict(found, args)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from config import LIVE_CONFIG
 from core.command_line import add_version_option, end_process, run_command, say, warn
 from core.errors import ConfigError
-from engine.options import add_parameter_options, chosen_params, parameter_names
+from engine.options import add_parameter_options, chosen_params, chosen_strategy, parameter_names
 
 KEY_RIGHTS: Final = ("withdrawals", "transfers", "any-address")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -195,14 +195,13 @@ def _run(args: argparse.Namespace) -> int:
         from live.commands.flatten import FlattenRequest, flatten  # noqa: PLC0415 - ccxt
 
         return flatten(FlattenRequest(target=target, yes=args.yes, log_level=args.log_level))
-    from engine.strategy import read_config  # noqa: PLC0415
     from live.commands.trade import TradeRequest, trade  # noqa: PLC0415 - ccxt
 
     capital = params.pop("initial_capital", None)
     return trade(
         TradeRequest(
             target=target,
-            params=read_config(params),
+            params=chosen_strategy(args).read(params),
             capital=capital,
             resume=args.resume,
             accept_code_change=args.accept_code_change,

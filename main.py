@@ -13,7 +13,7 @@ from backtest.commands.flags import check_flags
 from backtest.report.parameter_table import text_table
 from config import BACKTEST_CONFIG, STRATEGY_PARAMS
 from core.command_line import add_version_option, end_process, run_command, say
-from engine.options import add_parameter_options, chosen_params, parameter_names
+from engine.options import add_parameter_options, chosen_params, chosen_strategy, parameter_names
 
 EXAMPLES: Final = (
     """\
@@ -154,6 +154,7 @@ def _backtest(args: argparse.Namespace) -> int:
         start=args.start,
         end=args.end,
         params=chosen_params(args),
+        strategy=chosen_strategy(args),
         source="demo" if args.demo else args.data or "exchange",
         detail=args.detail,
         jobs=args.jobs,

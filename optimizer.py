@@ -11,7 +11,7 @@ from typing import Any, Final
 from config import BACKTEST_CONFIG
 from core.command_line import add_version_option, end_process, run_command
 from core.errors import ConfigError
-from engine.options import add_value_options, chosen_params
+from engine.options import add_strategy_option, add_value_options, chosen_params, chosen_strategy
 
 STUDY: Final = "grid_v4_wfo"
 STORAGE_VARIABLE: Final = "GRID_STORAGE"
@@ -197,6 +197,7 @@ def _add_judging_options(group: Any) -> None:
 
 
 def _add_parameter_options(group: Any) -> None:
+    add_strategy_option(group)
     add_value_options(
         group,
         "any strategy parameter, repeatable; one of OPTIMIZER_SPACE only says where the search "
@@ -250,6 +251,7 @@ def _run(args: argparse.Namespace) -> int:
             skip_permutations=args.skip_mc,
             plot=not args.no_plot,
             output=args.output,
+            strategy=chosen_strategy(args),
         )
     )
 

@@ -19,13 +19,14 @@ from backtest.runs.coin_result import CoinResult
 from backtest.runs.facts import check_capital, data_facts, loaded_range, run_notices
 from backtest.runs.portfolio import PORTFOLIO, combine_portfolio
 from backtest.runs.variants import Variants
-from config import BACKTEST_CONFIG, STRATEGY_PARAMS
+from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError, GridError
 from core.market import MarketRules
 from core.params import StrategyParams, unknown_key
 from engine.compiling import load_machine_code
+from engine.contract import StrategySpec
+from engine.registry import DEFAULT
 from engine.results import RunResult
-from engine.strategy import CODE_FINGERPRINT, GridStrategyV4, read_config
 
 MIN_CANDLES: Final = 100
 AlsoCompute = Callable[[Variants, RunResult], dict[str, Any]]
@@ -41,6 +42,7 @@ class BacktestSimulator:
         source: ``exchange``, ``demo``, the path of a folder of candle files, or a MarketSource.
         detail: length of finer candles to walk inside the others, such as ``1m``.
         also: answers with more entries for every coin's result.
+        strategy: what trades.
 
     Raises:
         ConfigError: a key is unknown, or a value of the wrong type or out of range.
@@ -54,10 +56,12 @@ class BacktestSimulator:
         *,
         detail: str | None = None,
         also: AlsoCompute | None = None,
+        strategy: StrategySpec = DEFAULT,
     ) -> None:
-        self.settings, overrides = _split_settings(backtest_config or {})
+        self.spec = strategy
+        self.settings, overrides = _split_settings(backtest_config or {}, strategy)
         given = config.to_dict() if isinstance(config, StrategyParams) else dict(config or {})
-        self.params = read_config({**given, **overrides})
+        self.params = strategy.read({**given, **overrides})
         self.bar_ms = timeframe_ms(self.settings["timeframe"])
         if detail is not None and timeframe_ms(detail) >= self.bar_ms:
             raise ConfigError(
@@ -210,8 +214,16 @@ class BacktestSimulator:
     def _run(self, coin: str, start_ms: int, end_ms: int) -> CoinResult:
         loaded = self._load(coin, start_ms, end_ms)
         market, rules, first = loaded.market, loaded.rules, loaded.first_bar
-        strategy, variants = GridStrategyV4(self.params, rules), Variants(loaded, self.params)
-        result = strategy.run_tables(variants.tables(self.params, variants.sub_bars(market.detail)))
+        strategy = self.spec.backtest(self.params, rules)
+        variants = Variants(loaded, self.params) if self.also is not None else None
+        result = strategy.run_result(
+            market.candles,
+            funding=market.funding,
+            detail=market.detail,
+            first_bar=first,
+            signals=None if variants is None else variants.signals,
+            bar_ms=self.bar_ms,
+        )
         check_capital(coin, strategy, rules, result)
         facts = data_facts(
             market, first, self.settings["timeframe"], self.detail, result.funding_source
@@ -223,14 +235,16 @@ class BacktestSimulator:
             params=self.params,
             market=rules,
             data=facts | loaded_range(*loaded.span_ms),
-            fingerprint=CODE_FINGERPRINT,
+            fingerprint=self.spec.fingerprint,
             notices=([loaded.notice] if loaded.notice else [])
             + run_notices(coin, strategy, result),
-            more=self.also(variants, result) if self.also is not None else {},
+            more=self.also(variants, result) if self.also and variants else {},
         )
 
 
-def _split_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_settings(
+    given: Mapping[str, Any], strategy: StrategySpec
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the complete settings, and the strategy parameters found among ``given``."""
     settings: dict[str, Any] = dict(BACKTEST_CONFIG)
     overrides: dict[str, Any] = {}
@@ -239,10 +253,10 @@ def _split_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
             settings["markets"] = {**settings["markets"], **value}
         elif key in settings:
             settings[key] = value
-        elif key in STRATEGY_PARAMS:
+        elif key in strategy.defaults:
             overrides[key] = value
         else:
-            known = {**settings, **STRATEGY_PARAMS}
+            known = {**settings, **strategy.defaults}
             raise ConfigError(unknown_key(key, known, "backtest setting"))
     bars = settings["warmup_bars"]
     if isinstance(bars, bool) or not isinstance(bars, int) or bars < 0:

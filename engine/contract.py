@@ -7,9 +7,16 @@ a ledger that is its own exchange.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from core.fingerprint import fingerprint
+from core.times import BAR_MS
+
+if TYPE_CHECKING:
+    from core.market import MarketRules
+    from engine.results import RunResult
 
 POSITION_SIDES: Final = ("LONG", "SHORT")
 CLOSE_END: Final = "CLOSE_END"
@@ -44,6 +51,84 @@ class Needs:
         if self.bars is None:
             raise ValueError("the strategy takes no candles, so its steps have no length")
         return self.bars[1]
+
+
+@dataclass(frozen=True)
+class StrategySpec:
+    """A strategy as commands know it before it runs.
+
+    Attributes:
+        name: on the command line and in state files.
+        module: whose code, with all it imports, decides.
+        params: class of its parameters, with ``from_dict`` and ``to_dict``.
+        defaults: shipped value of every parameter.
+        presets: named sets of parameters that differ from them.
+        space: what the optimizer searches, see ``config.OPTIMIZER_SPACE``.
+        needs: what it must be given.
+        create: answers with the strategy for these parameters and rules, as drivers see it; rules
+            None: for reading a saved state only.
+        backtest: answers with what runs over candles.
+    """
+
+    name: str
+    module: str
+    params: type[Any]
+    defaults: Mapping[str, Any]
+    presets: Mapping[str, Mapping[str, Any]]
+    space: Mapping[str, Mapping[str, Any]]
+    needs: Needs
+    create: Callable[[Any, MarketRules | None], Strategy]
+    backtest: Callable[[Any, MarketRules], Backtest]
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of its decision code."""
+        return fingerprint(self.module)
+
+    def read(self, config: Mapping[str, Any] | None = None) -> Any:
+        """Return validated parameters; keys missing from ``config`` are the shipped ones.
+
+        Raises:
+            ConfigError: an unknown key, a wrong type, a value out of range or a contradiction.
+        """
+        return self.params.from_dict({**self.defaults, **(config or {})})
+
+
+class Backtest(Protocol):
+    """A strategy on one symbol that can run over candles.
+
+    Attributes:
+        params: its parameters.
+        state: a record with the fields of ``engine.types.Account``, after the last run.
+    """
+
+    params: Any
+    state: Any
+
+    def run_result(
+        self,
+        df: Any,
+        *,
+        funding: Any = None,
+        detail: Any = None,
+        first_bar: int = 0,
+        signals: Any = None,
+        bar_ms: int = BAR_MS,
+    ) -> RunResult:
+        """Run from a fresh wallet to everything closed at the end.
+
+        Args:
+            df: columns timestamp (open time, ms) open high low close volume.
+            funding: settlements, columns timestamp (ms) and rate; None: there are none.
+            detail: finer candles to walk inside the others, columns as in ``df``; None: none.
+            first_bar: bars before it are not traded.
+            signals: indicators of these candles, where the caller has them; None: make them.
+            bar_ms: length of a candle.
+
+        Raises:
+            DataError: the candles cannot be used.
+        """
+        ...
 
 
 # --- what a strategy is given ---------------------------------------------------------------------

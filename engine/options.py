@@ -9,20 +9,41 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from config import PRESETS, STRATEGY_PARAMS
 from core.errors import ConfigError
 from core.params import read_value, unknown_key
+from engine.contract import StrategySpec
+from engine.registry import DEFAULT, SPECS, find_strategy
 
 _FLAGS: Final = {"initial_capital": "capital", "leverage": "leverage"}
 
 
+def add_strategy_option(group: Any) -> None:
+    """Add ``--strategy``, which ``chosen_strategy`` reads."""
+    group.add_argument(
+        "--strategy",
+        metavar="NAME",
+        default=DEFAULT.name,
+        help=f"one of: {', '.join(SPECS)} (default: {DEFAULT.name})",
+    )
+
+
+def chosen_strategy(args: argparse.Namespace) -> StrategySpec:
+    """Return the strategy that ``--strategy`` names.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    return find_strategy(args.strategy)
+
+
 def add_parameter_options(group: Any, capital: str) -> None:
     """Add the flags that ``chosen_params`` reads; ``capital`` is the help of ``--capital``."""
+    add_strategy_option(group)
     group.add_argument("--capital", metavar="USDT", help=capital)
     group.add_argument(
         "--leverage",
         metavar="X",
-        help=f"multiplies order sizes and caps (default: {STRATEGY_PARAMS['leverage']:g})",
+        help=f"multiplies order sizes and caps (default: {DEFAULT.defaults['leverage']:g})",
     )
     group.add_argument("--no-short", action="store_true", help="trade the long grid only")
     add_value_options(group, "any strategy parameter; repeatable")
@@ -30,7 +51,7 @@ def add_parameter_options(group: Any, capital: str) -> None:
 
 def add_value_options(group: Any, about_set: str) -> None:
     """Add the flags that say where parameters come from; ``about_set`` is the help of ``--set``."""
-    group.add_argument("--preset", metavar="NAME", help=f"one of: {', '.join(PRESETS)}")
+    group.add_argument("--preset", metavar="NAME", help=f"one of: {', '.join(DEFAULT.presets)}")
     group.add_argument("--params", type=Path, metavar="FILE", help="a JSON object of parameters")
     group.add_argument("--key", metavar="KEY", help="the object inside FILE that holds them")
     group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=about_set)
@@ -39,7 +60,7 @@ def add_value_options(group: Any, about_set: str) -> None:
 def parameter_names() -> str:
     """Return the names ``--set`` knows, for the end of a help text."""
     names = textwrap.fill(
-        " ".join(STRATEGY_PARAMS),
+        " ".join(DEFAULT.defaults),
         width=96,
         initial_indent="  ",
         subsequent_indent="  ",
@@ -53,13 +74,14 @@ def chosen_params(args: argparse.Namespace) -> dict[str, Any]:
     """Return the parameters the arguments change, the later source winning.
 
     Raises:
-        ConfigError: a preset, file, key or value is unusable.
+        ConfigError: a strategy, preset, file, key or value is unusable.
     """
     chosen: dict[str, Any] = {}
+    presets = chosen_strategy(args).presets
     if args.preset is not None:
-        if args.preset not in PRESETS:
-            raise ConfigError(unknown_key(args.preset, PRESETS, "preset") + _among(PRESETS))
-        chosen |= PRESETS[args.preset]
+        if args.preset not in presets:
+            raise ConfigError(unknown_key(args.preset, presets, "preset") + _among(presets))
+        chosen |= presets[args.preset]
     if args.params is not None:
         chosen |= read_params_file(args.params, args.key)
     elif args.key is not None:

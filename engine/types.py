@@ -189,6 +189,8 @@ class Account:
     funding: float  # quote, sum received
     day_end_ms: int  # end of the step's UTC day
     next_fill_id: int
+    too_small: bool  # every order there could have been was under the exchange's minimum
+    capital_needed: float  # quote, for one order then
     now: Moment
     counters: Counters
     sides: Table[SideLedger]

@@ -30,6 +30,8 @@ from backtest.trust.bands import DETAIL, add_bands
 from backtest.trust.bands_text import print_bands
 from core.errors import GridError, NetworkError
 from engine.compiling import is_compiled
+from engine.contract import StrategySpec
+from engine.registry import DEFAULT
 
 Result = dict[str, Any]
 
@@ -57,6 +59,7 @@ class BacktestRequest:
         output: folder of all files; None: the settings' folders.
         as_json: print one JSON document instead of the table.
         bands: print the bands above it.
+        strategy: what trades.
     """
 
     coins: list[str] | None
@@ -70,6 +73,7 @@ class BacktestRequest:
     output: Path | None
     as_json: bool = False
     bands: bool = False
+    strategy: StrategySpec = DEFAULT
 
 
 class ResultWriter:
@@ -265,6 +269,7 @@ def _simulator(request: BacktestRequest) -> BacktestSimulator:
         source=request.source,
         detail=request.detail,
         also=add_bands if wanted else None,
+        strategy=request.strategy,
     )
     if wanted and request.source != EXCHANGE:  # from there it would be a long download
         load = partial(

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from config import STRATEGY_PARAMS
 from core.errors import ConfigError
-from core.params import StrategyParams
+from engine.options import chosen_strategy
 
 EXAMPLES: Final = """\
   python3 main.py --demo --check lookahead warmup parity --budget 60s
@@ -52,7 +51,7 @@ def run_asked(args: argparse.Namespace, params: Mapping[str, Any]) -> int:
 
     Args:
         args: of the whole command line.
-        params: the parameters that differ from ``STRATEGY_PARAMS``.
+        params: the parameters that differ from the shipped ones.
 
     Raises:
         GridError: a flag or file is unusable.
@@ -63,7 +62,7 @@ def run_asked(args: argparse.Namespace, params: Mapping[str, Any]) -> int:
     if args.audit:
         from backtest.audit.audit import AuditRequest, run_audit  # noqa: PLC0415 - pandas, 0.4 s
 
-        plain = StrategyParams.from_dict({**STRATEGY_PARAMS, **params}).to_dict()
+        plain = chosen_strategy(args).read(params).to_dict()
         return run_audit(
             AuditRequest(
                 coins=args.coins,
@@ -88,6 +87,7 @@ def run_asked(args: argparse.Namespace, params: Mapping[str, Any]) -> int:
             source=source,
             detail=args.detail,
             budget=args.budget,
+            strategy=chosen_strategy(args),
             as_json=args.json,
         )
     )

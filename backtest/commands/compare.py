@@ -94,7 +94,11 @@ def run_compare(request: BacktestRequest) -> int:
     """
     logging.basicConfig(format="warning: %(message)s")
     simulator = BacktestSimulator(
-        request.params, source=request.source, detail=request.detail, also=add_outcomes
+        request.params,
+        source=request.source,
+        detail=request.detail,
+        also=add_outcomes,
+        strategy=request.strategy,
     )
     coins = simulator.coin_names(request.coins)
     if not is_compiled():

@@ -12,6 +12,8 @@ from backtest.optimize.search.storage import storage_url
 from backtest.optimize.trial.objective import read_objective
 from backtest.optimize.trial.windows import MAX_HOLDOUT
 from core.errors import ConfigError
+from engine.contract import StrategySpec
+from engine.registry import DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class SearchRequest:
         skip_permutations: leave that test out.
         plot: draw charts and write the HTML report.
         output: folder of all files; None: the settings' folders.
+        strategy: what trades.
     """
 
     coins: list[str] | None
@@ -58,6 +61,7 @@ class SearchRequest:
     skip_permutations: bool
     plot: bool
     output: Path | None
+    strategy: StrategySpec = DEFAULT
 
     def check(self) -> None:
         """Refuse what no data can make possible.

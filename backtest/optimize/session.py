@@ -64,8 +64,8 @@ def open_session(request: SearchRequest) -> Session:
     """
     started = time.monotonic()
     request.check()
-    space = read_space()
-    simulator = BacktestSimulator(request.params, source=request.source)
+    space = read_space(request.strategy.space)
+    simulator = BacktestSimulator(request.params, source=request.source, strategy=request.strategy)
     folders = ResultFolders.chosen(request.output)
     folders.check_writable(plot=request.plot)
     if not is_compiled():

@@ -13,8 +13,8 @@ from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import CapitalError
 from core.market import MarketRules
 from core.params import StrategyParams, param_fields
+from engine.contract import Backtest
 from engine.results import RunResult
-from engine.strategy import GridStrategyV4
 
 
 def data_facts(
@@ -86,9 +86,7 @@ def changed_params(params: dict[str, Any], defaults: dict[str, Any]) -> dict[str
     }
 
 
-def check_capital(
-    coin: str, strategy: GridStrategyV4, rules: MarketRules, result: RunResult
-) -> None:
+def check_capital(coin: str, strategy: Backtest, rules: MarketRules, result: RunResult) -> None:
     """Refuse a run in which no order was possible because all were under the minimum.
 
     Raises:
@@ -110,7 +108,7 @@ def _least_order(rules: MarketRules) -> str:
     return f"{rules.min_notional:g} USDT and {max(rules.min_qty, rules.step_size):g} in quantity"
 
 
-def _remedies(strategy: GridStrategyV4) -> str:
+def _remedies(strategy: Backtest) -> str:
     """Return the changes, each sufficient alone, that make one order possible."""
     params = strategy.params
     # Prices move: a tenth more than the order that was just too small needed.
@@ -130,7 +128,7 @@ def _round_up(value: float) -> float:
     return math.ceil(value / unit - 1e-9) * unit
 
 
-def run_notices(coin: str, strategy: GridStrategyV4, result: RunResult) -> list[str]:
+def run_notices(coin: str, strategy: Backtest, result: RunResult) -> list[str]:
     """Return warnings about a run that went through, most important first."""
     state, metrics, notices = strategy.state, result.metrics, []
     if state.ended:

@@ -21,6 +21,8 @@ from backtest.trust.warmup import check_warmup
 from core.errors import ConfigError
 from core.params import unknown_key
 from engine.compiling import is_compiled, load_machine_code
+from engine.contract import StrategySpec
+from engine.registry import DEFAULT
 from engine.strategy import CODE_FINGERPRINT
 
 EXIT_FOUND: Final = 1
@@ -46,6 +48,7 @@ class CheckRequest:
         detail: length of finer candles, or None.
         budget: a count or a time, as text; None: ``DEFAULT_BUDGET``.
         as_json: print one JSON document.
+        strategy: what trades.
     """
 
     names: list[str]
@@ -57,6 +60,7 @@ class CheckRequest:
     detail: str | None
     budget: str | None
     as_json: bool = False
+    strategy: StrategySpec = DEFAULT
 
 
 def run_checks(request: CheckRequest) -> int:
@@ -75,7 +79,9 @@ def run_checks(request: CheckRequest) -> int:
             unknown = unknown_key(name, dict.fromkeys(CHECKS), "check")
             raise ConfigError(f"{unknown} (there are: {', '.join(CHECKS)})")
     budget = DEFAULT_BUDGET if request.budget is None else Budget.parse(request.budget)
-    simulator = BacktestSimulator(request.params, source=request.source, detail=request.detail)
+    simulator = BacktestSimulator(
+        request.params, source=request.source, detail=request.detail, strategy=request.strategy
+    )
     coins = simulator.coin_names(request.coins)
     if not is_compiled():
         print(  # noqa: T201

@@ -86,8 +86,6 @@ class State(Account):
 
     acting: bool  # a step has acted
     halted: bool
-    too_small: bool  # a whole fresh grid was under the exchange's minimum
-    capital_needed: float  # quote, for one order of that grid
     cooldown_bar: int
     kelly_trips: int  # round trips when kelly was computed
     kelly_regime: int
