@@ -20,20 +20,17 @@ _FLAGS: Final = {"initial_capital": "capital", "leverage": "leverage"}
 def add_strategy_option(group: Any) -> None:
     """Add ``--strategy``, which ``chosen_strategy`` reads."""
     group.add_argument(
-        "--strategy",
-        metavar="NAME",
-        default=DEFAULT.name,
-        help=f"one of: {', '.join(SPECS)} (default: {DEFAULT.name})",
+        "--strategy", metavar="NAME", help=f"one of: {', '.join(SPECS)} (default: {DEFAULT.name})"
     )
 
 
 def chosen_strategy(args: argparse.Namespace) -> StrategySpec:
-    """Return the strategy that ``--strategy`` names.
+    """Return the strategy that ``--strategy`` names, the default one without it.
 
     Raises:
         ConfigError: there is none of that name.
     """
-    return find_strategy(args.strategy)
+    return DEFAULT if args.strategy is None else find_strategy(args.strategy)
 
 
 def add_parameter_options(group: Any, capital: str) -> None:

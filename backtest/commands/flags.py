@@ -10,7 +10,16 @@ from core.errors import ConfigError
 
 _RUN: Final = ("coins", "start", "end")
 _DATA: Final = ("data", "demo", "detail")
-_PARAMETERS: Final = ("capital", "leverage", "no_short", "preset", "params", "key", "set")
+_PARAMETERS: Final = (
+    "strategy",
+    "capital",
+    "leverage",
+    "no_short",
+    "preset",
+    "params",
+    "key",
+    "set",
+)
 
 HONOURED: Final[Mapping[str, tuple[str, ...]]] = {
     "list_params": (),

@@ -24,7 +24,6 @@ from backtest.report.parameter_table import value_text
 from backtest.simulator import BacktestSimulator
 from core.errors import ConfigError
 from engine.compiling import is_compiled
-from engine.strategy import CODE_FINGERPRINT
 
 WIDTH: Final = 96
 _TIE: Final = "\x1f"
@@ -189,7 +188,7 @@ def _identity(request: SearchRequest, space: Space, prepared: Prepared) -> Study
         holdout=request.holdout,
         objective=request.objective,
         seed=request.seed,
-        fingerprint=CODE_FINGERPRINT,
+        fingerprint=request.strategy.fingerprint,
         scoring=scoring_fingerprint(),
     )
 

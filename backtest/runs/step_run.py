@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.market.market_data import MarketData
-from backtest.trust.outcome import first_difference
 from core.market import MarketRules
 from core.params import StrategyParams
 from core.records import dtype_of, to_jsonable
@@ -156,6 +155,24 @@ class StepRun:
         text = json.dumps(self.strategy.state_dict())
         self.strategy = GridStrategyV4(self._params, self._rules)
         self.strategy.load_state_dict(json.loads(text))
+
+
+def first_difference(
+    ours: npt.NDArray[Any], theirs: npt.NDArray[Any]
+) -> tuple[int, str, Any, Any] | None:
+    """Return (row, field, our value, their value) where two tables first part to the last bit.
+
+    NaN equals NaN. Of tables of different length only the common rows are compared.
+    """
+    n = min(len(ours), len(theirs))
+    found: tuple[int, str, Any, Any] | None = None
+    for name in ours.dtype.names or ():
+        a, b = ours[name][:n], theirs[name][:n]
+        unequal = (a != b) & ~((a != a) & (b != b))  # noqa: PLR0124 - only NaN differs from itself
+        if unequal.any() and (found is None or unequal.argmax() < found[0]):
+            row = int(unequal.argmax())
+            found = row, name, a[row].item(), b[row].item()
+    return found
 
 
 def trade_difference(

@@ -23,7 +23,6 @@ from core.params import unknown_key
 from engine.compiling import is_compiled, load_machine_code
 from engine.contract import StrategySpec
 from engine.registry import DEFAULT
-from engine.strategy import CODE_FINGERPRINT
 
 EXIT_FOUND: Final = 1
 LOOKAHEAD: Final = "lookahead"
@@ -96,7 +95,7 @@ def run_checks(request: CheckRequest) -> int:
             if not request.as_json:
                 _print(name, coin, found[name])
         outcomes[coin] = found
-    _finish(outcomes, as_json=request.as_json)
+    _finish(outcomes, request.strategy.fingerprint, as_json=request.as_json)
     passed = all(item.passed for found in outcomes.values() for item in found.values())
     return 0 if passed else EXIT_FOUND
 
@@ -117,16 +116,18 @@ def run_check(
     return check_warmup(data, params, int(simulator.settings["warmup_bars"]), budget)
 
 
-def _finish(outcomes: Mapping[str, Mapping[str, CheckOutcome]], *, as_json: bool) -> None:
+def _finish(
+    outcomes: Mapping[str, Mapping[str, CheckOutcome]], fingerprint: str, *, as_json: bool
+) -> None:
     """Print what belongs below the outcomes, or all of it as one document."""
     if not as_json:
-        _say(f"Decision code {CODE_FINGERPRINT}")
+        _say(f"Decision code {fingerprint}")
         return
     plain = {
         coin: {name: asdict(outcome) for name, outcome in found.items()}
         for coin, found in outcomes.items()
     }
-    _say(json.dumps({"checks": plain, "code_fingerprint": CODE_FINGERPRINT}, indent=2))
+    _say(json.dumps({"checks": plain, "code_fingerprint": fingerprint}, indent=2))
 
 
 def _print(name: str, coin: str, outcome: CheckOutcome) -> None:

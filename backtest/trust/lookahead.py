@@ -18,8 +18,14 @@ import numpy as np
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData
 from backtest.market.timeframes import format_time
-from backtest.runs.step_run import StepRun, run_tables, state_difference, trade_difference
-from backtest.trust.outcome import Budget, CheckOutcome, coarse_to_fine, first_difference
+from backtest.runs.step_run import (
+    StepRun,
+    first_difference,
+    run_tables,
+    state_difference,
+    trade_difference,
+)
+from backtest.trust.outcome import Budget, CheckOutcome, coarse_to_fine
 from core.market import MarketRules
 from core.params import StrategyParams
 from core.times import DAY_MS

@@ -6,9 +6,8 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-import numpy.typing as npt
 from tqdm import tqdm  # type: ignore[import-untyped]  # no stubs installed
 
 from core.errors import ConfigError
@@ -108,21 +107,3 @@ def spread(count: int, wanted: int) -> list[int]:
     if wanted == 1:
         return [count - 1]
     return [i * (count - 1) // (wanted - 1) for i in range(wanted)]
-
-
-def first_difference(
-    ours: npt.NDArray[Any], theirs: npt.NDArray[Any]
-) -> tuple[int, str, Any, Any] | None:
-    """Return (row, field, our value, their value) where two tables first part to the last bit.
-
-    NaN equals NaN. Of tables of different length only the common rows are compared.
-    """
-    n = min(len(ours), len(theirs))
-    found: tuple[int, str, Any, Any] | None = None
-    for name in ours.dtype.names or ():
-        a, b = ours[name][:n], theirs[name][:n]
-        unequal = (a != b) & ~((a != a) & (b != b))  # noqa: PLR0124 - only NaN differs from itself
-        if unequal.any() and (found is None or unequal.argmax() < found[0]):
-            row = int(unequal.argmax())
-            found = row, name, a[row].item(), b[row].item()
-    return found

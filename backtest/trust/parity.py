@@ -10,8 +10,14 @@ from typing import Final
 
 from backtest.market.coin_data import CoinData
 from backtest.market.timeframes import format_time
-from backtest.runs.step_run import StepRun, run_tables, state_difference, trade_difference
-from backtest.trust.outcome import Budget, CheckOutcome, first_difference, spread
+from backtest.runs.step_run import (
+    StepRun,
+    first_difference,
+    run_tables,
+    state_difference,
+    trade_difference,
+)
+from backtest.trust.outcome import Budget, CheckOutcome, spread
 from core.params import StrategyParams
 
 RESTARTS: Final = 200

@@ -20,10 +20,10 @@ import backtest.trust.checks
 import main
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData, candle_table, empty_funding
-from backtest.runs.step_run import StepRun, run_tables
+from backtest.runs.step_run import StepRun, first_difference, run_tables
 from backtest.simulator import BacktestSimulator
 from backtest.trust.lookahead import check_lookahead, cut_market, traded_steps
-from backtest.trust.outcome import Budget, coarse_to_fine, first_difference, spread
+from backtest.trust.outcome import Budget, coarse_to_fine, spread
 from backtest.trust.parity import check_parity
 from backtest.trust.warmup import (
     BUFFERS,

@@ -16,6 +16,7 @@ import optimizer
 from config import OPTIMIZER_SPACE, PRESETS, STRATEGY_PARAMS
 from core.errors import ConfigError
 from core.market import MarketRules
+from engine.options import chosen_strategy
 from engine.registry import SPECS, find_strategy
 from engine.strategy import CODE_FINGERPRINT
 from tests.support.paths import ROOT
@@ -55,7 +56,8 @@ def test_an_unknown_strategy_is_refused_with_the_nearest_name() -> None:
 def test_every_command_lets_the_strategy_be_chosen_and_says_so(command: str) -> None:
     parser = PARSERS[command]()
     assert "--strategy NAME" in parser.format_help()
-    assert parser.get_default("strategy") == "grid_v4"
+    without = argparse.Namespace(strategy=parser.get_default("strategy"))
+    assert chosen_strategy(without) is find_strategy("grid_v4")
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,169 @@ def test_the_documented_table_names_every_layer() -> None:
 )
 def test_imports_are_found_wherever_they_stand(source: str, modules: set[str]) -> None:
     assert imported_modules(source) == modules
+
+
+# --- rooms --------------------------------------------------------------------------------------
+
+ROOMS = {
+    "core": "",
+    "engine.kit": "core",
+    "engine.contract": "core engine.kit",
+    "engine.grid_v4": "core engine.kit engine.contract",
+    "engine.fixed_grid": "core engine.kit engine.contract",
+    "engine.short_grid": "core engine.kit engine.contract",
+    "engine.strategy": "core config engine.kit engine.contract engine.grid_v4",
+    "engine.registry": "core config engine.contract engine.strategy engine.fixed_grid "
+    "engine.short_grid",
+    "engine.compiling": "core engine.kit engine.contract engine.grid_v4 engine.strategy",
+    "engine.options": "core engine.contract engine.registry",
+    "live.exchange": "core config",
+    "live.feed": "core engine.contract live.exchange",
+    "live.store": "core engine.kit engine.contract engine.registry live.exchange",
+    "live.health": "core engine.contract live.exchange live.store",
+    "live.execution": "core engine.contract live.exchange live.feed live.store live.health",
+    "live.session": "core engine.contract engine.registry live.exchange live.feed live.store "
+    "live.health live.execution",
+    "live.host": "core engine.contract engine.registry live.exchange live.feed live.store "
+    "live.health live.execution live.session",
+    "live.bridge": "core engine.contract backtest.results",
+    "live.commands": "core config engine.contract engine.registry engine.compiling live.exchange "
+    "live.feed live.store live.health live.execution live.session live.host live.bridge",
+    "backtest.data_fetcher": "core config backtest.market",
+    "backtest.market": "core live.exchange",
+    "backtest.ticks": "core engine.short_grid backtest.market",
+    "backtest.runs": "core engine.kit engine.contract engine.grid_v4 engine.strategy "
+    "backtest.market",
+    "backtest.simulator": "core config engine.kit engine.contract engine.compiling "
+    "engine.registry backtest.market backtest.runs",
+    "backtest.results": "core config backtest.market backtest.runs",
+    "backtest.audit": "core config backtest.market",
+    "backtest.trust": "core config engine.kit engine.contract engine.compiling engine.registry "
+    "backtest.market backtest.runs backtest.simulator",
+    "backtest.report": "core config backtest.market backtest.results backtest.runs backtest.trust",
+    "backtest.optimize.trial": "core config engine.kit engine.grid_v4 engine.strategy "
+    "engine.compiling backtest.market backtest.runs backtest.simulator",
+    "backtest.optimize.search": "core config backtest.results backtest.optimize.trial",
+    "backtest.optimize.apply": "core config backtest.results",
+    "backtest.optimize.report": "core backtest.market backtest.report backtest.results "
+    "backtest.optimize.trial backtest.optimize.search backtest.optimize.apply",
+    "backtest.optimize.judge": "core config backtest.market backtest.runs backtest.trust "
+    "backtest.optimize.trial backtest.optimize.search backtest.optimize.apply "
+    "backtest.optimize.report",
+    "backtest.optimize": "core engine.contract engine.compiling engine.registry backtest.market "
+    "backtest.report backtest.simulator backtest.optimize.trial backtest.optimize.search "
+    "backtest.optimize.apply backtest.optimize.report backtest.optimize.judge",
+    "backtest.commands": "core engine.contract engine.compiling engine.options engine.registry "
+    "backtest.market backtest.audit backtest.report backtest.results backtest.runs "
+    "backtest.simulator backtest.trust",
+}
+"""A room a line: what it may import besides itself."""
+STANDING_ALONE = {"contract", "strategy", "registry", "compiling", "options"}
+STRATEGIES = {"grid_v4", "fixed_grid", "short_grid"}
+EXCEPTIONS = {
+    # Public candles are fetched by the public face; fetching belongs into the market's room.
+    ("backtest.market", "backtest.data_fetcher"),
+    # The optimizer's report draws what the judge found, and the judge's conclusion writes it.
+    ("backtest.optimize.report", "backtest.optimize.judge"),
+    ("backtest.optimize.report", "backtest.optimize"),
+    ("backtest.optimize.judge", "backtest.optimize"),
+    # Live trading creates the strategy there was before there was a registry.
+    ("live.store", "engine.strategy"),
+    ("live.session", "engine.strategy"),
+    ("live.commands", "engine.strategy"),
+}
+"""Imports that the table forbids, until whoever owns the room mends them."""
+
+
+def room_of(module: str) -> str:
+    """Return the room a module lies in."""
+    parts = module.split(".")
+    if parts[0] == "engine":
+        name = parts[1] if len(parts) > 1 else ""
+        return f"engine.{name}" if name in STANDING_ALONE | STRATEGIES else "engine.kit"
+    if parts[:2] == ["backtest", "optimize"]:
+        inside = len(parts) > 2 and (ROOT / "backtest" / "optimize" / parts[2]).is_dir()
+        return ".".join(parts[:3] if inside else parts[:2])
+    return ".".join(parts[:2]) if parts[0] in {"backtest", "live"} else parts[0]
+
+
+def module_of(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def house() -> list[tuple[str, ast.Module]]:
+    """Return every module of the house and its syntax."""
+    return [
+        (module_of(path), ast.parse(path.read_text(encoding="utf-8")))
+        for layer in ("core", "engine", "backtest", "live")
+        for path in sources(layer)
+    ]
+
+
+def arrows() -> set[tuple[str, str, str]]:
+    """Return (room, imported room, modules) of every import from one room to another."""
+    found = set()
+    for module, tree in house():
+        for node in ast.walk(tree):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                whole = [f"{node.module}.{alias.name}" for alias in node.names]
+                names = [
+                    name
+                    if ROOT.joinpath(*name.split(".")).with_suffix(".py").exists()
+                    else node.module
+                    for name in whole
+                ]
+            for name in names:
+                ours = layer_of(name) is not None and room_of(name) != room_of(module)
+                if ours:
+                    found.add((room_of(module), room_of(name), f"{module} imports {name}"))
+    return found
+
+
+def test_a_room_imports_only_what_its_line_allows() -> None:
+    found = arrows()
+    assert len(found) > 200
+    wrong = {
+        text
+        for room, other, text in found
+        if other not in ROOMS[room].split() and (room, other) not in EXCEPTIONS
+    }
+    assert wrong == set()
+
+
+def test_every_exception_is_still_needed() -> None:
+    present = {(room, other) for room, other, _ in arrows()}
+    assert EXCEPTIONS - present == set()
+    assert all(other not in ROOMS[room].split() for room, other in EXCEPTIONS)
+
+
+def test_the_table_of_rooms_has_no_circle() -> None:
+    left = {room: set(allowed.split()) - {"config"} for room, allowed in ROOMS.items()}
+    while left:
+        free = {room for room, needs in left.items() if not needs & set(left)}
+        assert free, f"rooms in a circle, or reaching into one: {sorted(left)}"
+        left = {room: needs for room, needs in left.items() if room not in free}
+
+
+def test_no_strategy_imports_another() -> None:
+    for name in STRATEGIES:
+        others = {f"engine.{other}" for other in STRATEGIES - {name}}
+        assert not others & set(ROOMS[f"engine.{name}"].split())
+
+
+def test_no_room_imports_a_private_name_of_another() -> None:
+    looked_at, found = 0, []
+    for module, tree in house():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom) or layer_of(node.module or "") is None:
+                continue
+            looked_at += len(node.names)
+            private = [alias.name for alias in node.names if alias.name.startswith("_")]
+            if private and room_of(node.module or "") != room_of(module):
+                found.append((module, node.module, private))
+    assert looked_at > 1_000
+    assert found == []
