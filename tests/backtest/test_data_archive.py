@@ -97,7 +97,7 @@ def test_a_file_that_misses_its_checksum_twice_is_a_data_error(
     assert binance.gets.count(url) == 2
 
 
-def zip_of(content: bytes, **options: Any) -> bytes:
+def zipped(content: bytes, **options: Any) -> bytes:
     body = io.BytesIO()
     with zipfile.ZipFile(body, "w", **{"compression": zipfile.ZIP_DEFLATED, **options}) as archive:
         archive.writestr("a.csv", content)
@@ -116,14 +116,14 @@ CSV = b"1704067200000,1,2,0.5,1.5,9,0,0,0,0,0,0\n" * 50
     [
         b"",
         b"PK\x03\x04",
-        zip_of(CSV)[:-30],
-        zip_of(CSV)[:60],
-        flipped(zip_of(CSV), 60, 0xFF),
-        flipped(flipped(zip_of(CSV), 6, 1), zip_of(CSV).index(b"PK\x01\x02") + 8, 1),
-        flipped(flipped(zip_of(CSV), 8, 97), zip_of(CSV).index(b"PK\x01\x02") + 10, 97),
-        flipped(zip_of(CSV, compression=zipfile.ZIP_LZMA), 50, 0xFF),
-        zip_of(b""),
-        zip_of(b"9" * 5_000 + b"," + CSV),
+        zipped(CSV)[:-30],
+        zipped(CSV)[:60],
+        flipped(zipped(CSV), 60, 0xFF),
+        flipped(flipped(zipped(CSV), 6, 1), zipped(CSV).index(b"PK\x01\x02") + 8, 1),
+        flipped(flipped(zipped(CSV), 8, 97), zipped(CSV).index(b"PK\x01\x02") + 10, 97),
+        flipped(zipped(CSV, compression=zipfile.ZIP_LZMA), 50, 0xFF),
+        zipped(b""),
+        zipped(b"9" * 5_000 + b"," + CSV),
         b"PK\x05\x06" + bytes(18),
     ],
     ids=[
@@ -148,7 +148,7 @@ def test_a_damaged_zip_is_a_data_error_of_one_line(body: bytes) -> None:
 
 def test_a_zip_that_swells_is_not_decompressed_further(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_module, "_MOST_BYTES", 1_000_000)
-    body = zip_of(b"0" * 50_000_000)
+    body = zipped(b"0" * 50_000_000)
     assert len(body) < 100_000
     tracemalloc.start()
     with pytest.raises(DataError, match="it holds more than"):

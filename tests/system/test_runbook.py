@@ -350,7 +350,7 @@ def test_secrets_stay_out_of_image_and_history() -> None:
 def test_the_example_of_a_key_file_holds_names_and_no_values() -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     variables = [line for line in lines if line and not line.startswith("#")]
-    assert variables == [f"{KEY}=", f"{SECRET}=", "GRID_ALERT_URLS="]
+    assert variables == [f"{KEY}=", f"{SECRET}=", "GRID_ALERT_URLS=", "GRID_ALERT_URLS_SECOND="]
 
 
 # --- the health check ---------------------------------------------------------------------------
