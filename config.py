@@ -179,6 +179,7 @@ LIVE_CONFIG = {
     "position_sync_tolerance_pct": 2.0,
     "equity_warn_pct": 10.0,  # loss against start or peak that alerts
     "equity_emergency_pct": 25.0,  # loss that closes everything and stops
+    "account_emergency_pct": 25.0,  # the same of all sessions of an account together
     "max_errors_in_row": 5,
     "clock_warn_ms": 1_000,
     "candle_max_age_s": 120.0,  # alert when the newest closed candle is older than that

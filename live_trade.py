@@ -145,6 +145,17 @@ def _add_other_actions(group: Any) -> None:
         help="cancel every order and close every position of this bot at market, and save",
     )
     one_of.add_argument(
+        "--acknowledge",
+        action="store_true",
+        help="say that you know of the emergency, so that it does not go to the second channel",
+    )
+    one_of.add_argument(
+        "--export",
+        type=Path,
+        metavar="DIR",
+        help="write the trades as one CSV a year into DIR, for audit and tax",
+    )
+    one_of.add_argument(
         "--once",
         action="store_true",
         help="do the step that is due next and end, at an exchange as at a stop: entries and "
@@ -191,6 +202,14 @@ def _run(args: argparse.Namespace) -> int:
 
         say(status_text(target, time.time_ns() // 1_000_000))
         return 0
+    if args.acknowledge:
+        from live.commands.acknowledge import acknowledge  # noqa: PLC0415
+
+        return acknowledge(target, time.time_ns() // 1_000_000)
+    if args.export is not None:
+        from live.commands.export import export_trades  # noqa: PLC0415
+
+        return export_trades(target, args.export, time.time_ns() // 1_000_000)
     if args.flatten:
         from live.commands.flatten import FlattenRequest, flatten  # noqa: PLC0415 - ccxt
 

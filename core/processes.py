@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -31,10 +32,14 @@ def forbid_memory_dumps() -> bool:
     Sets the limit of core files to 0 and, on Linux, ``PR_SET_DUMPABLE`` to 0: then other programs
     of the same user can read neither its memory nor its environment. Returns whether both worked.
     """
-    try:
+    has_no_core = False
+    with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (OSError, ValueError):
-        return False
+        has_no_core = True
+    return _forbid_dumps() and has_no_core
+
+
+def _forbid_dumps() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     try:

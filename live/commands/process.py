@@ -17,7 +17,7 @@ from core.processes import forbid_memory_dumps
 from live.commands.target import Target
 from live.exchange.binance import BinanceExecutor, open_exchange
 from live.exchange.credentials import Credentials, find_credentials, read_environment
-from live.health.alerts import AlertSender, alert_urls
+from live.health.alerts import AlertSender, alert_urls, second_urls
 from live.health.events import Events, Notice, StateSaved
 from live.health.logger import TradeLogger
 from live.health.monitor import HealthMonitor
@@ -74,12 +74,14 @@ class Process:
         clock: of all times and waits.
         credentials: empty in a dry run, which never uses any.
         urls: where alerts go.
+        second_urls: where emergencies go that nobody acknowledges.
     """
 
     target: Target
     clock: SystemClock
     credentials: Credentials
     urls: tuple[str, ...]
+    second_urls: tuple[str, ...] = ()
     _exchanges: list[BinanceExecutor] = field(default_factory=list, repr=False)
 
     def wake(self) -> None:
@@ -117,6 +119,7 @@ def find_process(target: Target) -> Process:
         clock=system_clock(),
         credentials=Credentials() if target.mode == "dry" else find_credentials(environ),
         urls=alert_urls(target.settings, environ),
+        second_urls=second_urls(environ),
     )
 
 
@@ -138,7 +141,12 @@ def open_log(process: Process, level: str) -> TradeLogger:
         ConfigError: unknown level.
         StateError: the file cannot be written.
     """
-    secrets = (process.credentials.key, process.credentials.secret, *process.urls)
+    secrets = (
+        process.credentials.key,
+        process.credentials.secret,
+        *process.urls,
+        *process.second_urls,
+    )
     return TradeLogger(
         process.target.symbol, process.target.log_path.parent, level, secrets=secrets
     )
@@ -192,8 +200,7 @@ def _assembled(plan: Plan, process: Process, equipment: Equipment) -> Assembled:
 
 
 def _watch_over(executor: BinanceExecutor, process: Process, equipment: Equipment) -> None:
-    """Let a signal end the request under way, and the monitor see whether anything is done."""
-    equipment.stop.also(executor.hurry)
+    """Let the monitor see whether the session does anything."""
     watch = StepWatch(
         float(process.target.settings["poll_s"]),
         lambda: executor.in_flight,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from core.errors import ConfigError
 from live.exchange.replies.account import QUOTE
+from live.health.account_loss import account_limit
 from live.health.alerts import HealthLimits
 from live.store.folders import mode_folder
 
@@ -71,6 +72,11 @@ class Target:
     def health_path(self) -> Path:
         """The health file."""
         return self.state_folder / f"{self.symbol}_health.json"
+
+    @property
+    def acknowledged_path(self) -> Path:
+        """Touched when a person acknowledges an emergency."""
+        return self.state_folder / f"{self.symbol}_acknowledged"
 
     @property
     def lock_path(self) -> Path:
@@ -158,6 +164,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             f"LIVE_CONFIG: instance = {settings.get('instance')!r} must be 1 to 8 letters or digits"
         )
     HealthLimits.from_settings(settings)
+    account_limit(settings)
 
 
 def _is_number(value: Any, *, whole: bool) -> bool:

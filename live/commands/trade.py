@@ -6,12 +6,14 @@ import logging
 import sys
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from core.errors import CredentialsError, GridError, KeyRightsError, NetworkError
+from core.errors import CredentialsError, GridError, KeyRightsError, NetworkError, StateError
 from core.params import StrategyParams
 from core.text import money
+from core.version import VERSION
 from engine.compiling import load_live_code
+from live.commands.acknowledge import acknowledged_ms
 from live.commands.machine_checks import refuse_weaknesses, weaknesses
 from live.commands.process import Process, assemble, equip, find_process, open_log, silence
 from live.commands.target import Target
@@ -25,10 +27,12 @@ from live.commands.texts import (
 )
 from live.exchange.types import MarketFacts
 from live.health.alerts import AlertSender
+from live.health.escalation import Escalation
 from live.health.logger import session_logger
 from live.session.admission import allowed_capital, refuse_key_rights
 from live.session.assembly import Assembled, Plan, check_state
 from live.session.shutdown import Ending, StopRequest
+from live.store.control_log import ControlLog
 from live.store.instance_lock import InstanceLock
 
 EXIT_INTERRUPTED: Final = 130
@@ -161,9 +165,15 @@ def _run(request: TradeRequest, process: Process, stop: StopRequest, alerts: Ale
         except GridError as error:
             alerts.send(f"{symbol} did not start: {error}")
             raise
-        with closing(equipment.monitor):
+        with (
+            closing(AlertSender(process.second_urls, request.target.title)) as second,
+            closing(equipment.monitor),
+        ):
+            path = request.target.acknowledged_path
+            equipment.monitor.escalate_to(Escalation(second, lambda: acknowledged_ms(path)))
             equipment.monitor.watch()
             _tell_start(request, assembled, alerts)
+            _enter(process, alerts, "start", **_control_facts(request, assembled))
             try:
                 ending = assembled.runner.run(once=request.once)
                 if request.leaves_unwatched and ending is Ending.ASKED:
@@ -171,7 +181,31 @@ def _run(request: TradeRequest, process: Process, stop: StopRequest, alerts: Ale
             except KeyboardInterrupt:
                 return _interrupted(request, assembled, alerts)
         _tell_end(request, assembled, ending, alerts)
+        _enter(process, alerts, "end", ending=ending.name)
         return int(ending)
+
+
+def _enter(process: Process, alerts: AlertSender, event: str, **facts: Any) -> None:
+    """Write an event into the control log; where that fails trading goes on, a person is told."""
+    target = process.target
+    try:
+        ControlLog(target.symbol, target.state_folder).append(
+            event, process.clock.now_ms(), **facts
+        )
+    except StateError as error:
+        session_logger(target.symbol).warning("the control log does not take it: %s", error)
+        alerts.send(f"{target.symbol} the control log does not take it: {error}")
+
+
+def _control_facts(request: TradeRequest, assembled: Assembled) -> dict[str, Any]:
+    return {
+        "mode": request.target.mode,
+        "program": VERSION,
+        "code": assembled.session.strategy.fingerprint,
+        "wallet": float(assembled.session.strategy.view().wallet),
+        "resume": request.resume,
+        "accepted_rights": sorted(request.accepted_rights),
+    }
 
 
 def _tell_start(request: TradeRequest, assembled: Assembled, alerts: AlertSender) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 from core.errors import ConfigError
 
 URLS_VARIABLE: Final = "GRID_ALERT_URLS"
+SECOND_URLS_VARIABLE: Final = "GRID_ALERT_URLS_SECOND"
 CAPACITY: Final = 100
 """Alerts that wait at most; further ones are dropped and logged."""
 REPEAT_MS: Final = 15 * 60_000
@@ -142,6 +143,11 @@ def alert_urls(
     if not isinstance(configured, list | tuple) or not all(isinstance(u, str) for u in configured):
         raise ConfigError("alert_urls must be a list of texts such as 'tgram://bottoken/ChatID'")
     return tuple(dict.fromkeys([*configured, *_split(environ.get(URLS_VARIABLE, ""))]))
+
+
+def second_urls(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the URLs of GRID_ALERT_URLS_SECOND: where emergencies go that nobody acknowledges."""
+    return tuple(dict.fromkeys(_split(environ.get(SECOND_URLS_VARIABLE, ""))))
 
 
 def _split(text: str) -> list[str]:

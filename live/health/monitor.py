@@ -17,7 +17,9 @@ from core.text import money, number
 from core.times import utc_text
 from live.exchange.port import Clock
 from live.exchange.types import Usage
+from live.health.account_loss import account_limit, judge_account
 from live.health.alerts import Alerts, Condition, HealthLimits, StandingConditions, Verdict
+from live.health.escalation import Escalation
 from live.health.logger import session_logger
 from live.health.step_watch import Standstill, StepWatch
 from live.store.durable_file import plain_symbol, write_atomically
@@ -212,6 +214,8 @@ class HealthMonitor:
         self._symbol = plain_symbol(symbol)
         self.path = folder / f"{self._symbol}_health.json"
         self._limits = HealthLimits.from_settings(settings)
+        self._account_limit_pct = account_limit(settings)
+        self._escalation: Escalation | None = None
         self._clock, self._alerts, self._log = clock, alerts, session_logger(symbol)
         self._readings = Readings(started_ms=clock.now_ms())
         self._standing = StandingConditions()
@@ -297,10 +301,19 @@ class HealthMonitor:
             now_ms, active = self._clock.now_ms(), self._standing.names
             self._conditions = judge(self._readings, self._limits, now_ms, active)
             self._standstill = None if self._step_watch is None else self._step_watch.standstill()
+            self._conditions += judge_account(
+                self.path,
+                self._readings.start_equity,
+                self._readings.equity,
+                self._account_limit_pct,
+                now_ms,
+            )
             if self._standstill is not None:
                 self._conditions.append(Condition("hang", Verdict.WARN, self._standstill.text))
             self._verdict = max((c.verdict for c in self._conditions), default=Verdict.OK)
             self._tell(now_ms)
+            if self._escalation is not None:
+                self._escalation.check(now_ms)
             self._write(now_ms)
             return self._verdict
 
@@ -311,6 +324,8 @@ class HealthMonitor:
             self._log.log(level, "%s: %s", condition.name, condition.text)
             text = f"{condition.verdict.name} {condition.name}: {condition.text}"
             self._alerts.send(f"{self._symbol} {text}")
+            if condition.verdict is Verdict.EMERGENCY and self._escalation is not None:
+                self._escalation.begin(f"{self._symbol} {text}", now_ms)
         for name in ended:
             self._log.info("%s: in order again", name)
             self._alerts.send(f"{self._symbol} OK {name}: in order again")
@@ -363,6 +378,10 @@ class HealthMonitor:
                 f"clock {readings.clock_offset_ms:+d} ms | candle {number(age_s, 0)} s"
             )
 
+    def escalate_to(self, escalation: Escalation) -> None:
+        """Send emergencies nobody acknowledges there."""
+        self._escalation = escalation
+
     def attach(self, step_watch: StepWatch) -> None:
         """Take in what watches the thread that trades."""
         self._step_watch = step_watch
@@ -391,4 +410,6 @@ class HealthMonitor:
         if self._watch is not None:
             self._watch.join(_JOIN_S)
         with self._lock:
+            if self._escalation is not None:
+                self._escalation.check(self._clock.now_ms(), at_the_end=True)
             self._write(self._clock.now_ms())

@@ -222,6 +222,14 @@ class TradeFiles:
     def __contains__(self, trade_id: str) -> bool:
         return trade_id in self._keys
 
+    def rows(self) -> list[Row]:
+        """Return every trade on the disk, as its files hold them.
+
+        Raises:
+            StateError: a file cannot be read.
+        """
+        return _jsonl_rows(self.jsonl_path, read_file(self.jsonl_path))
+
     def append(self, trades: Sequence[LiveTrade]) -> int:
         """Write those of ``trades`` that are not there yet and return how many were.
 

@@ -13,7 +13,6 @@ from config import LIVE_CONFIG
 from live.exchange.request import InFlight
 from live.health.monitor import HealthMonitor
 from live.health.step_watch import StepWatch
-from live.session.shutdown import StopRequest
 
 POLL_S = 5.0
 
@@ -126,15 +125,6 @@ def test_in_a_hang_the_health_file_stands_still_and_a_person_hears_of_it_once(
     assert found["updated_at"] == scene.now_ms()
     assert pager.texts[-1] == "BTCUSDT OK hang: in order again"
     monitor.close()
-
-
-def test_a_signal_wakes_the_clock_and_hurries_the_request() -> None:
-    called: list[str] = []
-    stop = StopRequest(lambda: called.append("clock"))
-    stop.also(lambda: called.append("request"))
-    stop.set()
-    assert called == ["clock", "request"]
-    assert stop.is_set
 
 
 @pytest.mark.parametrize("poll_s", [1.0, 5.0, 60.0])

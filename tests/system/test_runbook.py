@@ -10,6 +10,8 @@ import json
 import os
 import re
 import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from docs.update_readme import README, ROOT
 from live.commands.status import SILENT_MS
 from live.exchange.credentials import KEY, SECRET
 from live.exchange.errors import _ADVICE
-from live.health.alerts import AlertSender
+from live.health.alerts import URLS_VARIABLE, AlertSender
 from live.health.monitor import HealthMonitor
 
 TEXT = (ROOT / "RUNBOOK.md").read_text(encoding="utf-8")
@@ -245,7 +247,7 @@ COMPOSE = (DEPLOY / "docker-compose.yml").read_text(encoding="utf-8")
 
 def test_the_image_is_slim_has_a_user_of_its_own_and_a_volume() -> None:
     lines = DOCKERFILE.splitlines()
-    assert "FROM python:3.11-slim" in lines
+    assert {"ARG BASE=python:3.11-slim", "FROM ${BASE}"} <= set(lines)
     assert lines.index("USER grid") < next(i for i, x in enumerate(lines) if x.startswith("ENTRY"))
     assert "VOLUME /app/data" in lines
     assert "STOPSIGNAL SIGTERM" in lines
@@ -277,8 +279,65 @@ def test_the_composition_starts_what_there_is() -> None:
     assert args.testnet, "an example must not trade real money"
     assert args.resume
     assert args.yes
-    for text in ("dockerfile: deploy/Dockerfile", "btc:/app/data", "init: true", "../.env"):
+    for text in ("dockerfile: deploy/Dockerfile", "btc:/app/data", "init: true"):
         assert text in COMPOSE
+
+
+def test_the_image_runs_code_it_cannot_change() -> None:
+    assert "--chown" not in DOCKERFILE
+    owned = re.findall(r"chown grid:grid (\S+)", DOCKERFILE)
+    assert owned == ["data", "/var/cache/gridstrategy"]
+
+
+def test_the_composition_gives_the_container_nothing_it_does_not_need() -> None:
+    for line in (
+        "read_only: true",
+        "cap_drop: [ALL]",
+        'security_opt: ["no-new-privileges:true"]',
+        "mem_limit: 2g",
+        "pids_limit: 128",
+        "core: 0",
+    ):
+        assert re.search(rf"^ +{re.escape(line)}$", COMPOSE, re.MULTILINE), line
+    assert "env_file" not in COMPOSE, "docker inspect shows an environment"
+    for name in (KEY, SECRET, URLS_VARIABLE):
+        assert f"{name}_FILE: /run/secrets/{name.lower()}" in COMPOSE
+        assert f"file: ../secrets/{name.lower()}" in COMPOSE
+
+
+def test_the_unit_is_hardened_and_its_environment_holds_no_key() -> None:
+    text = (DEPLOY / "grid-strategy@.service").read_text(encoding="utf-8")
+    service = text[text.index("[Service]") :]
+    for line in (
+        "LimitCORE=0",
+        "UMask=0077",
+        "NoNewPrivileges=true",
+        "CapabilityBoundingSet=",
+        "SystemCallFilter=@system-service",
+        "ProtectProc=invisible",
+        "PrivateUsers=true",
+        "RestrictNamespaces=true",
+    ):
+        assert f"\n{line}\n" in service, line
+    for name, credential in ((KEY, "key"), (SECRET, "secret"), (URLS_VARIABLE, "alerts")):
+        assert f"{name}_FILE=%d/{credential}" in service
+        assert f"LoadCredential={credential}:/etc/grid-strategy/%i.{credential}" in service
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_judges_the_unit_to_be_well_protected(tmp_path: Path) -> None:
+    unit_file = tmp_path / "grid-strategy@BTC.service"
+    shutil.copy(DEPLOY / "grid-strategy@.service", unit_file)
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(unit_file)],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    score = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
+    if score is None:
+        pytest.skip("this systemd-analyze cannot judge files")
+    assert float(score[1]) <= 2.0
 
 
 def test_secrets_stay_out_of_image_and_history() -> None:
@@ -291,7 +350,7 @@ def test_secrets_stay_out_of_image_and_history() -> None:
 def test_the_example_of_a_key_file_holds_names_and_no_values() -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     variables = [line for line in lines if line and not line.startswith("#")]
-    assert variables == [f"{KEY}=", f"{SECRET}=", "GRID_ALERT_URLS="]
+    assert variables == [f"{KEY}=", f"{SECRET}=", "GRID_ALERT_URLS=", "GRID_ALERT_URLS_SECOND="]
 
 
 # --- the health check ---------------------------------------------------------------------------

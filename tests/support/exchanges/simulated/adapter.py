@@ -17,7 +17,7 @@ from live.exchange.port import Clock
 from tests.support.exchanges.simulated.exchange import SimExchange
 from tests.support.exchanges.simulated.http_api import HttpApi, Request
 
-HOSTS: Final = {"fapi.binance.com", "demo-fapi.binance.com"}
+HOSTS: Final = {"fapi.binance.com", "demo-fapi.binance.com", "api.binance.com"}
 
 
 class LoopbackAdapter(HTTPAdapter):

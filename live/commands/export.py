@@ -1,0 +1,78 @@
+"""Trades for audit and tax: one CSV a year, with a chain of hashes, entered in the control log."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from core.command_line import say
+from core.errors import StateError
+from core.text import money
+from live.commands.target import Target
+from live.store.control_log import FIRST, ControlLog
+from live.store.durable_file import write_atomically
+from live.store.trade_files import TRADE_COLUMNS, TradeFiles
+
+COLUMNS: Final = (*TRADE_COLUMNS, "net", "chain")
+"""Those of the trade file; ``net = pnl - fee`` (quote); a hash over this row and all before it."""
+
+
+def export_trades(target: Target, folder: Path, now_ms: int) -> int:
+    """Write ``{SYMBOL}_trades_{YEAR}.csv`` for every year (UTC) and return the exit code.
+
+    Raises:
+        StateError: there are no trades, a file cannot be read or written, or the control log was
+            changed.
+    """
+    log = ControlLog(target.symbol, target.state_folder)
+    log.check()
+    years = _rows_by_year(target)
+    for year, rows in sorted(years.items()):
+        path = folder / f"{target.symbol}_trades_{year}.csv"
+        body = _body(rows)
+        write_atomically(path, body)
+        pnl = sum(row["pnl"] for row in rows)
+        fees = sum(row["fee"] for row in rows)
+        digest = log.append(
+            "export",
+            now_ms,
+            file=path.name,
+            rows=len(rows),
+            pnl=pnl,
+            fees=fees,
+            chain=rows[-1]["chain"],
+            sha256=hashlib.sha256(body).hexdigest(),
+        )
+        say(
+            f"{path}: {len(rows)} rows, profit {money(pnl)} before fees of {money(fees)}; funding "
+            f"is in the exchange's income history; control log {digest[:16]}"
+        )
+    return 0
+
+
+def _rows_by_year(target: Target) -> dict[int, list[dict[str, Any]]]:
+    trades = TradeFiles(target.symbol, target.state_folder)
+    rows = sorted(trades.rows(), key=lambda row: row["timestamp"])
+    if not rows:
+        raise StateError(f"there are no trades of {target.symbol} in {target.state_folder}")
+    chain, years = FIRST, defaultdict[int, list[dict[str, Any]]](list)
+    for row in rows:
+        text = json.dumps(row, sort_keys=True, allow_nan=False)
+        chain = hashlib.sha256(f"{chain} {text}".encode()).hexdigest()
+        year = datetime.fromtimestamp(row["timestamp"] / 1e3, UTC).year
+        years[year].append({**row, "net": row["pnl"] - row["fee"], "chain": chain})
+    return years
+
+
+def _body(rows: list[dict[str, Any]]) -> bytes:
+    body = io.StringIO()
+    writer = csv.writer(body, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([row[name] for name in COLUMNS] for row in rows)
+    return body.getvalue().encode()
