@@ -17,8 +17,6 @@ from backtest.market.files import CandleFolder
 from backtest.market.history import FUNDING_STEP_MS, BinanceHistory
 from backtest.market.market_data import (
     MarketData,
-    check_candles,
-    check_funding,
     empty_candles,
     empty_funding,
     normalize_coin,
@@ -28,6 +26,7 @@ from backtest.market.rest import market_rules
 from backtest.market.timeframes import format_time, parse_time, timeframe_ms
 from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError, NetworkError
+from core.frames import check_candles, check_funding
 from core.times import MINUTE_MS
 
 __all__ = ["fetch_data", "fetch_market", "load_market", "normalize_coin"]
@@ -166,20 +165,22 @@ def load_market(
     coin, bar_ms = normalize_coin(coin), timeframe_ms(timeframe)
     start_ms, end_ms = _whole_bars(start_ms, end_ms, bar_ms)
     folder = CandleFolder(data_dir)
-    candles, rates_among_candles, name = folder.candles(coin, timeframe)
+    found = folder.candles(coin, timeframe)
     rates = folder.funding(coin)
-    fine = None
+    fine, notices = None, found.notices
     if detail is not None:
-        fine_candles, _, fine_name = folder.candles(coin, detail)
-        fine = _inside(fine_candles, fine_name, start_ms, end_ms)
+        finer = folder.candles(coin, detail)
+        fine = _inside(finer.candles, finer.name, start_ms, end_ms)
+        notices += finer.notices
     return MarketData(
         coin=coin,
-        candles=_inside(candles, name, start_ms, end_ms),
-        funding=slice_time(rates_among_candles if rates is None else rates, start_ms, end_ms + 1),
+        candles=_inside(found.candles, found.name, start_ms, end_ms),
+        funding=slice_time(found.rates if rates is None else rates, start_ms, end_ms + 1),
         detail=fine,
         bar_ms=bar_ms,
         source=f"files in {data_dir}",
         brackets=folder.brackets(coin),
+        notices=notices,
     )
 
 

@@ -154,7 +154,7 @@ def test_own_candles_run_from_a_folder(run: Run, tmp_path: Path, candles: pd.Dat
     assert code == 0
     text = " ".join(out.split())
     assert "from files in mine" in text
-    assert "funding synthetic" in text
+    assert "funding modelled" in text
     assert "1 gaps (10 candles), not filled" in text
 
 
