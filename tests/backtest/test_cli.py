@@ -306,7 +306,7 @@ def with_repeated_row(frame: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: f.drop(columns="volume"), "missing columns: volume"),
+        (lambda f: f.drop(columns="close"), "missing columns: close"),
         (lambda f: spoil(f, "close", 500, np.nan), "row 500 (2024-01-06 05:00 UTC): close is miss"),
         (with_unsorted_rows, "is earlier than the row before"),
         (with_repeated_row, "repeats the time of the row before"),
