@@ -17,8 +17,6 @@ from backtest.market.files import CandleFolder
 from backtest.market.history import FUNDING_STEP_MS, BinanceHistory
 from backtest.market.market_data import (
     MarketData,
-    check_candles,
-    check_funding,
     empty_candles,
     empty_funding,
     normalize_coin,
@@ -28,6 +26,7 @@ from backtest.market.rest import market_rules
 from backtest.market.timeframes import format_time, parse_time, timeframe_ms
 from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError, NetworkError
+from core.frames import check_candles, check_funding
 from core.times import MINUTE_MS
 
 __all__ = ["fetch_data", "fetch_market", "load_market", "normalize_coin"]
@@ -104,23 +103,12 @@ def fetch_market(
     now_ms = _now_ms() if now_ms is None else now_ms
     start_ms, end_ms = _whole_bars(start_ms, min(end_ms, now_ms), bar_ms)
     history = history or BinanceHistory()
-    wanted = [
-        _Series(
-            _candle_cache(cache_dir, coin, frame),
-            start_ms,
-            end_ms,
-            functools.partial(history.candles, coin, frame, now_ms=now_ms),
-        )
-        for frame in (timeframe, detail)
-        if frame is not None
-    ]
-    settlements = _Series(
-        _funding_cache(cache_dir, coin),
-        start_ms,
-        end_ms + MINUTE_MS,  # settlements are stamped some milliseconds late
-        functools.partial(history.funding, coin, now_ms=now_ms),
-    )
-    wanted.append(settlements)
+    frames = [timeframe, *([detail] if detail is not None else [])]
+    wanted = _series(coin, frames, cache_dir, history, (start_ms, end_ms), now_ms)
+    if any(series.missing() for series in wanted):
+        now_ms = _exchange_ms(history, now_ms)
+        start_ms, end_ms = _whole_bars(start_ms, min(end_ms, now_ms), bar_ms)
+        wanted = _series(coin, frames, cache_dir, history, (start_ms, end_ms), now_ms)
     rules = _rules(coin, cache_dir, history, wanted)
     _complete(wanted, coin, now_ms, progress=progress)
     rows = [series.rows() for series in wanted]
@@ -166,20 +154,22 @@ def load_market(
     coin, bar_ms = normalize_coin(coin), timeframe_ms(timeframe)
     start_ms, end_ms = _whole_bars(start_ms, end_ms, bar_ms)
     folder = CandleFolder(data_dir)
-    candles, rates_among_candles, name = folder.candles(coin, timeframe)
+    found = folder.candles(coin, timeframe)
     rates = folder.funding(coin)
-    fine = None
+    fine, notices = None, found.notices
     if detail is not None:
-        fine_candles, _, fine_name = folder.candles(coin, detail)
-        fine = _inside(fine_candles, fine_name, start_ms, end_ms)
+        finer = folder.candles(coin, detail)
+        fine = _inside(finer.candles, finer.name, start_ms, end_ms)
+        notices += finer.notices
     return MarketData(
         coin=coin,
-        candles=_inside(candles, name, start_ms, end_ms),
-        funding=slice_time(rates_among_candles if rates is None else rates, start_ms, end_ms + 1),
+        candles=_inside(found.candles, found.name, start_ms, end_ms),
+        funding=slice_time(found.rates if rates is None else rates, start_ms, end_ms + 1),
         detail=fine,
         bar_ms=bar_ms,
         source=f"files in {data_dir}",
         brackets=folder.brackets(coin),
+        notices=notices,
     )
 
 
@@ -197,6 +187,48 @@ class _Series:
 
     def rows(self) -> pd.DataFrame:
         return self.cache.rows(self.start_ms, self.end_ms)
+
+
+def _series(
+    coin: str,
+    frames: list[str],
+    cache_dir: Path,
+    history: BinanceHistory,
+    span_ms: tuple[int, int],
+    now_ms: int,
+) -> list[_Series]:
+    """Return the series wanted: candles of each length, then settlements."""
+    start_ms, end_ms = span_ms
+    return [
+        *(
+            _Series(
+                _candle_cache(cache_dir, coin, frame),
+                start_ms,
+                end_ms,
+                functools.partial(history.candles, coin, frame, now_ms=now_ms),
+            )
+            for frame in frames
+        ),
+        _Series(
+            _funding_cache(cache_dir, coin),
+            start_ms,
+            end_ms + MINUTE_MS,  # settlements are stamped some milliseconds late
+            functools.partial(history.funding, coin, now_ms=now_ms),
+        ),
+    ]
+
+
+def _exchange_ms(history: BinanceHistory, now_ms: int) -> int:
+    """Return the exchange's time, by which what is downloaded has closed.
+
+    This computer's may be days off. Where the exchange does not answer it must do: what comes then
+    is of the archive, which holds finished candles only, and the rest breaks off.
+    """
+    try:
+        return history.now_ms()
+    except NetworkError as error:
+        _log.info("the exchange's time is not known: %s", error)
+        return now_ms
 
 
 def _candle_cache(cache_dir: Path, coin: str, timeframe: str) -> SeriesCache:

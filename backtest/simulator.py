@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ import numpy as np
 
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData, normalize_coin
-from backtest.market.sources import EXCHANGE, MarketSource, market_source
+from backtest.market.oddities import price_oddities
+from backtest.market.sources import EXCHANGE, AnySource, market_source
 from backtest.market.timeframes import format_time, parse_time, timeframe_ms
 from backtest.runs.coin_result import CoinResult
 from backtest.runs.facts import check_capital, data_facts, loaded_range, run_notices
@@ -21,6 +23,7 @@ from backtest.runs.portfolio import PORTFOLIO, combine_portfolio
 from backtest.runs.variants import Variants
 from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError, GridError
+from core.frames import check_candles, check_funding
 from core.market import MarketRules
 from core.params import StrategyParams, unknown_key
 from engine.compiling import load_machine_code
@@ -29,6 +32,8 @@ from engine.registry import DEFAULT
 from engine.results import RunResult
 
 MIN_CANDLES: Final = 100
+When = str | date | None
+"""A UTC date or time as text, ``date``, ``datetime`` or ``Timestamp``; None: from the settings."""
 AlsoCompute = Callable[[Variants, RunResult], dict[str, Any]]
 
 
@@ -39,7 +44,8 @@ class BacktestSimulator:
         config: strategy parameters; missing ones come from ``STRATEGY_PARAMS``.
         backtest_config: overrides ``BACKTEST_CONFIG``; may also hold strategy parameters, which
             then override ``config``. ``markets`` adds to the known ones.
-        source: ``exchange``, ``demo``, the path of a folder of candle files, or a MarketSource.
+        source: ``exchange``, ``demo``, the path of a folder of candle files, ``{coin: frame}``, or
+            a MarketSource.
         detail: length of finer candles to walk inside the others, such as ``1m``.
         also: answers with more entries for every coin's result.
         strategy: what trades.
@@ -52,7 +58,7 @@ class BacktestSimulator:
         self,
         config: Mapping[str, Any] | StrategyParams | None = None,
         backtest_config: Mapping[str, Any] | None = None,
-        source: MarketSource | str | Path = EXCHANGE,
+        source: AnySource = EXCHANGE,
         *,
         detail: str | None = None,
         also: AlsoCompute | None = None,
@@ -71,9 +77,7 @@ class BacktestSimulator:
         self.detail, self.also = detail, also
         self.source = market_source(source, Path(self.settings["cache_dir"]))
 
-    def run_single(
-        self, coin: str, start: str | None = None, end: str | None = None
-    ) -> dict[str, Any]:
+    def run_single(self, coin: str, start: When = None, end: When = None) -> dict[str, Any]:
         """Backtest one coin.
 
         Args:
@@ -96,13 +100,13 @@ class BacktestSimulator:
         """
         name, (start_ms, end_ms) = normalize_coin(coin), self._range(start, end)
         load_machine_code()
-        return self._run(name, start_ms, end_ms).to_dict()
+        return self._run(name, start_ms, end_ms, self._not_read([name])).to_dict()
 
     def run_multi(
         self,
-        coins: Sequence[str] | None = None,
-        start: str | None = None,
-        end: str | None = None,
+        coins: Sequence[str] | str | None = None,
+        start: When = None,
+        end: When = None,
         *,
         jobs: int | None = None,
     ) -> dict[str, dict[str, Any]]:
@@ -133,9 +137,9 @@ class BacktestSimulator:
 
     def iter_multi(
         self,
-        coins: Sequence[str] | None = None,
-        start: str | None = None,
-        end: str | None = None,
+        coins: Sequence[str] | str | None = None,
+        start: When = None,
+        end: When = None,
         *,
         jobs: int | None = None,
     ) -> Iterator[tuple[str, dict[str, Any] | GridError]]:
@@ -159,7 +163,10 @@ class BacktestSimulator:
         load_machine_code()
         pool = ThreadPoolExecutor(jobs)
         try:
-            pending = {pool.submit(self._run, coin, start_ms, end_ms): coin for coin in coins}
+            unread = self._not_read(coins)
+            pending = {
+                pool.submit(self._run, coin, start_ms, end_ms, unread): coin for coin in coins
+            }
             for future in as_completed(pending):
                 try:
                     yield pending[future], future.result().to_dict()
@@ -172,7 +179,7 @@ class BacktestSimulator:
         """Return the portfolio of ``results``; see ``runs.portfolio.combine_portfolio``."""
         return combine_portfolio(results, self.params, self.bar_ms)
 
-    def coin_names(self, coins: Sequence[str] | None = None) -> list[str]:
+    def coin_names(self, coins: Sequence[str] | str | None = None) -> list[str]:
         """Return the base coins of ``coins`` (None: of the settings), each once.
 
         Raises:
@@ -180,16 +187,17 @@ class BacktestSimulator:
             ConfigError: there are none.
         """
         given = self.settings["coins"] if coins is None else coins
+        given = [given] if isinstance(given, str) else given
         names = list(dict.fromkeys(normalize_coin(coin) for coin in given))
         if not names:
             raise ConfigError("coins is empty; must name at least one, such as BTC")
         return names
 
-    def load(self, coin: str, start: str | None = None, end: str | None = None) -> CoinData:
+    def load(self, coin: str, start: When = None, end: When = None) -> CoinData:
         """Return what ``run_single`` would read, without running; arguments and errors as there."""
         return self._load(normalize_coin(coin), *self._range(start, end))
 
-    def _range(self, start: str | None, end: str | None) -> tuple[int, int]:
+    def _range(self, start: When, end: When) -> tuple[int, int]:
         start_ms = parse_time(start or self.settings["start"], "start")
         end = end or self.settings["end"]
         latest_ms = self.source.latest_ms()
@@ -205,13 +213,22 @@ class BacktestSimulator:
         market = self.source.load(
             coin, *span_ms, timeframe=self.settings["timeframe"], detail=self.detail
         )
+        check_candles(market.candles, f"candles of {coin}", market.bar_ms)
+        check_funding(market.funding, f"funding of {coin}")
+        if market.detail is not None and not market.detail.empty:
+            check_candles(market.detail, f"finer candles of {coin}", None)
         times = market.candles["timestamp"].to_numpy()
         first = int(np.searchsorted(times, start_ms))
         _check_count(coin, times[first:], start_ms, end_ms)
         rules, notice = choose_rules(coin, market, self.settings["markets"])
         return CoinData(market, rules, first, span_ms, notice)
 
-    def _run(self, coin: str, start_ms: int, end_ms: int) -> CoinResult:
+    def _not_read(self, coins: Sequence[str]) -> list[str]:
+        """Return lines about files of the source that a run of ``coins`` passes over."""
+        kinds = [self.settings["timeframe"], *([self.detail] if self.detail else [])]
+        return self.source.not_read(coins, kinds) if self.source.not_read else []
+
+    def _run(self, coin: str, start_ms: int, end_ms: int, unread: Sequence[str]) -> CoinResult:
         loaded = self._load(coin, start_ms, end_ms)
         market, rules, first = loaded.market, loaded.rules, loaded.first_bar
         strategy = self.spec.backtest(self.params, rules)
@@ -234,12 +251,26 @@ class BacktestSimulator:
             candles=market.candles.iloc[first:].reset_index(drop=True),
             params=self.params,
             market=rules,
-            data=facts | loaded_range(*loaded.span_ms),
+            data=facts | loaded_range(*loaded.span_ms) | self._missing(loaded, start_ms, end_ms),
             fingerprint=self.spec.fingerprint,
-            notices=([loaded.notice] if loaded.notice else [])
-            + run_notices(coin, strategy, result),
+            notices=[
+                *([loaded.notice] if loaded.notice else []),
+                *market.notices,
+                *price_oddities(market),
+                *run_notices(coin, strategy, result),
+                *unread,
+            ],
             more=self.also(variants, result) if self.also and variants else {},
         )
+
+    def _missing(self, loaded: CoinData, start_ms: int, end_ms: int) -> dict[str, int]:
+        """Return how many bars there should have been and are not: to warm up, and to trade."""
+        times = loaded.market.candles["timestamp"].to_numpy()
+        first = -(-start_ms // self.bar_ms)
+        return {
+            "warmup_missing": max(0, self.settings["warmup_bars"] - loaded.first_bar),
+            "range_missing": end_ms // self.bar_ms - first - len(times[loaded.first_bar :]),
+        }
 
 
 def _split_settings(

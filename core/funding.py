@@ -48,9 +48,9 @@ class FundingSchedule:
         if self.n_synthetic == 0:
             return "real" if self.n_real else "none due"
         if self.n_real == 0:
-            return "synthetic"
+            return "modelled"
         share = self.n_synthetic / (self.n_real + self.n_synthetic)
-        return f"real, {share:.0%} of settlements synthetic"
+        return f"real, {share:.0%} of settlements modelled"
 
 
 def model_rates(settlements: Ints, ts_ms: Ints, closes: Floats, bar_ms: int) -> Floats:

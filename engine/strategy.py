@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import config as settings
 from core.errors import ConfigError, DataError
 from core.fingerprint import fingerprint
-from core.funding import schedule_funding
+from core.frames import empty_rates, read_candles, read_rates
 from core.market import MarketRules
 from core.params import StrategyParams, unknown_key
 from core.records import freeze, to_jsonable, zeros
@@ -26,9 +27,17 @@ from engine.grid_v4.face import GridV4
 from engine.grid_v4.loop import close_at_end, run_bars
 from engine.grid_v4.types import State, load_state, new_state, own_counts
 from engine.results import RunResult, run_metrics
-from engine.tables import BarLog, RunTables, bar_table, funding_rows, sub_bar_tables, times_ms
+from engine.tables import (
+    BarLog,
+    RunTables,
+    bar_table,
+    funding_rows,
+    settled_funding,
+    sub_bar_tables,
+)
 from engine.types import Exit, PositionTracker, Tape, take_trades
 
+_log: Final = logging.getLogger(__name__)
 __all__ = [
     "PROTECT_PHASES",
     "GridStrategyV4",
@@ -127,8 +136,10 @@ class GridStrategyV4:
         """Backtest over the candles of ``df`` and return what happened.
 
         Args:
-            df: columns timestamp (open time; ms or datetime) open high low close volume, and
-                optionally fundingRate: the rate settled at that bar's open, NaN where none.
+            df: a pandas, polars or arrow frame with the columns timestamp (open time: seconds to
+                nanoseconds, datetimes of any zone, or the index) open high low close, optionally
+                volume, and fundingRate: the rate settled at that bar's open, NaN where none. See
+                ``core.frames.read_candles``: what files may hold, with the same refusals.
             funding: settlements as columns timestamp and rate; replaces fundingRate.
             detail: sub-bars to walk instead of the bar's four prices, columns as in ``df``.
             first_bar: bars before it warm the indicators up and are not traded.
@@ -142,7 +153,7 @@ class GridStrategyV4:
             ``seconds`` and ``bars_per_second`` of the compiled loop.
 
         Raises:
-            DataError: the candles cannot be used.
+            DataError: candles or funding rates cannot be used; the text names row and fault.
         """
         return self.run_result(
             df, funding=funding, detail=detail, first_bar=first_bar, signals=signals, bar_ms=bar_ms
@@ -159,40 +170,46 @@ class GridStrategyV4:
         bar_ms: int = BAR_MS,
     ) -> RunResult:
         """Backtest over the candles of ``df``; arguments and errors as of ``run``."""
-        bars = bar_table(df)
-        if len(bars) == 0:
-            raise DataError("no candles to run over")
-        if self._market is None:
+        read = read_candles(df, "candles", bar_ms)
+        for notice in read.notices:
+            _log.warning("%s", notice)
+        candles, rates = read.columns, read.rates
+        if funding is not None:
+            rates = read_settlements(funding)
+        bars = bar_table(candles)
+        market = self._market
+        if market is None:
             inferred = MarketRules.inferred(float(bars["close"][0]))
-            self._market = inferred.to_record(self.params.liquidation_fee)
+            market = inferred.to_record(self.params.liquidation_fee)
         if signals is None:
             signals = compute_signals(
                 bars["ts_ms"],
-                df["high"],
-                df["low"],
-                df["close"],
-                df["volume"],
+                candles["high"],
+                candles["low"],
+                candles["close"],
+                candles["volume"],
                 self.params,
                 bar_ms=bar_ms,
             )
-        schedule = _schedule(bars, df, funding, bar_ms)
-        sub_bars, detail_from = sub_bar_tables(bars, detail, bar_ms)
-        return self.run_tables(
-            RunTables(
-                bars,
-                signals,
-                funding_rows(schedule),
-                schedule.source,
-                sub_bars,
-                detail_from,
-                first_bar,
-            )
+        schedule = settled_funding(bars, rates, bar_ms)
+        finer = None if detail is None else read_candles(detail, "detail", None).columns
+        sub_bars, detail_from = sub_bar_tables(bars, finer, bar_ms)
+        tables = RunTables(
+            bars, signals, funding_rows(schedule), schedule.source, sub_bars, detail_from, first_bar
         )
+        return self._run_fresh(tables, market)
 
     def run_tables(self, tables: RunTables) -> RunResult:
         """Backtest over prepared tables, from a fresh wallet to everything closed at the end."""
-        self.reset()
-        run = self.compiled_run(tables)
+        return self._run_fresh(tables, self.rules)
+
+    def _run_fresh(self, tables: RunTables, market: Any) -> RunResult:
+        """Run on a state of its own, which is this strategy's when it is done.
+
+        So threads that share the strategy do not share a wallet, and each has its own result.
+        """
+        state, tape = new_state(self.params.initial_capital), zeros(Tape)
+        run = CompiledRun(LOOP, tables, self.frozen_params, market, state, tape)
         started = time.perf_counter()
         run.advance(0, len(tables.bars))
         run.close()
@@ -200,15 +217,15 @@ class GridStrategyV4:
         first = tables.first_acting_bar
         regimes = np.zeros(len(tables.bars), np.int64)
         regimes[1:] = tables.signals["regime"][:-1]
-        return RunResult(
+        result = RunResult(
             metrics=run_metrics(
-                self.state,
+                state,
                 self.params.initial_capital,
                 tables.bars,
                 run.log,
                 trades,
                 first,
-                own_counts(self.state),
+                own_counts(state),
             ),
             log=run.log,
             regime_log=regimes,
@@ -217,6 +234,8 @@ class GridStrategyV4:
             funding_source=tables.funding_source,
             seconds=seconds,
         )
+        self.state, self.tape = state, tape
+        return result
 
     def compiled_run(self, tables: RunTables, log: Any = None) -> CompiledRun:
         """Return a compiled run that goes on from this strategy's state and changes it."""
@@ -272,13 +291,12 @@ class GridStrategyV4:
         load_state(self.state, data)
 
 
-def _schedule(bars: Any, df: Any, funding: Any, bar_ms: int) -> Any:
-    """Return the funding schedule from settlements, from the frame's column, or the model."""
-    times, rates = np.empty(0, np.int64), np.empty(0)
-    if funding is not None and len(funding):
-        times = times_ms(funding)
-        rates = np.array(funding["rate"], dtype=np.float64)
-    elif funding is None and "fundingRate" in df.columns:
-        rates = np.array(df["fundingRate"], dtype=np.float64)
-        times = np.array(bars["ts_ms"])
-    return schedule_funding(np.array(bars["ts_ms"]), np.array(bars["close"]), times, rates, bar_ms)
+def read_settlements(funding: Any) -> dict[str, npt.NDArray[Any]]:
+    """Return settlements as ``timestamp`` and ``rate``; none where the frame has no rows.
+
+    Raises:
+        DataError: they cannot have been settled.
+    """
+    if len(funding) == 0:
+        return empty_rates()
+    return read_rates(funding, "funding", settled_only=True)

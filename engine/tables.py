@@ -84,10 +84,10 @@ def bar_table(frame: Any) -> Records:
     Raises:
         DataError: a column is missing, holds NaN, or times do not rise.
     """
-    missing = [name for name in ("timestamp", *PRICE_COLUMNS) if name not in frame.columns]
+    missing = [name for name in ("timestamp", *PRICE_COLUMNS) if name not in frame]
     if missing:
         raise DataError(f"candles lack the columns {', '.join(missing)}")
-    bars = np.zeros(len(frame), dtype_of(Bar))
+    bars = np.zeros(len(frame["timestamp"]), dtype_of(Bar))
     bars["ts_ms"] = times_ms(frame)
     for name in PRICE_COLUMNS:
         bars[name] = np.asarray(frame[name], dtype=np.float64)

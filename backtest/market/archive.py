@@ -15,16 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 import pandas as pd
 
-from backtest.market.market_data import (
-    CANDLE_COLUMNS,
-    candle_table,
-    check_candles,
-    check_funding,
-    funding_table,
-    slice_time,
-)
+from backtest.market.market_data import candle_table, funding_table, slice_time
 from backtest.market.timeframes import timeframe_ms
 from core.errors import DataError, NetworkError
+from core.frames import CANDLE_COLUMNS, check_candles, check_funding
 from core.times import DAY_MS, MINUTE_MS
 
 if TYPE_CHECKING:

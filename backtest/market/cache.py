@@ -1,7 +1,8 @@
 """Downloaded candles and funding rates, kept as Parquet files that survive a kill.
 
 A file holds the rows and, in its metadata, the time ranges that were asked for. So a hole the
-exchange really has, or the time before a listing, is not asked for again at every run.
+exchange really has, or the time before a listing, is not asked for again at every run. It is
+believed when two looks in a row have found nothing there: one answer may be short or empty.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ Download = Callable[[int, int], Iterator[pd.DataFrame]]
 
 _log: Final = logging.getLogger(__name__)
 _COVERED: Final = "covered"
+_LOOKED_TWICE: Final = "looked_twice"
+"""In files whose holes were confirmed and whose candles had closed by the exchange's clock."""
+_MOST_LOOKS: Final = 6
 
 
 class SeriesCache:
@@ -57,6 +61,7 @@ class SeriesCache:
         self.step_ms = step_ms
         self._empty = empty
         self._check = check
+        self._now_ms: int | None = None
         self._rows, self._covered = self._read()
 
     def missing(self, start_ms: int, end_ms: int) -> Ranges:
@@ -82,23 +87,45 @@ class SeriesCache:
             start_ms: first instant wanted.
             end_ms: end of what is wanted, so chosen that its last candle is finished.
             download: where to get it.
-            now_ms: the present.
+            now_ms: the present, by the exchange's clock. What is kept as later than that, by a
+                computer whose clock was ahead, is forgotten first.
             arrived: told the number of rows of each part.
 
         Raises:
             DataError: the exchange's rows cannot be believed; they are not kept.
             NetworkError: the download broke off; what came before is kept.
         """
+        self._forget_after(now_ms)
         for first, last in self.missing(start_ms, end_ms):
             parts, complete = [self._empty], False
             try:
-                for part in download(first, last):
-                    parts.append(slice_time(part, first, last))
-                    arrived(len(parts[-1]))
+                asked = [(first, last)]
+                for look in range(_MOST_LOOKS):
+                    found = 0
+                    for start, end in asked:
+                        for part in download(start, end):
+                            parts.append(slice_time(part, start, end))
+                            arrived(len(parts[-1]))
+                            found += len(parts[-1])
+                    times = _merged(parts)["timestamp"].to_numpy()
+                    asked = holes(times, first, last, self.step_ms)
+                    if not asked or (look > 0 and found == 0):
+                        break
                 complete = True
             finally:
                 rows = _merged(parts)
                 self._add(rows, self._known(rows, first, last, now_ms if complete else None))
+
+    def _forget_after(self, now_ms: int) -> None:
+        """Drop rows that have not closed by ``now_ms``, and what is remembered of the future."""
+        self._now_ms = now_ms
+        self._rows, self._covered = self._until_now(self._rows, self._covered)
+
+    def _until_now(self, rows: pd.DataFrame, covered: Ranges) -> tuple[pd.DataFrame, Ranges]:
+        if self._now_ms is None:
+            return rows, covered
+        known = [(a, min(b, self._now_ms)) for a, b in covered if a < self._now_ms]
+        return rows[rows["timestamp"] < self._now_ms].reset_index(drop=True), known
 
     def _known(
         self, rows: pd.DataFrame, start_ms: int, end_ms: int, complete_at_ms: int | None
@@ -115,14 +142,14 @@ class SeriesCache:
         return [(start_ms, min(end_ms, max(after, complete_at_ms - DAY_MS)))]
 
     def _add(self, rows: pd.DataFrame, known: Ranges) -> None:
-        others, others_covered = self._read()
+        others, others_covered = self._until_now(*self._read())
         merged = _merged([others, self._rows, rows])
         if not merged.empty:
             self._check(merged, f"{self.path.stem} from the exchange")
         self._rows = merged
         self._covered = union([*others_covered, *self._covered, *known])
         stored = merged.copy()
-        stored.attrs = {_COVERED: self._covered}
+        stored.attrs = {_COVERED: self._covered, _LOOKED_TWICE: True}
         body = io.BytesIO()
         stored.to_parquet(body, index=False)
         try:
@@ -140,6 +167,13 @@ class SeriesCache:
             return self._empty, []
         try:
             rows = pd.read_parquet(io.BytesIO(body))
+            if _LOOKED_TWICE not in rows.attrs and _COVERED in rows.attrs:
+                _log.warning(
+                    "%s was kept by an earlier version, which believed this computer's clock and "
+                    "any empty answer; downloading it again",
+                    self.path,
+                )
+                return self._empty, []
             covered = union((int(first), int(last)) for first, last in rows.attrs[_COVERED])
             rows = rows[list(self._empty.columns)].astype(self._empty.dtypes)
             rows.attrs = {}

@@ -1,35 +1,33 @@
 """``--data DIR``: a person's own candle and funding files.
 
 A file's name says what is in it: coin, then optionally ``USDT``, a market word, a timeframe or
-``funding``, separated by ``-``, ``_`` or ``.``; in CSV, Parquet or Feather. For example
-``BTCUSDT-perp-15m.parquet``, ``BTC_15m.csv``, ``BTC-USDT-15m.feather``, ``BTCUSDT.csv``,
-``BTCUSDT-funding.parquet``. ``binance_leverage_brackets.json`` beside them is read too.
+``funding``, and a month or day, separated by ``-``, ``_`` or ``.``; in CSV (also inside a zip),
+Parquet or Feather. For example ``BTCUSDT-perp-15m.parquet``, ``BTC_15m.csv``,
+``BTC-USDT-15m.feather``, ``BTCUSDT.csv``, ``BTCUSDT-funding.parquet``; of the exchange's archive
+``BTCUSDT-15m-2024-01.zip`` and ``BTCUSDT-fundingRate-2024-01.csv``, whose months are joined; of
+freqtrade ``BTC_USDT_USDT-15m-futures.feather`` and ``BTC_USDT_USDT-8h-funding_rate.feather``, where
+the rate is called ``open``. ``binance_leverage_brackets.json`` beside them is read too.
 """
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
 import re
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import pandas as pd
 
-from backtest.market.market_data import (
-    CANDLE_COLUMNS,
-    QUOTE,
-    candle_table,
-    check_candles,
-    check_funding,
-    empty_funding,
-    funding_table,
-    settled_at,
-)
+from backtest.market.market_data import QUOTE, candle_table, funding_table
 from backtest.market.timeframes import TIMEFRAMES, timeframe_ms
 from core.errors import DataError
+from core.frames import NO_VOLUME, RATE_NAMES, named_columns, read_candles, read_rates
 
 BRACKETS_FILE: Final = "binance_leverage_brackets.json"
 NAMES_HINT: Final = (
@@ -38,20 +36,63 @@ NAMES_HINT: Final = (
 
 _FUNDING: Final = "funding"
 _MARKET_WORDS: Final = frozenset({"usdt", "perp", "swap", "futures", "um"})
-_TIME_NAMES: Final = (
-    "timestamp",
-    "open_time",
-    "opentime",
-    "time",
-    "datetime",
-    "date",
-    "fundingtime",
-    "calc_time",
-)
-_MILLISECONDS_FROM: Final = 10**11
-_RATE_NAMES: Final = ("rate", "fundingrate", "funding_rate", "last_funding_rate")
+_FUNDING_WORDS: Final = frozenset({"fundingrate", "fundingrates", "funding"})
+_OTHER_PRICES: Final = frozenset({"mark", "index", "premiumindex", "indexprice", "markprice"})
+_DATE: Final = re.compile(r"-(\d{4}-\d{2}(?:-\d{2})?)$")
+_ARCHIVE_CANDLES: Final = ("open_time", "open", "high", "low", "close", "volume")
+_ARCHIVE_FUNDING: Final = ("calc_time", "funding_interval_hours", "last_funding_rate")
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Return a CSV file, plain or alone inside a zip; its separator is told from the first line.
+
+    Raises:
+        OSError, ValueError: it cannot be read as a table.
+    """
+    text = _csv_text(path)
+    first = text.lstrip("\ufeff\r\n").partition("\n")[0].strip("\r")
+    separator = max(",;\t", key=first.count)
+    cells = next(csv.reader([first], delimiter=separator), [])
+    headless = bool(cells) and all(_is_number(cell) for cell in cells)
+    widest = max((len(row) for row in csv.reader(StringIO(text), delimiter=separator)), default=0)
+    if widest > len(cells):
+        raise ValueError(f"a row has {widest} columns, the first line {len(cells)}")
+    names = None
+    if headless:  # as the older files of the exchange's archive
+        known = _ARCHIVE_FUNDING if len(cells) == len(_ARCHIVE_FUNDING) else _ARCHIVE_CANDLES
+        names = [*known, *(f"column {i + 1}" for i in range(len(known), len(cells)))]
+    return pd.read_csv(
+        StringIO(text.lstrip("\ufeff")),
+        sep=separator,
+        decimal="," if separator == ";" else ".",
+        header=None if headless else 0,
+        names=names[: len(cells)] if names else None,
+        index_col=False,
+        skip_blank_lines=True,
+    )
+
+
+def _csv_text(path: Path) -> str:
+    if path.suffix.lower() != ".zip":
+        return path.read_text(encoding="utf-8-sig")
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if len(names) != 1:
+            raise ValueError(f"holds {len(names)} files, must hold one")
+        return archive.read(names[0]).decode("utf-8-sig")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 _READERS: Final[dict[str, Callable[[Path], pd.DataFrame]]] = {
-    ".csv": pd.read_csv,
+    ".csv": _read_csv,
+    ".zip": _read_csv,
     ".parquet": pd.read_parquet,
     ".feather": pd.read_feather,
 }
@@ -59,11 +100,25 @@ _READERS: Final[dict[str, Callable[[Path], pd.DataFrame]]] = {
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file whose name could be read; ``kind`` is a timeframe, ``funding`` or empty (candles)."""
+    """A file whose name could be read; ``kind`` is a timeframe, ``funding`` or empty (candles).
+
+    ``part`` is the month or day it holds, empty where it holds all there is.
+    """
 
     path: Path
     coin: str
     kind: str
+    part: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class FolderCandles:
+    """A coin's candles from a folder, the settlements among them, and what a reader must know."""
+
+    candles: pd.DataFrame
+    rates: pd.DataFrame
+    name: str
+    notices: tuple[str, ...]
 
 
 class CandleFolder:
@@ -78,11 +133,19 @@ class CandleFolder:
         if not folder.is_dir():
             raise DataError(f"data folder {folder} does not exist or is not a folder")
         self.folder = folder
-        named = (_read_name(path) for path in sorted(folder.iterdir()) if path.is_file())
-        self._files = [item for item in named if item is not None]
+        self._files: list[DataFile] = []
+        self._not_read: list[tuple[str, str]] = []
+        for path in sorted(folder.iterdir()):
+            if path.name == BRACKETS_FILE:
+                continue
+            read = _read_name(path) if path.is_file() else "a folder"
+            if isinstance(read, DataFile):
+                self._files.append(read)
+            else:
+                self._not_read.append((path.name, read))
 
-    def candles(self, coin: str, timeframe: str) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-        """Return a coin's candles, the funding rates in the same file, and the file's name.
+    def candles(self, coin: str, timeframe: str) -> FolderCandles:
+        """Return a coin's candles.
 
         A file without a timeframe in its name serves where none has the one asked for.
 
@@ -90,31 +153,53 @@ class CandleFolder:
             DataError: there is no such file, more than one, or its candles are unusable.
         """
         found = self._find(coin, timeframe) or self._find(coin, "")
-        if found is None:
+        if not found:
             raise DataError(self._not_found(coin, timeframe))
-        raw = _read_table(found.path)
-        return (
-            _read_candles(raw, found.path.name, timeframe_ms(timeframe)),
-            _read_rates(raw, found.path.name, settled_only=True),
-            found.path.name,
-        )
+        name, bar_ms = _joint_name(found), timeframe_ms(timeframe)
+        parts = [read_candles(_read_table(f.path), f.path.name, bar_ms) for f in found]
+        rates = [funding_table(part.rates) for part in parts]
+        notices = [text for part in parts for text in part.notices]
+        if len(notices) > 1:
+            notices = [f"{name}: {NO_VOLUME}"]
+        table = _joined([candle_table(part.columns) for part in parts], name)
+        return FolderCandles(table, _joined(rates, name), name, tuple(notices))
 
     def funding(self, coin: str) -> pd.DataFrame | None:
-        """Return a coin's funding file, or None if there is none.
+        """Return a coin's funding rates, or None if there is no file of them.
 
         Raises:
             DataError: there is more than one, or its rates are unusable.
         """
         found = self._find(coin, _FUNDING)
-        if found is None:
+        if not found:
             return None
-        raw = _read_table(found.path)
-        if not set(_RATE_NAMES) & set(raw.columns):
-            raise DataError(
-                f"{found.path.name}: has no column named {' or '.join(_RATE_NAMES)}; "
-                f"found: {', '.join(raw.columns)}"
+        tables = [
+            funding_table(read_rates(_rates_in(f.path), f.path.name, settled_only=False))
+            for f in found
+        ]
+        return _joined(tables, _joint_name(found))
+
+    def not_read(self, coins: Collection[str], kinds: Collection[str]) -> list[str]:
+        """Return one line that names every file a run does not read, with the reason.
+
+        Args:
+            coins: base coins of the run.
+            kinds: the timeframes it reads.
+        """
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self._not_read:
+            reasons.setdefault(reason, []).append(name)
+        for item in self._files:
+            what = f"{item.coin} {item.kind or 'candles'}"
+            serves = item.kind in {*kinds, _FUNDING} or (
+                item.kind == "" and any(not self._find(item.coin, kind) for kind in kinds)
             )
-        return _read_rates(raw, found.path.name, settled_only=False)
+            if item.coin not in coins or not serves:
+                reasons.setdefault(f"{what} not asked for", []).append(item.path.name)
+        if not reasons:
+            return []
+        parts = [f"{', '.join(names)} ({reason})" for reason, names in reasons.items()]
+        return [f"not read in {self.folder}: {'; '.join(parts)}"]
 
     def brackets(self, coin: str) -> tuple[tuple[float, float, float], ...] | None:
         """Return a coin's maintenance margin brackets, or None if the folder has none.
@@ -139,12 +224,14 @@ class CandleFolder:
             ) from None
         return tuple((floor, rate, amount) for floor, rate, amount in sorted(table))
 
-    def _find(self, coin: str, kind: str) -> DataFile | None:
+    def _find(self, coin: str, kind: str) -> list[DataFile]:
+        """Return the file of a kind, or the parts of it by time; empty where there is none."""
         found = [item for item in self._files if item.coin == coin and item.kind == kind]
-        if len(found) > 1:
+        whole = [item for item in found if not item.part]
+        if len(whole) > 1 or (whole and len(found) > 1):
             names = ", ".join(item.path.name for item in found)
             raise DataError(f"{self.folder}: several files hold {coin} {kind}: {names}; keep one")
-        return found[0] if found else None
+        return sorted(found, key=lambda item: item.part)
 
     def _not_found(self, coin: str, timeframe: str) -> str:
         there = sorted({f"{f.coin} {f.kind or 'candles'}" for f in self._files})
@@ -152,88 +239,66 @@ class CandleFolder:
         return f"{self.folder}: no {timeframe} candles of {coin}; {listing}; {NAMES_HINT}"
 
 
-def _read_name(path: Path) -> DataFile | None:
-    """Return what a file's name says, or None if it is not the name of a candle file."""
+def _read_name(path: Path) -> DataFile | str:
+    """Return what a file's name says, or why it is not read."""
     if path.suffix.lower() not in _READERS:
-        return None
-    coin, *words = [word for word in re.split(r"[-_. ]+", path.stem) if word] or [""]
+        return f"not {', '.join(_READERS)}"
+    stem, part = path.stem, ""
+    if dated := _DATE.search(stem):
+        stem, part = stem[: dated.start()], dated.group(1)
+    coin, *words = [word for word in re.split(r"[-_. ]+", stem) if word] or [""]
     coin = coin.upper().removesuffix(QUOTE)
     kinds = [word.lower() for word in words if word.lower() not in _MARKET_WORDS]
     kind = "".join(kinds)
-    if kind in {"fundingrate", "fundingrates"}:
+    if any(word in _OTHER_PRICES for word in kinds):
+        return "mark, index or premium prices: no trades"
+    if any(kind.removeprefix(span) in _FUNDING_WORDS for span in ("", *TIMEFRAMES)):
         kind = _FUNDING
-    if not coin.isalnum() or kind not in {*TIMEFRAMES, _FUNDING, ""}:
-        return None
-    return DataFile(path, coin, kind)
+    if not coin.isalnum() or coin.lower() in TIMEFRAMES:
+        return "its name begins with no coin"
+    if kind not in {*TIMEFRAMES, _FUNDING, ""}:
+        return f"its name says neither a timeframe nor funding: {' '.join(kinds)}"
+    return DataFile(path, coin, kind, part)
+
+
+def _joint_name(files: list[DataFile]) -> str:
+    first, last = files[0].path.name, files[-1].path.name
+    return first if len(files) == 1 else f"{first} to {last}"
+
+
+def _joined(tables: list[pd.DataFrame], where: str) -> pd.DataFrame:
+    """Return the rows of tables whose times follow each other.
+
+    Raises:
+        DataError: they overlap.
+    """
+    filled = [table for table in tables if not table.empty]
+    filled.sort(key=lambda table: int(table["timestamp"].iloc[0]))
+    for before, after in itertools.pairwise(filled):
+        if after["timestamp"].iloc[0] <= before["timestamp"].iloc[-1]:
+            raise DataError(f"{where}: hold the same times twice; keep one of two that overlap")
+    return pd.concat(filled, ignore_index=True) if filled else tables[0]
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """Return a file's rows with lower-case column names and its times in ``timestamp``."""
-    try:
-        raw = _READERS[path.suffix.lower()](path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path.name}: cannot be read: {error}") from None
-    raw.columns = pd.Index([str(name).strip().lower() for name in raw.columns])
-    if not set(_TIME_NAMES) & set(raw.columns) and not isinstance(raw.index, pd.RangeIndex):
-        raw = raw.reset_index(names="timestamp")
-    if raw.columns.has_duplicates:
-        raise DataError(f"{path.name}: columns are named twice: {', '.join(raw.columns)}")
-    named = next((name for name in _TIME_NAMES if name in raw.columns), None)
-    if named is None:
-        raise DataError(
-            f"{path.name}: has no time column; found: {', '.join(raw.columns)}; "
-            f"must have one of: {', '.join(_TIME_NAMES)}"
-        )
-    raw["timestamp"] = _to_ms(raw[named], path.name)
-    return raw
+    """Return a file's rows.
 
-
-def _to_ms(times: pd.Series[Any], where: str) -> pd.Series[int]:
-    """Return times of any unit or spelling as integer milliseconds, UTC."""
-    if pd.api.types.is_numeric_dtype(times):
-        moments = times.where(np.isfinite(times.to_numpy(np.float64)))
-    else:
-        moments = pd.to_datetime(times, utc=True, format="ISO8601", errors="coerce")
-    if moments.isna().any():
-        row = int(np.argmax(moments.isna().to_numpy()))
-        raise DataError(
-            f"{where}: row {row}: time '{times.iloc[row]}' must be milliseconds or seconds since "
-            "1970, or ISO text like 2024-01-01 00:15"
-        )
-    if pd.api.types.is_numeric_dtype(times):
-        return _counts_to_ms(times)
-    milliseconds: pd.Series[int] = moments.dt.tz_localize(None).astype("M8[ms]").astype("int64")
-    return milliseconds
-
-
-def _counts_to_ms(times: pd.Series[Any]) -> pd.Series[int]:
-    """Return counts since 1970 in milliseconds; their size tells their unit.
-
-    Seconds until the year 5138, milliseconds from 1973 on, then micro- and nanoseconds.
+    Raises:
+        DataError: it cannot be read as a table.
     """
-    counts: pd.Series[int] = times.astype("int64")
-    largest = int(counts.abs().max()) if len(counts) else 0
-    if largest < _MILLISECONDS_FROM:
-        return counts * 1_000
-    milliseconds: pd.Series[int] = counts
-    while largest >= 1_000 * _MILLISECONDS_FROM:
-        milliseconds, largest = milliseconds // 1_000, largest // 1_000
-    return milliseconds
+    try:
+        return _READERS[path.suffix.lower()](path)
+    except (OSError, ValueError, zipfile.BadZipFile, csv.Error, IndexError, KeyError) as error:
+        text = str(error).strip().partition("\n")[0]
+        raise DataError(f"{path.name}: cannot be read: {text}") from None
 
 
-def _read_candles(raw: pd.DataFrame, where: str, bar_ms: int) -> pd.DataFrame:
-    check_candles(raw, where, bar_ms)
-    return candle_table(raw[list(CANDLE_COLUMNS)])
-
-
-def _read_rates(raw: pd.DataFrame, where: str, *, settled_only: bool) -> pd.DataFrame:
-    """Return the rates in a table; ``settled_only`` passes over rows without one."""
-    named = next((name for name in _RATE_NAMES if name in raw.columns), None)
-    if named is None:
-        return empty_funding()
-    rates = raw[["timestamp", named]].set_axis(["timestamp", "rate"], axis="columns")
-    if settled_only:
-        rates = rates.dropna()
-    rates["timestamp"] = settled_at(rates["timestamp"])
-    check_funding(rates, where)
-    return funding_table(rates)
+def _rates_in(path: Path) -> pd.DataFrame:
+    """Return a funding file's rows; freqtrade writes the rate as the ``open`` of a candle."""
+    raw = _read_table(path)
+    names = {str(name).strip().lower(): name for name in raw.columns}
+    if not set(names) & set(RATE_NAMES) and {"date", "open", "close"} <= set(names):
+        raw = raw.rename(columns={names["open"]: "rate"})
+        settled = pd.Series(named_columns(raw, path.name)["timestamp"])
+        return pd.DataFrame({"timestamp": settled, "rate": raw["rate"].to_numpy()})
+    return raw

@@ -5,11 +5,13 @@ All instants are integer milliseconds since 1970-01-01 UTC.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
 
 from core.errors import ConfigError
-from core.times import DAY_MS, HOUR_MS, MINUTE_MS
+from core.times import DAY_MS, HOUR_MS, MINUTE_MS, format_span, format_time
+
+__all__ = ["TIMEFRAMES", "format_span", "format_time", "parse_time", "timeframe_ms"]
 
 TIMEFRAMES: Final[dict[str, int]] = {
     "1m": MINUTE_MS,
@@ -41,41 +43,30 @@ def timeframe_ms(timeframe: str) -> int:
     return TIMEFRAMES[timeframe]
 
 
-def parse_time(text: str, name: str) -> int:
-    """Return an ISO date or time as milliseconds; UTC unless it says otherwise.
+def parse_time(given: str | date, name: str) -> int:
+    """Return a date or time as milliseconds; UTC unless it says otherwise.
 
     Args:
-        text: for example ``2024-01-01`` (its first instant) or ``2024-01-01T12:00``.
+        given: ISO text like ``2024-01-01`` (its first instant) or ``2024-01-01T12:00``, a
+            ``date``, a ``datetime``, or what ``pandas`` and ``numpy`` have for these.
         name: what the message calls the value.
 
     Raises:
-        ConfigError: ``text`` is not a date.
+        ConfigError: it is not a date.
     """
+    moment: Any = given
+    if hasattr(moment, "astype"):  # numpy's
+        moment = moment.astype("datetime64[ms]").item()
     try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        if isinstance(moment, str):
+            moment = datetime.fromisoformat(moment.strip())
+        elif not isinstance(moment, datetime):
+            moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+        moment.timestamp()  # refuses what stands for no date at all
+    except (ValueError, TypeError, AttributeError):
         raise ConfigError(
-            f"{name} = {text!r} must be a UTC date like 2024-01-01 or 2024-01-01T12:00"
+            f"{name} = {given!r} must be a UTC date like 2024-01-01 or 2024-01-01T12:00"
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
-
-
-def format_time(time_ms: int) -> str:
-    """Return an instant as UTC text, no finer than it needs to be."""
-    try:
-        moment = _EPOCH + timedelta(milliseconds=int(time_ms))
-    except OverflowError:
-        return f"{time_ms} ms"
-    if time_ms % MINUTE_MS == 0:
-        return moment.strftime("%Y-%m-%d %H:%M")
-    return moment.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
-
-
-def format_span(span_ms: int) -> str:
-    """Return a duration as the exchange writes candle lengths: ``15m``, ``4h``, ``1d``."""
-    for unit, unit_ms in (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS), ("s", 1_000)):
-        if span_ms % unit_ms == 0:
-            return f"{span_ms // unit_ms}{unit}"
-    return f"{span_ms}ms"
+    return int((moment - _EPOCH) // timedelta(milliseconds=1))

@@ -140,6 +140,29 @@ def heading(results: Mapping[str, Result]) -> str:
     return textwrap.fill(text, _WIDTH)
 
 
+def missing_lines(result: Result) -> list[str]:
+    """Return what a run lacked from the start: bars to warm up, and most of its range."""
+    data, first = result["data"], int(result["first_bar"])
+    lines = []
+    if data.get("warmup_missing"):
+        asked = data["warmup_missing"] + data["warmup_bars"]
+        waits = (
+            f"trading begins {first:,} bars after the start"
+            if first
+            else ("indicators with a long memory are not yet those of a longer history")
+        )
+        lines.append(
+            f"{data['warmup_missing']:,} of {asked:,} bars to warm up are missing: {waits}"
+        )
+    missing = data.get("range_missing", 0)
+    if missing > data["bars"]:
+        lines.append(
+            f"{missing:,} of {missing + data['bars']:,} bars of the range are missing: most of it "
+            "was not run"
+        )
+    return [piece for line in lines for piece in _wrapped(result["coin"], line)]
+
+
 def data_lines(result: Result) -> list[str]:
     """Return where a coin's data came from and what is wrong with it."""
     data = result["data"]
@@ -200,7 +223,8 @@ def print_report(results: Mapping[str, Result], write: Callable[[str], object] =
         write: takes one piece of text, without its line end.
     """
     coins = [result for name, result in results.items() if name != PORTFOLIO]
-    write(f"{heading(results)}\n")
+    write("\n".join([heading(results), *(line for coin in coins for line in missing_lines(coin))]))
+    write("")
     write(f"{summary_table(results)}\n")
     warnings = [text for result in coins if (text := sign_warning(result)) is not None]
     if warnings:

@@ -16,9 +16,10 @@ import pandas as pd
 import pytest
 
 from backtest.market.cache import SeriesCache
-from backtest.market.market_data import check_candles, empty_candles
+from backtest.market.market_data import empty_candles
 from backtest.market.rest import MARKETS_FILE
 from core.files import write_atomically
+from core.frames import check_candles
 from core.times import DAY_MS
 from tests.support.exchanges.public_data import BAR, FEB, MAR, NOW, FakeBinance, candles
 from tests.support.paths import ROOT

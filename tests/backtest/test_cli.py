@@ -154,7 +154,7 @@ def test_own_candles_run_from_a_folder(run: Run, tmp_path: Path, candles: pd.Dat
     assert code == 0
     text = " ".join(out.split())
     assert "from files in mine" in text
-    assert "funding synthetic" in text
+    assert "funding modelled" in text
     assert "1 gaps (10 candles), not filled" in text
 
 
@@ -306,7 +306,7 @@ def with_repeated_row(frame: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: f.drop(columns="volume"), "missing columns: volume"),
+        (lambda f: f.drop(columns="close"), "missing columns: close"),
         (lambda f: spoil(f, "close", 500, np.nan), "row 500 (2024-01-06 05:00 UTC): close is miss"),
         (with_unsorted_rows, "is earlier than the row before"),
         (with_repeated_row, "repeats the time of the row before"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from backtest.market.cache import Ranges, holes, uncovered, union
 from core.errors import NetworkError
-from core.times import DAY_MS, HOUR_MS
+from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.backtest.test_cache_damage import open_cache
-from tests.support.exchanges.public_data import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles
+from tests.support.exchanges.public_data import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles, kline
 
 
 @pytest.fixture
@@ -160,7 +161,123 @@ def test_a_market_without_any_rows_is_remembered_too(tmp_path: Path) -> None:
 
     for _ in range(2):
         open_cache(path).extend(FEB, MAR, empty, now_ms=NOW, arrived=lambda _: None)
-    assert nothing == [(FEB, MAR)]
+    assert nothing == [(FEB, MAR)] * 2, "looked twice, then never again"
+
+
+# --- answers that lack something, once ----------------------------------------------------------
+
+
+def whole(binance: FakeBinance, folder: Path) -> None:
+    """Assert that a day of February is complete, and stays so without another request."""
+    market = binance.fetch(folder, FEB, FEB + DAY_MS)
+    pd.testing.assert_frame_equal(market.candles, candles(FEB, FEB + DAY_MS))
+    assert len(market.funding) == 4
+    binance.queries.clear()
+    binance.fetch(folder, FEB, FEB + DAY_MS)
+    assert binance.queries == []
+
+
+SHORT = json.dumps([kline(time) for time in range(FEB, FEB + 30 * BAR, BAR)])
+HOLED = json.dumps(
+    [kline(time) for time in range(FEB, FEB + DAY_MS, BAR) if not 10 <= (time - FEB) // BAR < 20]
+)
+
+
+@pytest.mark.parametrize("body", ["[]", SHORT, HOLED], ids=["empty", "short", "holed"])
+def test_an_answer_that_lacks_candles_once_leaves_no_gap(
+    body: str, binance: FakeBinance, tmp_path: Path
+) -> None:
+    rules = lambda: binance._usual("/fapi/v1/exchangeInfo", {})  # noqa: E731, SLF001
+    binance.next_answers = [rules, lambda: (200, body)]
+    whole(binance, tmp_path)
+
+
+@pytest.mark.parametrize("body", ["[]", SHORT, HOLED], ids=["empty", "short", "holed"])
+def test_an_answer_that_lacks_candles_once_on_a_later_download_leaves_no_gap(
+    body: str, binance: FakeBinance, tmp_path: Path
+) -> None:
+    binance.fetch(tmp_path, FEB - DAY_MS, FEB)
+    binance.next_answers = [lambda: (200, body)]
+    whole(binance, tmp_path)
+
+
+def test_an_empty_answer_about_funding_once_leaves_no_gap(
+    binance: FakeBinance, tmp_path: Path
+) -> None:
+    usual, empty = binance._usual, ["first"]  # noqa: SLF001 - to spoil one answer
+
+    def spoiled(path: str, query: dict[str, str]) -> tuple[int, str]:
+        if path.endswith("/fundingRate") and empty:
+            empty.clear()
+            return 200, "[]"
+        return usual(path, query)
+
+    binance._usual = spoiled  # type: ignore[method-assign]  # noqa: SLF001
+    whole(binance, tmp_path)
+    assert not empty
+
+
+def test_a_gap_at_the_ends_of_a_range_is_confirmed_and_remembered(
+    binance: FakeBinance, tmp_path: Path
+) -> None:
+    binance.absent = {
+        *range(FEB, FEB + HOUR_MS, BAR),
+        *range(FEB + 23 * HOUR_MS, FEB + DAY_MS, BAR),
+    }
+    market = binance.fetch(tmp_path, FEB, FEB + DAY_MS)
+    asked = [(int(q["startTime"]), int(q["endTime"]) + 1) for q in binance.asked("/klines")]
+    assert (FEB, FEB + DAY_MS) in asked
+    assert (FEB, FEB + HOUR_MS) in asked, "a second look at the beginning"
+    assert any(first > FEB + 22 * HOUR_MS for first, _ in asked), "and at the end"
+    assert len(market.candles) == 22 * 4
+    binance.queries.clear()
+    binance.fetch(tmp_path, FEB, FEB + DAY_MS)
+    assert binance.queries == []
+
+
+# --- clocks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead_ms", [-3 * DAY_MS, -7 * MINUTE_MS, 7 * MINUTE_MS, 3 * DAY_MS])
+def test_a_wrong_clock_leaves_a_correct_cache(
+    ahead_ms: int, binance: FakeBinance, tmp_path: Path
+) -> None:
+    binance.ahead_ms = ahead_ms
+    market = binance.fetch(tmp_path, NOW - 5 * DAY_MS, NOW + 9 * DAY_MS)
+    closed = min(NOW, NOW + ahead_ms) // BAR * BAR
+    assert int(market.candles["timestamp"].iloc[-1]) == closed - BAR
+    binance.ahead_ms, binance.now_ms = 0, NOW + 2 * DAY_MS
+    later = binance.fetch(tmp_path, NOW - 5 * DAY_MS, NOW + 2 * DAY_MS)
+    start = -(-(NOW - 5 * DAY_MS) // BAR) * BAR
+    expected = candles(start, binance.now_ms // BAR * BAR)
+    pd.testing.assert_frame_equal(later.candles, expected)
+
+
+def test_a_cache_that_an_earlier_version_poisoned_is_downloaded_again(
+    binance: FakeBinance, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "BTC-15m.parquet"
+    rows = candles(FEB, FEB + 40 * BAR)
+    rows.loc[39, "close"] = rows.loc[39, "high"]  # it had not closed
+    rows.attrs = {"covered": [(FEB - DAY_MS, NOW + 30 * DAY_MS)]}  # and the rest was not looked at
+    rows.to_parquet(path, index=False)
+    whole(binance, tmp_path)
+    assert "was kept by an earlier version" in caplog.text
+
+
+def test_what_is_kept_as_of_the_future_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "BTC-15m.parquet"
+
+    def early(start_ms: int, end_ms: int) -> Iterator[pd.DataFrame]:
+        yield candles(-(-start_ms // BAR) * BAR, min(end_ms, FEB + DAY_MS))
+
+    ahead = FEB + 40 * DAY_MS
+    open_cache(path).extend(FEB, FEB + 9 * DAY_MS, early, now_ms=ahead, arrived=lambda _: None)
+    assert open_cache(path).missing(FEB, FEB + 9 * DAY_MS) == []
+    now_ms = FEB + 5 * DAY_MS
+    open_cache(path).extend(FEB - DAY_MS, FEB, early, now_ms=now_ms, arrived=lambda _: None)
+    missing = open_cache(path).missing(FEB, FEB + 9 * DAY_MS)
+    assert missing == [(now_ms, FEB + 9 * DAY_MS)]
 
 
 # --- ranges ------------------------------------------------------------------------------------

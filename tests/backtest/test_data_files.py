@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from backtest.data_fetcher import load_market
-from backtest.market.files import BRACKETS_FILE
+from backtest.market.files import BRACKETS_FILE, CandleFolder
 from backtest.market.market_data import MarketData, funding_table
 from backtest.market.timeframes import parse_time
 from core.errors import DataError
@@ -133,8 +136,8 @@ def test_rates_may_stand_among_the_candles(tmp_path: Path) -> None:
     write(make_candles().assign(fundingRate=rates), tmp_path / "BTC.csv")
     expected = funding_table([[START, 0.0001], [START + 8 * BAR, -0.0002]])
     pd.testing.assert_frame_equal(load(tmp_path).funding, expected)
-    write(funding_table([[START, 0.5]]), tmp_path / "BTC-funding.csv")
-    assert load(tmp_path).funding["rate"].tolist() == [0.5], "a file of its own goes first"
+    write(funding_table([[START, 0.005]]), tmp_path / "BTC-funding.csv")
+    assert load(tmp_path).funding["rate"].tolist() == [0.005], "a file of its own goes first"
 
 
 def test_rates_filled_into_every_bar_are_refused(tmp_path: Path) -> None:
@@ -291,3 +294,147 @@ def test_recorded_market_data_is_accepted_with_its_oddities(coin: str) -> None:
     assert market.zero_volume_bars == 7
     assert market.brackets is not None
     assert market.brackets[0][0] == 0.0
+
+
+# --- what else lies there -----------------------------------------------------------------------
+
+
+def test_every_file_that_is_not_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    candles = make_candles()
+    for name in ("BTC-15m.csv", "BTC-5m.csv", "ETH-15m.csv", "BTC-markprice-15m.csv", "BTC-x.csv"):
+        write(candles, tmp_path / name)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "BTC-15m.csv.bak").write_text("mine")
+    (tmp_path / "old").mkdir()
+    write(candles, tmp_path / "_-15m.csv")
+    [line] = CandleFolder(tmp_path).not_read(["BTC"], ["15m"])
+    for text in (
+        "notes.txt",
+        "BTC-15m.csv.bak",
+        "not .csv, .zip, .parquet, .feather",
+        "old (a folder)",
+        "BTC-markprice-15m.csv (mark, index or premium prices: no trades)",
+        "BTC-x.csv (its name says neither a timeframe nor funding: x)",
+        "BTC-5m.csv (BTC 5m not asked for)",
+        "ETH-15m.csv (ETH 15m not asked for)",
+        "_-15m.csv (its name begins with no coin)",
+    ):
+        assert text in line
+    assert "BTC-15m.csv (" not in line
+    [both] = CandleFolder(tmp_path).not_read(["BTC", "ETH"], ["15m", "5m"])
+    assert "not asked for" not in both
+
+
+def test_a_folder_that_is_read_whole_says_nothing(tmp_path: Path) -> None:
+    write(make_candles(), tmp_path / "BTC.csv")
+    write(funding_table([[START, 0.0001]]), tmp_path / "BTC-funding.csv")
+    assert CandleFolder(tmp_path).not_read(["BTC"], ["15m"]) == []
+
+
+def test_months_of_the_exchanges_archive_are_joined(tmp_path: Path) -> None:
+    candles = make_candles()
+    names = ["open_time", "open", "high", "low", "close", "volume", "close_time", "count"]
+    rows = candles.assign(close_time=candles["timestamp"] + BAR - 1, count=3)
+    rows.columns = pd.Index(names)
+    rows.iloc[:8].to_csv(tmp_path / "BTCUSDT-15m-2023-12.csv", index=False)
+    micro = rows.iloc[8:].assign(open_time=rows["open_time"] * 1_000)  # as since 2025
+    with zipfile.ZipFile(tmp_path / "BTCUSDT-15m-2024-01.zip", "w") as archive:
+        archive.writestr("BTCUSDT-15m-2024-01.csv", micro.to_csv(index=False, header=False))
+    rates = pd.DataFrame(
+        {
+            "calc_time": [START + 3, START + 8 * BAR + 7],
+            "funding_interval_hours": [8, 8],
+            "last_funding_rate": [0.0001, -0.0002],
+        }
+    )
+    rates.iloc[:1].to_csv(tmp_path / "BTCUSDT-fundingRate-2023-12.csv", index=False)
+    rates.iloc[1:].to_csv(tmp_path / "BTCUSDT-fundingRate-2024-01.csv", index=False)
+    market = load(tmp_path)
+    pd.testing.assert_frame_equal(market.candles, candles)
+    expected = funding_table([[START, 0.0001], [START + 8 * BAR, -0.0002]])
+    pd.testing.assert_frame_equal(market.funding, expected)
+    rows.iloc[6:9].to_csv(tmp_path / "BTCUSDT-15m-2024-01-01.csv", index=False)
+    with pytest.raises(DataError, match="hold the same times twice; keep one of two"):
+        load(tmp_path)
+
+
+def test_funding_under_the_names_of_freqtrade_is_read(tmp_path: Path) -> None:
+    candles = make_candles()
+    times = pd.to_datetime(candles["timestamp"], unit="ms", utc=True)
+    frame = candles.drop(columns="timestamp").assign(date=times)
+    frame.to_feather(tmp_path / "BTC_USDT_USDT-15m-futures.feather")
+    frame.to_feather(tmp_path / "BTC_USDT_USDT-8h-mark.feather")
+    zero = {"high": 0.0, "low": 0.0, "close": 0.0, "volume": 0.0}
+    rates = pd.DataFrame({"date": times[[0, 8]], "open": [0.0001, -0.0002], **zero})
+    rates.reset_index(drop=True).to_feather(tmp_path / "BTC_USDT_USDT-8h-funding_rate.feather")
+    market = load(tmp_path)
+    pd.testing.assert_frame_equal(market.candles, candles)
+    expected = funding_table([[START, 0.0001], [START + 8 * BAR, -0.0002]])
+    pd.testing.assert_frame_equal(market.funding, expected)
+    [line] = CandleFolder(tmp_path).not_read(["BTC"], ["15m"])
+    assert "BTC_USDT_USDT-8h-mark.feather (mark, index" in line
+
+
+def test_semicolons_and_decimal_commas_are_read(tmp_path: Path) -> None:
+    candles = make_candles()
+    candles.to_csv(tmp_path / "BTC.csv", index=False, sep=";", decimal=",", encoding="utf-8-sig")
+    pd.testing.assert_frame_equal(load(tmp_path).candles, candles)
+    candles.to_csv(tmp_path / "BTC.csv", index=False, sep="\t", lineterminator="\r\n")
+    pd.testing.assert_frame_equal(load(tmp_path).candles, candles)
+
+
+HEADER = "timestamp,open,high,low,close,volume\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (HEADER + f"{START},1,1,1,1,1,9\n", "a row has 7 columns, the first line 6"),
+        (HEADER + f"{START},1,1,1,1,1,\n" * 3, "a row has 7 columns, the first line 6"),
+        (HEADER + f"{START},1,1\n", "row 0 (2024-01-01 00:00 UTC): low is missing or not a"),
+        (HEADER.replace(",", ";") + f"{START};1,5;1,5;1.234,5;1,5;1\n", "low is missing or not a"),
+        ("", "cannot be read"),
+        ("\n\n\n", "cannot be read"),
+        (HEADER, "has no rows"),
+        ("<html><body>429</body></html>", "has no time column"),
+        (HEADER + '"unclosed', "cannot be read"),
+        ("\x00\x01\x02", "BTC.csv: "),
+    ],
+    ids=range(10),
+)
+def test_no_text_in_a_file_ends_in_a_traceback(body: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "BTC.csv").write_text(body)
+    with pytest.raises(DataError) as refused:
+        load(tmp_path)
+    assert text in str(refused.value)
+    assert str(refused.value).startswith("BTC.csv: ")
+    assert "\n" not in str(refused.value)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    suffix=st.sampled_from([".csv", ".zip", ".parquet", ".feather"]), body=st.binary(max_size=200)
+)
+def test_no_bytes_in_a_file_end_in_a_traceback(suffix: str, body: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"BTC{suffix}"
+    path.write_bytes(body)
+    try:
+        load(tmp_path)
+    except DataError as error:
+        assert str(error).startswith(path.name)  # noqa: PT017 - most are refused, none must be
+    finally:
+        path.unlink()
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=st.lists(st.text(alphabet='0123456789.,;-+eE"\t nan', max_size=40), max_size=6))
+def test_no_rows_of_a_file_end_in_a_traceback(rows: list[str], tmp_path: Path) -> None:
+    (tmp_path / "BTC.csv").write_text(HEADER + "\n".join(rows), encoding="utf-8")
+    try:
+        load(tmp_path)
+    except DataError as error:
+        assert str(error).startswith("BTC.csv: ")  # noqa: PT017 - most are refused, none must be

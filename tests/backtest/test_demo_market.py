@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from backtest.market.demo import BAR_MS, DEMO_COINS, DEMO_END_MS, DEMO_START_MS, demo_market
 from backtest.market.demo_minutes import MINUTES_PER_BAR, Bars, split_into_minutes
-from backtest.market.market_data import check_candles, check_funding
 from backtest.market.timeframes import parse_time
 from core.errors import DataError
+from core.frames import check_candles, check_funding
 from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 
 BARS_PER_DAY = DAY_MS // BAR_MS

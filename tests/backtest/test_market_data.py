@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from backtest.market.market_data import (
     MarketData,
     candle_table,
-    check_candles,
-    check_funding,
     empty_funding,
     funding_table,
     normalize_coin,
@@ -28,6 +26,7 @@ from backtest.market.timeframes import (
     timeframe_ms,
 )
 from core.errors import ConfigError, DataError
+from core.frames import check_candles, check_funding
 from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 
 START = parse_time("2024-01-01", "START")

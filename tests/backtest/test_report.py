@@ -172,10 +172,10 @@ def data_of(**values: Any) -> dict[str, Any]:
 
 
 def test_the_origin_of_the_data_is_told() -> None:
-    text = " ".join(" ".join(data_lines(data_of(funding="synthetic"))).split())
+    text = " ".join(" ".join(data_lines(data_of(funding="modelled"))).split())
     assert text == (
         "BTC 50,000 candles (+ 3,000 to warm up) from files in candles; hash 0123456789abcdef; "
-        "funding synthetic; 4 bars without volume; no gaps"
+        "funding modelled; 4 bars without volume; no gaps"
     )
 
 

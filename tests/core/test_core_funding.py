@@ -109,7 +109,7 @@ def test_the_model_begins_a_day_after_the_last_real_settlement() -> None:
     modelled = {hour - 0.25: 0.0001 for hour in (24, 32, 40, 48)}
     assert due(result) == pytest.approx({**modelled, 48.75: 0.2})
     assert (result.n_real, result.n_synthetic) == (1, 4)
-    assert result.source == "real, 80% of settlements synthetic"
+    assert result.source == "real, 80% of settlements modelled"
 
 
 @pytest.mark.parametrize("back", [25.0, 30.0, 33.0, 70.0, 1_000.0])
@@ -147,7 +147,7 @@ def test_what_is_known_follows_from_the_settlements_up_to_then(hours: list[int],
 def test_a_series_of_its_own_is_modelled_throughout() -> None:
     result = schedule(20, [])
     assert due(result) == pytest.approx({7.75: 0.0001, 15.75: 0.0001})
-    assert (result.n_real, result.n_synthetic, result.source) == (0, 2, "synthetic")
+    assert (result.n_real, result.n_synthetic, result.source) == (0, 2, "modelled")
     assert schedule(4, []).source == "none due"
     assert schedule(0, []).due.size == 0
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from backtest.market.coin_data import CoinData
-from backtest.market.market_data import check_candles
 from backtest.market.timeframes import format_time
 from backtest.runs.variants import Variants, cut_window
 from core.errors import DataError
+from core.frames import check_candles
 from core.params import StrategyParams
 
 

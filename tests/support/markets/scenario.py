@@ -24,7 +24,16 @@ from engine.grid_v4.loop import decide_step, run_bars
 from engine.grid_v4.types import PositionSide
 from engine.grid_v4.walk import walk_gap
 from engine.strategy import GridStrategyV4
-from engine.tables import BarLog, bar_table, detail_rows, funding_rows, within_bars
+from engine.tables import (
+    BarLog,
+    RunTables,
+    bar_table,
+    detail_rows,
+    funding_rows,
+    settled_funding,
+    sub_bar_tables,
+    within_bars,
+)
 from tests.engine.reference.scenarios import BAR_MS, MARKET, QUIET, SIGNAL, START, WARM, Ohlc
 
 LONG, SHORT = 0, 1
@@ -92,9 +101,12 @@ class Scenario:
     @cached_property
     def result(self) -> dict[str, Any]:
         """The answer of ``GridStrategyV4.run``."""
-        return GridStrategyV4(self.config, self.rules).run(
-            self.candles, funding=self.funding, detail=self.detail, signals=self.signals
-        )
+        bars = bar_table(self.candles)
+        schedule = settled_funding(bars, self.funding, BAR_MS)
+        sub_bars, first = sub_bar_tables(bars, self.detail, BAR_MS)
+        rows, source = funding_rows(schedule), schedule.source
+        tables = RunTables(bars, self.signals, rows, source, sub_bars, first, 0)
+        return GridStrategyV4(self.config, self.rules).run_tables(tables).to_dict()
 
     @property
     def trades(self) -> list[dict[str, Any]]:

@@ -1,0 +1,77 @@
+"""Prices that pass every check of one candle and can still hardly be true.
+
+A jump by a factor of ten, a high or low ten times away from its own candle, finer candles on
+another scale: data errors nearly always (a wrong decimal, a redenominated coin, two markets in one
+folder). They are not refused, because markets have done stranger things; they are named.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest.market.market_data import MarketData
+from backtest.market.timeframes import format_time
+
+FACTOR: Final = 10.0
+"""From which on a jump or a wick is named."""
+SCALE: Final = 1.05
+"""How far the closes of finer candles may be from those of their bars, as a factor."""
+LISTED: Final = 3
+"""Bars that are named of each kind; the rest are counted."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def price_oddities(market: MarketData) -> list[str]:
+    """Return a sentence for every kind of impossible price: bar, size, how many."""
+    candles = market.candles
+    times = candles["timestamp"].to_numpy()
+    prices = {name: candles[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")}
+    body_high = np.maximum(prices["open"], prices["close"])
+    body_low = np.minimum(prices["open"], prices["close"])
+    before = prices["close"][:-1]
+    found = [
+        _sentence(market.coin, "price jumps to", times[1:], prices["open"][1:] / before, before),
+        _sentence(
+            market.coin, "close moves to", times, prices["close"] / prices["open"], prices["open"]
+        ),
+        _sentence(market.coin, "high lies at", times, prices["high"] / body_high, body_high),
+        _sentence(market.coin, "low lies at", times, prices["low"] / body_low, body_low),
+    ]
+    return [text for text in [*found, _other_scale(market)] if text]
+
+
+def _sentence(
+    coin: str, what: str, times: npt.NDArray[np.int64], factors: Floats, base: Floats
+) -> str:
+    odd = np.flatnonzero((factors >= FACTOR) | (factors <= 1.0 / FACTOR))
+    if odd.size == 0:
+        return ""
+    named = ", ".join(
+        f"{factors[i]:.4g} x {base[i]:g} at {format_time(int(times[i]))}" for i in odd[:LISTED]
+    )
+    more = f" and at {odd.size - LISTED} more bars" if odd.size > LISTED else ""
+    return f"{coin}: {what} {named}{more}: hardly a true price; look at these candles"
+
+
+def _other_scale(market: MarketData) -> str:
+    """Return where finer candles and their bars disagree about the price, '' if nowhere."""
+    if market.detail is None or market.detail.empty:
+        return ""
+    fine, ends = market.detail, market.candles["timestamp"].to_numpy() + market.bar_ms
+    times = fine["timestamp"].to_numpy()
+    last = np.searchsorted(times, ends) - 1
+    inside = (last >= 0) & (times[np.maximum(last, 0)] >= ends - market.bar_ms)
+    closes = fine["close"].to_numpy(np.float64)[np.maximum(last, 0)]
+    ratio = np.where(inside, closes / market.candles["close"].to_numpy(np.float64), 1.0)
+    off = np.flatnonzero((ratio > SCALE) | (ratio < 1.0 / SCALE))
+    if off.size == 0:
+        return ""
+    at = format_time(int(ends[off[0]]) - market.bar_ms)
+    return (
+        f"{market.coin}: the finer candles are {ratio[off[0]]:.4g} times the price of the bar at "
+        f"{at}, and differ at {off.size} bars: two markets or units; use files of one"
+    )
