@@ -85,6 +85,8 @@ def _block(results: Mapping[str, Result]) -> str:
     header = ["Portfolio" if name == PORTFOLIO else name for name in results]
     lines = [_line("", header), "-" * (_LABEL_WIDTH + _VALUE_WIDTH * len(header))]
     for label, keys, text in _ROWS:
+        if any(key not in item["metrics"] for item in results.values() for key in keys):
+            continue  # an event that this strategy does not know
         sums = [sum(item["metrics"][key] for key in keys) for item in results.values()]
         cells = [_cell(value, text) for value in sums]
         lines.append(_line(label, cells))
