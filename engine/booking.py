@@ -17,7 +17,7 @@ from engine.types import TAKE_PROFIT, Account, SideLedger, Tape, sign_of
 def book_take_profit(
     state: Account,
     market: Market,
-    side: int,
+    position_side: int,
     order_price: float,
     price: float,
     qty: float,
@@ -29,7 +29,7 @@ def book_take_profit(
     Closes the fills the order was made for, best first; where the ledger knows of no more of
     them, the best fills there are. Returns what no fill could be found for, base.
     """
-    position, sign = state.sides[side], sign_of(side)
+    position, sign = state.sides[position_side], sign_of(position_side)
     left = qty
     while left > 0.5 * market.step_size and position.n_fills > 0:
         row = best_fill_at(position, sign, order_price, 0)
@@ -39,7 +39,15 @@ def book_take_profit(
         else:
             part = _take_from_slice(position, market, row, left)
         close_fill(
-            state, market, side, row, part, price, fee * (part / qty), TAKE_PROFIT + side, tape
+            state,
+            market,
+            position_side,
+            row,
+            part,
+            price,
+            fee * (part / qty),
+            TAKE_PROFIT + position_side,
+            tape,
         )
         left = lots_nearest(market, left - part)
     find_next_tp(position, sign, 0)
@@ -73,7 +81,7 @@ def _best_fill(position: SideLedger, sign: float) -> int:
 def book_exit(
     state: Account,
     market: Market,
-    side: int,
+    position_side: int,
     fill_id: int,
     price: float,
     qty: float,
@@ -82,11 +90,11 @@ def book_exit(
     tape: Tape,
 ) -> float:
     """Book that ``qty`` of fill ``fill_id`` was closed at market; return what it did not have."""
-    row = find_fill(state.sides[side], fill_id)
+    row = find_fill(state.sides[position_side], fill_id)
     if row < 0:
         return qty
-    part = min(qty, state.sides[side].fills[row].qty)
-    close_fill(state, market, side, row, part, price, fee * (part / qty), label, tape)
+    part = min(qty, state.sides[position_side].fills[row].qty)
+    close_fill(state, market, position_side, row, part, price, fee * (part / qty), label, tape)
     return lots_nearest(market, qty - part)
 
 
@@ -94,7 +102,7 @@ def book_exit(
 def book_side(
     state: Account,
     market: Market,
-    side: int,
+    position_side: int,
     price: float,
     qty: float,
     fee: float,
@@ -105,12 +113,12 @@ def book_side(
 
     For what closes a side as a whole: its wick stop, a liquidation, somebody else's order.
     """
-    position = state.sides[side]
+    position = state.sides[position_side]
     left = qty
     while left > 0.5 * market.step_size and position.n_fills > 0:
-        row = worst_fill(position, sign_of(side))
+        row = worst_fill(position, sign_of(position_side))
         part = min(left, position.fills[row].qty)
-        close_fill(state, market, side, row, part, price, fee * (part / qty), label, tape)
+        close_fill(state, market, position_side, row, part, price, fee * (part / qty), label, tape)
         left = lots_nearest(market, left - part)
     return left
 

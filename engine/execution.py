@@ -20,13 +20,13 @@ def liquidate_positions(state: Account, market: Market, price: float, tape: Tape
     notional = price * (state.sides[LONG].qty + state.sides[SHORT].qty)
     left = equity_at(state, price)
     fee_total = min(market.liquidation_fee * notional, left)
-    for side in (LONG, SHORT):
-        position = state.sides[side]
+    for position_side in (LONG, SHORT):
+        position = state.sides[position_side]
         while position.n_fills > 0:
-            row = worst_fill(position, sign_of(side))
+            row = worst_fill(position, sign_of(position_side))
             qty = position.fills[row].qty
             fee = fee_total * (price * qty / notional)
-            close_fill(state, market, side, row, qty, price, fee, LIQUIDATION, tape)
+            close_fill(state, market, position_side, row, qty, price, fee, LIQUIDATION, tape)
     state.counters.liquidations += 1
     state.orders_gone = True
     if fee_total >= left:

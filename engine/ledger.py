@@ -98,13 +98,19 @@ def write_trade(
 
 @kernel
 def open_fill(
-    state: Account, market: Market, side: int, price: float, qty: float, fee: float, tape: Tape
+    state: Account,
+    market: Market,
+    position_side: int,
+    price: float,
+    qty: float,
+    fee: float,
+    tape: Tape,
 ) -> int:
     """Book an entry of ``qty`` at ``price`` (fee in quote); return the row of the new fill.
 
     Fields that a strategy adds to its fills are the caller's.
     """
-    position = state.sides[side]
+    position = state.sides[position_side]
     row = position.n_fills
     fill = position.fills[row]
     position.n_fills += 1
@@ -116,7 +122,9 @@ def open_fill(
     fill.tp_price, fill.tp_qty, fill.tp_count, fill.tp_touched = 0.0, 0.0, 0, 0
     position.traded = True
     sum_fills(position, market)
-    write_trade(state, tape, OPEN + side, side, fill.fill_id, price, qty, 0.0, fee)
+    write_trade(
+        state, tape, OPEN + position_side, position_side, fill.fill_id, price, qty, 0.0, fee
+    )
     return row
 
 
@@ -142,7 +150,7 @@ def remember_round_trip(state: Account, fill: Fill) -> None:
 def close_fill(
     state: Account,
     market: Market,
-    side: int,
+    position_side: int,
     row: int,
     qty: float,
     price: float,
@@ -155,17 +163,17 @@ def close_fill(
     A fill that is closed entirely leaves the table; the rows behind it move up, so that rows stay
     in the order of age.
     """
-    position = state.sides[side]
+    position = state.sides[position_side]
     fill = position.fills[row]
-    sign = sign_of(side)
+    sign = sign_of(position_side)
     pnl = sign * (price - fill.price) * qty
     rest = lots_nearest(market, fill.qty - qty)
     fill.pnl += pnl
     fill.exit_fees += fee
     fill.funding *= rest / fill.qty
     fill.qty = rest
-    write_trade(state, tape, label, side, fill.fill_id, price, qty, pnl, fee)
-    if label == TAKE_PROFIT + side:
+    write_trade(state, tape, label, position_side, fill.fill_id, price, qty, pnl, fee)
+    if label == TAKE_PROFIT + position_side:
         position.traded = True
     else:
         position.cut = True
@@ -178,9 +186,9 @@ def close_fill(
 
 
 @kernel
-def market_price(params: StrategyParams, market: Market, side: int, basis: float) -> float:
-    """Return the price of a market exit of ``side`` at ``basis``: slippage, tick, against us."""
-    if side == LONG:
+def market_price(params: StrategyParams, market: Market, position_side: int, basis: float) -> float:
+    """Return the price of a market exit of the side at ``basis``: slippage, tick, against us."""
+    if position_side == LONG:
         return max(tick_down(market, basis * (1.0 - params.slippage)), market.tick_size)
     return tick_up(market, basis * (1.0 + params.slippage))
 
@@ -190,7 +198,7 @@ def close_at_market(
     state: Account,
     params: StrategyParams,
     market: Market,
-    side: int,
+    position_side: int,
     row: int,
     qty: float,
     basis: float,
@@ -198,9 +206,9 @@ def close_at_market(
     tape: Tape,
 ) -> None:
     """Close ``qty`` of the fill in ``row`` by a market order while the price is ``basis``."""
-    price = market_price(params, market, side, basis)
+    price = market_price(params, market, position_side, basis)
     fee = price * qty * params.fee_taker
-    close_fill(state, market, side, row, qty, price, fee, label, tape)
+    close_fill(state, market, position_side, row, qty, price, fee, label, tape)
 
 
 @kernel
@@ -208,17 +216,17 @@ def close_side(
     state: Account,
     params: StrategyParams,
     market: Market,
-    side: int,
+    position_side: int,
     basis: float,
     label: int,
     tape: Tape,
 ) -> None:
     """Close a whole side by a market order, worst fill first."""
-    position = state.sides[side]
+    position = state.sides[position_side]
     while position.n_fills > 0:
-        row = worst_fill(position, sign_of(side))
+        row = worst_fill(position, sign_of(position_side))
         close_at_market(
-            state, params, market, side, row, position.fills[row].qty, basis, label, tape
+            state, params, market, position_side, row, position.fills[row].qty, basis, label, tape
         )
 
 
@@ -235,11 +243,11 @@ def partial_close_qty(market: Market, open_qty: float, wanted: float) -> float:
 def settle_funding(state: Account, rate: float, mark: float) -> float:
     """Book funding at ``rate`` on the open fills at ``mark``; return the sum received, quote."""
     total = 0.0
-    for side in (LONG, SHORT):
-        position = state.sides[side]
+    for position_side in (LONG, SHORT):
+        position = state.sides[position_side]
         for row in range(position.n_fills):
             fill = position.fills[row]
-            payment = -sign_of(side) * fill.qty * mark * rate
+            payment = -sign_of(position_side) * fill.qty * mark * rate
             fill.funding += payment
             total += payment
     state.wallet += total

@@ -13,8 +13,8 @@ from engine.types import LONG, SHORT, Account
 def excess_margin(state: Account, market: Market, price: float) -> float:
     """Return equity minus maintenance margin of both sides at ``price``, quote."""
     required = 0.0
-    for side in (LONG, SHORT):
-        qty = state.sides[side].qty
+    for position_side in (LONG, SHORT):
+        qty = state.sides[position_side].qty
         if qty > 0.0:
             required += maintenance_margin(market.margin, qty * price)
     return equity_at(state, price) - required
@@ -54,8 +54,8 @@ def liquidation_crossing(state: Account, market: Market, start: float, end: floa
 
 
 @kernel
-def stop_level(market: Market, side: int, avg_entry: float, distance: float) -> float:
+def stop_level(market: Market, position_side: int, avg_entry: float, distance: float) -> float:
     """Return the stop price ``distance`` from ``avg_entry``, to the tick away; 0 if none fits."""
-    if side == LONG:
+    if position_side == LONG:
         return max(0.0, tick_down(market, avg_entry - distance))
     return tick_up(market, avg_entry + distance)

@@ -274,9 +274,9 @@ class GridStrategyV4:
         """The orders that should rest now."""
         return OrderBook(self.state, self.params.grid_levels)
 
-    def position(self, side: int) -> PositionTracker:
-        """Return the position of ``side``."""
-        return PositionTracker(self.state, side)
+    def position(self, position_side: int) -> PositionTracker:
+        """Return the position of the side."""
+        return PositionTracker(self.state, position_side)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON-ready data."""

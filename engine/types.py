@@ -212,10 +212,10 @@ class Tape:
 
 
 @kernel
-def add_exit(tape: Tape, side: int, fill_id: int, qty: float, label: int) -> None:
+def add_exit(tape: Tape, position_side: int, fill_id: int, qty: float, label: int) -> None:
     """Decide to close ``qty`` (base) of a fill at market."""
     out = tape.exits[tape.n_exits]
-    out.side, out.fill_id, out.qty, out.label = side, fill_id, qty, label
+    out.side, out.fill_id, out.qty, out.label = position_side, fill_id, qty, label
     tape.n_exits += 1
 
 
@@ -228,17 +228,17 @@ def take_trades(tape: Tape) -> npt.NDArray[Any]:
 
 
 @kernel
-def sign_of(side: int) -> float:
+def sign_of(position_side: int) -> float:
     """Return +1 for LONG, -1 for SHORT."""
-    return 1.0 if side == LONG else -1.0
+    return 1.0 if position_side == LONG else -1.0
 
 
 class PositionTracker:
     """Read-only face on one side of a state."""
 
-    def __init__(self, state: Account, side: int) -> None:
-        self._side = state.sides[side]
-        self._sign = sign_of(side)
+    def __init__(self, state: Account, position_side: int) -> None:
+        self._side = state.sides[position_side]
+        self._sign = sign_of(position_side)
 
     @property
     def qty(self) -> float:

@@ -39,9 +39,9 @@ def find_next_entry(position: PositionSide, params: StrategyParams, first: int) 
 
 
 @kernel
-def clear_side(state: State, params: StrategyParams, side: int) -> None:
-    """Take every order of ``side`` off the book."""
-    position = state.sides[side]
+def clear_side(state: State, params: StrategyParams, position_side: int) -> None:
+    """Take every order of the side off the book."""
+    position = state.sides[position_side]
     cancel_entries(position, params)
     position.next_tp, position.stop_price = 0.0, 0.0
     for row in range(position.n_fills):
@@ -50,12 +50,14 @@ def clear_side(state: State, params: StrategyParams, side: int) -> None:
 
 
 @kernel
-def set_stop(state: State, params: StrategyParams, market: Market, side: int) -> None:
-    """Put the wick stop of ``side`` where position and ``stop_distance`` ask for it."""
-    position = state.sides[side]
+def set_stop(state: State, params: StrategyParams, market: Market, position_side: int) -> None:
+    """Put the wick stop of the side where position and ``stop_distance`` ask for it."""
+    position = state.sides[position_side]
     position.stop_price = 0.0
     if params.stop2_enabled and position.n_fills > 0:
-        position.stop_price = stop_level(market, side, position.avg_entry, position.stop_distance)
+        position.stop_price = stop_level(
+            market, position_side, position.avg_entry, position.stop_distance
+        )
 
 
 class OrderBook:
@@ -67,24 +69,24 @@ class OrderBook:
 
     def __iter__(self) -> Iterator[RestingOrder]:
         """Yield entries, take-profits by price, and the stop of each side."""
-        for side, name in enumerate(DIRECTION_NAMES):
-            position = self._state.sides[side]
+        for position_side, name in enumerate(DIRECTION_NAMES):
+            position = self._state.sides[position_side]
             for k in range(self._grid_levels):
                 qty = float(position.levels[k].qty)
                 if qty > 0.0:
                     yield RestingOrder(
                         name, "ENTRY", float(position.entries[k]), qty, k, int(position.generation)
                     )
-            for price, qty in sorted(self.take_profits(side).items()):
+            for price, qty in sorted(self.take_profits(position_side).items()):
                 yield RestingOrder(name, "TAKE_PROFIT", price, qty, -1)
             if position.stop_price > 0.0:
                 yield RestingOrder(
                     name, "STOP", float(position.stop_price), float(position.qty), -1
                 )
 
-    def take_profits(self, side: int) -> dict[float, float]:
-        """Return price -> quantity of the take-profit orders of ``side``."""
-        position = self._state.sides[side]
+    def take_profits(self, position_side: int) -> dict[float, float]:
+        """Return price -> quantity of the take-profit orders of the side."""
+        position = self._state.sides[position_side]
         orders: dict[float, float] = {}
         for row in range(int(position.n_fills)):
             fill = position.fills[row]

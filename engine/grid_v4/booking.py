@@ -22,7 +22,7 @@ def book_entry(
     state: State,
     params: StrategyParams,
     market: Market,
-    side: int,
+    position_side: int,
     generation: int,
     level: int,
     price: float,
@@ -36,17 +36,17 @@ def book_entry(
     order goes on resting; the wick stop moves. An order of an earlier generation, filled before
     it could be cancelled, occupies no level.
     """
-    position = state.sides[side]
+    position = state.sides[position_side]
     row = _fill_of_order(position, params, generation, level)
     if row >= 0:
-        _extend_fill(state, market, side, row, price, qty, fee, tape)
+        _extend_fill(state, market, position_side, row, price, qty, fee, tape)
     else:
-        open_level_fill(state, market, side, generation, level, price, qty, fee, tape)
+        open_level_fill(state, market, position_side, generation, level, price, qty, fee, tape)
     if generation == position.generation:
         order = position.levels[level]
         order.qty = max(0.0, lots_nearest(market, order.qty - qty))
     find_next_entry(position, params, 0)
-    set_stop(state, params, market, side)
+    set_stop(state, params, market, position_side)
 
 
 @kernel
@@ -66,7 +66,7 @@ def _fill_of_order(
 def _extend_fill(
     state: State,
     market: Market,
-    side: int,
+    position_side: int,
     row: int,
     price: float,
     qty: float,
@@ -74,21 +74,23 @@ def _extend_fill(
     tape: Tape,
 ) -> None:
     """Add another part of its order to the fill in ``row``, at the mean price."""
-    position = state.sides[side]
+    position = state.sides[position_side]
     fill = position.fills[row]
     fill.price = (fill.price * fill.qty + price * qty) / (fill.qty + qty)
     fill.qty = lots_nearest(market, fill.qty + qty)
     fill.entry_qty = lots_nearest(market, fill.entry_qty + qty)
     fill.entry_fee += fee
     sum_fills(position, market)
-    write_trade(state, tape, OPEN + side, side, fill.fill_id, price, qty, 0.0, fee)
+    write_trade(
+        state, tape, OPEN + position_side, position_side, fill.fill_id, price, qty, 0.0, fee
+    )
 
 
 @kernel
-def begin_stop(state: State, params: StrategyParams, side: int) -> None:
-    """Note that the wick stop of ``side`` has fired: a stop event, and its orders are gone."""
-    register_stop(state, params, side)
-    clear_side(state, params, side)
+def begin_stop(state: State, params: StrategyParams, position_side: int) -> None:
+    """Note that the wick stop of the side has fired: a stop event, and its orders are gone."""
+    register_stop(state, params, position_side)
+    clear_side(state, params, position_side)
 
 
 @kernel
@@ -96,5 +98,5 @@ def begin_liquidation(state: State, params: StrategyParams) -> None:
     """Note that the exchange liquidates: every order is gone for the rest of the bar."""
     state.counters.liquidations += 1
     state.orders_gone = True
-    for side in range(2):
-        clear_side(state, params, side)
+    for position_side in range(2):
+        clear_side(state, params, position_side)

@@ -112,16 +112,16 @@ def arrange(state: State, params: StrategyParams, market: Market) -> None:
         state.counters.var_blocks += 1
     price = state.now.price
     committed = (state.sides[LONG].qty + state.sides[SHORT].qty) * price
-    for side in (LONG, SHORT):
-        if side == SHORT and not params.allow_short:
+    for position_side in (LONG, SHORT):
+        if position_side == SHORT and not params.allow_short:
             continue
-        position = state.sides[side]
-        allowed = entries_allowed(state, params, side)
-        renew_generation(state, params, market, side, allowed)
+        position = state.sides[position_side]
+        allowed = entries_allowed(state, params, position_side)
+        renew_generation(state, params, market, position_side, allowed)
         position.stop_distance = params.stop2_mult * stop_unit(state, params, position)
         if allowed and not blocked and not state.orders_gone:
-            committed = place_entries(state, params, market, side, committed)
+            committed = place_entries(state, params, market, position_side, committed)
         else:
             cancel_entries(position, params)
-        place_take_profits(state, params, market, side)
-        set_stop(state, params, market, side)
+        place_take_profits(state, params, market, position_side)
+        set_stop(state, params, market, position_side)

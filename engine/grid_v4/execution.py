@@ -24,8 +24,8 @@ def liquidate(
 ) -> None:
     """Close everything at ``price`` and take every order off the book."""
     liquidate_positions(state, market, price, tape)
-    for side in (LONG, SHORT):
-        clear_side(state, params, side)
+    for position_side in (LONG, SHORT):
+        clear_side(state, params, position_side)
 
 
 @kernel
@@ -40,7 +40,7 @@ def execute_exits(state: State, params: StrategyParams, market: Market, tape: Ta
 def open_level_fill(
     state: State,
     market: Market,
-    side: int,
+    position_side: int,
     generation: int,
     level: int,
     price: float,
@@ -49,21 +49,23 @@ def open_level_fill(
     tape: Tape,
 ) -> None:
     """Book an entry of ``qty`` at ``price`` (fee in quote) that came from a level of a grid."""
-    position = state.sides[side]
+    position = state.sides[position_side]
     if position.n_fills == 0:
         position.stage1_done = False
-    row = open_fill(state, market, side, price, qty, fee, tape)
+    row = open_fill(state, market, position_side, price, qty, fee, tape)
     fill = position.fills[row]
     fill.generation, fill.level, fill.busy = generation, level, True
 
 
 @kernel
-def fill_entry(state: State, params: StrategyParams, market: Market, side: int, tape: Tape) -> None:
-    """Fill the nearest entry order of ``side`` at its price; its wick stop moves.
+def fill_entry(
+    state: State, params: StrategyParams, market: Market, position_side: int, tape: Tape
+) -> None:
+    """Fill the nearest entry order of the side at its price; its wick stop moves.
 
     With ``refuse_first_touch`` the bar that first reaches an order does not fill it.
     """
-    position = state.sides[side]
+    position = state.sides[position_side]
     k = position.next_entry_level
     level = position.levels[k]
     if params.refuse_first_touch and not 0 < level.touched < state.now.bar:
@@ -74,9 +76,9 @@ def fill_entry(state: State, params: StrategyParams, market: Market, side: int, 
     price, qty = position.entries[k], level.qty
     level.qty = 0.0
     fee = price * qty * params.fee_maker
-    open_level_fill(state, market, side, position.generation, k, price, qty, fee, tape)
+    open_level_fill(state, market, position_side, position.generation, k, price, qty, fee, tape)
     find_next_entry(position, params, k + 1)
-    set_stop(state, params, market, side)
+    set_stop(state, params, market, position_side)
 
 
 @kernel
@@ -91,11 +93,11 @@ def refuse_take_profit(position: PositionSide, price: float, bar: int) -> None:
 
 @kernel
 def fill_take_profit(
-    state: State, params: StrategyParams, market: Market, side: int, tape: Tape
+    state: State, params: StrategyParams, market: Market, position_side: int, tape: Tape
 ) -> None:
-    """Fill the nearest take-profit order of ``side``: all slices at that price, best fill first."""
-    position = state.sides[side]
-    price, sign = position.next_tp, sign_of(side)
+    """Fill the nearest take-profit order of the side: all slices at that price, best fill first."""
+    position = state.sides[position_side]
+    price, sign = position.next_tp, sign_of(position_side)
     refusing = state.now.bar if params.refuse_first_touch else 0
     row = best_fill_at(position, sign, price, refusing)
     while row >= 0:
@@ -103,7 +105,9 @@ def fill_take_profit(
         qty = fill.tp_qty
         advance_ladder(position, fill)
         fee = price * qty * params.fee_maker
-        close_fill(state, market, side, row, qty, price, fee, TAKE_PROFIT + side, tape)
+        close_fill(
+            state, market, position_side, row, qty, price, fee, TAKE_PROFIT + position_side, tape
+        )
         row = best_fill_at(position, sign, price, refusing)
     if refusing > 0:
         refuse_take_profit(position, price, refusing)
@@ -112,25 +116,30 @@ def fill_take_profit(
 
 @kernel
 def trigger_stop(
-    state: State, params: StrategyParams, market: Market, side: int, basis: float, tape: Tape
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    position_side: int,
+    basis: float,
+    tape: Tape,
 ) -> None:
-    """Close ``side`` by its wick stop at ``basis``; its orders are gone for the rest of the bar.
+    """Close the side by its wick stop at ``basis``; its orders are gone for the rest of the bar.
 
     Where the price has jumped so far that no equity is left, it is a liquidation instead.
     """
     if equity_at(state, basis) <= 0.0:
         liquidate(state, params, market, basis, tape)
         return
-    register_stop(state, params, side)
-    close_side(state, params, market, side, basis, STOP + side, tape)
-    clear_side(state, params, side)
+    register_stop(state, params, position_side)
+    close_side(state, params, market, position_side, basis, STOP + position_side, tape)
+    clear_side(state, params, position_side)
 
 
 @kernel
 def trigger_passed_stops(state: State, params: StrategyParams, market: Market, tape: Tape) -> None:
     """Trigger the wick stops that the price had passed when they were set (end of step 8)."""
     price = state.now.price
-    for side in (LONG, SHORT):
-        stop, sign = state.sides[side].stop_price, sign_of(side)
+    for position_side in (LONG, SHORT):
+        stop, sign = state.sides[position_side].stop_price, sign_of(position_side)
         if stop > 0.0 and sign * price <= sign * stop:
-            trigger_stop(state, params, market, side, price, tape)
+            trigger_stop(state, params, market, position_side, price, tape)

@@ -23,10 +23,10 @@ TRAILING_STEP: Final = 0.5
 
 
 @kernel
-def trailing_active(state: State, params: StrategyParams, side: int) -> bool:
+def trailing_active(state: State, params: StrategyParams, position_side: int) -> bool:
     """Return whether regime and efficiency ratio let the long grid trail the price up."""
     return (
-        side == LONG
+        position_side == LONG
         and params.trailing_enabled
         and state.now.regime > 0
         and state.now.er > params.trailing_activation_er
@@ -34,12 +34,16 @@ def trailing_active(state: State, params: StrategyParams, side: int) -> bool:
 
 
 @kernel
-def position_cap(state: State, params: StrategyParams, side: int, equity: float) -> float:
-    """Return the notional that position and resting entries of ``side`` may reach, quote."""
+def position_cap(state: State, params: StrategyParams, position_side: int, equity: float) -> float:
+    """Return the notional that position and resting entries of the side may reach, quote."""
     thin = state.now.volume_ratio < params.low_volume_threshold
     liquidity = params.low_volume_factor if thin else 1.0
     reserve = 1.0
-    if side == LONG and params.trailing_enabled and not trailing_active(state, params, side):
+    if (
+        position_side == LONG
+        and params.trailing_enabled
+        and not trailing_active(state, params, position_side)
+    ):
         reserve = 1.0 - params.trailing_reserve_pct
     return equity * params.max_position_pct * params.leverage * liquidity * reserve
 
@@ -59,10 +63,12 @@ def exit_spacing(state: State, params: StrategyParams) -> float:
 
 
 @kernel
-def entry_spacing(state: State, params: StrategyParams, side: int, exit_pct: float) -> float:
+def entry_spacing(
+    state: State, params: StrategyParams, position_side: int, exit_pct: float
+) -> float:
     """Return the spacing of entries: ``exit_pct`` with the asymmetry of trend or funding."""
     now = state.now
-    sign = sign_of(side)
+    sign = sign_of(position_side)
     factor = trend_spacing_factor(now.regime, now.er, sign)
     if now.regime == 0 and params.funding_bias_enabled:
         factor = funding_spacing_factor(
@@ -73,35 +79,41 @@ def entry_spacing(state: State, params: StrategyParams, side: int, exit_pct: flo
 
 @kernel
 def regenerate(
-    state: State, params: StrategyParams, market: Market, side: int, reference: float
+    state: State, params: StrategyParams, market: Market, position_side: int, reference: float
 ) -> None:
-    """Lay out a new generation of ``side`` around ``reference``; all its levels are armed.
+    """Lay out a new generation of the side around ``reference``; all its levels are armed.
 
     Reads: now, position. Writes: the side's generation, levels and exit lattice.
     """
-    position = state.sides[side]
+    position = state.sides[position_side]
     position.generation += 1
     position.reference = reference
     position.exit_pct = exit_spacing(state, params)
-    position.entry_pct = entry_spacing(state, params, side, position.exit_pct)
+    position.entry_pct = entry_spacing(state, params, position_side, position.exit_pct)
     position.spacing = position.entry_pct * reference
     position.stop_floor = position.exit_pct * reference / params.grid_spacing_k
     position.centre = reference
     if params.skew_enabled:
         price = state.now.price
-        cap = position_cap(state, params, side, equity_at(state, price))
+        cap = position_cap(state, params, position_side, equity_at(state, price))
         used = normalize_inventory(position.qty * price, cap)
         position.centre = calculate_reservation_price(
-            reference, sign_of(side) * used, params.gamma, state.now.sigma, params.as_time_horizon
+            reference,
+            sign_of(position_side) * used,
+            params.gamma,
+            state.now.sigma,
+            params.as_time_horizon,
         )
     position.traded, position.cut = False, False
     position.tp_stale, position.settled = True, False
-    _lay_entries(params, market, position, side)
-    _lay_exits(params, market, position, side)
+    _lay_entries(params, market, position, position_side)
+    _lay_exits(params, market, position, position_side)
 
 
 @kernel
-def _lay_entries(params: StrategyParams, market: Market, position: PositionSide, side: int) -> None:
+def _lay_entries(
+    params: StrategyParams, market: Market, position: PositionSide, position_side: int
+) -> None:
     """Write the entry levels of a new generation."""
     count = params.grid_levels
     fill_ladder(
@@ -111,7 +123,7 @@ def _lay_entries(params: StrategyParams, market: Market, position: PositionSide,
         count,
         position.centre,
         position.entry_pct,
-        -sign_of(side),
+        -sign_of(position_side),
         params.grid_mode,
         params.round_number_nudge,
         0.0,
@@ -123,15 +135,17 @@ def _lay_entries(params: StrategyParams, market: Market, position: PositionSide,
 
 
 @kernel
-def _lay_exits(params: StrategyParams, market: Market, position: PositionSide, side: int) -> None:
+def _lay_exits(
+    params: StrategyParams, market: Market, position: PositionSide, position_side: int
+) -> None:
     """Write the exit lattice, level ``-grid_levels`` to ``+grid_levels`` in profit direction."""
     count = params.grid_levels
     centre, pct = position.centre, position.exit_pct
     mode, nudge = params.grid_mode, params.round_number_nudge
-    zero = tick_up(market, centre) if side == LONG else tick_down(market, centre)
+    zero = tick_up(market, centre) if position_side == LONG else tick_down(market, centre)
     zero = max(0.0, zero)  # a strong skew may leave no positive centre
     position.exits[count] = zero
-    up = 1 if side == LONG else -1
+    up = 1 if position_side == LONG else -1
     fill_ladder(position.exits, count + up, up, count, centre, pct, 1.0, mode, nudge, zero, market)
     fill_ladder(
         position.exits, count - up, -up, count, centre, pct, -1.0, mode, nudge, zero, market
@@ -154,32 +168,32 @@ def trail_up(state: State, params: StrategyParams) -> float:
 
 @kernel
 def is_regeneration_due(
-    state: State, params: StrategyParams, side: int, newly_allowed: bool
+    state: State, params: StrategyParams, position_side: int, newly_allowed: bool
 ) -> bool:
-    """Return whether ``side`` gets a new grid around the price (step 8, other than trailing)."""
-    position = state.sides[side]
+    """Return whether the side gets a new grid around the price (step 8, other than trailing)."""
+    position = state.sides[position_side]
     if position.generation == 0 or newly_allowed or position.cut:
         return True
     drift = abs(state.now.price - position.reference)
     return (
         drift > params.regen_drift_mult * position.spacing
         and (position.traded or position.n_fills == 0)
-        and not trailing_active(state, params, side)
+        and not trailing_active(state, params, position_side)
     )
 
 
 @kernel
 def renew_generation(
-    state: State, params: StrategyParams, market: Market, side: int, allowed: bool
+    state: State, params: StrategyParams, market: Market, position_side: int, allowed: bool
 ) -> None:
-    """Trail or regenerate ``side`` where a rule asks for it."""
-    position = state.sides[side]
+    """Trail or regenerate the side where a rule asks for it."""
+    position = state.sides[position_side]
     newly_allowed = allowed and not position.was_allowed
     position.was_allowed = allowed
-    trailed = trail_up(state, params) if side == LONG else 0.0
+    trailed = trail_up(state, params) if position_side == LONG else 0.0
     if trailed > 0.0:
         state.counters.trailing_shifts += 1
-    if is_regeneration_due(state, params, side, newly_allowed):
-        regenerate(state, params, market, side, state.now.price)
+    if is_regeneration_due(state, params, position_side, newly_allowed):
+        regenerate(state, params, market, position_side, state.now.price)
     elif trailed > 0.0:
-        regenerate(state, params, market, side, trailed)
+        regenerate(state, params, market, position_side, trailed)

@@ -23,11 +23,11 @@ SHARE_SLACK: Final = 1e-9
 
 
 @kernel
-def entries_allowed(state: State, params: StrategyParams, side: int) -> bool:
-    """Return whether regime and breaker let ``side`` open positions."""
-    if state.halted or (side == SHORT and not params.allow_short):
+def entries_allowed(state: State, params: StrategyParams, position_side: int) -> bool:
+    """Return whether regime and breaker let the side open positions."""
+    if state.halted or (position_side == SHORT and not params.allow_short):
         return False
-    return state.now.regime * sign_of(side) >= 0.0
+    return state.now.regime * sign_of(position_side) >= 0.0
 
 
 @kernel
@@ -75,8 +75,8 @@ def kelly_factor(state: State, params: StrategyParams) -> float:
 
 
 @kernel
-def order_scale(state: State, params: StrategyParams, side: int) -> float:
-    """Return Kelly x cooldown x harvest for new orders of ``side``."""
+def order_scale(state: State, params: StrategyParams, position_side: int) -> float:
+    """Return Kelly x cooldown x harvest for new orders of the side."""
     scale = kelly_factor(state, params)
     cooling = state.now.bar - state.cooldown_bar <= params.stop_cooldown_bars
     if params.stop_cooldown_enabled and cooling:
@@ -84,7 +84,7 @@ def order_scale(state: State, params: StrategyParams, side: int) -> float:
     if params.funding_harvest_enabled and state.now.regime == 0:
         scale *= funding_harvest_factor(
             state.now.funding_rate,
-            sign_of(side),
+            sign_of(position_side),
             params.funding_harvest_threshold,
             params.funding_harvest_boost,
             params.funding_harvest_cut,
@@ -94,9 +94,9 @@ def order_scale(state: State, params: StrategyParams, side: int) -> float:
 
 @kernel
 def place_entries(
-    state: State, params: StrategyParams, market: Market, side: int, committed: float
+    state: State, params: StrategyParams, market: Market, position_side: int, committed: float
 ) -> float:
-    """Decide the resting entries of ``side``; return the capital then committed, quote.
+    """Decide the resting entries of the side; return the capital then committed, quote.
 
     Where all armed levels rest and every limit still holds there is nothing to decide: the common
     case, settled by three comparisons.
@@ -105,14 +105,14 @@ def place_entries(
         state: reads now and position; writes the levels' orders.
         params: limits.
         market: minimums.
-        side: LONG or SHORT.
+        position_side: LONG or SHORT.
         committed: notional of both positions and of the entries placed before, quote.
     """
-    position = state.sides[side]
+    position = state.sides[position_side]
     price = state.now.price
     equity = equity_at(state, price)
     room = min(
-        position_cap(state, params, side, equity) - position.qty * price,
+        position_cap(state, params, position_side, equity) - position.qty * price,
         params.max_capital_pct * equity * params.leverage - committed,
     )
     if not (
@@ -120,23 +120,31 @@ def place_entries(
         and position.resting_notional <= room
         and position.stop_distance >= position.stop_needed
     ):
-        choose_levels(state, params, market, side, equity, room)
+        choose_levels(state, params, market, position_side, equity, room)
     return committed + position.resting_notional
 
 
 @kernel
 def choose_levels(
-    state: State, params: StrategyParams, market: Market, side: int, equity: float, room: float
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    position_side: int,
+    equity: float,
+    room: float,
 ) -> None:
-    """Choose the entries of ``side`` out of its armed levels, nearest first.
+    """Choose the entries of the side out of its armed levels, nearest first.
 
     ``room`` is the notional (quote) that entry orders may have together. The first level that
     fails a limit ends the side; a level whose order would be under the exchange's minimum is
     passed over.
     """
-    position = state.sides[side]
-    price, sign = state.now.price, sign_of(side)
-    share, scale = equity * params.order_pct * params.leverage, order_scale(state, params, side)
+    position = state.sides[position_side]
+    price, sign = state.now.price, sign_of(position_side)
+    share, scale = (
+        equity * params.order_pct * params.leverage,
+        order_scale(state, params, position_side),
+    )
     begin_orders(state, params, position)
     slots = min(params.max_inventory_per_side - position.n_busy, MAX_FILLS - position.n_fills)
     qty_held, cost_held = position.qty, position.cost
@@ -156,7 +164,13 @@ def choose_levels(
             (slots <= 0 and not rest)  # the fill of a rest is counted already
             or position.resting_notional + notional > room
             or is_beyond_stop(
-                params, market, side, level_price, qty_held, cost_held, position.stop_distance
+                params,
+                market,
+                position_side,
+                level_price,
+                qty_held,
+                cost_held,
+                position.stop_distance,
             )
         ):
             chosen = k

@@ -54,7 +54,7 @@ def stop_unit(state: State, params: StrategyParams, position: PositionSide) -> f
 def is_beyond_stop(
     params: StrategyParams,
     market: Market,
-    side: int,
+    position_side: int,
     price: float,
     qty: float,
     cost: float,
@@ -67,13 +67,13 @@ def is_beyond_stop(
     """
     if qty <= 0.0 or not params.stop2_enabled:
         return False
-    if side == LONG:
+    if position_side == LONG:
         if price * qty >= cost - distance * qty:
             return False
     elif price * qty <= cost + distance * qty:
         return False
-    stop = stop_level(market, side, cost / qty, distance)
-    return stop > 0.0 and sign_of(side) * price < sign_of(side) * stop
+    stop = stop_level(market, position_side, cost / qty, distance)
+    return stop > 0.0 and sign_of(position_side) * price < sign_of(position_side) * stop
 
 
 @kernel
@@ -87,30 +87,30 @@ def stage1_exits(state: State, params: StrategyParams, market: Market, tape: Tap
     """
     if state.halted or not params.stop1_enabled or equity_at(state, state.now.price) <= 0.0:
         return  # without equity the exchange liquidates, there is nothing to stop
-    for side in (LONG, SHORT):
-        position = state.sides[side]
+    for position_side in (LONG, SHORT):
+        position = state.sides[position_side]
         if position.n_fills == 0 or position.stage1_done:
             continue
         distance = params.stop1_mult * stop_unit(state, params, position)
-        loss = sign_of(side) * (position.avg_entry - state.now.prev_close)
+        loss = sign_of(position_side) * (position.avg_entry - state.now.prev_close)
         if not loss > distance:
             continue
         position.stage1_done = True
-        register_stop(state, params, side)
-        _split_stage1(state, params, market, side, tape)
+        register_stop(state, params, position_side)
+        _split_stage1(state, params, market, position_side, tape)
 
 
 @kernel
 def _split_stage1(
-    state: State, params: StrategyParams, market: Market, side: int, tape: Tape
+    state: State, params: StrategyParams, market: Market, position_side: int, tape: Tape
 ) -> None:
-    """Spread stage 1 over the fills of ``side``, worst first."""
-    position = state.sides[side]
+    """Spread stage 1 over the fills of the side, worst first."""
+    position = state.sides[position_side]
     wanted = lots_down(market, params.stop1_close_pct * position.qty)
     rest = position.qty - wanted
     if position.n_fills == 1 or wanted < market.min_qty or rest < market.min_qty - 1e-12:
         wanted = position.qty
-    sign = sign_of(side)
+    sign = sign_of(position_side)
     previous = -1
     while wanted > 0.5 * market.step_size:
         row = _next_worst(position, sign, previous)
@@ -118,7 +118,7 @@ def _split_stage1(
             break
         fill = position.fills[row]
         qty = partial_close_qty(market, fill.qty, min(fill.qty, wanted))
-        add_exit(tape, side, fill.fill_id, qty, STOP + side)
+        add_exit(tape, position_side, fill.fill_id, qty, STOP + position_side)
         wanted -= qty
         previous = row
 
@@ -143,17 +143,17 @@ def liquidation_exits(state: State, market: Market, tape: Tape) -> None:
     """Decide to close everything if the margin does not suffice at the price (step 4)."""
     if excess_margin(state, market, state.now.price) > 0.0:
         return
-    for side in (LONG, SHORT):
-        position = state.sides[side]
+    for position_side in (LONG, SHORT):
+        position = state.sides[position_side]
         for row in range(position.n_fills):
             fill = position.fills[row]
-            add_exit(tape, side, fill.fill_id, fill.qty, LIQUIDATION)
+            add_exit(tape, position_side, fill.fill_id, fill.qty, LIQUIDATION)
 
 
 @kernel
-def register_stop(state: State, params: StrategyParams, side: int) -> None:
+def register_stop(state: State, params: StrategyParams, position_side: int) -> None:
     """Count a stop event (one stage on one side) and start the cooldown where it completes one."""
-    if side == LONG:
+    if position_side == LONG:
         state.counters.stops_long += 1
     else:
         state.counters.stops_short += 1

@@ -33,39 +33,39 @@ _OFFSET: Final = int(PruneRule.OFFSET)
 
 
 @kernel
-def deviance_fill(state: State, params: StrategyParams, side: int) -> int:
+def deviance_fill(state: State, params: StrategyParams, position_side: int) -> int:
     """Return the worst fill if the price is far from KAMA against the side, else -1."""
     now = state.now
-    sign = sign_of(side)
+    sign = sign_of(position_side)
     if sign * (now.kama - now.price) > params.deviance_sigma * now.atr:
-        return worst_fill(state.sides[side], sign)
+        return worst_fill(state.sides[position_side], sign)
     return -1
 
 
 @kernel
-def oldest_fill(state: State, params: StrategyParams, side: int) -> int:
+def oldest_fill(state: State, params: StrategyParams, position_side: int) -> int:
     """Return the oldest fill if it is older than ``max_position_age_hours``, else -1."""
-    age_ms = state.now.ts_ms - state.sides[side].fills[0].ts_ms
+    age_ms = state.now.ts_ms - state.sides[position_side].fills[0].ts_ms
     return 0 if age_ms > params.max_position_age_hours * HOUR_MS else -1
 
 
 @kernel
-def stranded_fill(state: State, params: StrategyParams, side: int) -> int:
+def stranded_fill(state: State, params: StrategyParams, position_side: int) -> int:
     """Return the most distant fill under water if it is too far from the price, else -1."""
-    position = state.sides[side]
-    sign = sign_of(side)
+    position = state.sides[position_side]
+    sign = sign_of(position_side)
     row = worst_fill(position, sign)
     gap = sign * (position.fills[row].price - state.now.price)
     return row if gap > params.gap_prune_mult * position.spacing else -1
 
 
 @kernel
-def costly_fill(state: State, params: StrategyParams, side: int) -> int:
+def costly_fill(state: State, params: StrategyParams, position_side: int) -> int:
     """Return the fill that paid most among those whose funding outgrew their spacing, else -1.
 
     Of fills that paid the same, but for rounding, the oldest.
     """
-    position = state.sides[side]
+    position = state.sides[position_side]
     limit, most = params.funding_cost_ratio * position.spacing, 0.0
     for row in range(position.n_fills):
         fill = position.fills[row]
@@ -80,10 +80,10 @@ def costly_fill(state: State, params: StrategyParams, side: int) -> int:
 
 
 @kernel
-def offset_fill(state: State, params: StrategyParams, side: int) -> int:
+def offset_fill(state: State, params: StrategyParams, position_side: int) -> int:
     """Return the worst fill if today's realised profit of the side pays for its loss, else -1."""
-    position = state.sides[side]
-    sign = sign_of(side)
+    position = state.sides[position_side]
+    sign = sign_of(position_side)
     row = worst_fill(position, sign)
     fill = position.fills[row]
     under_water = sign * (fill.price - state.now.price)
@@ -94,22 +94,22 @@ def offset_fill(state: State, params: StrategyParams, side: int) -> int:
 
 
 @kernel
-def choose_prune(state: State, params: StrategyParams, side: int) -> tuple[int, int]:
+def choose_prune(state: State, params: StrategyParams, position_side: int) -> tuple[int, int]:
     """Return (row, label) of the first rule that matches, (-1, 0) if none does."""
     enabled = params.prune_enabled
-    row = deviance_fill(state, params, side) if enabled & _DEVIANCE else -1
+    row = deviance_fill(state, params, position_side) if enabled & _DEVIANCE else -1
     if row >= 0:
         return row, PRUNE_DEVIANCE
-    row = oldest_fill(state, params, side) if enabled & _OLDEST else -1
+    row = oldest_fill(state, params, position_side) if enabled & _OLDEST else -1
     if row >= 0:
         return row, PRUNE_OLDEST
-    row = stranded_fill(state, params, side) if enabled & _GAP else -1
+    row = stranded_fill(state, params, position_side) if enabled & _GAP else -1
     if row >= 0:
         return row, PRUNE_GAP
-    row = costly_fill(state, params, side) if enabled & _FUNDING else -1
+    row = costly_fill(state, params, position_side) if enabled & _FUNDING else -1
     if row >= 0:
         return row, PRUNE_FUNDING
-    row = offset_fill(state, params, side) if enabled & _OFFSET else -1
+    row = offset_fill(state, params, position_side) if enabled & _OFFSET else -1
     if row >= 0:
         return row, PRUNE_OFFSET
     return -1, 0
@@ -123,16 +123,16 @@ def prune_exits(state: State, params: StrategyParams, tape: Tape) -> None:
     """
     if state.halted or params.prune_enabled == 0:
         return
-    for side in (LONG, SHORT):
-        position = state.sides[side]
+    for position_side in (LONG, SHORT):
+        position = state.sides[position_side]
         rested = state.now.bar - position.last_prune_bar >= params.prune_cooldown_bars
         if position.n_fills == 0 or not rested:
             continue
-        row, label = choose_prune(state, params, side)
+        row, label = choose_prune(state, params, position_side)
         if row >= 0:
             position.last_prune_bar = state.now.bar
             fill = position.fills[row]
-            add_exit(tape, side, fill.fill_id, fill.qty, label)
+            add_exit(tape, position_side, fill.fill_id, fill.qty, label)
 
 
 @kernel
@@ -147,9 +147,9 @@ def deleverage_exits(state: State, params: StrategyParams, tape: Tape) -> None:
     budget = params.var_deleverage_ratio * params.max_drawdown_pct * equity_at(state, price)
     if not -unrealized > budget:
         return
-    for side in (LONG, SHORT):
-        position = state.sides[side]
-        sign = sign_of(side)
+    for position_side in (LONG, SHORT):
+        position = state.sides[position_side]
+        sign = sign_of(position_side)
         if position.n_fills > 0 and unrealized_at(position, sign, price) < 0.0:
             fill = position.fills[worst_fill(position, sign)]
-            add_exit(tape, side, fill.fill_id, fill.qty, PRUNE_VAR_WARNING)
+            add_exit(tape, position_side, fill.fill_id, fill.qty, PRUNE_VAR_WARNING)

@@ -17,10 +17,10 @@ FAR: Final = 1e300
 
 
 @kernel
-def break_even(params: StrategyParams, market: Market, side: int, entry: float) -> float:
+def break_even(params: StrategyParams, market: Market, position_side: int, entry: float) -> float:
     """Return the nearest price on the tick at which an exit pays both maker fees."""
     fee = params.fee_maker
-    if side == LONG:
+    if position_side == LONG:
         return tick_up(market, entry * (1.0 + fee) / (1.0 - fee))
     return tick_down(market, entry * (1.0 - fee) / (1.0 + fee))
 
@@ -72,14 +72,16 @@ def split_ladder(
 
 
 @kernel
-def place_take_profits(state: State, params: StrategyParams, market: Market, side: int) -> None:
-    """Lay out the take-profits of ``side`` where fills, lattice or price ask for it.
+def place_take_profits(
+    state: State, params: StrategyParams, market: Market, position_side: int
+) -> None:
+    """Lay out the take-profits of the side where fills, lattice or price ask for it.
 
     Reads: now.price, fills, exits. Writes: the fills' ladders, next_tp, the range of prices in
     which the layout stays as it is.
     """
-    position = state.sides[side]
-    signed_price = sign_of(side) * state.now.price
+    position = state.sides[position_side]
+    signed_price = sign_of(position_side) * state.now.price
     unchanged = position.tp_valid_low <= signed_price < position.tp_valid_high
     if position.n_fills == 0:
         position.next_tp, position.tp_stale = 0.0, True
@@ -89,29 +91,29 @@ def place_take_profits(state: State, params: StrategyParams, market: Market, sid
     position.tp_stale = False
     position.tp_valid_low, position.tp_valid_high = -FAR, FAR
     for row in range(position.n_fills):
-        _place_ladder(state, params, market, side, position.fills[row])
-    find_next_tp(position, sign_of(side), 0)
+        _place_ladder(state, params, market, position_side, position.fills[row])
+    find_next_tp(position, sign_of(position_side), 0)
 
 
 @kernel
 def _place_ladder(
-    state: State, params: StrategyParams, market: Market, side: int, fill: Fill
+    state: State, params: StrategyParams, market: Market, position_side: int, fill: Fill
 ) -> None:
     """Lay out one fill's ladder and narrow the side's range of validity."""
-    position = state.sides[side]
-    sign, price, before = sign_of(side), state.now.price, fill.tp_price
+    position = state.sides[position_side]
+    sign, price, before = sign_of(position_side), state.now.price, fill.tp_price
     size = 2 * params.grid_levels + 1
-    bound = break_even(params, market, side, fill.price)
+    bound = break_even(params, market, position_side, fill.price)
     lowest = -sign * FAR if params.tp_below_entry else bound
     first = first_exit(position, params, sign, lowest, price)
     if first == size:
-        if side == LONG:
+        if position_side == LONG:
             passive = tick_up(market, price + market.tick_size)
         else:
             passive = tick_down(market, price - market.tick_size)
         if params.tp_below_entry:
             bound = passive
-        fill.tp_price = max(bound, passive) if side == LONG else min(bound, passive)
+        fill.tp_price = max(bound, passive) if position_side == LONG else min(bound, passive)
         fill.tp_qty, fill.tp_count = fill.qty, 0
         if fill.tp_price == bound and sign * position.exits[size - 1] < sign * bound:
             latest = sign * bound - market.tick_size  # up to here break-even is passive

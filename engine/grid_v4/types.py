@@ -103,9 +103,9 @@ def new_state(initial_capital: float) -> State:
     state.wallet = initial_capital
     state.cooldown_bar = NEVER
     state.kelly_trips = NOT_COMPUTED
-    for side in (LONG, SHORT):
-        state.sides[side].last_prune_bar = NEVER
-        state.sides[side].tp_stale = True
+    for position_side in (LONG, SHORT):
+        state.sides[position_side].last_prune_bar = NEVER
+        state.sides[position_side].tp_stale = True
     return state
 
 

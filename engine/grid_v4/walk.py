@@ -49,13 +49,13 @@ def walk_leg(
                 return
         if event == NOTHING:
             return
-        side = LONG if heading < 0.0 else SHORT
+        position_side = LONG if heading < 0.0 else SHORT
         if event == EXIT:
-            fill_take_profit(state, params, market, 1 - side, tape)
+            fill_take_profit(state, params, market, 1 - position_side, tape)
         elif event == ENTRY:
-            fill_entry(state, params, market, side, tape)
+            fill_entry(state, params, market, position_side, tape)
         else:
-            trigger_stop(state, params, market, side, end if jump else price, tape)
+            trigger_stop(state, params, market, position_side, end if jump else price, tape)
         position = price
 
 
@@ -75,10 +75,10 @@ def walk_bar(state: State, params: StrategyParams, market: Market, bar: Bar, tap
 @kernel
 def offer_again(state: State, params: StrategyParams) -> None:
     """Put the orders that the bar before refused in front of the path once more."""
-    for side in (LONG, SHORT):
-        position = state.sides[side]
+    for position_side in (LONG, SHORT):
+        position = state.sides[position_side]
         find_next_entry(position, params, 0)
-        find_next_tp(position, sign_of(side), state.now.bar)
+        find_next_tp(position, sign_of(position_side), state.now.bar)
 
 
 @kernel
