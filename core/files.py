@@ -9,16 +9,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import stat
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 PRIVATE_FILE: Final = 0o600
+LARGEST_DOCUMENT: Final = 256 << 20
+"""Bytes of the largest document that is read whole; years of results have a tenth of that."""
 PRIVATE_FOLDER: Final = 0o700
 OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 """Rights of anybody but the owner."""
@@ -72,6 +76,46 @@ def read_limited(path: Path, limit: int) -> bytes:
         if len(body) > limit:
             raise FileTooLargeError(path, max(os.fstat(file.fileno()).st_size, limit + 1), limit)
     return body
+
+
+def read_json(path: Path, limit: int = LARGEST_DOCUMENT, **options: Any) -> Any:
+    """Return what a JSON file holds; ``options`` are of ``json.loads``.
+
+    Raises:
+        OSError: it cannot be read or is larger than ``limit`` bytes.
+        ValueError: it is no JSON, or holds a number of thousands of digits or too deep a nesting.
+    """
+    return parse_json(read_limited(path, limit), **options)
+
+
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """Return what a JSON text says, whoever wrote it.
+
+    Raises:
+        ValueError: it is no JSON, or holds a number of thousands of digits or too deep a nesting.
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def gunzip(body: bytes, limit: int = LARGEST_DOCUMENT) -> bytes:
+    """Return decompressed gzip.
+
+    Raises:
+        ValueError: it is none, is damaged or cut off, or holds more than ``limit`` bytes.
+    """
+    inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        found = inflate.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise ValueError(f"not usable as gzip: {error}") from None
+    if len(found) > limit:
+        raise ValueError(f"more than {limit >> 20} MB when decompressed; not read")
+    if not inflate.eof:
+        raise ValueError("not usable as gzip: it is cut off")
+    return found
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import re
 import zipfile
 from collections.abc import Callable, Collection
@@ -27,6 +26,7 @@ import pandas as pd
 from backtest.market.market_data import QUOTE, candle_table, funding_table
 from backtest.market.timeframes import TIMEFRAMES, timeframe_ms
 from core.errors import DataError
+from core.files import read_json
 from core.frames import NO_VOLUME, RATE_NAMES, named_columns, read_candles, read_rates
 
 BRACKETS_FILE: Final = "binance_leverage_brackets.json"
@@ -211,7 +211,7 @@ class CandleFolder:
         if not path.exists():
             return None
         try:
-            markets = json.loads(path.read_text(encoding="utf-8"))["current"]
+            markets = read_json(path)["current"]
             if coin + QUOTE not in markets:
                 return None
             rows = markets[coin + QUOTE]["brackets"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import os
 import stat
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +19,12 @@ from core.files import (
     FileTooLargeError,
     LockHeldError,
     append_line,
+    gunzip,
     is_open_to_others,
     is_writable_by_others,
     make_folder,
     open_private,
+    read_json,
     read_limited,
     sync_folder,
     temporary_file,
@@ -133,6 +137,37 @@ def test_a_folder_that_cannot_be_synced_at_all_is_no_failure(
 
     monkeypatch.setattr(os, "fsync", refuse)
     sync_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"9" * 5_000, "5000 digits"),
+        (b"{", "Expecting"),
+        (b"\xff\xfe\x00", "codec"),
+        (b"", "Expecting value"),
+    ],
+)
+def test_json_of_anybody_is_read_or_a_value_error(tmp_path: Path, body: bytes, reason: str) -> None:
+    path = tmp_path / "file.json"
+    path.write_bytes(body)
+    with pytest.raises(ValueError, match=reason):
+        read_json(path)
+
+
+def test_gzip_that_swells_is_cut_off_or_damaged_is_a_value_error() -> None:
+    assert gunzip(gzip.compress(b"rows")) == b"rows"
+    bomb = gzip.compress(bytes(50 << 20))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="more than 1 MB when decompressed"):
+        gunzip(bomb, 1 << 20)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    for body in (b"", b"PK", gzip.compress(b"rows" * 99)[:-9], gzip.compress(b"x")[:8] + b"!!!!"):
+        with pytest.raises(ValueError, match="not usable as gzip"):
+            gunzip(body)
 
 
 # --- locks ----------------------------------------------------------------------------------------
