@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tracemalloc
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from core.files import (
     read_limited,
     sync_folder,
     temporary_file,
+    unzip_first,
     write_atomically,
 )
 from tests.support.paths import ROOT
@@ -168,6 +170,35 @@ def test_gzip_that_swells_is_cut_off_or_damaged_is_a_value_error() -> None:
     for body in (b"", b"PK", gzip.compress(b"rows" * 99)[:-9], gzip.compress(b"x")[:8] + b"!!!!"):
         with pytest.raises(ValueError, match="not usable as gzip"):
             gunzip(body)
+
+
+def zip_of(path: Path, *bodies: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, body in enumerate(bodies):
+            archive.writestr(f"{number}.csv", body)
+    return path
+
+
+def test_a_zip_is_read_within_limits(tmp_path: Path) -> None:
+    assert unzip_first(zip_of(tmp_path / "a.zip", b"rows", b"more")) == (b"rows", 2)
+    bomb = zip_of(tmp_path / "b.zip", bytes(100 << 20))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="compressed more than 200 to 1"):
+        unzip_first(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 60 << 20
+    tracemalloc.stop()
+    with pytest.raises(ValueError, match="holds more than 0 MB"):
+        unzip_first(zip_of(tmp_path / "c.zip", os.urandom(2_000)), 1_000)
+    with pytest.raises(ValueError, match="index out of range"):
+        unzip_first(zip_of(tmp_path / "d.zip"))
+
+
+@pytest.mark.parametrize("keep", [0, 4, 40, 200, 1_000])
+def test_a_zip_that_was_cut_off_is_a_value_error(tmp_path: Path, keep: int) -> None:
+    path = zip_of(tmp_path / "a.zip", os.urandom(2_000))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="not a zip file"):
+        unzip_first(path)
 
 
 # --- locks ----------------------------------------------------------------------------------------
