@@ -9,16 +9,34 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
+import lzma
 import os
 import stat
 import time
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 PRIVATE_FILE: Final = 0o600
+MOST_RATIO: Final = 200
+"""Decompressed over compressed bytes; candles have about 5. Counts from a megabyte on."""
+_DAMAGED_ZIP: Final = (
+    zipfile.BadZipFile,  # torn, or a checksum that is wrong
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,  # cut off
+    IndexError,  # nothing in it
+    NotImplementedError,  # a compression or a feature nobody uses
+    RuntimeError,  # encrypted
+)
+"""What reading a damaged zip raises besides OSError and ValueError."""
+LARGEST_DOCUMENT: Final = 256 << 20
+"""Bytes of the largest document that is read whole; years of results have a tenth of that."""
 PRIVATE_FOLDER: Final = 0o700
 OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 """Rights of anybody but the owner."""
@@ -72,6 +90,69 @@ def read_limited(path: Path, limit: int) -> bytes:
         if len(body) > limit:
             raise FileTooLargeError(path, max(os.fstat(file.fileno()).st_size, limit + 1), limit)
     return body
+
+
+def read_json(path: Path, limit: int = LARGEST_DOCUMENT, **options: Any) -> Any:
+    """Return what a JSON file holds; ``options`` are of ``json.loads``.
+
+    Raises:
+        OSError: it cannot be read or is larger than ``limit`` bytes.
+        ValueError: it is no JSON, or holds a number of thousands of digits or too deep a nesting.
+    """
+    return parse_json(read_limited(path, limit), **options)
+
+
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """Return what a JSON text says, whoever wrote it.
+
+    Raises:
+        ValueError: it is no JSON, or holds a number of thousands of digits or too deep a nesting.
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def gunzip(body: bytes, limit: int = LARGEST_DOCUMENT) -> bytes:
+    """Return decompressed gzip.
+
+    Raises:
+        ValueError: it is none, is damaged or cut off, or holds more than ``limit`` bytes.
+    """
+    inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        found = inflate.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise ValueError(f"not usable as gzip: {error}") from None
+    if len(found) > limit:
+        raise ValueError(f"more than {limit >> 20} MB when decompressed; not read")
+    if not inflate.eof:
+        raise ValueError("not usable as gzip: it is cut off")
+    return found
+
+
+def unzip_first(source: Path | BinaryIO, limit: int = LARGEST_DOCUMENT) -> tuple[bytes, int]:
+    """Return the first file in a zip, and how many files it has.
+
+    Raises:
+        OSError: the zip cannot be read.
+        ValueError: it is damaged, encrypted or empty, holds more than ``limit`` bytes, or is
+            compressed more than ``MOST_RATIO`` to 1; no more than the limit is decompressed.
+    """
+    try:
+        with zipfile.ZipFile(source) as archive:
+            members = archive.infolist()
+            swollen = max(1 << 20, MOST_RATIO * members[0].compress_size)
+            with archive.open(members[0]) as file:
+                body = file.read(min(limit, swollen) + 1)
+    except _DAMAGED_ZIP as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+    if len(body) > limit:
+        raise ValueError(f"it holds more than {limit >> 20} MB")
+    if len(body) > swollen:
+        raise ValueError(f"it is compressed more than {MOST_RATIO} to 1")
+    return body, len(members)
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from core.errors import ConfigError
+from core.files import read_json
 from core.params import read_value, unknown_key
 from engine.contract import StrategySpec
 from engine.registry import DEFAULT, SPECS, find_strategy
@@ -102,7 +102,7 @@ def read_params_file(path: Path, key: str | None) -> dict[str, Any]:
         ConfigError: the file cannot be read, or holds no such object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise ConfigError(f"--params {path}: {error.strerror or error}") from None
     except ValueError as error:

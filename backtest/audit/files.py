@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import DataError
+from core.files import LARGEST_DOCUMENT, parse_json, read_limited
 
 COLUMNS: Final = (
     "bar",
@@ -173,7 +173,7 @@ def read_summary(path: Path) -> Summary:
     """
     text = read_text(path)
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
         raise DataError(f"{path}: is not JSON: {error}; run the backtest again") from None
     if not isinstance(content, dict):
@@ -217,7 +217,7 @@ def read_text(path: Path) -> str:
         DataError: there is no such file, or it is not text.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return read_limited(path, LARGEST_DOCUMENT).decode("utf-8")
     except OSError as error:
         raise DataError(
             f"{path}: {error.strerror or error}; run the backtest first, or name the folder of its "

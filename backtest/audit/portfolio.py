@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from backtest.audit.summary import (
 )
 from backtest.market.timeframes import format_time
 from core.errors import DataError
+from core.files import parse_json
 
 PORTFOLIO_FILE: Final = "portfolio_summary.json"
 NOT_CHECKED: Final = (
@@ -57,7 +57,7 @@ def read_portfolio(folder: Path) -> Mapping[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
     except ValueError as error:
         raise DataError(f"{path}: is not JSON: {error}; run the backtest again") from None
     sections = content if isinstance(content, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -29,6 +28,7 @@ from backtest.simulator import BacktestSimulator
 from backtest.trust.bands import DETAIL, add_bands
 from backtest.trust.bands_text import print_bands
 from core.errors import GridError, NetworkError
+from core.files import read_json
 from engine.compiling import is_compiled
 from engine.contract import StrategySpec
 from engine.registry import DEFAULT
@@ -158,7 +158,7 @@ class ResultWriter:
             DataError: a file cannot be removed.
         """
         try:
-            summary = json.loads((self.files / f"{_GROUP}_summary.json").read_bytes())
+            summary = read_json(self.files / f"{_GROUP}_summary.json")
         except (OSError, ValueError):
             summary = None
         if not coins:

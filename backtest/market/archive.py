@@ -6,9 +6,6 @@ import functools
 import hashlib
 import io
 import logging
-import lzma
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -18,6 +15,7 @@ import pandas as pd
 from backtest.market.market_data import candle_table, funding_table, slice_time
 from backtest.market.timeframes import timeframe_ms
 from core.errors import DataError, NetworkError
+from core.files import unzip_first
 from core.frames import CANDLE_COLUMNS, check_candles, check_funding
 from core.times import DAY_MS, MINUTE_MS
 
@@ -33,20 +31,7 @@ _log: Final = logging.getLogger(__name__)
 _OK: Final = 200
 _DEADLINE_SECONDS: Final = 120.0  # for all of a file; a month of 1m candles has 2 MB
 _MOST_BYTES: Final = 64 << 20  # a month of 1m candles has 6 MB
-_MOST_RATIO: Final = 200  # candles are compressed about 5 to 1
 _LONGEST_TEXT: Final = 200
-_DAMAGED: Final = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    OverflowError,  # numbers of thousands of digits
-    EOFError,
-    IndexError,
-    NotImplementedError,  # an encryption or compression that Python does not know
-    RuntimeError,  # encrypted
-    ValueError,
-)
-"""What a damaged zip and its CSV raise."""
 _MICROSECONDS_FROM: Final = 10**14
 _CANDLE_FIELDS: Final = dict(enumerate(CANDLE_COLUMNS))  # more follow
 _FUNDING_FIELDS: Final = {0: "timestamp", 2: "rate"}  # between them the interval in hours
@@ -142,27 +127,10 @@ class BinanceArchive:
         )
 
 
-def _unzipped(body: bytes) -> bytes:
-    """Return the first file of a zip.
-
-    Raises:
-        ValueError: it is larger than any file of the archive, or compressed like a bomb.
-    """
-    with zipfile.ZipFile(io.BytesIO(body)) as archive:
-        member = archive.infolist()[0]
-        with archive.open(member) as file:
-            text = file.read(_MOST_BYTES + 1)
-    if len(text) > _MOST_BYTES:
-        raise ValueError(f"it holds more than {_MOST_BYTES >> 20} MB")
-    if len(text) > max(1 << 20, _MOST_RATIO * len(body)):
-        raise ValueError(f"it is compressed more than {_MOST_RATIO} to 1")
-    return text
-
-
 def _read_csv(body: bytes, where: str, fields: Mapping[int, str]) -> pd.DataFrame:
     """Return the named fields of the one CSV in a zip; only newer files have a header row."""
     try:
-        text = _unzipped(body)
+        text, _ = unzip_first(io.BytesIO(body), _MOST_BYTES)
         table = pd.read_csv(
             io.BytesIO(text),
             header=None,
@@ -170,7 +138,7 @@ def _read_csv(body: bytes, where: str, fields: Mapping[int, str]) -> pd.DataFram
             skiprows=0 if text[:1].isdigit() else 1,
             dtype={field: "float64" if field else "int64" for field in fields},
         ).rename(columns=dict(fields))
-    except _DAMAGED as error:
+    except (OSError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())[:_LONGEST_TEXT]
         raise DataError(f"{where}: cannot be read: {reason}") from None
     if table["timestamp"].max() >= _MICROSECONDS_FROM:

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import re
-import zipfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from io import StringIO
@@ -27,6 +25,7 @@ import pandas as pd
 from backtest.market.market_data import QUOTE, candle_table, funding_table
 from backtest.market.timeframes import TIMEFRAMES, timeframe_ms
 from core.errors import DataError
+from core.files import read_json, unzip_first
 from core.frames import NO_VOLUME, RATE_NAMES, named_columns, read_candles, read_rates
 
 BRACKETS_FILE: Final = "binance_leverage_brackets.json"
@@ -34,6 +33,7 @@ NAMES_HINT: Final = (
     "name files like BTCUSDT-15m.csv and BTCUSDT-funding.csv (CSV, Parquet, Feather)"
 )
 
+_LARGEST_CSV: Final = 512 << 20  # ten years of 1m candles
 _FUNDING: Final = "funding"
 _MARKET_WORDS: Final = frozenset({"usdt", "perp", "swap", "futures", "um"})
 _FUNDING_WORDS: Final = frozenset({"fundingrate", "fundingrates", "funding"})
@@ -75,11 +75,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _csv_text(path: Path) -> str:
     if path.suffix.lower() != ".zip":
         return path.read_text(encoding="utf-8-sig")
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if len(names) != 1:
-            raise ValueError(f"holds {len(names)} files, must hold one")
-        return archive.read(names[0]).decode("utf-8-sig")
+    body, count = unzip_first(path, _LARGEST_CSV)
+    if count != 1:
+        raise ValueError(f"holds {count} files, must hold one")
+    return body.decode("utf-8-sig")
 
 
 def _is_number(text: str) -> bool:
@@ -211,7 +210,7 @@ class CandleFolder:
         if not path.exists():
             return None
         try:
-            markets = json.loads(path.read_text(encoding="utf-8"))["current"]
+            markets = read_json(path)["current"]
             if coin + QUOTE not in markets:
                 return None
             rows = markets[coin + QUOTE]["brackets"]
@@ -288,7 +287,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     """
     try:
         return _READERS[path.suffix.lower()](path)
-    except (OSError, ValueError, zipfile.BadZipFile, csv.Error, IndexError, KeyError) as error:
+    except (OSError, ValueError, OverflowError, csv.Error, IndexError, KeyError) as error:
         text = str(error).strip().partition("\n")[0]
         raise DataError(f"{path.name}: cannot be read: {text}") from None
 

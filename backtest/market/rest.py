@@ -20,7 +20,7 @@ import pandas as pd
 from backtest.market.market_data import QUOTE, candle_table, funding_table
 from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import DataError, GridError, NetworkError, RateLimitError, ReplyError
-from core.files import write_atomically
+from core.files import read_json, write_atomically
 from core.times import MINUTE_MS
 from live.exchange.replies.market import funding_rows, kline_rows
 from live.exchange.replies.rules import perpetual_rules
@@ -204,7 +204,7 @@ def market_rules(coin: str, cache_dir: Path, rest: BinanceRest) -> dict[str, flo
 
 def _read_rules(path: Path) -> Rules:
     try:
-        rules = json.loads(path.read_text(encoding="utf-8"))
+        rules = read_json(path)
         return {
             str(coin): {str(name): float(value) for name, value in items.items()}
             for coin, items in rules.items()

@@ -20,7 +20,16 @@ from typing import Any, Final
 from backtest.market.sources import DEMO, EXCHANGE
 from backtest.results.files import not_writable, summary_json, trades_csv, write_file
 from core.errors import ConfigError, DataError
-from core.files import FileLock, append_line, lock_path
+from core.files import (
+    LARGEST_DOCUMENT,
+    FileLock,
+    append_line,
+    gunzip,
+    lock_path,
+    parse_json,
+    read_json,
+    read_limited,
+)
 
 Result = Mapping[str, Any]
 Entry = dict[str, Any]
@@ -101,7 +110,7 @@ def read_register(folder: Path) -> list[Entry]:
     """
     path = folder / REGISTER
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_limited(path, LARGEST_DOCUMENT).splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -140,9 +149,9 @@ def read_copy(folder: Path, run_id: str) -> tuple[dict[str, Any], str]:
     """
     copy = _copy_folder(folder, run_id)
     try:
-        summary = json.loads((copy / SUMMARY).read_bytes())
-        trades = gzip.decompress((copy / TRADES).read_bytes()).decode()
-    except (OSError, EOFError, ValueError) as error:
+        summary = read_json(copy / SUMMARY)
+        trades = gunzip(read_limited(copy / TRADES, LARGEST_DOCUMENT)).decode()
+    except (OSError, ValueError) as error:
         raise DataError(
             f"the copy of run {run_id} in {copy} cannot be read: {error}; run it again to compare"
         ) from None
@@ -209,7 +218,7 @@ def _copy_folder(folder: Path, run_id: str) -> Path:
 def _entry(line: bytes) -> Entry | None:
     """Return what a line of the register says, None if it is damaged."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError:
         return None
     if not isinstance(entry, dict):

@@ -10,7 +10,15 @@ from core.params import StrategyParams
 from core.text import money
 from engine.compiling import load_live_code
 from engine.contract import CLOSE_END, POSITION_SIDES
-from live.commands.process import Process, assemble, equip, find_process, open_log, silence
+from live.commands.process import (
+    Process,
+    assemble,
+    equip,
+    find_process,
+    note_control,
+    open_log,
+    silence,
+)
 from live.commands.status import SavedState, order_lines, position_lines, qty_text, saved_state
 from live.commands.target import Target
 from live.commands.texts import check_answerable, confirm, left_open
@@ -74,6 +82,7 @@ def flatten(request: FlattenRequest) -> int:
         text = f"everything of this session is closed; wallet {wallet}"
         assembled.session.log.info("%s", text)
         alerts.send(f"{target.symbol} {text}")
+        note_control(process, alerts, "flatten", wallet=wallet)
         _report_foreign_position(assembled, process)
     return 0
 

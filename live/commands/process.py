@@ -9,21 +9,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import requests
 
-from core.errors import GridError
+from core.errors import GridError, StateError
 from core.processes import forbid_memory_dumps
 from live.commands.target import Target
 from live.exchange.binance import BinanceExecutor, open_exchange
 from live.exchange.credentials import Credentials, find_credentials, read_environment
 from live.health.alerts import AlertSender, alert_urls, second_urls
 from live.health.events import Events, Notice, StateSaved
-from live.health.logger import TradeLogger
+from live.health.logger import TradeLogger, session_logger
 from live.health.monitor import HealthMonitor
 from live.health.step_watch import StepWatch
 from live.session.assembly import Assembled, Equipment, Plan, assemble_dry, assemble_live
 from live.session.shutdown import StopRequest
+from live.store.control_log import ControlLog
 
 
 class SystemClock:
@@ -208,3 +210,15 @@ def _watch_over(executor: BinanceExecutor, process: Process, equipment: Equipmen
     )
     equipment.events.subscribe(StateSaved, lambda _: watch.note())
     equipment.monitor.attach(watch)
+
+
+def note_control(process: Process, alerts: AlertSender, event: str, **facts: Any) -> None:
+    """Write an event into the control log; where that fails trading goes on, a person is told."""
+    target = process.target
+    try:
+        ControlLog(target.symbol, target.state_folder).append(
+            event, process.clock.now_ms(), **facts
+        )
+    except StateError as error:
+        session_logger(target.symbol).warning("the control log does not take it: %s", error)
+        alerts.send(f"{target.symbol} the control log does not take it: {error}")

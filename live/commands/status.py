@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 from core.errors import StateError
+from core.files import parse_json
 from core.params import StrategyParams
 from core.text import decimals_of, money, number
 from core.times import utc_text
@@ -129,7 +129,7 @@ def _health(target: Target, now_ms: int) -> list[str]:
     if body is None:
         return [_row("process", f"nothing known: there is no {target.health_path}")]
     try:
-        health: Mapping[str, Any] = json.loads(body)
+        health: Mapping[str, Any] = parse_json(body)
         age_ms = now_ms - int(health["updated_at"])
         lines = [_row("process", _process(health, age_ms))]
         lines.append(

@@ -8,14 +8,22 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from core.errors import CredentialsError, GridError, KeyRightsError, NetworkError, StateError
+from core.errors import CredentialsError, GridError, KeyRightsError, NetworkError
 from core.params import StrategyParams
 from core.text import money
 from core.version import VERSION
 from engine.compiling import load_live_code
 from live.commands.acknowledge import acknowledged_ms
 from live.commands.machine_checks import refuse_weaknesses, weaknesses
-from live.commands.process import Process, assemble, equip, find_process, open_log, silence
+from live.commands.process import (
+    Process,
+    assemble,
+    equip,
+    find_process,
+    note_control,
+    open_log,
+    silence,
+)
 from live.commands.target import Target
 from live.commands.texts import (
     changed_text,
@@ -32,7 +40,6 @@ from live.health.logger import session_logger
 from live.session.admission import allowed_capital, refuse_key_rights
 from live.session.assembly import Assembled, Plan, check_state
 from live.session.shutdown import Ending, StopRequest
-from live.store.control_log import ControlLog
 from live.store.instance_lock import InstanceLock
 
 EXIT_INTERRUPTED: Final = 130
@@ -173,7 +180,7 @@ def _run(request: TradeRequest, process: Process, stop: StopRequest, alerts: Ale
             equipment.monitor.escalate_to(Escalation(second, lambda: acknowledged_ms(path)))
             equipment.monitor.watch()
             _tell_start(request, assembled, alerts)
-            _enter(process, alerts, "start", **_control_facts(request, assembled))
+            note_control(process, alerts, "start", **_control_facts(request, assembled))
             try:
                 ending = assembled.runner.run(once=request.once)
                 if request.leaves_unwatched and ending is Ending.ASKED:
@@ -181,20 +188,8 @@ def _run(request: TradeRequest, process: Process, stop: StopRequest, alerts: Ale
             except KeyboardInterrupt:
                 return _interrupted(request, assembled, alerts)
         _tell_end(request, assembled, ending, alerts)
-        _enter(process, alerts, "end", ending=ending.name)
+        note_control(process, alerts, "end", ending=ending.name)
         return int(ending)
-
-
-def _enter(process: Process, alerts: AlertSender, event: str, **facts: Any) -> None:
-    """Write an event into the control log; where that fails trading goes on, a person is told."""
-    target = process.target
-    try:
-        ControlLog(target.symbol, target.state_folder).append(
-            event, process.clock.now_ms(), **facts
-        )
-    except StateError as error:
-        session_logger(target.symbol).warning("the control log does not take it: %s", error)
-        alerts.send(f"{target.symbol} the control log does not take it: {error}")
 
 
 def _control_facts(request: TradeRequest, assembled: Assembled) -> dict[str, Any]:

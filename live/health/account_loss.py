@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import ConfigError
-from core.files import read_limited
+from core.files import read_json
 from core.text import money, number
 from core.times import DAY_MS
 from live.health.alerts import Condition, Verdict
@@ -91,7 +90,7 @@ def _share(path: Path, now_ms: int) -> _Share | None:
     Raises:
         OSError, ValueError, KeyError, TypeError: the file cannot be read.
     """
-    body = json.loads(read_limited(path, _LARGEST))
+    body = read_json(path, _LARGEST)
     if now_ms - int(body["updated_at"]) > COUNTED_MS or body["equity"] is None:
         return None
     start, equity = float(body["start_equity"]), float(body["equity"])

@@ -1,9 +1,10 @@
 """What a restart continues from: one JSON file per symbol, replaced as a whole, and snapshots.
 
 Layout of the file: an object with one key per line. Its second line holds the SHA-256 of every
-byte behind that line, so a file that was cut off or edited is noticed. JSON has no NaN and no
-infinity; such numbers are written as the texts ``float:nan``, ``float:inf`` and ``float:-inf``,
-and no other text may begin with ``float:``.
+byte behind that line, so a file that was cut off or edited is noticed. The seal is for damage, not
+against attackers: who may write the file can seal it anew, so its rights are 0600. JSON has no NaN
+and no infinity; such numbers are written as the texts ``float:nan``, ``float:inf`` and
+``float:-inf``, and no other text may begin with ``float:``.
 """
 
 from __future__ import annotations

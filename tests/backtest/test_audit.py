@@ -595,7 +595,7 @@ def test_the_audit_shares_nothing_with_the_strategy_but_errors_and_lengths_of_ti
         waiting += imported(path)
     assert {"backtest.audit.trades", "backtest.market.market_data"} <= seen
     ours = {name for name in seen if name.partition(".")[0] in {"engine", "core"}}
-    assert ours == {"core.errors", "core.times"}
+    assert ours == {"core.errors", "core.files", "core.times"}
 
 
 @pytest.mark.slow

@@ -322,6 +322,28 @@ def test_a_copy_without_its_sections_is_refused(
 # --- the commands -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "run_id", ["../../elsewhere", "/etc", "", "3f9c81d", "3F9C81D0", "3f9c81d0\n", "3f9c81d0/.."]
+)
+def test_what_is_no_id_names_no_folder(tmp_path: Path, result: Result, run_id: str) -> None:
+    with pytest.raises(DataError, match="must be 8 hexadecimal digits"):
+        read_copy(tmp_path, run_id)
+    with pytest.raises(DataError, match="must be 8 hexadecimal digits"):
+        record_run(tmp_path, run_id, result)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_of_the_register_whose_id_names_a_folder_elsewhere_is_damaged(
+    tmp_path: Path, result: Result
+) -> None:
+    record(tmp_path, result)
+    path = tmp_path / "runs.jsonl"
+    entry = json.loads(path.read_text()) | {"id": "../../elsewhere"}
+    path.write_text(path.read_text() + json.dumps(entry) + "\n")
+    assert len(read_register(tmp_path)) == 1
+    assert "elsewhere" in (tmp_path / "runs.jsonl.corrupt").read_text()
+
+
 def test_list_shows_the_runs_oldest_first(run: Run) -> None:
     run(*demo("--coins", "BTC"))
     run(*demo("--coins", "ETH", "--set", "grid_levels=4"))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import os
 import stat
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +20,16 @@ from core.files import (
     FileTooLargeError,
     LockHeldError,
     append_line,
+    gunzip,
     is_open_to_others,
     is_writable_by_others,
     make_folder,
     open_private,
+    read_json,
     read_limited,
     sync_folder,
     temporary_file,
+    unzip_first,
     write_atomically,
 )
 from tests.support.paths import ROOT
@@ -133,6 +139,66 @@ def test_a_folder_that_cannot_be_synced_at_all_is_no_failure(
 
     monkeypatch.setattr(os, "fsync", refuse)
     sync_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"9" * 5_000, "5000 digits"),
+        (b"{", "Expecting"),
+        (b"\xff\xfe\x00", "codec"),
+        (b"", "Expecting value"),
+    ],
+)
+def test_json_of_anybody_is_read_or_a_value_error(tmp_path: Path, body: bytes, reason: str) -> None:
+    path = tmp_path / "file.json"
+    path.write_bytes(body)
+    with pytest.raises(ValueError, match=reason):
+        read_json(path)
+
+
+def test_gzip_that_swells_is_cut_off_or_damaged_is_a_value_error() -> None:
+    assert gunzip(gzip.compress(b"rows")) == b"rows"
+    bomb = gzip.compress(bytes(50 << 20))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="more than 1 MB when decompressed"):
+        gunzip(bomb, 1 << 20)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    for body in (b"", b"PK", gzip.compress(b"rows" * 99)[:-9], gzip.compress(b"x")[:8] + b"!!!!"):
+        with pytest.raises(ValueError, match="not usable as gzip"):
+            gunzip(body)
+
+
+def zip_of(path: Path, *bodies: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, body in enumerate(bodies):
+            archive.writestr(f"{number}.csv", body)
+    return path
+
+
+def test_a_zip_is_read_within_limits(tmp_path: Path) -> None:
+    assert unzip_first(zip_of(tmp_path / "a.zip", b"rows", b"more")) == (b"rows", 2)
+    bomb = zip_of(tmp_path / "b.zip", bytes(100 << 20))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="compressed more than 200 to 1"):
+        unzip_first(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 60 << 20
+    tracemalloc.stop()
+    with pytest.raises(ValueError, match="holds more than 0 MB"):
+        unzip_first(zip_of(tmp_path / "c.zip", os.urandom(2_000)), 1_000)
+    with pytest.raises(ValueError, match="index out of range"):
+        unzip_first(zip_of(tmp_path / "d.zip"))
+
+
+@pytest.mark.parametrize("keep", [0, 4, 40, 200, 1_000])
+def test_a_zip_that_was_cut_off_is_a_value_error(tmp_path: Path, keep: int) -> None:
+    path = zip_of(tmp_path / "a.zip", os.urandom(2_000))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="not a zip file"):
+        unzip_first(path)
 
 
 # --- locks ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from live.exchange.credentials import find_credentials, read_environment
 from live.health.logger import LEVELS
 from live.session.runner import LiveRunner
 from live.session.shutdown import Ending, Shutdown, StopRequest
+from live.store.control_log import ControlLog
 from live.store.instance_lock import InstanceLock
 from live.store.trade_files import TRADE_COLUMNS
 from tests.support.markets.synthetic import BAR_MS, synthetic_candles, synthetic_settlements
@@ -857,6 +859,62 @@ def test_accepting_rights_without_real_money_is_refused(stage: Stage) -> None:
     code, _, err = stage.run("--dry-run", "--accept-key-rights", "withdrawals")
     assert code == 2
     assert "--accept-key-rights is about real money" in err
+
+
+def equity_lines(stage: Stage) -> list[str]:
+    """Return what ``--status`` says about the equity on paper."""
+    out = stage.run("--dry-run", "--status")[1]
+    return [line for line in out.splitlines() if "equity" in line]
+
+
+def test_the_restore_drill_of_the_runbook_works(stage: Stage) -> None:
+    dry = ("--dry-run", "--capital", "1000", *BUSY)
+    assert stage.run_for(3, *dry)[0] == 0
+    folder = stage.folder / "data" / "live_state" / "dry"
+    shutil.copytree(folder, stage.folder / "drill")
+    equity = [
+        line for line in stage.run("--dry-run", "--status")[1].splitlines() if "equity" in line
+    ]
+    assert equity
+    state = folder / "BTCUSDT_state.json"
+    os.truncate(state, 100)
+    code, _, err = stage.run(*dry, "--resume")
+    assert code == 2
+    assert "is damaged" in err
+    found = re.search(r"newest usable snapshot is (\S+),", err)
+    assert found is not None
+    shutil.copy(found[1], state)
+    assert stage.run_for(1, *dry, "--resume")[0] == 0
+    rows = (folder / "BTCUSDT_trades.jsonl").read_text().splitlines()
+    assert len({json.loads(row)["trade_id"] for row in rows}) == len(rows)
+    shutil.rmtree(folder)
+    shutil.copytree(stage.folder / "drill", folder)
+    again = [
+        line for line in stage.run("--dry-run", "--status")[1].splitlines() if "equity" in line
+    ]
+    assert again == equity
+    assert stage.run(*dry, "--resume", "--once")[0] == 0
+
+
+def test_start_end_and_closing_stand_in_the_control_log(stage: Stage) -> None:
+    folder = stage.folder / "data" / "live_state"
+    assert stage.run_for(1, "--capital", "5000", "--yes", *BUSY)[0] == 0
+    assert stage.run("--flatten", "--yes")[0] == 0
+    log = ControlLog("BTCUSDT", folder)
+    assert log.check() == 3
+    entries = [json.loads(line) for line in log.path.read_text().splitlines()]
+    assert [entry["event"] for entry in entries] == ["start", "end", "flatten"]
+    assert entries[0]["mode"] == "live"
+    assert entries[1]["ending"] == "ASKED"
+
+
+def test_a_control_log_that_was_changed_does_not_stop_trading_and_is_reported(stage: Stage) -> None:
+    path = stage.folder / "data" / "live_state" / "dry" / "BTCUSDT_control.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}\n")
+    code, out, _ = stage.run_for(1, "--dry-run", *BUSY)
+    assert code == 0
+    assert "the control log does not take it" in out
 
 
 def test_a_state_folder_that_others_can_write_is_refused_for_real_money(stage: Stage) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import ConfigError
+from core.files import read_json
 from core.params import read_value, unknown_key
 
 KEYS: Final = ("robust_params", "best_params", "params")
@@ -79,12 +80,12 @@ def _holders(content: Mapping[str, Any]) -> str:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_without_repetition)
+        content = read_json(path, object_pairs_hook=_without_repetition)
     except OSError as error:
         raise ConfigError(
             f"{path}: {error.strerror or error}; choose a results file with --params FILE"
         ) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: is not usable as JSON: {error}") from None
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{path}: must hold an object with results, not {_short(content)}")

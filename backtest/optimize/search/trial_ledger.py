@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from backtest.results.files import check_writable
 from core.errors import DataError
-from core.files import append_line
+from core.files import LARGEST_DOCUMENT, append_line, parse_json, read_limited
 from core.times import DAY_MS
 
 LEDGER: Final = "trial_ledger.jsonl"
@@ -177,7 +177,7 @@ class TrialLedger:
 
     def _entries(self) -> list[dict[str, Any]]:
         try:
-            lines = self.path.read_bytes().splitlines()
+            lines = read_limited(self.path, LARGEST_DOCUMENT).splitlines()
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -249,7 +249,7 @@ def _number(trials: int) -> bytes:
 def _entry(line: bytes) -> dict[str, Any] | None:
     """Return what a line says, None if it is damaged."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError:
         return None
     if not isinstance(entry, dict):
