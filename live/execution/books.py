@@ -89,6 +89,7 @@ class LiveSession:
     ) -> None:
         self.strategy, self.orders, self.log = strategy, register, log
         self.progress = Progress(start_ms=start_ms)
+        register.name_session(start_ms)
         self.entries: dict[int, Entry] = {}
         self.outbox: list[LiveTrade] = []
         self.trades: list[LiveTrade] = []
@@ -137,6 +138,7 @@ class LiveSession:
         self.strategy.load_state_dict(loaded.engine)
         known = {item.name for item in fields(Progress)}
         self.progress = Progress(**{k: v for k, v in document["progress"].items() if k in known})
+        self.orders.name_session(self.progress.start_ms)
         self.orders.load(document["orders"])
         self.entries = {int(key): Entry(**row) for key, row in document["entries"].items()}
         self.outbox = [_trade(row) for row in document["outbox"]]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Final
+from zlib import crc32
 
 from live.exchange.types import QTY_SLACK, OrderKind, OrderSpec
 
@@ -121,9 +122,22 @@ OUR_IDS: Final = re.compile(r"g4[A-Za-z0-9]{1,8}-")
 """How the client ids of this program begin, whichever ``instance`` sent them."""
 
 
-def id_prefix(instance: str) -> str:
-    """Return how the client ids of ``instance`` begin."""
-    return f"g4{instance}-"
+def id_prefix(instance: str, symbol: str = "", start_ms: int = 0) -> str:
+    """Return how the client ids of one session begin.
+
+    Ids of conditional orders belong to the account, whatever the symbol, and the same decision may
+    fall in two sessions of one candle: so coin and session stand in the name. A coin may be written
+    in any alphabet and a client id may not, hence four digits made of the symbol.
+
+    Args:
+        instance: letters of ``LIVE_CONFIG``.
+        symbol: such as BTCUSDT; '': the beginning that all sessions of ``instance`` share.
+        start_ms: when the session began, ms UTC.
+    """
+    if not symbol:
+        return f"g4{instance}-"
+    coin = in_base_36(crc32(symbol.encode()) % 36**4).rjust(4, "0")
+    return f"g4{instance}-{coin}{in_base_36(start_ms // 1_000).rjust(6, '0')}-"
 
 
 class OrderRegister:
@@ -131,11 +145,17 @@ class OrderRegister:
 
     Args:
         instance: letter that tells this bot's orders from another's on the same account.
+        symbol: such as BTCUSDT.
     """
 
-    def __init__(self, instance: str) -> None:
-        self.prefix = id_prefix(instance)
+    def __init__(self, instance: str, symbol: str = "") -> None:
+        self._instance, self._symbol = instance, symbol
+        self.prefix = id_prefix(instance, symbol)
         self._records: dict[str, OrderRecord] = {}
+
+    def name_session(self, start_ms: int) -> None:
+        """Let the orders from now on bear the name of the session that began at ``start_ms``."""
+        self.prefix = id_prefix(self._instance, self._symbol, start_ms)
 
     def __iter__(self) -> Iterator[OrderRecord]:
         return iter(list(self._records.values()))
@@ -183,8 +203,8 @@ class OrderRegister:
     ) -> OrderRecord:
         """Write down an order we mean to send and return it.
 
-        Its identity follows from instance, bar, side, kind, level and how many of these there
-        were: the same decision after a restart from the same state gets the same identity.
+        Its identity follows from instance, coin, session, bar, side, kind, level and how many of
+        these there were: the same decision after a restart from the same state gets the same identity.
         """
         stem = f"{self.prefix}{in_base_36(bar)}-{direction[0]}{kind.value}{max(level, 0):02d}-"
         count = sum(1 for client_id in self._records if client_id.startswith(stem))

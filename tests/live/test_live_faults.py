@@ -28,7 +28,7 @@ from tests.support.exchanges.simulated import (
     SimServer,
 )
 from tests.support.exchanges.simulated.bench import exchange_of
-from tests.support.exchanges.simulated.faults import ONLY_AT
+from tests.support.exchanges.simulated.faults import BY_CHANCE, ONLY_AT
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_session import Scene
@@ -106,7 +106,7 @@ def test_every_fault_becomes_the_error_that_says_what_it_means(over_socket: bool
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind", [kind for kind in FaultKind if kind not in ONLY_AT], ids=lambda kind: kind.name
+    "kind", [kind for kind in BY_CHANCE if kind not in ONLY_AT], ids=lambda kind: kind.name
 )
 def test_a_day_in_which_every_tenth_request_goes_wrong(kind: FaultKind, tmp_path: Path) -> None:
     with busy_day(tmp_path, settings=MUCH_AT_A_TIME) as scene:
@@ -130,12 +130,12 @@ def test_a_day_in_which_every_tenth_request_goes_wrong(kind: FaultKind, tmp_path
 def test_a_day_in_which_everything_goes_wrong(seed: int, partial: float, tmp_path: Path) -> None:
     with busy_day(tmp_path, seed=seed, settings=MUCH_AT_A_TIME, partial_fills=partial) as scene:
         watchman = Watchman(scene.exchange)
-        for kind in FaultKind:
+        for kind in BY_CHANCE:
             chance = 0.1 if kind in ONLY_AT else 0.1 / len(FaultKind)
             scene.exchange.faults.rate(kind, chance, delay_ms=DELAYS_MS.get(kind, 0))
         assert scene.run_to(WARM + DAY_BARS) is Ending.ASKED
         end, trades = finish(scene)
-    assert set(scene.exchange.faults.injected) == set(FaultKind)
+    assert set(scene.exchange.faults.injected) == set(BY_CHANCE)
     assert_books_agree(end, trades)
     assert_nothing_twice(end)
     assert watchman.doubled == []
@@ -180,7 +180,7 @@ def test_orders_that_fill_in_parts_are_booked_part_by_part(seed: int, tmp_path: 
     for trade in trades:
         if "CLOSE" in trade.label:  # take-profits close at their price, and no more than they hold
             assert trade.price == float(orders[trade.client_id].price)
-            assert "T" in trade.client_id.split("-")[2]
+            assert "T" in trade.client_id.split("-")[3]
 
 
 # --- the account --------------------------------------------------------------------------------

@@ -641,16 +641,34 @@ def test_client_ids_are_unique_repeatable_and_ours(
     assert set(ids).isdisjoint(ids_of(OrderRegister("b"), wanted))
 
 
+def session_of(symbol: str, start_ms: int) -> OrderRegister:
+    register = OrderRegister("a", symbol)
+    register.name_session(start_ms)
+    return register
+
+
+@given(WANTED)
+def test_two_coins_and_two_sessions_never_share_an_identity(
+    wanted: list[tuple[OrderKind, str, int, int]],
+) -> None:
+    sessions = [("BTCUSDT", 0), ("ETHUSDT", 0), ("币安人生USDT", 0), ("BTCUSDT", 1_000)]
+    ids = [set(ids_of(session_of(*session), wanted)) for session in sessions]
+    assert len(set.union(*ids)) == sum(len(names) for names in ids)
+    assert ids[0] == set(ids_of(session_of("BTCUSDT", 0), wanted))
+
+
 @given(
-    bar=st.integers(0, 10**9),
-    level=st.integers(-1, 999),
+    bar=st.integers(0, 60 * 10**6),
+    level=st.integers(-1, 99),
     kind=st.sampled_from(OrderKind),
-    instance=st.sampled_from("abyz019"),
+    instance=st.sampled_from(["a", "12345678", "Zz9"]),
+    symbol=st.sampled_from(["BTCUSDT", "1000000MOGUSDT", "币安人生USDT"]),
 )
 def test_client_ids_are_what_the_exchange_takes(
-    bar: int, level: int, kind: OrderKind, instance: str
+    bar: int, level: int, kind: OrderKind, instance: str, symbol: str
 ) -> None:
-    register = OrderRegister(instance)
+    register = OrderRegister(instance, symbol)
+    register.name_session(1_767_225_600_000)
 
     for _ in range(40):
         record = register.new(kind, "SHORT", 1.0, 1.0, bar, level=level)

@@ -125,6 +125,10 @@ class Account:
         """The account's quote without unrealised profit."""
         return self.pool.balance
 
+    @wallet.setter
+    def wallet(self, balance: Decimal) -> None:
+        self.pool.balance = balance
+
     @property
     def is_hedged(self) -> bool:
         """Whether LONG and SHORT are kept apart."""

@@ -110,7 +110,9 @@ class SimExchange:
         """
         self.pool = Wallet(balance=exact(wallet), is_hedged=is_hedged)
         self.markets: dict[str, SymbolMarket] = {}
-        self._costs = Costs(maker=exact(fee_maker), taker=exact(fee_taker), slippage=exact(slippage))
+        self._costs = Costs(
+            maker=exact(fee_maker), taker=exact(fee_taker), slippage=exact(slippage)
+        )
         self._liquidation_fee, self._seed = liquidation_fee, seed
         self._stops_need_position, self._partial_fills = stops_need_position, partial_fills
         self._intrabar_path, self._still_ms = intrabar_path, still_ms
@@ -289,15 +291,17 @@ class SimExchange:
 
     def _walk_until(self, ts_ms: int) -> bool:
         """Let every symbol's price go on to ``ts_ms`` or to the first event of any."""
-        walks = [market.walk for market in self.markets.values()]
-        if len(walks) == 1:
-            return walks[0].run_until(ts_ms)
+        markets = list(self.markets.values())
+        if len(markets) == 1:
+            return self.walk.run_until(ts_ms)
         while self.now_ms < ts_ms:
-            stop_ms = min(walk.next_stop_ms(ts_ms) for walk in walks)
-            for walk in walks:
-                if not walk.run_until(stop_ms):
-                    for other in walks:
-                        other.run_until(walk.now_ms)
+            stop_ms = min(market.walk.next_stop_ms(ts_ms) for market in markets)
+            for market in markets:
+                before = market.book.changes
+                market.walk.run_until(stop_ms)
+                if market.book.changes != before:  # the others wait at that moment
+                    for other in markets:
+                        other.walk.run_until(market.walk.now_ms)
                     return self.now_ms >= ts_ms
         return True
 

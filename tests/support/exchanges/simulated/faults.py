@@ -125,6 +125,8 @@ PASSING: Final = frozenset(
     }
 )
 """Kinds with which a request takes effect all the same."""
+BY_CHANCE: Final = tuple(kind for kind in FaultKind if kind not in ON_DEMAND)
+"""Kinds of which campaigns let any request have its share."""
 ALWAYS: Final = 10**18
 """A time that never comes, ms."""
 
@@ -262,14 +264,18 @@ class FaultPlan:
             _Rate(kind, 1.0, frozenset(classes), options, path, from_ms, until_ms, symbol)
         )
 
-    def is_down(self, class_name: str, path: str, symbol: str, now_ms: int) -> bool:
-        """Return whether requests of that kind cannot get through at ``now_ms``."""
-        return any(
-            rate.chance >= 1.0
-            and rate.kind not in PASSING
-            and ONLY_AT.get(rate.kind, path) in {path, f"POST {path}"}
-            and rate.covers(class_name, path, symbol, now_ms)
-            for rate in self._rates
+    def down_until_ms(self, class_name: str, path: str, symbol: str, now_ms: int) -> int:
+        """Return until when requests of that kind cannot get through, 0 if they can."""
+        return max(
+            (
+                rate.until_ms
+                for rate in self._rates
+                if rate.chance >= 1.0
+                and rate.kind not in PASSING
+                and ONLY_AT.get(rate.kind, path) in {path, f"POST {path}"}
+                and rate.covers(class_name, path, symbol, now_ms)
+            ),
+            default=0,
         )
 
     def end(self, kind: FaultKind) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -202,17 +203,11 @@ class HttpApi:
             markets = exchange.markets_of(params)
             old = [market.live.as_of(path, past_ms) for market in markets]
             return answer if None in old else [row for rows in old for row in rows or []]
-        if fault.kind is FaultKind.NO_CANDLES:
-            return []
-        if fault.kind is FaultKind.EMPTY:
-            return [] if isinstance(answer, list) else answer
-        if fault.kind is FaultKind.TRADES_OUT_OF_ORDER:
-            return [row for row in answer if row["id"] % 2 == 0 or row["time"] <= past_ms]
         time_name = LISTED_LATE.get((fault.kind, path))
         if time_name is not None:
             return as_listed(answer, time_name, past_ms)
-        if fault.kind is FaultKind.LATE_TRADES:
-            return [row for row in answer if row["time"] <= past_ms]
+        if isinstance(answer, list) and fault.kind in SHORTENED:
+            return [row for row in answer if SHORTENED[fault.kind](row, past_ms)]
         if fault.kind is FaultKind.LATE_CANDLES:
             step_ms = exchange.walk.candles.step_ms
             known_ms = past_ms // step_ms * step_ms  # what has closed by then
@@ -249,6 +244,17 @@ LISTED_LATE: Final = {
     (FaultKind.LATE_STOPS, "/fapi/v1/algoOrder"): "createTime",
 }
 """Where orders may be listed late, and the field that says when they were taken."""
+
+
+SHORTENED: Final[dict[FaultKind, Callable[[Json, int], bool]]] = {
+    FaultKind.NO_CANDLES: lambda row, past_ms: False,  # noqa: ARG005
+    FaultKind.EMPTY: lambda row, past_ms: False,  # noqa: ARG005
+    FaultKind.LATE_TRADES: lambda row, past_ms: row["time"] <= past_ms,
+    FaultKind.TRADES_OUT_OF_ORDER: lambda row, past_ms: (
+        row["id"] % 2 == 0 or row["time"] <= past_ms
+    ),
+}
+"""Which rows of a list are told, given what was true at ``past_ms``."""
 
 
 def as_listed(answer: Json, time_name: str, past_ms: int) -> Json:

@@ -127,17 +127,8 @@ class OrderEntry:
     def place_stop(self, params: Params) -> Stop:
         """Take a stop that closes a side, or ``quantity`` of it; no other conditional orders."""
         moment = self.moment()
-        if text_of(params, "algoType") != "CONDITIONAL":
-            raise ApiError(-1130, "algoType")
-        closes_all = is_true(params, "closePosition")
-        if text_of(params, "type") != "STOP_MARKET" or not (closes_all or params.get("quantity")):
-            raise ApiError(-1116)
-        side, direction = self._sides(params)
-        if not is_closing(side, direction):
-            raise ApiError(-1117)
-        if closes_all and params.get("quantity"):
-            raise ApiError(-4137)
-        qty = ZERO if closes_all else number_of(params, "quantity")
+        side, direction, qty = self._stop_of(params)
+        closes_all = not qty
         client_id = params.get("clientAlgoId") or f"web_{self.book.changes}"
         self._check_client_id(client_id, self.book.open_stops.values())
         if self.is_algo_id_taken(client_id):
@@ -162,6 +153,22 @@ class OrderEntry:
             now_ms=moment.now_ms,
             qty=qty,
         )
+
+    def _stop_of(self, params: Params) -> tuple[str, str, Decimal]:
+        """Return side, direction and quantity of a conditional order, 0 for the whole side."""
+        if text_of(params, "algoType") != "CONDITIONAL":
+            raise ApiError(-1130, "algoType")
+        closes_all = is_true(params, "closePosition")
+        if text_of(params, "type") != "STOP_MARKET" or not (closes_all or params.get("quantity")):
+            raise ApiError(-1116)
+        side, direction = self._sides(params)
+        if not is_closing(side, direction):
+            raise ApiError(-1117)
+        if not closes_all:
+            return side, direction, number_of(params, "quantity")
+        if params.get("quantity"):
+            raise ApiError(-4137)
+        return side, direction, ZERO
 
     def _check_closing_stop(self, side: str, direction: str, moment: Moment) -> None:
         """Refuse a second closing stop for a side, and one without a position that is seen."""

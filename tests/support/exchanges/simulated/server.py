@@ -65,7 +65,7 @@ class SimServer(socketserver.ThreadingTCPServer):
 
     Control requests, which neither count nor weigh: ``GET /control/now``,
     ``/control/advance?to=MS`` (``SimExchange.run_until``), ``/control/state``,
-    ``POST /control/faults`` with JSON {kind, n | classes, path, times, rate, from_ms, until_ms, ...}.
+    ``POST /control/faults`` with JSON {kind, n | classes, path, times, rate, from_ms, ...}.
 
     Attributes:
         port: where it listens.

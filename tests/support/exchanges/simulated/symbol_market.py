@@ -139,4 +139,3 @@ class SymbolMarket:
         )
         order.told_status = told_status
         return order
-
