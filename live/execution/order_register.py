@@ -46,6 +46,8 @@ class OrderRecord:
         booked_qty: base that the ledger has of it.
         reported_qty: base that the exchange says it has traded; its trades may be listed later.
         missed: times in a row that the exchange denied to know an order it had taken.
+        sent_ms: when it was sent last, ms UTC; 0: it was not.
+        closes_all: of a stop: whether it closes the whole side, or ``qty`` of it.
     """
 
     client_id: str
@@ -64,6 +66,8 @@ class OrderRecord:
     booked_qty: float = 0.0
     reported_qty: float = 0.0
     missed: int = 0
+    sent_ms: int = 0
+    closes_all: bool = True
 
     @property
     def unlisted(self) -> float:
@@ -85,6 +89,7 @@ class OrderRecord:
             direction=self.direction,
             price=self.price,
             qty=self.qty,
+            closes_all=self.closes_all,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -200,6 +205,7 @@ class OrderRegister:
         generation: int = 0,
         label: str = "",
         exits: list[tuple[int, float]] | None = None,
+        closes_all: bool = True,
     ) -> OrderRecord:
         """Write down an order we mean to send and return it.
 
@@ -219,11 +225,14 @@ class OrderRegister:
             generation=generation,
             label=label,
             exits=exits or [],
+            closes_all=closes_all,
         )
         self._records[record.client_id] = record
         return record
 
-    def adopt_stop(self, client_id: str, direction: str, price: float) -> OrderRecord:
+    def adopt_stop(
+        self, client_id: str, direction: str, price: float, *, closes_all: bool = True
+    ) -> OrderRecord:
         """Take up a stop of ours that was sent and could not be written down; return it."""
         record = OrderRecord(
             client_id=client_id,
@@ -233,6 +242,7 @@ class OrderRegister:
             qty=0.0,
             bar=0,
             state=OrderState.OPEN,
+            closes_all=closes_all,
         )
         self._records[client_id] = record
         return record
