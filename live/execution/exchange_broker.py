@@ -25,6 +25,8 @@ from live.feed.funding_rates import FundingRates
 from live.health.events import Events, Notice
 from live.health.monitor import HealthMonitor
 
+LOOK_KEPT_MS: Final = 1_500
+"""How long the look at the open orders, with which a watch begins, may be ago when it lays some."""
 ASK_MS: Final = 60_000
 """Between two questions for trades while the open orders show none."""
 LOT_SLACK: Final = 1e-9
@@ -165,7 +167,7 @@ class ExchangeBroker:
             self._stops.keep()
             self._exits.finish()
         self._refresh_facts()
-        self._resting.lay_out(1)
+        self._resting.lay_out(LOOK_KEPT_MS)
         if self._fills.foreign_closes:
             self._positions.check()
         self._dead_man.renew()

@@ -59,6 +59,8 @@ class OrderDesk:
         self._seen_ms: int | None = None
         self.foreign_rests = False
         """Whether normal orders of others rested at the last look."""
+        self.has_changed = False
+        """Whether an order has gone or filled further since trades were asked for."""
 
     @property
     def limits_rest(self) -> bool:
@@ -187,6 +189,7 @@ class OrderDesk:
             Whether it has.
         """
         record.order_id, record.missed = found.order_id, 0
+        self.has_changed |= not found.is_open or found.filled_qty != record.reported_qty
         record.reported_qty = found.filled_qty
         record.fired_order_id = found.fired_order_id or record.fired_order_id
         is_behind = found.has_traded_beyond(record.booked_qty)

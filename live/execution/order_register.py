@@ -210,7 +210,7 @@ class OrderRegister:
         """Write down an order we mean to send and return it.
 
         Its identity follows from instance, coin, session, bar, side, kind, level and how many of
-        these there were: the same decision after a restart from the same state gets the same identity.
+        these there were: the same decision after a restart from the same state gets the same one.
         """
         stem = f"{self.prefix}{in_base_36(bar)}-{direction[0]}{kind.value}{max(level, 0):02d}-"
         count = sum(1 for client_id in self._records if client_id.startswith(stem))

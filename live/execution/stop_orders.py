@@ -110,7 +110,7 @@ class StopOrders:
         self._unwritten = self._failure = None
         wanted = {order.direction: order for order in self._desired()}
         fresh = self._intend_all(wanted)
-        has_fired, unclear, replies = False, set[str](), dict[str, OrderReply]()
+        has_fired, replies = False, dict[str, OrderReply]()
         for direction in POSITION_SIDES:
             if direction not in wanted:
                 has_fired |= self._drop(self._alive(direction)) is Fate.GONE
@@ -119,10 +119,7 @@ class StopOrders:
                 has_fired |= result is Fate.GONE
                 if reply is not None:
                     replies[direction] = reply
-                if reply is None or reply.answer is not Answer.ACCEPTED:
-                    unclear.add(direction)
-            elif not self._resting(direction):
-                unclear.add(direction)  # sent, and not known to have arrived
+        unclear = {d for d in wanted if not self._is_settled(d, fresh, replies)}
         if self._unwritten:
             self._note_unprotected(wanted, replies)
             raise self._unwritten
@@ -200,6 +197,14 @@ class StopOrders:
             self._session.progress.bar,
             closes_all=closes_all,
         )
+
+    def _is_settled(
+        self, direction: str, fresh: dict[str, OrderRecord], replies: dict[str, OrderReply]
+    ) -> bool:
+        """Return whether the stop of a side is known to be where it should be."""
+        if direction in fresh:
+            return direction in replies and replies[direction].answer is Answer.ACCEPTED
+        return bool(self._resting(direction))  # else sent, and not known to have arrived
 
     # --- laying and moving ------------------------------------------------------------------------
 

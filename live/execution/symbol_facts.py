@@ -83,7 +83,7 @@ class SymbolFacts:
 
 
 def _snapped(value: float, step: float, rounding: str) -> float:
-    """Return the multiple of ``step`` that ``value`` is rounded to; rounding errors do not count."""
+    """Return the multiple of ``step`` that ``value`` is rounded to, but for rounding errors."""
     exact_step = Decimal(repr(step))
     count = (Decimal(repr(float(value))) / exact_step).quantize(Decimal("0.001"))
     return float(count.to_integral_value(rounding) * exact_step)
