@@ -11,7 +11,6 @@ from live.exchange.port import Clock, Exchange
 from live.execution.order_desk import OrderDesk
 from live.health.events import Events, Notice
 
-_LOG: Final = logging.getLogger(__name__)
 COUNTDOWN_MS: Final = 120_000
 """So long after the last renewal the exchange cancels the symbol's limit orders."""
 RENEW_MS: Final = 30_000
@@ -28,10 +27,14 @@ class DeadMan:
         desk: what rests there.
         clock: of all times.
         events: what a person should hear of is published there.
+        log: of the session.
     """
 
-    def __init__(self, exchange: Exchange, desk: OrderDesk, clock: Clock, events: Events) -> None:
-        self._exchange, self._desk, self._clock, self._events = exchange, desk, clock, events
+    def __init__(
+        self, exchange: Exchange, desk: OrderDesk, clock: Clock, events: Events, log: logging.Logger
+    ) -> None:
+        self._exchange, self._desk, self._clock = exchange, desk, clock
+        self._events, self._log = events, log
         self._renewed_ms: int | None = None
         self._reported: str = ""
 
@@ -74,7 +77,7 @@ class DeadMan:
             self._exchange.countdown_cancel_all(countdown_ms)
         except GridError as error:
             if not self._reported:
-                _LOG.warning("the countdown cannot be renewed: %s", error)
+                self._log.warning("the countdown cannot be renewed: %s", error)
             self._report("the countdown cannot be renewed: if this process dies its entries stay")
             return False
         return True

@@ -11,7 +11,6 @@ from live.execution.order_desk import OrderDesk
 from live.execution.symbol_facts import SymbolFacts
 from live.health.events import Events, Notice
 
-_LOG: Final = logging.getLogger(__name__)
 LOOK_MS: Final = 10 * 60_000
 """Between two questions whether a restriction has ended."""
 
@@ -25,13 +24,20 @@ class EntryPermission:
         facts: status of the symbol.
         clock: of all times.
         events: what a person should hear of is published there.
+        log: of the session.
     """
 
     def __init__(
-        self, exchange: Exchange, desk: OrderDesk, facts: SymbolFacts, clock: Clock, events: Events
+        self,
+        exchange: Exchange,
+        desk: OrderDesk,
+        facts: SymbolFacts,
+        clock: Clock,
+        events: Events,
+        log: logging.Logger,
     ) -> None:
         self._exchange, self._desk, self._facts = exchange, desk, facts
-        self._clock, self._events = clock, events
+        self._clock, self._events, self._log = clock, events, log
         self._look_ms = 0
         self._reported = ""
 
@@ -70,7 +76,7 @@ class EntryPermission:
         try:
             locked = [rule for rule in self._exchange.quantitative_rules() if rule.is_locked]
         except GridError as error:
-            _LOG.info("the quantitative rules cannot be read: %s", error)
+            self._log.info("the quantitative rules cannot be read: %s", error)
             return now_ms + LOOK_MS
         if locked:
             return min(now_ms + LOOK_MS, max(now_ms + 1, *(rule.recovers_ms for rule in locked)))

@@ -66,7 +66,7 @@ class ExchangeBroker:
         poll_ms: int,
     ) -> None:
         self._exchange, self._session = exchange, session
-        self._facts = SymbolFacts(facts, exchange, clock)
+        self._facts = SymbolFacts(facts, exchange, clock, session.log)
         self._clock, self._monitor, self._events = clock, monitor, events
         self._desk = OrderDesk(
             exchange,
@@ -79,7 +79,7 @@ class ExchangeBroker:
             late_ms,
             session.log,
         )
-        self._dead_man = DeadMan(exchange, self._desk, clock, events)
+        self._dead_man = DeadMan(exchange, self._desk, clock, events, session.log)
         self._fills = Fills(
             exchange, session, self._desk, rates, mark, events, facts.rules.step_size
         )
@@ -87,7 +87,7 @@ class ExchangeBroker:
         self._stops = StopOrders(
             exchange, session, self._desk, self._fills, self._exits, self._facts, clock, events
         )
-        permission = EntryPermission(exchange, self._desk, self._facts, clock, events)
+        permission = EntryPermission(exchange, self._desk, self._facts, clock, events, session.log)
         self._resting = RestingOrders(
             self._recent_price,
             session,
@@ -270,14 +270,25 @@ class ExchangeBroker:
             UnknownOutcome: some may still be open, or a position may have no stop.
             StateError: none is, but that could not be written down.
         """
-        result = self._cancel_limits()
-        try:
-            unprotected = self._take_and_protect()
-            self._session.save()
-        finally:
-            _refuse_stuck(result)
-        if unprotected:
-            raise UnknownOutcome(f"{' and '.join(sorted(unprotected))} may be without a stop")
+        failure: GridError | None = None
+        results = [Fate.STUCK]
+
+        def cancel() -> None:
+            results[0] = self._cancel_limits()
+
+        for action in (cancel, self._take_and_protect, self._session.save):
+            try:
+                action()
+            except GridError as error:
+                failure = error if isinstance(error, StateError) else failure or error
+        if isinstance(failure, StateError):
+            raise failure
+        _refuse_stuck(results[0])
+        if failure is not None:
+            raise failure
+        if self._stops.looks:
+            sides = " and ".join(sorted(self._stops.unprotected)) or "a position"
+            raise UnknownOutcome(f"{sides} may be without a stop")
 
     def _cancel_limits(self) -> Fate:
         self._desk.resolve()

@@ -14,6 +14,7 @@ from live.execution.symbol_facts import SymbolFacts
 from live.health.events import Events, Notice
 
 DENIALS: Final = 2
+REFUSAL_KEPT_MS: Final = 4 * 3_600_000
 LISTED_LATE_MS: Final = 120_000
 """So long after it was accepted an order may be denied and missing from the list."""
 
@@ -55,7 +56,8 @@ class OrderDesk:
         for record in register.alive():  # the process before was killed over those
             if record.state is OrderState.INTENDED:
                 self._may_be_late(record)
-        self._told: set[tuple[str, OrderKind]] = set()
+        self._told: dict[tuple[str, OrderKind], dict[float, int]] = {}
+        """When orders at a price were last refused, ms UTC, by side and kind."""
         self._seen_ms: int | None = None
         self.foreign_rests = False
         """Whether normal orders of others rested at the last look."""
@@ -130,17 +132,22 @@ class OrderDesk:
     def _report_refusals(
         self, records: Sequence[OrderRecord], replies: Sequence[OrderReply]
     ) -> None:
-        """Alert a person to refused orders, once until orders of that side and kind pass again."""
-        refused = {
-            (record.direction, record.kind): _refusal_text(record, reply)
-            for record, reply in zip(records, replies, strict=True)
-            if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN}
-        }
-        for kind, text in refused.items():
-            if kind not in self._told:
-                self._events.publish(Notice(f"order {text}; it is tried again"))
-        self._told -= {(record.direction, record.kind) for record in records}
-        self._told |= refused.keys()
+        """Alert a person to refused orders, once until those of that side and kind pass again.
+
+        Where some pass and others do not, that goes on: each must pass, or be gone for four hours.
+        """
+        now_ms = self._clock.now_ms()
+        for record, reply in zip(records, replies, strict=True):
+            told = self._told.setdefault((record.direction, record.kind), {})
+            for price in [p for p, ms in told.items() if now_ms - ms > REFUSAL_KEPT_MS]:
+                del told[price]
+            if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN}:
+                if not told:
+                    text = _refusal_text(record, reply)
+                    self._events.publish(Notice(f"order {text}; it is tried again"))
+                told[record.price] = now_ms
+            else:
+                told.pop(record.price, None)
 
     def resolve(self) -> None:
         """Find out about every order whose outcome is not known.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 from engine.contract import POSITION_SIDES, ForeignClose
@@ -13,7 +12,6 @@ from live.execution.symbol_facts import SymbolFacts
 from live.health.events import Events, Notice
 from live.health.monitor import HealthMonitor
 
-_LOG: Final = logging.getLogger(__name__)
 LAG_S: Final = 2.0
 """How old the exchange's answer to a look at the account may be."""
 
@@ -103,7 +101,7 @@ class PositionCheck:
             self._session.collect()
             self._session.save()
         if left >= step / 2:
-            _LOG.warning(
+            self._session.log.warning(
                 "%s: the account holds %g less than the ledger, and no trade explains it; it stays "
                 "protected",
                 position_side,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Iterable
 from typing import Final
 
@@ -17,7 +16,6 @@ from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord, OrderState
 from live.execution.symbol_facts import SymbolFacts
 from live.health.events import Events, Unprotected
-
 
 UNPROTECTED_LIMIT_S: Final = 60.0
 """How long a side may be without its stop before it is closed at market."""
@@ -239,7 +237,9 @@ class StopOrders:
             self._desk.revive_stops(record.direction, LISTED_LATE_MS)
         closing = [r for r in self._resting(record.direction) if r.closes_all]
         if closing:
-            self._session.log.info("%s has the stop %s already", record.direction, closing[0].client_id)
+            self._session.log.info(
+                "%s has the stop %s already", record.direction, closing[0].client_id
+            )
             return OrderReply(client_id=closing[0].client_id, answer=Answer.ACCEPTED)
         bridge = self._bridge(record)
         (beside,) = self._desk.send([bridge])
@@ -358,7 +358,9 @@ class StopOrders:
         now_ms = self._clock.now_ms()
         if now_ms - self._reported_ms.get(direction, -REPORT_MS) >= REPORT_MS:
             self._reported_ms[direction] = now_ms
-            self._session.log.error("%s can neither be stopped nor closed; both are tried again", direction)
+            self._session.log.error(
+                "%s can neither be stopped nor closed; both are tried again", direction
+            )
 
     def _close(self, position_side: str) -> bool:
         """Close a side at market instead of by its stop; return whether it is flat now."""

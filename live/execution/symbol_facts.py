@@ -11,7 +11,6 @@ from core.market import MarketRules
 from live.exchange.port import Clock, MarketReader
 from live.exchange.types import MarketFacts, OrderKind, OrderSpec
 
-_LOG: Final = logging.getLogger(__name__)
 DAY_MS: Final = 86_400_000
 LEAST_MS: Final = 30_000
 """Between two readings that refusals ask for."""
@@ -24,11 +23,14 @@ class SymbolFacts:
         facts: as read at the start.
         reader: of what it says later.
         clock: of all times.
+        log: of the session.
     """
 
-    def __init__(self, facts: MarketFacts, reader: MarketReader, clock: Clock) -> None:
+    def __init__(
+        self, facts: MarketFacts, reader: MarketReader, clock: Clock, log: logging.Logger
+    ) -> None:
         self.now = facts
-        self._reader, self._clock = reader, clock
+        self._reader, self._clock, self._log = reader, clock, log
         self._read_ms = clock.now_ms()
         self._is_doubted = False
 
@@ -53,7 +55,7 @@ class SymbolFacts:
         try:
             facts = self._reader.read_market()
         except GridError as error:
-            _LOG.warning("the rules cannot be read again: %s", error)
+            self._log.warning("the rules cannot be read again: %s", error)
             return ""
         self._is_doubted = False
         changed = differences(self.now, facts)

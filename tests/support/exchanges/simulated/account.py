@@ -134,6 +134,10 @@ class Account:
         """Whether LONG and SHORT are kept apart."""
         return self.pool.is_hedged
 
+    @is_hedged.setter
+    def is_hedged(self, is_hedged: bool) -> None:
+        self.pool.is_hedged = is_hedged
+
     @property
     def is_flat(self) -> bool:
         """Whether neither side holds anything."""

@@ -55,6 +55,7 @@ class Walk:
         self._gap: Decimal | None = None  # the price while it jumps to the next open
         self.countdown_ms = 0
         self.countdown_takes_stops = False
+        self.now_ms: int
         self._open_bar(start_bar)
 
     @property
