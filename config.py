@@ -180,7 +180,8 @@ LIVE_CONFIG = {
     "equity_warn_pct": 10.0,  # loss against start or peak that alerts
     "equity_emergency_pct": 25.0,  # loss that closes everything and stops
     "account_emergency_pct": 25.0,  # the same of all sessions of an account together
-    "max_errors_in_row": 5,
+    "max_errors_in_row": 5,  # refusals; an exchange that does not answer is an outage
+    "max_outage_h": 12.0,  # an outage ends the session after so long; until then entries are off
     "clock_warn_ms": 1_000,
     "candle_max_age_s": 120.0,  # alert when the newest closed candle is older than that
     "snapshots": 10,

@@ -1,7 +1,10 @@
-"""Whether a session lives, by its health file: ``python3 deploy/healthcheck.py [FILE]``.
+"""Whether a session lives and its positions have their stops, by its health file.
+
+``python3 deploy/healthcheck.py [FILE]``
 
 Without a file the newest one under ``data/live_state`` counts. Needs nothing but Python, so that it
-can be asked every minute. Exit code 0: it lives; 1: it does not, with a line that says why.
+can be asked every minute. Exit code 0: all is well; 1: it does not live, or a position is without
+its stop, with a line that says why.
 """
 
 from __future__ import annotations
@@ -28,8 +31,13 @@ def problem(body: str, now_ms: int) -> str:
     try:
         health = json.loads(body)
         status, age_ms = str(health["status"]), now_ms - int(health["updated_at"])
-    except (ValueError, KeyError, TypeError) as error:
+        conditions = {str(name): str(text) for name, text in health.get("conditions", {}).items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"the health file cannot be read: {error!r}"
+    unprotected = [name.removesuffix(" stop") for name in conditions if name.endswith(" stop")]
+    if unprotected:
+        sides = " and ".join(sorted(unprotected))
+        return f"{sides} without a stop at the exchange: {conditions[unprotected[0] + ' stop']}"
     if status == "STOPPED":
         return "the session has stopped"
     return f"no sign of life for {age_ms // 1_000} s" if age_ms > SILENT_MS else ""

@@ -215,12 +215,16 @@ class Liquidation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignClose:
-    """Somebody else has closed ``qty`` (base) of a side, as far as is known at ``price``."""
+    """Somebody else has closed ``qty`` (base) of a side, as far as is known at ``price``.
+
+    ``fee``: quote, 0 where the account did not pay it.
+    """
 
     ts_ms: int
     position_side: str
     price: float
     qty: float
+    fee: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

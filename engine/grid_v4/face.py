@@ -173,7 +173,7 @@ class GridV4:
         elif isinstance(event, ForeignClose):
             self._go_to(event.ts_ms)
             qty = lots_nearest(self._market, event.qty)
-            return self._book_side(replace(event, qty=qty), 0.0, POSITION_SYNC)
+            return self._book_side(replace(event, qty=qty), event.fee, POSITION_SYNC)
         else:
             self._book_funding(event)
         return 0.0

@@ -22,7 +22,6 @@ from live.commands.process import (
 from live.commands.status import SavedState, order_lines, position_lines, qty_text, saved_state
 from live.commands.target import Target
 from live.commands.texts import check_answerable, confirm, left_open
-from live.execution.exchange_broker import DISAGREEMENTS
 from live.health.alerts import AlertSender
 from live.session.assembly import Assembled, Plan
 from live.session.shutdown import LAST_ATTEMPTS, StopRequest
@@ -122,8 +121,7 @@ def _close_all(assembled: Assembled, process: Process) -> None:
     for attempt in range(LAST_ATTEMPTS):
         try:
             broker.flatten(CLOSE_END)
-            for _ in range(DISAGREEMENTS):
-                broker.check_positions()
+            broker.check_positions()
             break
         except GridError as error:
             if attempt + 1 == LAST_ATTEMPTS:

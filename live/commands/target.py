@@ -132,6 +132,7 @@ _NUMBERS: Final = {
     "poll_s": (0.5, 900.0),
     "request_timeout_s": (1.0, 60.0),
     "max_weight_share": (0.05, 0.95),
+    "max_outage_h": (0.1, 72.0),
 }
 _WHOLE: Final = {
     "buffer_bars": (1, 50_000),

@@ -40,6 +40,9 @@ class Progress:
         arranged: whether the step's orders are decided.
         done: whether the step has ended.
         last_trade_id: of the newest trade of the account taken in.
+        trade_ms: when that traded, ms UTC; 0: none was taken in yet.
+        first_trade_id: trades with a lower number were taken in, or are not ours.
+        recent_trades: (number, ms UTC) of the trades taken in from then on.
         funding_ms: newest funding payment taken in.
         funding_ids: of payments at that instant.
         peak_equity: quote, highest seen.
@@ -55,12 +58,32 @@ class Progress:
     arranged: bool = False
     done: bool = True
     last_trade_id: int = 0
+    trade_ms: int = 0
+    first_trade_id: int = 0
+    recent_trades: list[list[int]] = field(default_factory=list)
     funding_ms: int = 0
     funding_ids: list[str] = field(default_factory=list)
     peak_equity: float = 0.0
     start_equity: float = 0.0
     n_records: int = 0
     foreign_orders: list[str] = field(default_factory=list)
+
+    def has_booked(self, trade_id: int) -> bool:
+        """Return whether a trade was taken in, or is older than what is asked for."""
+        return trade_id < self.first_trade_id or any(
+            trade_id == known for known, _ in self.recent_trades
+        )
+
+    def note_trade(self, trade_id: int, ts_ms: int, overlap_ms: int) -> None:
+        """Note that a trade was taken in; those older than ``overlap_ms`` are forgotten."""
+        if not self.trade_ms:  # none was, or an older version knew the newest only
+            self.first_trade_id = self.last_trade_id + 1 if self.last_trade_id else 0
+        self.recent_trades.append([trade_id, ts_ms])
+        self.last_trade_id = max(self.last_trade_id, trade_id)
+        self.trade_ms = max(self.trade_ms, ts_ms)
+        # Twice as long: a clock that was set, or a trade at the very edge, is not asked for again.
+        least_ms = self.trade_ms - 2 * overlap_ms
+        self.recent_trades = [row for row in self.recent_trades if row[1] >= least_ms]
 
 
 class LiveSession:
@@ -89,6 +112,7 @@ class LiveSession:
     ) -> None:
         self.strategy, self.orders, self.log = strategy, register, log
         self.progress = Progress(start_ms=start_ms)
+        register.name_session(start_ms)
         self.entries: dict[int, Entry] = {}
         self.outbox: list[LiveTrade] = []
         self.trades: list[LiveTrade] = []
@@ -137,6 +161,7 @@ class LiveSession:
         self.strategy.load_state_dict(loaded.engine)
         known = {item.name for item in fields(Progress)}
         self.progress = Progress(**{k: v for k, v in document["progress"].items() if k in known})
+        self.orders.name_session(self.progress.start_ms)
         self.orders.load(document["orders"])
         self.entries = {int(key): Entry(**row) for key, row in document["entries"].items()}
         self.outbox = [_trade(row) for row in document["outbox"]]

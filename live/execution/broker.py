@@ -47,6 +47,23 @@ class Broker(Protocol):
         """Have every position its stop, whatever the rest of a step waits for."""
         ...
 
+    def renew(self) -> None:
+        """Keep running what would take the entries off if this process died."""
+        ...
+
+    def renew_in_s(self) -> float:
+        """Return the seconds until ``renew`` is due, infinity where it is not needed."""
+        ...
+
+    @property
+    def unprotected(self) -> frozenset[str]:
+        """The sides that should have a stop and had none at the last look."""
+        ...
+
+    def hold_entries(self, *, off: bool) -> None:
+        """Lay no entries, and take off those that rest, until told otherwise."""
+        ...
+
     def patience_s(self) -> float:
         """Return after how many seconds ``watch`` must look again at the latest."""
         ...

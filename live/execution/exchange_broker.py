@@ -6,30 +6,32 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from core.errors import ExchangeError, GridError, UnknownOutcome
-from engine.contract import POSITION_SIDES, Exit, ForeignClose
+from core.errors import ExchangeError, GridError, StateError, UnknownOutcome
+from engine.contract import POSITION_SIDES, Exit
 from live.exchange.port import Clock, Exchange
 from live.exchange.types import Fate, MarketFacts, OrderKind
 from live.execution.books import LiveSession
+from live.execution.dead_man import DeadMan
+from live.execution.entry_permission import EntryPermission
 from live.execution.fills import Fills
 from live.execution.limit_orders import LIMITS, RestingOrders
 from live.execution.market_exits import MarketExits
 from live.execution.order_desk import OrderDesk
+from live.execution.position_check import PositionCheck
 from live.execution.risk_gate import RiskGate
 from live.execution.stop_orders import StopOrders
+from live.execution.symbol_facts import SymbolFacts
 from live.feed.funding_rates import FundingRates
 from live.health.events import Events, Notice
 from live.health.monitor import HealthMonitor
 
-LAG_S: Final = 2.0
-"""How old the exchange's answer to a look at the account may be."""
+LOOK_KEPT_MS: Final = 1_500
+"""How long the look at the open orders, with which a watch begins, may be ago when it lays some."""
+ASK_MS: Final = 60_000
+"""Between two questions for trades while the open orders show none."""
+LOT_SLACK: Final = 1e-9
 PRICE_KEPT_MS: Final = 2_000
 """How old the price may be by which limits are judged passive; the exchange refuses the others."""
-DISAGREEMENTS: Final = 2
-"""Looks at the account in a row that must disagree with the ledger before it is adjusted: a
-trade may be listed later than the position it made."""
-
-_MOST_DOUBLINGS: Final = 6  # of the wait between looks after a stop
 
 
 class ExchangeBroker:
@@ -63,7 +65,8 @@ class ExchangeBroker:
         late_ms: int,
         poll_ms: int,
     ) -> None:
-        self._exchange, self._session, self._facts = exchange, session, facts
+        self._exchange, self._session = exchange, session
+        self._facts = SymbolFacts(facts, exchange, clock, session.log)
         self._clock, self._monitor, self._events = clock, monitor, events
         self._desk = OrderDesk(
             exchange,
@@ -72,22 +75,37 @@ class ExchangeBroker:
             events,
             session.progress.foreign_orders,
             clock,
+            self._facts,
             late_ms,
             session.log,
         )
+        self._dead_man = DeadMan(exchange, self._desk, clock, events, session.log)
         self._fills = Fills(
             exchange, session, self._desk, rates, mark, events, facts.rules.step_size
         )
-        self._exits = MarketExits(session, self._desk, self._fills, facts.rules, clock)
+        self._exits = MarketExits(session, self._desk, self._fills, self._facts, clock)
         self._stops = StopOrders(
-            exchange, session, self._desk, self._fills, self._exits, facts, clock, events
+            exchange, session, self._desk, self._fills, self._exits, self._facts, clock, events
         )
+        permission = EntryPermission(exchange, self._desk, self._facts, clock, events, session.log)
         self._resting = RestingOrders(
-            self._recent_price, session, self._desk, self._fills, self._stops, facts, gate, events
+            self._recent_price,
+            session,
+            self._desk,
+            self._fills,
+            self._stops,
+            self._facts,
+            permission,
+            self._dead_man,
+            gate,
+            events,
         )
-        self._disagreed = 0
+        self._positions = PositionCheck(
+            exchange, session, self._fills, self._facts, monitor, clock, events
+        )
         self._price_ms, self._price = clock.now_ms(), 0.0
         self._poll_ms = poll_ms
+        self._asked_ms: int | None = None
 
     def settle(self, until_ms: int) -> None:
         """Take in fills before ``until_ms`` and funding up to it."""
@@ -138,15 +156,56 @@ class ExchangeBroker:
     def watch(self) -> None:
         """Take fills in and let the orders follow; what is missing is laid again.
 
-        Where the next bar has begun its step does that.
+        Where the next bar has begun its step does that. Trades, which cost most to ask for, are
+        asked for where the open orders show that something has traded, and once a minute.
         """
         self._desk.resolve()
-        if self._fills.take_present():
+        has_traded = self._desk.refresh() or self._desk.has_changed
+        if (has_traded or self._is_asking_due()) and self._take_present():
             return
         if self._session.orders.alive(OrderKind.EXIT):
             self._stops.keep()
             self._exits.finish()
-        self._resting.lay_out()
+        self._refresh_facts()
+        self._resting.lay_out(LOOK_KEPT_MS)
+        if self._fills.foreign_closes:
+            self._positions.check()
+        self._dead_man.renew()
+
+    def _take_present(self) -> bool:
+        """Book what was traded in this bar; return whether there is more, of the next one."""
+        has_more = self._fills.take_present()
+        self._asked_ms, self._desk.has_changed = self._clock.now_ms(), False
+        return has_more
+
+    def _is_asking_due(self) -> bool:
+        if self._asked_ms is None:
+            return True
+        return not 0 <= self._clock.now_ms() - self._asked_ms < ASK_MS
+
+    def _refresh_facts(self) -> None:
+        """Read the rules again where that is due; a person hears what has changed."""
+        changed = self._facts.refresh()
+        if changed:
+            self._resting.forget_refusals()
+            self._events.publish(Notice(f"the exchange's rules have changed: {changed}"))
+
+    def renew(self) -> None:
+        """Keep the exchange's countdown running while limit orders rest."""
+        self._dead_man.renew()
+
+    def renew_in_s(self) -> float:
+        """Return the seconds until ``renew`` is due, infinity where it is not needed."""
+        return self._dead_man.due_s()
+
+    @property
+    def unprotected(self) -> frozenset[str]:
+        """The sides that had no stop at the last look."""
+        return self._stops.unprotected
+
+    def hold_entries(self, *, off: bool) -> None:
+        """Lay no entries, and take off those that rest, until told otherwise."""
+        self._resting.entries_off = off
 
     def patience_s(self) -> float:
         """Return how long the next look may wait.
@@ -154,65 +213,46 @@ class ExchangeBroker:
         Until orders of unknown outcome can be found out about; where a side lacks its stop 1, 2,
         4, ... s.
         """
-        looks = self._stops.looks
-        return min(
-            self._desk.wait_s() or math.inf,
-            2.0 ** min(looks - 1, _MOST_DOUBLINGS) if looks else math.inf,
-        )
+        waits = [self._desk.wait_s(), self._stops.pause_s]
+        return min((wait_s for wait_s in waits if wait_s), default=math.inf)
 
     def check_positions(self) -> None:
-        """Compare ledger and account; adjust the ledger where it holds what is not there.
-
-        What the account holds beyond the ledger is not ours: it is reported and left alone. An
-        answer may be some seconds old, so what would be adjusted is looked at once more.
-        """
-        self._disagreed = self._disagreed + 1 if any(self._surplus().values()) else 0
-        if self._disagreed < DISAGREEMENTS:
-            return
-        self._clock.sleep(LAG_S)
-        if self._fills.take():
-            return
-        for name, qty in self._surplus().items():
-            self._give_up(name, qty)
-
-    def _surplus(self) -> dict[str, float]:
-        """Return what the ledger holds and the account does not, by direction, base.
-
-        0 where it is the account that holds more.
-        """
-        view = self._session.strategy.view()
-        theirs = {name: side.qty for name, side in self._exchange.positions().items()}
-        ours = {name: view.side(name).qty for name in POSITION_SIDES}
-        wrong = self._monitor.check_positions(ours, theirs, self._facts.rules.step_size)
-        return {name: max(0.0, ours[name] - theirs[name]) for name in wrong}
-
-    def _give_up(self, position_side: str, qty: float) -> None:
-        """Book that ``qty`` of a side was closed by somebody else, at the last price."""
-        if qty <= 0.0:
-            return
-        session, price = self._session, self._exchange.last_price()
-        session.strategy.book(
-            ForeignClose(
-                ts_ms=self._clock.now_ms(), position_side=position_side, price=price, qty=qty
-            )
-        )
-        session.collect()
-        session.save()
-        self._events.publish(
-            Notice(
-                f"{qty:g} {position_side} of ours is gone from the account; the ledger is "
-                f"adjusted at {price:g}"
-            )
-        )
+        """See :meth:`live.execution.position_check.PositionCheck.check`."""
+        self._positions.check()
 
     def secure(self) -> None:
         """Have every position its stop, whatever the rest of a step waits for.
 
-        Fills are booked as far as they are listed, those of a bar whose step is owed included.
+        Fills are booked as far as they are listed, those of a bar whose step is owed included. No
+        question that is refused keeps the stops from being laid. Entries go where they are off.
+
+        Raises:
+            GridError: the first question that was refused.
         """
-        self._desk.resolve()
-        self._desk.refresh()
-        self._take_and_protect()
+        failure: GridError | None = None
+        for question in (
+            self._desk.resolve,
+            self._look,
+            self._take_and_protect,
+            self._drop_entries,
+        ):
+            try:
+                question()
+            except StateError:
+                raise
+            except GridError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _look(self) -> None:
+        self._desk.refresh(is_leaving=True)
+
+    def _drop_entries(self) -> None:
+        """Take the entries off that may not rest now."""
+        entries = self._session.orders.alive(OrderKind.ENTRY)
+        if self._resting.entries_off and entries:
+            self._desk.cancel(entries)
 
     def _take_and_protect(self) -> set[str] | None:
         """Book what was traded, and have stops even where that fails; see ``StopOrders.keep``."""
@@ -230,14 +270,25 @@ class ExchangeBroker:
             UnknownOutcome: some may still be open, or a position may have no stop.
             StateError: none is, but that could not be written down.
         """
-        result = self._cancel_limits()
-        try:
-            unprotected = self._take_and_protect()
-            self._session.save()
-        finally:
-            _refuse_stuck(result)
-        if unprotected:
-            raise UnknownOutcome(f"{' and '.join(sorted(unprotected))} may be without a stop")
+        failure: GridError | None = None
+        results = [Fate.STUCK]
+
+        def cancel() -> None:
+            results[0] = self._cancel_limits()
+
+        for action in (cancel, self._take_and_protect, self._session.save):
+            try:
+                action()
+            except GridError as error:
+                failure = error if isinstance(error, StateError) else failure or error
+        if isinstance(failure, StateError):
+            raise failure
+        _refuse_stuck(results[0])
+        if failure is not None:
+            raise failure
+        if self._stops.looks:
+            sides = " and ".join(sorted(self._stops.unprotected)) or "a position"
+            raise UnknownOutcome(f"{sides} may be without a stop")
 
     def _cancel_limits(self) -> Fate:
         self._desk.resolve()
@@ -257,10 +308,24 @@ class ExchangeBroker:
             wanted = self._exits.all_of(position_side)
             if wanted and not self._session.orders.alive(OrderKind.EXIT, direction=position_side):
                 self._exits.intend(position_side, label, wanted)
+        self._refresh_facts()
         self._exits.finish()
         self._drop_stops()
         self._session.save()
+        self._report_dust()
         _refuse_stuck(result)
+
+    def _report_dust(self) -> None:
+        """Say what is left that is smaller than the exchange's lot."""
+        for name in POSITION_SIDES:
+            left = sum(fill.qty for fill in self._session.strategy.fills(name))
+            if left > 0.0:
+                self._events.publish(
+                    Notice(
+                        f"{left:g} of {name} are left: less than the exchange's lot of "
+                        f"{self._facts.rules.step_size:g}; close them on its page"
+                    )
+                )
 
     def _drop_stops(self) -> None:
         """Cancel the stops of what is closed.
@@ -271,7 +336,8 @@ class ExchangeBroker:
         strategy, left = self._session.strategy, []
         account = self._exchange.positions()
         for name in POSITION_SIDES:
-            if strategy.fills(name) and account[name].qty > 0.0:
+            least = self._facts.rules.step_size
+            if strategy.fills(name) and account[name].qty >= least * (1.0 - LOT_SLACK):
                 left.append(name)
                 continue
             strategy.cancel(name, keep_stop=False)

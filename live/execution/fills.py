@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import groupby, takewhile
+from itertools import groupby
 from typing import Final
 
 from core.times import MINUTE_MS
-from engine.contract import POSITION_SIDES, Fill, FundingPaid, Liquidation, StopFired
+from engine.contract import (
+    LIQUIDATION,
+    POSITION_SIDES,
+    Fill,
+    ForeignClose,
+    FundingPaid,
+    Liquidation,
+    LiquidationDecided,
+    StopFired,
+)
+from live.exchange.closing_orders import Closer, closer_of
 from live.exchange.port import Exchange
 from live.exchange.types import Execution, FundingPayment, OrderKind
 from live.execution.books import LiveSession
@@ -16,8 +26,8 @@ from live.execution.order_register import OrderRecord, OrderState
 from live.feed.funding_rates import FundingRates
 from live.health.events import Events, Notice
 
-LIQUIDATION_IDS: Final = ("autoclose-", "adl_autoclose")
-"""How the exchange names the orders with which it closes what we may no longer hold."""
+OVERLAP_MS: Final = 10 * 60_000
+"""So long after it happened a trade may be listed, also after younger ones."""
 
 
 class Fills:
@@ -47,6 +57,8 @@ class Fills:
         self._rates, self._mark, self._events = rates, mark, events
         self._step_size = step_size
         self._held: list[Execution] = []
+        self.foreign_closes: dict[str, list[tuple[float, float]]] = {}
+        """(base, price) that others have closed of a side and the ledger has not given up yet."""
 
     def take(self) -> bool:
         """Book what was traded and save; return whether anything was.
@@ -68,8 +80,8 @@ class Fills:
             GridError: the exchange could not be asked.
         """
         executions = self._ask()
-        earlier = list(takewhile(lambda e: e.ts_ms < until_ms, executions))
-        self._held = executions[len(earlier) :]
+        earlier = [execution for execution in executions if execution.ts_ms < until_ms]
+        self._held = [execution for execution in executions if execution.ts_ms >= until_ms]
         self._book_all(earlier, self._new_payments(until_ms))
 
     def take_present(self) -> bool:
@@ -82,7 +94,7 @@ class Fills:
             GridError: the exchange could not be asked.
         """
         executions, end_ms = self._ask(), (self._session.progress.bar + 1) * self._session.bar_ms
-        present = list(takewhile(lambda e: e.ts_ms < end_ms, executions))
+        present = [execution for execution in executions if execution.ts_ms < end_ms]
         self._book_all(present, [])
         return len(present) < len(executions)
 
@@ -92,9 +104,18 @@ class Fills:
         self._book_all(held, [])
 
     def _ask(self) -> list[Execution]:
+        """Return the trades that are not booked; one may be listed after a younger one."""
         progress = self._session.progress
-        from_id = progress.last_trade_id + 1 if progress.last_trade_id else 0
-        return self._exchange.executions(from_id, progress.start_ms)
+        since_ms = max(progress.start_ms, progress.trade_ms - OVERLAP_MS)
+        if not progress.last_trade_id:
+            return self._exchange.executions(0, progress.start_ms)
+        if not progress.trade_ms:  # written by a version that knew no more than the newest id
+            return self._exchange.executions(progress.last_trade_id + 1, progress.start_ms)
+        return [
+            execution
+            for execution in self._exchange.executions_since(since_ms)
+            if not progress.has_booked(execution.trade_id)
+        ]
 
     def _book_all(self, executions: list[Execution], payments: list[FundingPayment]) -> bool:
         changed = False
@@ -113,7 +134,7 @@ class Fills:
 
     def _book(self, execution: Execution) -> None:
         session = self._session
-        if execution.trade_id <= session.progress.last_trade_id:
+        if session.progress.has_booked(execution.trade_id):
             return
         record = self._record_of(execution)
         client_id = record.client_id if record is not None else ""
@@ -121,7 +142,7 @@ class Fills:
             self._book_ours(execution, record)
         else:
             client_id = self._book_foreign(execution)
-        session.progress.last_trade_id = execution.trade_id
+        session.progress.note_trade(execution.trade_id, execution.ts_ms, OVERLAP_MS)
         session.collect(str(execution.trade_id), client_id)
 
     def _record_of(self, execution: Execution) -> OrderRecord | None:
@@ -148,9 +169,9 @@ class Fills:
     def _book_ours(self, execution: Execution, record: OrderRecord) -> None:
         strategy, fill = self._session.strategy, _fill_of(execution, record)
         if record.kind is OrderKind.STOP:
-            if record.booked_qty == 0.0:
-                strategy.book(StopFired(record.direction, execution.ts_ms))
             record.state = OrderState.DONE
+        if record.booked_qty == 0.0:
+            self._book_beginning(execution, record)
         left = strategy.book(fill)
         record.booked_qty += execution.qty
         if record.kind is not OrderKind.STOP and record.rest < 0.5 * self._step_size:
@@ -163,18 +184,44 @@ class Fills:
                 )
             )
 
+    def _book_beginning(self, execution: Execution, record: OrderRecord) -> None:
+        """Book what the first execution of a stop, or of an exit in its place, means.
+
+        Only now: what is decided or sent and not done leaves the side wanted protected.
+        """
+        strategy = self._session.strategy
+        if record.kind is OrderKind.STOP or record.label == f"STOP_{record.direction}":
+            strategy.book(StopFired(record.direction, execution.ts_ms))
+        elif record.label == LIQUIDATION:
+            strategy.book(LiquidationDecided())
+
     def _book_foreign(self, execution: Execution) -> str:
-        """Book a trade of no order of ours if the exchange liquidated; else only report it."""
+        """Book a trade of no order of ours if the exchange closed; else only report it."""
         order = self._exchange.order_by_id(execution.order_id)
         client_id = order.client_id if order is not None else ""
         text = (
             f"trade {execution.trade_id} ({execution.side} {execution.direction} "
             f"{execution.qty:g} at {execution.price:g})"
         )
-        if not client_id.startswith(LIQUIDATION_IDS) or execution.direction not in POSITION_SIDES:
+        closer = closer_of(client_id)
+        if closer is None or execution.direction not in POSITION_SIDES:
             self._events.publish(Notice(f"{text} is not of this bot"))
+            if is_closing(execution):
+                closes = self.foreign_closes.setdefault(execution.direction, [])
+                closes.append((execution.qty, execution.price))
             return ""
-        self._events.publish(Notice(f"{text}: the exchange liquidates"))
+        self._events.publish(Notice(f"{text}: {_CLOSED_BY[closer]}"))
+        if closer is not Closer.LIQUIDATION:
+            self._session.strategy.book(
+                ForeignClose(
+                    ts_ms=execution.ts_ms,
+                    position_side=execution.direction,
+                    price=execution.price,
+                    qty=execution.qty,
+                    fee=execution.fee,
+                )
+            )
+            return client_id
         self._session.strategy.book(
             Liquidation(
                 ts_ms=execution.ts_ms,
@@ -216,6 +263,18 @@ class Fills:
         self._session.log.info("funding %+.4f USDT at rate %+.6f", amount, rate)
 
 
+_CLOSED_BY: Final = {
+    Closer.LIQUIDATION: "the exchange liquidates",
+    Closer.AUTO_DELEVERAGING: "the exchange reduces the position (auto-deleveraging)",
+    Closer.SETTLEMENT: "the exchange settles the symbol (delisting)",
+}
+
+
+def is_closing(execution: Execution) -> bool:
+    """Return whether a trade reduces the side it is of."""
+    return (execution.side == "SELL") == (execution.direction == "LONG")
+
+
 def _fill_of(execution: Execution, record: OrderRecord) -> Fill:
     """Return an execution of an order of ours as the strategy books it."""
     price, qty, fee = execution.price, execution.qty, execution.fee
@@ -254,7 +313,7 @@ def _in_time(
 ) -> Iterable[Execution | list[FundingPayment]]:
     """Yield both in the order of time; at the same instant executions by number come first.
 
-    Executions never leave the order of their numbers, which the cursor relies on.
+    Executions come by number, but for one that was listed late.
     """
     groups = [
         list(group)

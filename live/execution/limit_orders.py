@@ -6,14 +6,17 @@ from collections.abc import Callable
 from typing import Final
 
 from engine.contract import POSITION_SIDES, RestingOrder
-from live.exchange.types import Answer, Fate, MarketFacts, OrderKind
+from live.exchange.types import Answer, Fate, OrderKind
 from live.execution.books import LiveSession
+from live.execution.dead_man import DeadMan
+from live.execution.entry_permission import EntryPermission
 from live.execution.fills import Fills
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord
 from live.execution.reconcile import KINDS, Difference, Resting, reconcile
 from live.execution.risk_gate import RiskGate
 from live.execution.stop_orders import StopOrders
+from live.execution.symbol_facts import SymbolFacts
 from live.health.events import Events, Notice
 
 ROUNDS: Final = 5
@@ -30,6 +33,8 @@ class RestingOrders:
         fills: books what was traded.
         stops: kept first.
         facts: rules of the symbol.
+        permission: whether the exchange takes entries.
+        dead_man: renewed before anything is laid.
         gate: is asked whether entries may be laid.
         events: a person hears there when it begins to refuse them.
     """
@@ -41,12 +46,17 @@ class RestingOrders:
         desk: OrderDesk,
         fills: Fills,
         stops: StopOrders,
-        facts: MarketFacts,
+        facts: SymbolFacts,
+        permission: EntryPermission,
+        dead_man: DeadMan,
         gate: RiskGate,
         events: Events,
     ) -> None:
         self._last_price, self._session, self._desk = last_price, session, desk
         self._fills, self._stops, self._facts = fills, stops, facts
+        self._permission, self._dead_man = permission, dead_man
+        self.entries_off = False
+        """Whether a person, or an outage, keeps entries off the book."""
         self._gate, self._events, self._held_back = gate, events, ""
         self._refused: set[tuple[int, RestingOrder]] = set()
         """Orders the symbol's rules or the margin forbade, by the bar they were sent in."""
@@ -92,6 +102,7 @@ class RestingOrders:
                     if order.kind == "TAKE_PROFIT" or order.direction not in without
                 ]
             )
+            self._stops.tidy()
             return
         self._session.log.warning(
             "orders have filled whose trades are not listed yet; none is laid until then"
@@ -108,7 +119,8 @@ class RestingOrders:
             Resting(r.client_id, r.kind, r.direction, r.price, r.rest)
             for r in orders.alive(*LIMITS)
         ]
-        desired = (order for order in self._session.strategy.desired() if order.kind != "STOP")
+        desired = [order for order in self._session.strategy.desired() if order.kind != "STOP"]
+        desired = [order for order in desired if not self._is_beyond_stop(order)]
         difference = reconcile(desired, resting, self._facts.rules)
         for client_id, order in difference.kept:
             if order.kind == "ENTRY":
@@ -116,9 +128,18 @@ class RestingOrders:
                 record.level, record.generation = order.level, order.generation
         return difference
 
+    def _is_beyond_stop(self, order: RestingOrder) -> bool:
+        """Return whether an entry would fill after its side's stop has fired."""
+        stop = self._stops.price_of(order.direction)
+        if order.kind != "ENTRY" or stop <= 0.0:
+            return False
+        return order.price <= stop if order.direction == "LONG" else order.price >= stop
+
     def _held_back_sides(self) -> set[str]:
         """Return the sides that the gate allows no entries; a person hears of it once."""
-        allowance = self._gate.allows(self._facts.symbol, self._session.strategy.view())
+        if self._permission.reason() or self.entries_off:
+            return set(POSITION_SIDES)
+        allowance = self._gate.allows(self._facts.now.symbol, self._session.strategy.view())
         if allowance.entries:
             self._held_back = ""
             return set()
@@ -149,16 +170,22 @@ class RestingOrders:
             order
             for order in wanted
             if (order.price < price) == self._is_buy(order)
-            and self._facts.takes_price(
+            and self._facts.now.takes_price(
                 "BUY" if self._is_buy(order) else "SELL", order.price, price
             )
         ]
+        if possible:
+            self._dead_man.renew(lays=True)
         replies = self._desk.send([self._intend(order) for order in possible])
         self._refused |= {
             (bar, order)
             for order, reply in zip(possible, replies, strict=True)
             if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN}
         }
+
+    def forget_refusals(self) -> None:
+        """Offer again what was refused, as the rules have changed."""
+        self._refused.clear()
 
     @staticmethod
     def _is_buy(order: RestingOrder) -> bool:

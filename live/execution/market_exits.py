@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Final
 
 from core.errors import NetworkError, UnknownOutcome
 from core.market import MarketRules
-from engine.contract import LIQUIDATION, POSITION_SIDES, Exit, LiquidationDecided, StopFired
+from engine.contract import POSITION_SIDES, Exit
 from live.exchange.port import Clock
 from live.exchange.types import Answer, Fate, OrderKind
 from live.execution.books import LiveSession
 from live.execution.fills import Fills
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord, OrderState
+from live.execution.symbol_facts import SymbolFacts
 
 CONFIRMATIONS: Final = 10
 """Times the trades of a market order are asked for before its outcome counts as unknown."""
@@ -27,15 +30,19 @@ class MarketExits:
         session: ledger and orders.
         desk: sends and cancels.
         fills: books what was traded.
-        rules: of the symbol.
+        facts: rules of the symbol.
         clock: for waiting.
     """
 
     def __init__(
-        self, session: LiveSession, desk: OrderDesk, fills: Fills, rules: MarketRules, clock: Clock
+        self, session: LiveSession, desk: OrderDesk, fills: Fills, facts: SymbolFacts, clock: Clock
     ) -> None:
         self._session, self._desk, self._fills = session, desk, fills
-        self._rules, self._clock = rules, clock
+        self._facts, self._clock = facts, clock
+
+    @property
+    def _rules(self) -> MarketRules:
+        return self._facts.rules
 
     def close(self, exits: Sequence[Exit]) -> None:
         """Do the exits of one phase of ``protect``.
@@ -44,8 +51,6 @@ class MarketExits:
             NetworkError: not known to be done; ``finish`` goes on with it.
             GridError: the exchange or the disk refused.
         """
-        if any(out.label == LIQUIDATION for out in exits):
-            self._session.strategy.book(LiquidationDecided())
         for position_side in POSITION_SIDES:
             own = [out for out in exits if out.position_side == position_side]
             if own:
@@ -53,12 +58,13 @@ class MarketExits:
         self._send_and_wait()
 
     def stop_at_market(self, position_side: str) -> None:
-        """Decide to close a side as its stop would have, had it not been passed already."""
+        """Decide to close a side as its stop would have, had it not been passed already.
+
+        Until that is booked the ledger goes on wanting a stop.
+        """
         if self._session.orders.alive(OrderKind.EXIT, direction=position_side):
             return
-        wanted = self.all_of(position_side)
-        self._session.strategy.book(StopFired(position_side))
-        self.intend(position_side, f"STOP_{position_side}", wanted)
+        self.intend(position_side, f"STOP_{position_side}", self.all_of(position_side))
 
     def all_of(self, position_side: str) -> list[tuple[int, float]]:
         """Return (fill id, quantity) of everything a side holds, worst fill first."""
@@ -67,20 +73,23 @@ class MarketExits:
         return [(fill.fill_id, fill.qty) for fill in fills]
 
     def intend(self, position_side: str, label: str, wanted: list[tuple[int, float]]) -> None:
-        """Write down that ``wanted`` (fill id, base) of a side is to be closed at market."""
-        self._session.orders.new(
-            OrderKind.EXIT,
-            position_side,
-            0.0,
-            self._total(wanted),
-            self._session.progress.bar,
-            label=label,
-            exits=wanted,
-        )
+        """Write down that ``wanted`` (fill id, base) of a side is to be closed at market.
+
+        What is more than the exchange takes in one order goes in parts.
+        """
+        for part in in_parts(wanted, self._facts.now.max_market_qty, self._rules.step_size):
+            self._session.orders.new(
+                OrderKind.EXIT,
+                position_side,
+                0.0,
+                self._total(part),
+                self._session.progress.bar,
+                label=label,
+                exits=part,
+            )
 
     def _total(self, parts: Sequence[tuple[int, float]]) -> float:
-        step = self._rules.step_size
-        return round(sum(qty for _, qty in parts) / step) * step
+        return whole_lots(sum(qty for _, qty in parts), self._rules.step_size)
 
     def finish(self) -> None:
         """Do what was decided and is not known to be done: look it up, then send what was not.
@@ -121,7 +130,12 @@ class MarketExits:
         """
         waiting = self._cancel_take_profits({record.direction for record in exits})
         ready = [record for record in exits if record.direction not in waiting]
-        self._send_ready([record for record in ready if self._is_still_due(record)])
+        held = {
+            fill.fill_id: fill.qty
+            for position_side in POSITION_SIDES
+            for fill in self._session.strategy.fills(position_side)
+        }
+        self._send_ready([record for record in ready if self._is_still_due(record, held)])
         if waiting:
             names = " and ".join(sorted(waiting))
             raise UnknownOutcome(f"take-profits of {names} may still be open; the exit waits")
@@ -137,10 +151,16 @@ class MarketExits:
                     self._desk.look_for(record)
         return {record.direction for record in wanted if record.state is not OrderState.DONE}
 
-    def _is_still_due(self, record: OrderRecord) -> bool:
-        """Cut an exit down to what its fills still hold; return whether anything is left."""
-        held = {fill.fill_id: fill.qty for fill in self._session.strategy.fills(record.direction)}
+    def _is_still_due(self, record: OrderRecord, held: dict[int, float]) -> bool:
+        """Cut an exit down to what its fills still hold; return whether anything is left.
+
+        Args:
+            record: the exit.
+            held: base by fill id, of which the exit takes its part.
+        """
         record.exits = [(fill, min(qty, held[fill])) for fill, qty in record.exits if fill in held]
+        for fill, qty in record.exits:
+            held[fill] -= qty
         record.qty = self._total(record.exits)
         if record.qty < self._rules.step_size / 2:
             record.state = OrderState.DONE
@@ -156,3 +176,32 @@ class MarketExits:
                 self._session.strategy.restore_stops()
         if unclear:
             raise NetworkError(f"market exit {', '.join(unclear)}")
+
+
+def whole_lots(qty: float, step: float) -> float:
+    """Return ``qty`` cut to the lot, base; a rounding error under a thousandth of one is none."""
+    return float(int(qty / step + 1e-3) * Decimal(repr(step)))
+
+
+def in_parts(
+    wanted: Sequence[tuple[int, float]], most: float, step: float
+) -> list[list[tuple[int, float]]]:
+    """Return ``wanted`` (fill id, base) in order, in parts of at most ``most`` base together.
+
+    >>> in_parts([(1, 3.0), (2, 4.0)], 5.0, 1.0)
+    [[(1, 3.0), (2, 2.0)], [(2, 2.0)]]
+    """
+    parts: list[list[tuple[int, float]]] = [[]]
+    most = whole_lots(most, step) if math.isfinite(most) else most
+    room = most
+    for fill_id, qty in wanted:
+        left = qty
+        while left > room + step / 2:
+            if room > step / 2:
+                parts[-1].append((fill_id, room))
+                left = left - room
+            parts.append([])
+            room = most
+        parts[-1].append((fill_id, left))
+        room -= left
+    return [part for part in parts if part]

@@ -8,11 +8,15 @@ from typing import Final
 
 from core.errors import AccountError, CredentialsError
 from live.exchange.port import Clock, Exchange
-from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply
+from live.exchange.types import Answer, ExchangeOrder, Fate, Meaning, OrderKind, OrderReply
 from live.execution.order_register import OUR_IDS, OrderRecord, OrderRegister, OrderState
+from live.execution.symbol_facts import SymbolFacts
 from live.health.events import Events, Notice
 
 DENIALS: Final = 2
+REFUSAL_KEPT_MS: Final = 4 * 3_600_000
+LISTED_LATE_MS: Final = 120_000
+"""So long after it was accepted an order may be denied and missing from the list."""
 
 
 class OrderDesk:
@@ -25,6 +29,7 @@ class OrderDesk:
         events: what a person should hear of is published there.
         foreign_orders: client ids of others' orders that were reported; added to.
         clock: of all times.
+        facts: rules of the symbol, which orders are sent on.
         late_ms: how long after it was sent the exchange may still take a request.
         log: of the session.
     """
@@ -37,19 +42,32 @@ class OrderDesk:
         events: Events,
         foreign_orders: list[str],
         clock: Clock,
+        facts: SymbolFacts,
         late_ms: int,
         log: logging.Logger,
     ) -> None:
         self._exchange, self._register, self._save = exchange, register, save
         self._events, self._foreign_orders = events, foreign_orders
-        self._clock, self._late_ms, self._log = clock, late_ms, log
+        self._clock, self._facts, self._late_ms, self._log = clock, facts, late_ms, log
+        self.restricted = ""
+        """Why the exchange refused an entry as it takes only what reduces; '': it did not."""
         self._late_until_ms: dict[str, int] = {}
         """Until when, ms UTC, orders that the exchange does not know may still arrive there."""
         for record in register.alive():  # the process before was killed over those
             if record.state is OrderState.INTENDED:
                 self._may_be_late(record)
-        self._told: set[tuple[str, OrderKind]] = set()
+        self._told: dict[tuple[str, OrderKind], dict[float, int]] = {}
+        """When orders at a price were last refused, ms UTC, by side and kind."""
         self._seen_ms: int | None = None
+        self.foreign_rests = False
+        """Whether normal orders of others rested at the last look."""
+        self.has_changed = False
+        """Whether an order has gone or filled further since trades were asked for."""
+
+    @property
+    def limits_rest(self) -> bool:
+        """Whether limit orders of ours rest, or may."""
+        return bool(self._register.alive(OrderKind.ENTRY, OrderKind.TAKE_PROFIT))
 
     def write_down(self) -> None:
         """Write down what is meant to be sent.
@@ -78,7 +96,11 @@ class OrderDesk:
             return []
         if not is_written:
             self._save()
-        replies = self._exchange.create_orders([record.spec for record in records])
+        for record in records:
+            record.sent_ms = self._clock.now_ms()
+        replies = self._exchange.create_orders(
+            [self._facts.on_rules(record.spec) for record in records]
+        )
         for record, reply in zip(records, replies, strict=True):
             self._take_reply(record, reply)
         self._report_refusals(records, replies)
@@ -97,6 +119,10 @@ class OrderDesk:
             self._may_be_late(record)
         elif reply.answer is not Answer.NOT_SENT:
             record.state = OrderState.DONE
+        if reply.meaning is Meaning.RULES:
+            self._facts.doubt()
+        elif reply.meaning is Meaning.ENTRIES_OFF and record.kind is OrderKind.ENTRY:
+            self.restricted = reply.text
         self._log.info("order %s %s", record.client_id, _refusal_text(record, reply))
 
     def _may_be_late(self, record: OrderRecord) -> None:
@@ -106,17 +132,22 @@ class OrderDesk:
     def _report_refusals(
         self, records: Sequence[OrderRecord], replies: Sequence[OrderReply]
     ) -> None:
-        """Alert a person to refused orders, once until orders of that side and kind pass again."""
-        refused = {
-            (record.direction, record.kind): _refusal_text(record, reply)
-            for record, reply in zip(records, replies, strict=True)
-            if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN}
-        }
-        for kind, text in refused.items():
-            if kind not in self._told:
-                self._events.publish(Notice(f"order {text}; it is tried again"))
-        self._told -= {(record.direction, record.kind) for record in records}
-        self._told |= refused.keys()
+        """Alert a person to refused orders, once until those of that side and kind pass again.
+
+        Where some pass and others do not, that goes on: each must pass, or be gone for four hours.
+        """
+        now_ms = self._clock.now_ms()
+        for record, reply in zip(records, replies, strict=True):
+            told = self._told.setdefault((record.direction, record.kind), {})
+            for price in [p for p, ms in told.items() if now_ms - ms > REFUSAL_KEPT_MS]:
+                del told[price]
+            if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN}:
+                if not told:
+                    text = _refusal_text(record, reply)
+                    self._events.publish(Notice(f"order {text}; it is tried again"))
+                told[record.price] = now_ms
+            else:
+                told.pop(record.price, None)
 
     def resolve(self) -> None:
         """Find out about every order whose outcome is not known.
@@ -165,6 +196,7 @@ class OrderDesk:
             Whether it has.
         """
         record.order_id, record.missed = found.order_id, 0
+        self.has_changed |= not found.is_open or found.filled_qty != record.reported_qty
         record.reported_qty = found.filled_qty
         record.fired_order_id = found.fired_order_id or record.fired_order_id
         is_behind = found.has_traded_beyond(record.booked_qty)
@@ -220,10 +252,11 @@ class OrderDesk:
         """
         is_behind = False
         seen = {order.client_id: order for order in self._exchange.open_orders()}
-        self._seen_ms = self._clock.now_ms()
+        self._seen_ms, self.foreign_rests = self._clock.now_ms(), False
         for order in seen.values():
             record = self._register.get(order.client_id) or self._unwritten_stop(order)
             if record is None:
+                self.foreign_rests |= order.kind is not OrderKind.STOP
                 self._report_foreign(order, is_leaving=is_leaving)
             else:
                 is_behind |= self.adopt(record, order)
@@ -239,8 +272,8 @@ class OrderDesk:
     def look_for(self, record: OrderRecord) -> bool:
         """Find out about an order that was taken and is not among the open ones; as ``adopt``.
 
-        An exchange may answer from a copy that lags: only when it denies the order twice is it
-        gone.
+        An exchange may answer from a copy that lags: only when it denies the order twice, and the
+        order is older than ``LISTED_LATE_MS``, is it gone.
 
         Raises:
             GridError: the exchange could not be asked.
@@ -249,14 +282,44 @@ class OrderDesk:
         if found is not None:
             return self.adopt(record, found)
         record.missed += 1
-        if record.missed >= DENIALS:
+        if record.missed >= DENIALS and not self._is_young(record):
             record.state = OrderState.DONE
         return False
+
+    def _is_young(self, record: OrderRecord) -> bool:
+        """Return whether an order may still be listed late, as it was accepted a moment ago."""
+        return 0 <= self._clock.now_ms() - record.sent_ms < LISTED_LATE_MS
+
+    def revive_stops(self, direction: str, age_ms: int) -> None:
+        """Count the newest accepted closing stop of a side as there again.
+
+        The exchange says that the side has a stop; it is one that was given up.
+
+        Args:
+            direction: LONG or SHORT.
+            age_ms: how long ago it may have been sent.
+        """
+        least_ms = self._clock.now_ms() - age_ms
+        accepted = [
+            record
+            for record in self._register
+            if record.kind is OrderKind.STOP
+            and record.direction == direction
+            and record.closes_all
+            and record.order_id
+            and not record.fired_order_id
+            and record.sent_ms >= least_ms
+        ]
+        if accepted:
+            newest = max(accepted, key=lambda record: record.sent_ms)
+            newest.state, newest.missed = OrderState.OPEN, 0
 
     def _unwritten_stop(self, order: ExchangeOrder) -> OrderRecord | None:
         """Return the record of a stop of ours that a full disk kept out of the state, else None."""
         if order.kind is OrderKind.STOP and order.client_id.startswith(self._register.prefix):
-            return self._register.adopt_stop(order.client_id, order.direction, order.price)
+            return self._register.adopt_stop(
+                order.client_id, order.direction, order.price, closes_all=order.closes_all
+            )
         return None
 
     def _report_foreign(self, order: ExchangeOrder, *, is_leaving: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Final
+from zlib import crc32
 
 from live.exchange.types import QTY_SLACK, OrderKind, OrderSpec
 
@@ -45,6 +46,8 @@ class OrderRecord:
         booked_qty: base that the ledger has of it.
         reported_qty: base that the exchange says it has traded; its trades may be listed later.
         missed: times in a row that the exchange denied to know an order it had taken.
+        sent_ms: when it was sent last, ms UTC; 0: it was not.
+        closes_all: of a stop: whether it closes the whole side, or ``qty`` of it.
     """
 
     client_id: str
@@ -63,6 +66,8 @@ class OrderRecord:
     booked_qty: float = 0.0
     reported_qty: float = 0.0
     missed: int = 0
+    sent_ms: int = 0
+    closes_all: bool = True
 
     @property
     def unlisted(self) -> float:
@@ -84,6 +89,7 @@ class OrderRecord:
             direction=self.direction,
             price=self.price,
             qty=self.qty,
+            closes_all=self.closes_all,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,9 +127,22 @@ OUR_IDS: Final = re.compile(r"g4[A-Za-z0-9]{1,8}-")
 """How the client ids of this program begin, whichever ``instance`` sent them."""
 
 
-def id_prefix(instance: str) -> str:
-    """Return how the client ids of ``instance`` begin."""
-    return f"g4{instance}-"
+def id_prefix(instance: str, symbol: str = "", start_ms: int = 0) -> str:
+    """Return how the client ids of one session begin.
+
+    Ids of conditional orders belong to the account, whatever the symbol, and the same decision may
+    fall in two sessions of one candle: so coin and session stand in the name. A coin may be written
+    in any alphabet and a client id may not, hence four digits made of the symbol.
+
+    Args:
+        instance: letters of ``LIVE_CONFIG``.
+        symbol: such as BTCUSDT; '': the beginning that all sessions of ``instance`` share.
+        start_ms: when the session began, ms UTC.
+    """
+    if not symbol:
+        return f"g4{instance}-"
+    coin = in_base_36(crc32(symbol.encode()) % 36**4).rjust(4, "0")
+    return f"g4{instance}-{coin}{in_base_36(start_ms // 1_000).rjust(6, '0')}-"
 
 
 class OrderRegister:
@@ -131,11 +150,17 @@ class OrderRegister:
 
     Args:
         instance: letter that tells this bot's orders from another's on the same account.
+        symbol: such as BTCUSDT.
     """
 
-    def __init__(self, instance: str) -> None:
-        self.prefix = id_prefix(instance)
+    def __init__(self, instance: str, symbol: str = "") -> None:
+        self._instance, self._symbol = instance, symbol
+        self.prefix = id_prefix(instance, symbol)
         self._records: dict[str, OrderRecord] = {}
+
+    def name_session(self, start_ms: int) -> None:
+        """Let the orders from now on bear the name of the session that began at ``start_ms``."""
+        self.prefix = id_prefix(self._instance, self._symbol, start_ms)
 
     def __iter__(self) -> Iterator[OrderRecord]:
         return iter(list(self._records.values()))
@@ -180,11 +205,12 @@ class OrderRegister:
         generation: int = 0,
         label: str = "",
         exits: list[tuple[int, float]] | None = None,
+        closes_all: bool = True,
     ) -> OrderRecord:
         """Write down an order we mean to send and return it.
 
-        Its identity follows from instance, bar, side, kind, level and how many of these there
-        were: the same decision after a restart from the same state gets the same identity.
+        Its identity follows from instance, coin, session, bar, side, kind, level and how many of
+        these there were: the same decision after a restart from the same state gets the same one.
         """
         stem = f"{self.prefix}{in_base_36(bar)}-{direction[0]}{kind.value}{max(level, 0):02d}-"
         count = sum(1 for client_id in self._records if client_id.startswith(stem))
@@ -199,11 +225,14 @@ class OrderRegister:
             generation=generation,
             label=label,
             exits=exits or [],
+            closes_all=closes_all,
         )
         self._records[record.client_id] = record
         return record
 
-    def adopt_stop(self, client_id: str, direction: str, price: float) -> OrderRecord:
+    def adopt_stop(
+        self, client_id: str, direction: str, price: float, *, closes_all: bool = True
+    ) -> OrderRecord:
         """Take up a stop of ours that was sent and could not be written down; return it."""
         record = OrderRecord(
             client_id=client_id,
@@ -213,6 +242,7 @@ class OrderRegister:
             qty=0.0,
             bar=0,
             state=OrderState.OPEN,
+            closes_all=closes_all,
         )
         self._records[client_id] = record
         return record

@@ -95,6 +95,21 @@ class PaperBroker:
     def secure(self) -> None:
         """Nothing: stops are watched by the candles."""
 
+    def renew(self) -> None:
+        """Nothing: entries rest in this process only."""
+
+    def renew_in_s(self) -> float:
+        """Return infinity: there is nothing to renew."""
+        return math.inf
+
+    @property
+    def unprotected(self) -> frozenset[str]:
+        """None: the ledger's stop is the stop."""
+        return frozenset()
+
+    def hold_entries(self, *, off: bool) -> None:
+        """Nothing: a ledger that is its own exchange has no outage."""
+
     def patience_s(self) -> float:
         """Return infinity: nothing is waited for."""
         return math.inf

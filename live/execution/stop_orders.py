@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Final
 
-from core.errors import ExchangeError, StateError
+from core.errors import ExchangeError, GridError, StateError
 from engine.contract import POSITION_SIDES, RestingOrder
 from live.exchange.port import Clock, Exchange
-from live.exchange.types import Answer, Fate, MarketFacts, OrderKind, OrderReply
+from live.exchange.types import Answer, Fate, Meaning, OrderKind, OrderReply
 from live.execution.books import LiveSession
 from live.execution.fills import Fills, entry_fill
 from live.execution.market_exits import MarketExits
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord, OrderState
-from live.execution.reconcile import Difference, Resting, reconcile
+from live.execution.symbol_facts import SymbolFacts
 from live.health.events import Events, Unprotected
 
 UNPROTECTED_LIMIT_S: Final = 60.0
 """How long a side may be without its stop before it is closed at market."""
+LONGEST_PAUSE_S: Final = 64.0
+"""Between two looks at a side that has no stop."""
+LISTED_LATE_MS: Final = 120_000
+"""So long after it was accepted a stop may be denied and missing from the list."""
+REPORT_MS: Final = 60_000
+"""Between two log lines about a side that can neither be stopped nor closed."""
+NOT_TAKEN: Final = frozenset({Answer.NOT_SENT, Answer.UNKNOWN})
+"""Answers that say nothing about whether the exchange would take a stop."""
 
 
 class StopOrders:
     """One closing stop a side, where the ledger wants it.
+
+    A side is wanted protected until its exit is booked. A stop moves new first: one with a quantity
+    is laid at the new price, then the closing one goes and comes again there, then the first is
+    taken off. Where the exchange does not take both, the old one goes first, and comes back if the
+    new one is refused.
 
     Args:
         exchange: where they rest.
@@ -42,7 +55,7 @@ class StopOrders:
         desk: OrderDesk,
         fills: Fills,
         exits: MarketExits,
-        facts: MarketFacts,
+        facts: SymbolFacts,
         clock: Clock,
         events: Events,
     ) -> None:
@@ -50,19 +63,41 @@ class StopOrders:
         self._fills, self._exits, self._facts = fills, exits, facts
         self._clock, self._events = clock, events
         self._unprotected_since_ms: dict[str, int] = {}
+        self._reported_ms: dict[str, int] = {}
+        self._takes_both = True
+        self._unwritten: StateError | None = None
+        self._failure: GridError | None = None
         self.looks = 0
         """Looks in a row at which some side did not get the stop it should have."""
+
+    @property
+    def pause_s(self) -> float:
+        """How long the next look may wait: 1, 2, 4, ... s while a side lacks its stop; else 0."""
+        if not self.looks:
+            return 0.0
+        return min(2.0 ** min(self.looks - 1, 10), LONGEST_PAUSE_S)
+
+    @property
+    def unprotected(self) -> frozenset[str]:
+        """The sides that had no stop at the last look."""
+        return frozenset(self._unprotected_since_ms)
+
+    def price_of(self, direction: str) -> float:
+        """Return the trigger nearest to the price of the stops that rest for a side; 0: none."""
+        triggers = [r.price for r in self._resting(direction)]
+        if not triggers:
+            return 0.0
+        return max(triggers) if direction == "LONG" else min(triggers)
 
     def keep(self) -> set[str] | None:
         """Move the stops to where they should be; a stop that is passed already is done at market.
 
-        The exchange holds one closing stop a side: the old one goes first, the new one, which was
-        written down before, follows at once, unless the old one has fired. A side that stays
-        without its stop for ``UNPROTECTED_LIMIT_S`` is closed at market.
+        A side that stays without its stop for ``UNPROTECTED_LIMIT_S`` is closed at market; until
+        that is booked both are tried at every look.
 
         Returns:
-            The directions that should have a stop and may have none; None if the ledger has
-            changed.
+            The directions whose stop is not where it should be, or may not be; None if the ledger
+            has changed.
 
         Raises:
             StateError: the disk refuses: stops that rest stay as they are, a side without one has
@@ -70,39 +105,40 @@ class StopOrders:
             GridError: the exchange could not be asked, or does not let a side be closed whose stop
                 is passed.
         """
-        difference = self._compare()
-        records = {order.direction: self._intend(order) for order in difference.creates}
-        unwritten = self._write_down(records)
-        old = [] if unwritten else [self._session.orders.known(i) for i in difference.cancels]
-        replies: dict[str, OrderReply] = {}
-        uncertain, has_fired = set[str](), False
+        self._unwritten = self._failure = None
+        wanted = {order.direction: order for order in self._desired()}
+        fresh = self._intend_all(wanted)
+        has_fired, replies = False, dict[str, OrderReply]()
         for direction in POSITION_SIDES:
-            result = self._desk.cancel([r for r in old if r.direction == direction])
-            record = records.get(direction)
-            if record is not None and result is Fate.UNTRADED:
-                (replies[direction],) = self._desk.send([record], is_written=True)
-            elif record is not None:
-                record.state = OrderState.DONE  # it was not sent
-                uncertain.add(direction)
-            has_fired |= result is Fate.GONE
-        if unwritten:
-            raise unwritten
+            if direction not in wanted:
+                has_fired |= self._drop(self._alive(direction)) is Fate.GONE
+            elif direction in fresh:
+                reply, result = self._lay(fresh[direction])
+                has_fired |= result is Fate.GONE
+                if reply is not None:
+                    replies[direction] = reply
+        unclear = {d for d in wanted if not self._is_settled(d, fresh, replies)}
+        if self._unwritten:
+            self._note_unprotected(wanted, replies)
+            raise self._unwritten
         if has_fired:
             self._fills.take()
-        unprotected = self._note_unprotected(replies, uncertain)
-        passed = [records[d] for d, reply in replies.items() if reply.answer is Answer.PASSED]
-        has_closed = [self._close_passed(stop) for stop in passed]
-        has_closed += [self._close_overdue(direction) for direction in self._overdue()]
-        return None if has_fired or any(has_closed) else unprotected
+        self._note_unprotected(wanted, replies)
+        has_closed = self._close_due(replies, fresh)
+        if self._failure is not None:
+            raise self._failure
+        return None if has_fired or has_closed else unclear
+
+    def tidy(self) -> None:
+        """Take off what a move has left: stops beside the one that is where it should be."""
+        for order in self._desired():
+            closing = [r for r in self._resting(order.direction) if r.closes_all]
+            if any(self._is_at(record, order.price) for record in closing):
+                extras = [r for r in self._alive(order.direction) if not r.closes_all]
+                if extras:
+                    self._drop(extras)
 
     # --- what should be ---------------------------------------------------------------------------
-
-    def _compare(self) -> Difference:
-        resting = [
-            Resting(r.client_id, r.kind, r.direction, r.price, r.rest)
-            for r in self._session.orders.alive(OrderKind.STOP)
-        ]
-        return reconcile(self._desired(), resting, self._facts.rules)
 
     def _desired(self) -> list[RestingOrder]:
         """Return the stops of the ledger as it is when all trades are listed."""
@@ -114,76 +150,217 @@ class StopOrders:
         ]
         return [order for order in strategy.desired(unlisted) if order.kind == "STOP"]
 
-    def _intend(self, order: RestingOrder) -> OrderRecord:
-        return self._session.orders.new(
-            OrderKind.STOP, order.direction, order.price, order.qty, self._session.progress.bar
-        )
+    def _alive(self, direction: str) -> list[OrderRecord]:
+        return self._session.orders.alive(OrderKind.STOP, direction=direction)
 
-    def _write_down(self, records: dict[str, OrderRecord]) -> StateError | None:
-        """Write new stops down; where that fails leave those that replace none in ``records``."""
+    def _resting(self, direction: str) -> list[OrderRecord]:
+        """Return the stops of a side that the exchange has accepted and that have not gone."""
+        return [
+            record
+            for record in self._alive(direction)
+            if record.state is OrderState.OPEN and not record.fired_order_id
+        ]
+
+    def _is_at(self, record: OrderRecord, price: float) -> bool:
+        tick = self._facts.rules.tick_size
+        return round(record.price / tick) == round(price / tick)
+
+    def _intend_all(self, wanted: dict[str, RestingOrder]) -> dict[str, OrderRecord]:
+        """Write down a closing stop for every side whose own is missing or lies elsewhere."""
+        fresh = {
+            direction: self._intend(order)
+            for direction, order in wanted.items()
+            if not any(
+                record.closes_all and self._is_at(record, order.price)
+                for record in self._alive(direction)
+            )
+        }
         try:
-            if records:
+            if fresh:
                 self._desk.write_down()
         except StateError as error:
-            for direction in list(records):
-                if len(self._session.orders.alive(OrderKind.STOP, direction=direction)) > 1:
-                    records.pop(direction).state = OrderState.DONE  # the old one stays
-            return error
-        return None
+            for direction in [d for d in fresh if self._resting(d)]:
+                fresh.pop(direction).state = OrderState.DONE  # the old one stays
+            self._unwritten = error
+        return fresh
+
+    def _intend(
+        self, order: RestingOrder, *, closes_all: bool = True, price: float = 0.0
+    ) -> OrderRecord:
+        return self._session.orders.new(
+            OrderKind.STOP,
+            order.direction,
+            price or order.price,
+            order.qty,
+            self._session.progress.bar,
+            closes_all=closes_all,
+        )
+
+    def _is_settled(
+        self, direction: str, fresh: dict[str, OrderRecord], replies: dict[str, OrderReply]
+    ) -> bool:
+        """Return whether the stop of a side is known to be where it should be."""
+        if direction in fresh:
+            return direction in replies and replies[direction].answer is Answer.ACCEPTED
+        return bool(self._resting(direction))  # else sent, and not known to have arrived
+
+    # --- laying and moving ------------------------------------------------------------------------
+
+    def _lay(self, record: OrderRecord) -> tuple[OrderReply | None, Fate]:
+        """Lay or move a side's closing stop; return the last answer, and what its old one did."""
+        old = [r for r in self._alive(record.direction) if r is not record and r.closes_all]
+        try:
+            if not old:
+                return self._place(record), Fate.UNTRADED
+            return self._move(record, old)
+        except StateError:
+            raise
+        except GridError as error:
+            self._failure = error
+            if record.state is OrderState.INTENDED and not record.sent_ms:
+                record.state = OrderState.DONE  # it was not sent
+            return None, Fate.UNTRADED
+
+    def _place(self, record: OrderRecord) -> OrderReply:
+        """Send a closing stop; one that the exchange has already is found out about."""
+        (reply,) = self._desk.send([record], is_written=True)
+        return self._adopt_existing(record, reply) if is_existing(reply) else reply
+
+    def _adopt_existing(self, record: OrderRecord, reply: OrderReply) -> OrderReply:
+        """Find the stop that a refusal speaks of (-4130), and read its trigger.
+
+        It is usually ours and listed late. One of somebody else stays, and ours is laid beside it,
+        with a quantity.
+        """
+        self._desk.refresh(is_leaving=True)
+        if not self._resting(record.direction):
+            self._desk.revive_stops(record.direction, LISTED_LATE_MS)
+        closing = [r for r in self._resting(record.direction) if r.closes_all]
+        if closing:
+            self._session.log.info(
+                "%s has the stop %s already", record.direction, closing[0].client_id
+            )
+            return OrderReply(client_id=closing[0].client_id, answer=Answer.ACCEPTED)
+        bridge = self._bridge(record)
+        (beside,) = self._desk.send([bridge])
+        return reply if beside.answer is not Answer.ACCEPTED else beside
+
+    def _bridge(self, record: OrderRecord) -> OrderRecord:
+        """Return a stop with the quantity of the side, at the price of ``record``."""
+        order = RestingOrder(record.direction, "STOP", record.price, record.qty, -1)
+        bridge = self._intend(order, closes_all=False)
+        bridge.qty = min(bridge.qty, self._facts.now.max_market_qty)
+        return bridge
+
+    def _move(self, record: OrderRecord, old: list[OrderRecord]) -> tuple[OrderReply | None, Fate]:
+        """Put a stop in the place of another one, so that the side has one at every moment."""
+        if self._takes_both and not self._has_part_at(record):
+            (reply,) = self._desk.send([self._bridge(record)])
+            if reply.answer is not Answer.ACCEPTED:
+                self._takes_both = reply.meaning is not Meaning.REFUSED
+                if reply.answer in NOT_TAKEN or reply.answer is Answer.PASSED:
+                    record.state = OrderState.DONE  # the old one stays
+                    return reply, Fate.UNTRADED
+        result = self._desk.cancel(old)
+        if result is not Fate.UNTRADED:
+            record.state = OrderState.DONE
+            return None, result
+        reply = self._place(record)
+        if reply.answer is not Answer.ACCEPTED and reply.answer is not Answer.PASSED:
+            self._lay_again(old[0])
+        return reply, result
+
+    def _has_part_at(self, record: OrderRecord) -> bool:
+        step = self._facts.rules.step_size
+        return any(
+            self._is_at(part, record.price) and part.qty >= record.qty - 0.5 * step
+            for part in self._resting(record.direction)
+            if not part.closes_all
+        )
+
+    def _lay_again(self, old: OrderRecord) -> None:
+        """Lay the old stop again where the new one is refused and nothing else protects."""
+        if self._resting(old.direction):
+            return
+        order = RestingOrder(old.direction, "STOP", old.price, old.qty, -1)
+        (reply,) = self._desk.send([self._intend(order)])
+        self._session.log.warning(
+            "the new stop of %s is refused; the old one at %g: %s",
+            old.direction,
+            old.price,
+            reply.answer.value,
+        )
+
+    def _drop(self, records: Iterable[OrderRecord]) -> Fate:
+        """Take stops off; where that cannot be done they are taken off at the next look."""
+        result = Fate.UNTRADED
+        for record in records:
+            if record.state is OrderState.INTENDED and not record.sent_ms:
+                record.state = OrderState.DONE
+            else:
+                result = min(result, self._desk.cancel([record]))
+        return result
 
     # --- sides without a stop ---------------------------------------------------------------------
 
-    def _note_unprotected(self, replies: Mapping[str, OrderReply], uncertain: set[str]) -> set[str]:
-        """Take in which sides have no stop now; return them, and those of which it is not sure."""
-        failed = {d: reply for d, reply in replies.items() if not self._is_settled(d, reply)}
-        held = {
-            direction: reply
-            for direction, reply in failed.items()
-            if reply.answer is not Answer.NOTHING_TO_CLOSE
-            or self._exchange.positions()[direction].qty > 0.0
-        }
+    def _note_unprotected(
+        self, wanted: dict[str, RestingOrder], replies: dict[str, OrderReply]
+    ) -> None:
+        """Publish which sides have no stop now."""
+        lacking = [direction for direction in wanted if not self._resting(direction)]
+        held = [d for d in lacking if self._is_held(d, replies.get(d))]
         now_ms = self._clock.now_ms()
         self._unprotected_since_ms = {d: self._unprotected_since_ms.get(d, now_ms) for d in held}
-        self.looks = self.looks + 1 if failed or uncertain else 0
-        self._events.publish(
-            Unprotected({direction: _unprotected_text(reply) for direction, reply in held.items()})
-        )
-        return uncertain | failed.keys()
+        has_failed = any(reply.answer is not Answer.ACCEPTED for reply in replies.values())
+        self.looks = self.looks + 1 if lacking or has_failed else 0
+        self._events.publish(Unprotected({d: _unprotected_text(replies.get(d)) for d in held}))
 
-    def _is_settled(self, direction: str, reply: OrderReply) -> bool:
-        """Return whether a stop rests, or its side is closed at market because it came too late."""
-        has_fills = bool(self._session.strategy.fills(direction))
-        return reply.answer is Answer.ACCEPTED or (reply.answer is Answer.PASSED and has_fills)
+    def _is_held(self, direction: str, reply: OrderReply | None) -> bool:
+        """Return whether the account holds a side; a refusal may say that it does not."""
+        if reply is None or reply.answer is not Answer.NOTHING_TO_CLOSE:
+            return True
+        if direction in self._unprotected_since_ms:
+            return True
+        try:
+            return self._exchange.positions()[direction].qty > 0.0
+        except GridError as error:
+            self._failure = self._failure or error
+            return True
 
-    def _overdue(self) -> list[str]:
-        """Return the sides that have been without their stop for too long."""
+    def _close_due(self, replies: dict[str, OrderReply], fresh: dict[str, OrderRecord]) -> bool:
+        """Close the sides whose stop is passed or is missing for too long; whether one is closed.
+
+        One side that cannot be closed does not keep the other one open.
+        """
+        has_closed = False
         until_ms = self._clock.now_ms() - 1e3 * UNPROTECTED_LIMIT_S
-        return [d for d, since_ms in self._unprotected_since_ms.items() if since_ms <= until_ms]
+        for direction in POSITION_SIDES:
+            reply = replies.get(direction)
+            is_passed = reply is not None and reply.answer is Answer.PASSED
+            since_ms = self._unprotected_since_ms.get(direction)
+            if not is_passed and (since_ms is None or since_ms > until_ms):
+                continue
+            try:
+                is_closed = self._close(direction)
+            except StateError:
+                raise
+            except GridError as error:
+                self._failure = error
+                is_closed = False
+            has_closed |= is_closed
+            if not is_closed and self._session.strategy.fills(direction):
+                self._report_stuck(direction)
+                if is_passed and self._failure is None:
+                    self._failure = _passed_error(fresh[direction])
+        return has_closed
 
-    def _close_overdue(self, direction: str) -> bool:
-        """Close a side that cannot be stopped; return whether that is done."""
-        is_closed = self._close(direction)
-        if not is_closed:  # its trades are not listed yet, or nothing trades at the exchange
-            self._unprotected_since_ms[direction] = self._clock.now_ms()
+    def _report_stuck(self, direction: str) -> None:
+        now_ms = self._clock.now_ms()
+        if now_ms - self._reported_ms.get(direction, -REPORT_MS) >= REPORT_MS:
+            self._reported_ms[direction] = now_ms
             self._session.log.error(
                 "%s can neither be stopped nor closed; both are tried again", direction
             )
-        return is_closed
-
-    def _close_passed(self, stop: OrderRecord) -> bool:
-        """Close a side whose stop came too late; return whether there was anything.
-
-        Raises:
-            ExchangeError: it could not be closed.
-        """
-        if not self._session.strategy.fills(stop.direction):
-            return False  # its trades are not listed yet
-        if not self._close(stop.direction):
-            raise ExchangeError(
-                f"the stop of {stop.direction} at {stop.price:g} is passed, and the position could "
-                "not be closed at market; it is tried again: look at the exchange"
-            )
-        return True
 
     def _close(self, position_side: str) -> bool:
         """Close a side at market instead of by its stop; return whether it is flat now."""
@@ -195,8 +372,23 @@ class StopOrders:
         return False
 
 
-def _unprotected_text(reply: OrderReply) -> str:
+def is_existing(reply: OrderReply) -> bool:
+    """Return whether a refusal says that the side has a closing stop already."""
+    return reply.meaning is Meaning.STOP_EXISTS
+
+
+def _passed_error(stop: OrderRecord) -> ExchangeError:
+    return ExchangeError(
+        f"the stop of {stop.direction} at {stop.price:g} is passed, and the position could not be "
+        "closed at market; it is tried again: look at the exchange"
+    )
+
+
+def _unprotected_text(reply: OrderReply | None) -> str:
+    why = (
+        "the exchange was not reached" if reply is None else f"{reply.answer.value} ({reply.text})"
+    )
     return (
-        f"it is not protected: {reply.answer.value} ({reply.text}); its entries are off, and it is "
-        f"closed at market after {UNPROTECTED_LIMIT_S:.0f} s"
+        f"it is not protected: {why}; its entries are off, and it is closed at market after "
+        f"{UNPROTECTED_LIMIT_S:.0f} s; stop and market order are tried again until one is taken"
     )

@@ -28,6 +28,8 @@ CAPACITY: Final = 100
 """Alerts that wait at most; further ones are dropped and logged."""
 REPEAT_MS: Final = 15 * 60_000
 """An emergency that lasts is reported again after this."""
+ALARM_REPEAT_MS: Final = 60_000
+"""A side without a stop is reported again after this, at the level of an emergency."""
 _LOG: Final = logging.getLogger(__name__)
 _BETWEEN_URLS: Final = re.compile(r"[\s,]+(?=[A-Za-z0-9]+://)")
 """A comma within a URL separates its targets."""
@@ -39,10 +41,23 @@ class Verdict(IntEnum):
     OK = 0
     WARN = 1
     """Go on; a person should look."""
-    SHUTDOWN = 2
+    ALARM = 2
+    """Go on; a person must look at once."""
+    SHUTDOWN = 3
     """Stop safely: cancel entries and take-profits, leave positions with their stops."""
-    EMERGENCY = 3
+    EMERGENCY = 4
     """Close everything and stop."""
+
+    @property
+    def word(self) -> str:
+        """What a person reads: an alarm is an emergency, whatever the runner does."""
+        return "EMERGENCY" if self is Verdict.ALARM else self.name
+
+    @property
+    def repeat_ms(self) -> float:
+        """After how long a condition that lasts is reported again, ms."""
+        times = {Verdict.ALARM: ALARM_REPEAT_MS, Verdict.EMERGENCY: REPEAT_MS}
+        return times.get(self, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,7 @@ class HealthLimits:
     clock_warn_ms: float
     candle_max_age_s: float
     max_weight_share: float
+    max_outage_h: float
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> HealthLimits:
@@ -105,15 +121,14 @@ class StandingConditions:
     ) -> tuple[list[Condition], list[str]]:
         """Return the conditions to report now and the names of those that ended.
 
-        Those are what began, and emergencies that were reported ``REPEAT_MS`` or longer ago.
+        Those are what began, and what lasts for longer than its verdict's ``repeat_ms``.
         """
         standing = {condition.name: condition for condition in conditions}
         ended = sorted(self._told.keys() - standing.keys())
         begun = [
             condition
             for name, condition in standing.items()
-            if name not in self._told
-            or (condition.verdict is Verdict.EMERGENCY and now_ms - self._told[name] >= REPEAT_MS)
+            if name not in self._told or now_ms - self._told[name] >= condition.verdict.repeat_ms
         ]
         for name in ended:
             del self._told[name]

@@ -29,6 +29,10 @@ WEIGHT_LIMIT: Final = 2_400
 RELEASE: Final = 0.9
 """Share of its limit under which a condition ends, so that it does not begin again at once."""
 LOT_SLACK: Final = 1e-9
+OUTAGE_TOLD_S: Final = 30.0
+"""An outage that is over sooner is not reported."""
+OUTAGE_LOG_MS: Final = 60_000
+"""Between two log lines about an outage that lasts."""
 _JOIN_S: Final = 5.0
 
 
@@ -50,6 +54,7 @@ class Readings:
     clock_offset_ms: int = 0
     out_of_sync: dict[str, str] = field(default_factory=dict)  # by side
     unprotected: dict[str, str] = field(default_factory=dict)  # by side that should have a stop
+    outage_since_ms: int | None = None  # when the exchange ceased to answer as it should
     defect: str = ""
     is_file_stale: bool = False
 
@@ -158,8 +163,10 @@ def judge(
         for side, text in readings.out_of_sync.items()
     ]
     conditions += [
-        Condition(f"{side} stop", Verdict.WARN, text) for side, text in readings.unprotected.items()
+        Condition(f"{side} stop", Verdict.ALARM, text)
+        for side, text in readings.unprotected.items()
     ]
+    conditions += _judge_outage(readings, limits, now_ms)
     if readings.defect:
         conditions.append(Condition("defect", Verdict.SHUTDOWN, readings.defect))
     if readings.is_file_stale:
@@ -168,6 +175,23 @@ def judge(
         text = f"{readings.errors_in_row} errors in a row"
         conditions.append(Condition("errors", Verdict.SHUTDOWN, text))
     return conditions + _judge_equity(readings, limits, active)
+
+
+def _judge_outage(readings: Readings, limits: HealthLimits, now_ms: int) -> list[Condition]:
+    """Return the condition of an exchange that does not answer, once that lasts."""
+    if readings.outage_since_ms is None:
+        return []
+    lasts_s = (now_ms - readings.outage_since_ms) / 1e3
+    if lasts_s < OUTAGE_TOLD_S:
+        return []
+    text = (
+        f"the exchange does not answer as it should since {utc_text(readings.outage_since_ms)}: "
+        "entries are off, stops stay; it goes on by itself when that is over"
+    )
+    if lasts_s > 3_600.0 * limits.max_outage_h:
+        text = f"the exchange has not answered for {lasts_s / 3_600.0:.1f} h: the session ends"
+        return [Condition("outage too long", Verdict.SHUTDOWN, text)]
+    return [Condition("outage", Verdict.WARN, text)]
 
 
 def _judge_equity(
@@ -224,6 +248,7 @@ class HealthMonitor:
         self._watch: threading.Thread | None = None
         self._step_watch: StepWatch | None = None
         self._standstill: Standstill | None = None
+        self._outage_logged_ms = 0
 
     def beat(self, step: StepInfo) -> None:
         """Take in that a step has ended."""
@@ -282,10 +307,31 @@ class HealthMonitor:
             "error %d in a row: %s: %s", count, type(error).__name__, error, exc_info=trace
         )
 
+    def outage(self, error: BaseException) -> None:
+        """Take in that the exchange did not answer; that ends a session by its length only."""
+        with self._lock:
+            now_ms, readings = self._clock.now_ms(), self._readings
+            readings.errors += 1
+            began = readings.outage_since_ms is None
+            if readings.outage_since_ms is None:
+                readings.outage_since_ms = now_ms
+            is_quiet = 0 <= now_ms - self._outage_logged_ms < OUTAGE_LOG_MS and not began
+            if not is_quiet:
+                self._outage_logged_ms = now_ms
+        if not is_quiet:
+            self._log.warning("no answer as it should be: %s: %s", type(error).__name__, error)
+
+    def outage_s(self) -> float:
+        """Return for how long the exchange has not answered as it should, 0: it does."""
+        with self._lock:
+            since_ms = self._readings.outage_since_ms
+            return 0.0 if since_ms is None else max(0.0, (self._clock.now_ms() - since_ms) / 1e3)
+
     def ok(self) -> None:
-        """Take in that things went well: the row of errors ends."""
+        """Take in that things went well: the row of errors and an outage end."""
         with self._lock:
             self._readings.errors_in_row = 0
+            self._readings.outage_since_ms = None
 
     def restore_equity(self, start: float, peak: float) -> None:
         """Measure losses against an earlier start and peak, quote; 0 where there was none."""
@@ -322,7 +368,7 @@ class HealthMonitor:
         for condition in begun:
             level = logging.WARNING if condition.verdict is Verdict.WARN else logging.CRITICAL
             self._log.log(level, "%s: %s", condition.name, condition.text)
-            text = f"{condition.verdict.name} {condition.name}: {condition.text}"
+            text = f"{condition.verdict.word} {condition.name}: {condition.text}"
             self._alerts.send(f"{self._symbol} {text}")
             if condition.verdict is Verdict.EMERGENCY and self._escalation is not None:
                 self._escalation.begin(f"{self._symbol} {text}", now_ms)
@@ -333,7 +379,7 @@ class HealthMonitor:
     def _status(self) -> str:
         if self._stop.is_set():
             return "STOPPED"
-        return "WARN" if self._verdict is Verdict.SHUTDOWN else self._verdict.name
+        return "WARN" if self._verdict is Verdict.SHUTDOWN else self._verdict.word
 
     def _write(self, now_ms: int) -> None:
         """Write the file; where that fails trading goes on, and it counts as one error."""
@@ -341,7 +387,7 @@ class HealthMonitor:
         standing_ms = 0 if self._standstill is None else round(1e3 * self._standstill.seconds)
         document = {
             "status": self._status(),
-            "verdict": self._verdict.name,
+            "verdict": self._verdict.word,
             "conditions": {c.name: c.text for c in self._conditions},
             "symbol": self._symbol,
             **asdict(readings),

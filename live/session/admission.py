@@ -113,7 +113,9 @@ def allowed_capital(
     return most if wanted is None else min(wanted, most)
 
 
-def refuse_shared_symbol(exchange: Exchange, loaded: LoadedState | None, instance: str) -> None:
+def refuse_shared_symbol(
+    exchange: Exchange, loaded: LoadedState | None, instance: str, symbol: str
+) -> None:
     """Refuse a symbol that somebody else trades on this account.
 
     In hedge mode there is one position a side, whoever opened it, and a stop closes all of it.
@@ -122,14 +124,17 @@ def refuse_shared_symbol(exchange: Exchange, loaded: LoadedState | None, instanc
         exchange: the account.
         loaded: what the session goes on from; None: it is a new one.
         instance: of ``LIVE_CONFIG``.
+        symbol: such as BTCUSDT.
 
     Raises:
         AccountError: an order of this program is not in ``loaded``, or the account holds a
             position and the session has not traded yet.
     """
     known = {order["client_id"] for order in loaded.session["orders"]} if loaded else set()
+    start_ms = int(loaded.session["progress"]["start_ms"]) if loaded else 0
+    prefix = id_prefix(instance, symbol, start_ms)
     for order in exchange.open_orders():
-        is_own = order.client_id.startswith(id_prefix(instance))
+        is_own = order.client_id.startswith(prefix)
         if loaded is not None and order.kind is OrderKind.STOP and is_own:
             continue  # it may be one that a full disk kept out of the state
         if OUR_IDS.match(order.client_id) and order.client_id not in known:

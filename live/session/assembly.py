@@ -113,7 +113,7 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         capital = allowed_capital(
             plan.settings, plan.capital, exchange.balance().wallet, session_logger(plan.symbol)
         )
-        refuse_shared_symbol(exchange, loaded, str(plan.settings["instance"]))
+        refuse_shared_symbol(exchange, loaded, str(plan.settings["instance"]), plan.symbol)
         exchange.prepare_account(params.leverage)
     started_ms = equipment.clock.now_ms() - exchange.usage().clock_offset_ms
     params = with_account(params, facts, capital)
@@ -224,7 +224,7 @@ def _session(
     events.subscribe(Unprotected, lambda now: equipment.monitor.note_unprotected(now.sides))
     session = LiveSession(
         create(params, facts.rules),
-        OrderRegister(str(plan.settings["instance"])),
+        OrderRegister(str(plan.settings["instance"]), plan.symbol),
         states,
         equipment.events,
         started_ms,

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from core.errors import AccountError, CredentialsError, GridError, RateLimitError, StateError
+from core.errors import (
+    AccountError,
+    CredentialsError,
+    DataError,
+    GridError,
+    NetworkError,
+    RateLimitError,
+    ReplyError,
+    RestrictedError,
+    StateError,
+)
 from engine.contract import Moment, View
 from live.exchange.port import Clock
 from live.exchange.types import Usage
@@ -18,8 +28,18 @@ from live.health.events import Events, StepDone
 from live.health.monitor import HealthMonitor, StepInfo
 from live.session.shutdown import Ending, Shutdown, StopRequest
 
-HOPELESS: Final = (StateError, AccountError, CredentialsError)
-"""Errors that trying again does not mend: they end the session."""
+HOPELESS: Final = (StateError, AccountError)
+"""Errors that trying again does not mend: they end the session, a restriction excepted."""
+OUTAGE: Final = (NetworkError, RateLimitError, ReplyError, DataError)
+"""Errors that say the exchange does not answer as it should, or not yet: they end no session."""
+KEYS_PATIENCE_S: Final = 600.0
+"""How long the keys must be refused before that ends the session."""
+ENTRIES_OFF_AFTER_S: Final = 30.0
+"""How long an outage lasts before the entries that can be reached are taken off."""
+CLOCK_JUMP_MS: Final = 30_000
+"""So much more or less time than was slept is a clock that somebody has set."""
+EQUITY_MS: Final = 60_000
+"""Between two prices asked for only to know what is left."""
 
 
 class LiveRunner:
@@ -62,6 +82,11 @@ class LiveRunner:
         self._usage = usage
         self._told_too_small = False
         self._ban_s = 0.0
+        self._refused_ms: int | None = None
+        """Since when the keys are refused, ms UTC."""
+        self._clock_warn_ms = float(settings["clock_warn_ms"])
+        self._expected_ms = clock.now_ms()
+        self._valued_ms: int | None = None
         self._is_behind = True
         """Whether the account has not been looked at since the process started."""
 
@@ -90,14 +115,11 @@ class LiveRunner:
             try:
                 stepped = self._turn()
                 self._monitor.ok()
-            except HOPELESS as error:
-                return self._shutdown.give_up(error)
-            except RateLimitError as error:
-                stepped = False
-                self._sit_out(error)
+                self._refused_ms = None
             except GridError as error:
                 stepped = False
-                self._monitor.error(error)
+                if not self._lives_with(error):
+                    return self._shutdown.give_up(error)
             ending = self._judge()
             if ending is not None:
                 return ending
@@ -105,6 +127,30 @@ class LiveRunner:
                 return Ending.ASKED
             self._wait()
         return self._shutdown.as_asked()
+
+    def _lives_with(self, error: GridError) -> bool:
+        """Take a failure in; return whether the session goes on."""
+        if isinstance(error, CredentialsError):
+            return self._waits_for_keys(error)
+        if isinstance(error, HOPELESS) and not isinstance(error, RestrictedError):
+            return False
+        if isinstance(error, RateLimitError) and error.retry_after > 0.0:
+            self._ban_s = error.retry_after
+        if isinstance(error, OUTAGE):
+            self._monitor.outage(error)
+        else:
+            self._monitor.error(error)
+        return True
+
+    def _waits_for_keys(self, error: CredentialsError) -> bool:
+        """Return whether refused keys may still be accepted again: once is no proof."""
+        now_ms = self._clock.now_ms()
+        if self._refused_ms is None or now_ms < self._refused_ms:
+            self._refused_ms = now_ms
+        if now_ms - self._refused_ms >= 1e3 * KEYS_PATIENCE_S:
+            return False
+        self._monitor.outage(error)
+        return True
 
     def withdraw(self) -> bool:
         """See :meth:`live.session.shutdown.Shutdown.withdraw`."""
@@ -123,17 +169,19 @@ class LiveRunner:
 
     def _turn(self) -> bool:
         """Do what is due; where it fails positions have their stops all the same."""
+        self._broker.hold_entries(off=False)
         try:
             return self._do_due()
-        except (*HOPELESS, RateLimitError):
+        except (StateError, RateLimitError):
             raise
         except GridError:
+            self._broker.hold_entries(off=self._monitor.outage_s() >= ENTRIES_OFF_AFTER_S)
             self._secure()
             raise
 
     def _do_due(self) -> bool:
         """Do the step that is due, else look at the fills; return whether it was a step."""
-        progress, now_ms = self._session.progress, self._clock.now_ms()
+        progress, now_ms = self._session.progress, self._now_ms()
         bar = now_ms // self._bar_ms
         is_owed = bar > progress.bar or not progress.done
         if is_owed and now_ms - bar * self._bar_ms >= self._grace_ms:
@@ -151,24 +199,33 @@ class LiveRunner:
         """Have every position its stop, as far as the exchange can be reached."""
         try:
             self._broker.secure()
-        except (*HOPELESS, RateLimitError):
+        except (StateError, RateLimitError):
             raise
         except GridError as error:
-            self._session.log.warning("looking after the stops: %s", error)
-
-    def _sit_out(self, banned: RateLimitError) -> None:
-        """Wait until the exchange listens again; what is known and passes is no error in a row."""
-        if banned.retry_after <= 0.0:
-            self._monitor.error(banned)
-            return
-        self._session.log.warning("%s", banned)
-        self._ban_s = banned.retry_after
+            self._session.log.info("looking after the stops: %s", error)
 
     def _note_equity(self) -> None:
-        """Let the monitor know what is left, at the price of now, where anything is held."""
-        strategy = self._session.strategy
-        if strategy.view().has_position:
+        """Let the monitor know what is left, at a price of this minute, where anything is held."""
+        strategy, now_ms = self._session.strategy, self._clock.now_ms()
+        is_fresh = self._valued_ms is not None and 0 <= now_ms - self._valued_ms < EQUITY_MS
+        if strategy.view().has_position and not is_fresh:
             self._monitor.note_equity(strategy.view(self._broker.mark()).equity)
+            self._valued_ms = now_ms
+
+    def _now_ms(self) -> int:
+        """Return the time that steps follow, ms UTC: the exchange's where ours is set wrong.
+
+        Where our clock has jumped the exchange's time is measured first, by any question.
+        """
+        now_ms = self._clock.now_ms()
+        if self._usage is None:
+            return now_ms
+        if abs(now_ms - self._expected_ms) > CLOCK_JUMP_MS:
+            self._broker.mark()
+            now_ms = self._clock.now_ms()
+        self._expected_ms = now_ms
+        offset_ms = int(self._usage().clock_offset_ms)
+        return now_ms - offset_ms if abs(offset_ms) > self._clock_warn_ms else now_ms
 
     def _catch_up(self) -> None:
         """Take in what happened while the process was away within a candle."""
@@ -196,11 +253,28 @@ class LiveRunner:
 
     def _wait(self) -> None:
         """Sleep until the next look or the next step, whichever comes first."""
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         next_step = ((now_ms - self._grace_ms) // self._bar_ms + 1) * self._bar_ms + self._grace_ms
         pause_s = min(self._poll_s, self._broker.patience_s(), (next_step - now_ms) / 1e3)
-        self._clock.sleep(self._ban_s or pause_s)
-        self._ban_s = 0.0
+        if self._ban_s:
+            self._clock.sleep(self._ban_s)
+        else:
+            self._sleep(pause_s)
+        self._ban_s, self._expected_ms = 0.0, self._clock.now_ms()
+
+    def _sleep(self, pause_s: float) -> None:
+        """Sleep, and keep running what would take the entries off if this process died."""
+        left_s = pause_s
+        while left_s > 0.0 and not self._stop.is_set:
+            part_s = min(left_s, max(1.0, self._broker.renew_in_s()))
+            before_ms = self._clock.now_ms()
+            self._clock.sleep(part_s)
+            slept_s = (self._clock.now_ms() - before_ms) / 1e3
+            if slept_s < part_s - 1e-3:
+                return  # woken, or the clock was set
+            left_s -= slept_s
+            if left_s > 0.0:
+                self._broker.renew()
 
     # --- a step -----------------------------------------------------------------------------------
 

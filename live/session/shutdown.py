@@ -18,6 +18,8 @@ from live.health.monitor import HealthMonitor
 
 LAST_ATTEMPTS: Final = 5
 """Times a process that was asked to end tries to cancel orders, or to close everything."""
+UNPROTECTED_S: Final = 600.0
+"""How long such a process goes on where a position has no stop; a second signal ends it at once."""
 LONGEST_PAUSE_S: Final = 30.0
 """Between two tries of one that was not asked; there is no end to them."""
 
@@ -87,13 +89,13 @@ class Shutdown:
         """Cancel entries and take-profits, positions have their stops; return whether it is so.
 
         Tried until it is certain; a process that was asked to end, or whose keys are refused, tries
-        ``LAST_ATTEMPTS`` times.
+        ``LAST_ATTEMPTS`` times, and ``UNPROTECTED_S`` where a position has no stop.
         """
         try:
             is_done = self._insist(self._broker.withdraw, "cancelling")
         except StateError as error:
             self._log.error("they are cancelled, which cannot be written down: %s", error)
-            return True
+            return not self._broker.unprotected
         if not is_done:
             self._log.critical(
                 "entries or take-profits may still be open at the exchange, or a position without "
@@ -108,7 +110,8 @@ class Shutdown:
             StateError: the disk refuses.
         """
         left, pause_s = LAST_ATTEMPTS, 1.0
-        while left > 0:
+        until_ms = self._clock.now_ms() + 1e3 * UNPROTECTED_S
+        while left > 0 or (self._broker.unprotected and self._clock.now_ms() < until_ms):
             try:
                 action()
             except StateError:

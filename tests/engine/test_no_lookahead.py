@@ -60,8 +60,8 @@ def with_other_future(
         min(open_k, other["low"].iloc[0]),
     ]
     later = funding["timestamp"] // 60_000 * 60_000 > candles["timestamp"].iloc[k]
-    other = (0.001 - 3.0 * funding["rate"]).clip(-0.05, 0.05)
-    rates = funding["rate"].where(~later, other)
+    mirrored = (0.001 - 3.0 * funding["rate"]).clip(-0.05, 0.05)
+    rates = funding["rate"].where(~later, mirrored)
     altered = pd.concat([candles.iloc[:k], other], ignore_index=True)
     return altered, funding.assign(rate=rates)
 

@@ -344,7 +344,7 @@ def test_usage_and_clock_of_the_exchange_are_judged(ward: Ward) -> None:
 
 def test_a_side_without_its_stop_is_told_when_it_begins_and_when_it_ends(ward: Ward) -> None:
     ward.monitor.note_unprotected({"LONG": "it is not protected"})
-    assert ward.told() == ["BTCUSDT WARN LONG stop: it is not protected"]
+    assert ward.told() == ["BTCUSDT EMERGENCY LONG stop: it is not protected"]
     assert ward.file()["conditions"] == {"LONG stop": "it is not protected"}
     ward.monitor.note_unprotected({})
     assert ward.told() == ["BTCUSDT OK LONG stop: in order again"]
@@ -401,6 +401,7 @@ def test_the_file_has_what_another_program_needs(ward: Ward) -> None:
         "clock_offset_ms": 0,
         "out_of_sync": {},
         "unprotected": {},
+        "outage_since_ms": None,
         "defect": "",
         "is_file_stale": False,
         "drawdown_from_start_pct": pytest.approx(1.0),

@@ -11,7 +11,7 @@ import pytest
 from live.execution.stop_orders import UNPROTECTED_LIMIT_S
 from live.session.shutdown import Ending
 from tests.support.exchanges.simulated import READ, FaultKind
-from tests.support.exchanges.simulated.faults import ONLY_AT
+from tests.support.exchanges.simulated.faults import BY_CHANCE, ONLY_AT
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_session import Scene, backtest, rows_of
 from tests.support.processes.watched_day import (
@@ -72,7 +72,7 @@ def assert_all_is_well(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", FaultKind, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", BY_CHANCE, ids=lambda kind: kind.name)
 def test_an_hour_with_much_trading_and_one_fault(kind: FaultKind, tmp_path: Path) -> None:
     with wild_hour(tmp_path, POLL_S, **MUCH_AT_A_TIME) as scene:
         watchman = Watchman(scene.exchange)
@@ -87,7 +87,7 @@ def test_an_hour_with_much_trading_and_one_fault(kind: FaultKind, tmp_path: Path
 def test_an_hour_with_much_trading_and_every_fault(tmp_path: Path) -> None:
     with wild_hour(tmp_path, POLL_S, **MUCH_AT_A_TIME) as scene:
         watchman = Watchman(scene.exchange)
-        for kind in FaultKind:
+        for kind in BY_CHANCE:
             let_go_wrong(scene, kind, 0.006)
         assert scene.run_to(WARM + HOUR_BARS) is Ending.ASKED
         assert len(scene.exchange.faults.injected) > 10

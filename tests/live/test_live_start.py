@@ -114,9 +114,9 @@ class Holding:
 
 @pytest.mark.parametrize(("bar", "is_refused"), [(-1, True), (0, False)])
 def test_a_saved_session_that_never_took_a_step_is_as_new(bar: int, *, is_refused: bool) -> None:
-    loaded = LoadedState(0, "", "", {}, {"orders": [], "progress": {"bar": bar}})
+    loaded = LoadedState(0, "", "", {}, {"orders": [], "progress": {"bar": bar, "start_ms": 0}})
     with pytest.raises(AccountError, match=r"LONG 0\.3") if is_refused else nullcontext():
-        refuse_shared_symbol(cast("Exchange", Holding()), loaded, "a")
+        refuse_shared_symbol(cast("Exchange", Holding()), loaded, "a", "BTCUSDT")
 
 
 @pytest.mark.parametrize("instance", ["a", "b", "Bot7"])
@@ -328,7 +328,7 @@ def test_a_snapshot_that_orders_were_sent_after_is_not_gone_on_from(stage: Stage
 def test_a_stop_that_a_full_disk_kept_out_of_the_state_is_no_company(stage: Stage) -> None:
     stage.run_for(QUIET_AFTER, *TESTNET)
     (stop,) = stage.stops()
-    lay_stop(stage, f"{id_prefix('a')}zz-LS00-0", stop)
+    lay_stop(stage, f"{stop.client_id.rpartition('-')[0]}-zz", stop)
     assert stage.run_for(1, *TESTNET, "--resume")[0] == 0
 
 

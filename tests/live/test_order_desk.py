@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from core.errors import AccountError, CredentialsError, NetworkError, StateError
 from live.exchange.port import Exchange
 from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply, OrderSpec
-from live.execution.order_desk import DENIALS, OrderDesk
+from live.execution.order_desk import DENIALS, LISTED_LATE_MS, OrderDesk
 from live.execution.order_register import OrderRecord, OrderRegister, OrderState, in_base_36
+from live.execution.symbol_facts import SymbolFacts
 from live.health.events import Events, Notice
 from live.health.logger import session_logger
 
@@ -103,6 +104,14 @@ class HandClock:
         self.ms += round(1e3 * seconds)
 
 
+class SameRules:
+    """Rules that every order is on already."""
+
+    def on_rules(self, spec: OrderSpec) -> OrderSpec:
+        """Return it as it is."""
+        return spec
+
+
 class Scene:
     """A desk with everything around it.
 
@@ -133,6 +142,7 @@ class Scene:
             events,
             self.foreign_orders,
             self.clock,
+            cast("SymbolFacts", SameRules()),
             LATE_MS,
             session_logger("BTCUSDT"),
         )
@@ -350,12 +360,22 @@ def test_a_market_exit_stays_to_be_done_however_often_it_is_denied(answer: Answe
 def test_an_order_that_was_taken_is_gone_when_denied_twice() -> None:
     scene = Scene()
     record = scene.send()
+    scene.clock.sleep(LISTED_LATE_MS / 1e3)
 
     assert not scene.desk.refresh()
     assert record.state is OrderState.OPEN
     assert not scene.desk.refresh()
 
     assert (record.state, record.missed) == (OrderState.DONE, DENIALS)
+
+
+def test_an_order_accepted_a_moment_ago_is_there_however_often_it_is_denied() -> None:
+    scene = Scene()
+    record = scene.send()
+    for _ in range(10 * DENIALS):
+        assert not scene.desk.refresh()
+        scene.clock.sleep(5.0)
+    assert record.state is OrderState.OPEN
 
 
 def test_a_sighting_between_two_denials_makes_them_count_anew() -> None:
@@ -592,6 +612,7 @@ def test_what_a_cancel_leaves_open_is_looked_up(
 def test_an_order_that_cancel_and_look_up_deny_is_there_until_it_is_denied_twice() -> None:
     scene = Scene()
     record = scene.send()
+    scene.clock.sleep(LISTED_LATE_MS / 1e3)
     scene.exchange.results = {record.client_id: Fate.GONE}
 
     assert scene.desk.cancel([record]) is Fate.GONE
@@ -641,16 +662,34 @@ def test_client_ids_are_unique_repeatable_and_ours(
     assert set(ids).isdisjoint(ids_of(OrderRegister("b"), wanted))
 
 
+def session_of(symbol: str, start_ms: int) -> OrderRegister:
+    register = OrderRegister("a", symbol)
+    register.name_session(start_ms)
+    return register
+
+
+@given(WANTED)
+def test_two_coins_and_two_sessions_never_share_an_identity(
+    wanted: list[tuple[OrderKind, str, int, int]],
+) -> None:
+    sessions = [("BTCUSDT", 0), ("ETHUSDT", 0), ("币安人生USDT", 0), ("BTCUSDT", 1_000)]
+    ids = [set(ids_of(session_of(*session), wanted)) for session in sessions]
+    assert len(set.union(*ids)) == sum(len(names) for names in ids)
+    assert ids[0] == set(ids_of(session_of("BTCUSDT", 0), wanted))
+
+
 @given(
-    bar=st.integers(0, 10**9),
-    level=st.integers(-1, 999),
+    bar=st.integers(0, 60 * 10**6),
+    level=st.integers(-1, 99),
     kind=st.sampled_from(OrderKind),
-    instance=st.sampled_from("abyz019"),
+    instance=st.sampled_from(["a", "12345678", "Zz9"]),
+    symbol=st.sampled_from(["BTCUSDT", "1000000MOGUSDT", "币安人生USDT"]),
 )
 def test_client_ids_are_what_the_exchange_takes(
-    bar: int, level: int, kind: OrderKind, instance: str
+    bar: int, level: int, kind: OrderKind, instance: str, symbol: str
 ) -> None:
-    register = OrderRegister(instance)
+    register = OrderRegister(instance, symbol)
+    register.name_session(1_767_225_600_000)
 
     for _ in range(40):
         record = register.new(kind, "SHORT", 1.0, 1.0, bar, level=level)

@@ -378,10 +378,18 @@ def test_an_order_is_refused_with_the_exchanges_code(code: int, changes: dict[st
     assert len(exchange.account.trades) == 1
 
 
+def test_the_ends_of_the_price_band_are_inside() -> None:
+    exchange = exchange_of(FLAT)
+    for side, direction, price in (("BUY", "LONG", "105"), ("SELL", "SHORT", "95")):
+        taking = {"side": side, "positionSide": direction, "price": price, "timeInForce": "GTC"}
+        exchange.entry.place({**LIMIT, **taking})
+    assert len(exchange.account.trades) == 2
+
+
 def test_an_order_may_rest_however_far_from_the_price_on_its_passive_side() -> None:
     exchange = exchange_of(FLAT)
-    lay(exchange, "BUY", "LONG", 40.0)
-    lay(exchange, "SELL", "SHORT", 300.0)
+    lay(exchange, "BUY", "LONG", 70.0)
+    lay(exchange, "SELL", "SHORT", 190.0)
     assert len(exchange.book.open_orders) == 2
 
 

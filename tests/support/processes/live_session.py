@@ -24,6 +24,7 @@ from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.shutdown import Ending, StopRequest
 from tests.support.clocks.simulated import wait_ms
+from tests.support.clocks.turns import Turns
 from tests.support.exchanges.simulated import (
     InProcessAdapter,
     LoopbackAdapter,
@@ -31,6 +32,7 @@ from tests.support.exchanges.simulated import (
     SimExchange,
     SimServer,
 )
+from tests.support.exchanges.simulated.symbol_market import SymbolMarket
 from tests.support.markets.oracle import BAR_MS
 
 Row = tuple[str, float, float, int]
@@ -61,6 +63,7 @@ class SceneClock(SimClock):
     Attributes:
         stop: asks the session to end.
         ahead_ms: what it shows beyond the exchange's clock; may jump.
+        turns: of the sessions that share the exchange; None: this is the only one.
     """
 
     def __init__(self, exchange: SimExchange, ahead_ms: int = 0) -> None:
@@ -69,6 +72,7 @@ class SceneClock(SimClock):
         self.ahead_ms = ahead_ms
         self._is_woken = False
         self._planned: list[tuple[int, Action]] = []
+        self.turns: Turns | None = None
 
     def now_ms(self) -> int:
         """Return what our clock shows, ms UTC."""
@@ -83,7 +87,11 @@ class SceneClock(SimClock):
         end_ms = self._exchange.now_ms + (wait_ms(seconds) if seconds > 0 else 0)
         while not self._is_woken and self._exchange.now_ms < end_ms:
             due_ms = min([end_ms, *(ts_ms for ts_ms, _ in self._planned)])
-            self._exchange.pass_sleep(max(due_ms, self._exchange.now_ms + 1))
+            due_ms = max(due_ms, self._exchange.now_ms + 1)
+            if self.turns is None:
+                self._exchange.pass_sleep(due_ms)
+            else:
+                self.turns.sleep(id(self), due_ms)
             self._act()
             if self._exchange.wakes_clients:
                 break
@@ -115,6 +123,8 @@ class Scene:
     http: requests.Session
     capital: float
     """What the ledger began with, quote."""
+    market: SymbolMarket
+    """The symbol it trades."""
     last_bar: int = -1
     """Step, counted from the first candle, after which the session is asked to stop; -1: none."""
 
@@ -153,22 +163,27 @@ class Scene:
     def reopened(self) -> Scene:
         """Return the session that goes on from the state file."""
         scene = open_scene(
-            self.exchange, self.http, self.plan, resume=True, ahead_ms=self.clock.ahead_ms
+            self.exchange,
+            self.http,
+            self.plan,
+            resume=True,
+            ahead_ms=self.clock.ahead_ms,
+            turns=self.clock.turns,
         )
         scene.capital = self.capital
         return scene
 
     def equity_gap(self) -> float:
         """Return the ledger's equity minus the account's, counted from their starts, quote."""
-        account = self.exchange.account
-        ours = self.session.strategy.view(float(self.exchange.price)).equity
+        account = self.market.account
+        ours = self.session.strategy.view(float(self.market.price)).equity
         booked = sum(float(item.amount) for item in account.incomes if item.kind != "TRANSFER")
-        earned = booked + float(account.unrealized(self.exchange.price))
+        earned = booked + float(account.unrealized(self.market.price))
         return ours - self.capital - earned
 
     def position_gaps(self) -> list[float]:
         """Return the ledger's quantity minus the account's, LONG and SHORT, base."""
-        view, held = self.session.strategy.view(), self.exchange.account.positions
+        view, held = self.session.strategy.view(), self.market.account.positions
         return [round(view.side(name).qty - float(held[name].qty), 9) for name in ("LONG", "SHORT")]
 
 
@@ -235,13 +250,20 @@ def on_stage(
 
 
 def open_scene(
-    exchange: SimExchange, http: requests.Session, plan: Plan, *, resume: bool, ahead_ms: int = 0
+    exchange: SimExchange,
+    http: requests.Session,
+    plan: Plan,
+    *,
+    resume: bool,
+    ahead_ms: int = 0,
+    turns: Turns | None = None,
 ) -> Scene:
-    """Return a session that talks to the exchange through ``http``."""
+    """Return a session that talks to the exchange through ``http``, of the plan's symbol."""
     plan = replace(plan, resume=resume)
-    clock, ears = SceneClock(exchange, ahead_ms), Ears()
+    clock, ears, market = SceneClock(exchange, ahead_ms), Ears(), exchange.markets[plan.symbol]
+    clock.turns = turns
     executor = open_exchange(
-        exchange.coin,
+        market.coin,
         api_key=exchange.api_key,
         api_secret=exchange.secret,
         clock=clock,
@@ -249,13 +271,13 @@ def open_scene(
         settings=plan.settings,
     )
     folder = Path(plan.settings["state_dir"])
-    monitor = HealthMonitor(exchange.symbol, folder, plan.settings, clock, ears)
+    monitor = HealthMonitor(market.symbol, folder, plan.settings, clock, ears)
     events = Events()
     events.subscribe(Notice, lambda notice: ears.send(notice.text))
     equipment = Equipment(clock=clock, stop=clock.stop, monitor=monitor, events=events)
     live = assemble_live(plan, executor, equipment)
     capital = live.session.strategy.params.initial_capital
-    scene = Scene(exchange, clock, monitor, ears, live, plan, http, capital)
+    scene = Scene(exchange, clock, monitor, ears, live, plan, http, capital, market)
     _stop_after_last_bar(scene)
     return scene
 

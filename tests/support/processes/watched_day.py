@@ -218,7 +218,7 @@ class Watchman:
 
 def assert_books_agree(scene: Scene, trades: list[LiveTrade]) -> None:
     """Compare the ledger and its ``trades`` with the account: each of its trades booked once."""
-    account, view = scene.exchange.account, scene.session.strategy.view()
+    account, view = scene.market.account, scene.session.strategy.view()
     booked: dict[str, float] = defaultdict(float)
     for trade in trades:
         if trade.qty > 0.0:
@@ -234,7 +234,7 @@ def assert_books_agree(scene: Scene, trades: list[LiveTrade]) -> None:
 
 def assert_nothing_twice(scene: Scene) -> None:
     """No identity was used for two orders."""
-    book = scene.exchange.book
+    book = scene.market.book
     ids = Counter(order.client_id for order in book.orders.values())
     ids.update(stop.client_id for stop in book.stops.values())
     assert [name for name, n in ids.items() if n > 1] == []

@@ -1,4 +1,4 @@
-"""The wallet and the two positions of a hedge-mode account, cross margin.
+"""The wallet of a hedge-mode account, cross margin, and the two positions of each symbol.
 
 ``wallet = start + sum(pnl) - sum(fee) + funding + transfers`` holds after every call, to the
 eighth decimal. Nothing here knows orders.
@@ -6,7 +6,7 @@ eighth decimal. Nothing here knows orders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import count
@@ -28,6 +28,7 @@ Brackets = Sequence[tuple[float, float, float]]
 """(notional floor, maintenance rate, maintenance amount), by rising floor."""
 
 FIRST_ID = 1_000_001
+QUOTE = "USDT"
 
 
 def money(amount: Decimal) -> Decimal:
@@ -57,39 +58,95 @@ class Position:
 
 
 @dataclass(kw_only=True)
-class Account:
-    """Money and positions.
+class Wallet:
+    """What the symbols of one account share.
 
     Attributes:
-        wallet: quote, without unrealised profit.
+        balance: quote, without unrealised profit.
+        is_hedged: whether LONG and SHORT are kept apart.
+        other_assets: balances in other assets than the quote, which fees may be paid in.
+        tran_ids: of income entries.
+    """
+
+    balance: Decimal
+    is_hedged: bool = True
+    other_assets: dict[str, Decimal] = field(default_factory=dict)
+    tran_ids: count[int] = field(default_factory=lambda: count(9 * FIRST_ID))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    """Another symbol of the same account.
+
+    Attributes:
+        account: its positions.
+        mark: returns its price, quote.
+        opening: returns the notional of its resting orders that open, quote.
+    """
+
+    account: Account
+    mark: Callable[[], Decimal]
+    opening: Callable[[], Decimal]
+
+
+@dataclass(kw_only=True)
+class Account:
+    """One symbol's positions, and the money they share with the account's other symbols.
+
+    Attributes:
+        pool: the money.
         leverage: sets the initial margin.
         brackets: maintenance margin by notional.
         liquidation_fee: of notional.
-        is_hedged: whether LONG and SHORT are kept apart.
         margin_type: CROSSED or ISOLATED; the sums are those of CROSSED in any case.
+        fee_asset: what fees are paid in, at the price of one unit of the quote.
         positions: by LONG and SHORT.
-        trades: every execution.
-        incomes: every change of the wallet.
+        trades: every execution of the symbol.
+        incomes: every change of the wallet by the symbol.
+        neighbours: the account's other symbols.
     """
 
-    wallet: Decimal
+    pool: Wallet
     leverage: int
     brackets: Brackets
     liquidation_fee: Decimal
-    is_hedged: bool = True
     margin_type: str = "CROSSED"
+    fee_asset: str = QUOTE
     positions: dict[str, Position] = field(
         default_factory=lambda: {LONG: Position(), SHORT: Position()}
     )
     trades: list[Trade] = field(default_factory=list)
     incomes: list[Income] = field(default_factory=list)
+    neighbours: list[Neighbour] = field(default_factory=list)
     _trade_ids: count[int] = field(default_factory=lambda: count(FIRST_ID))
-    _tran_ids: count[int] = field(default_factory=lambda: count(9 * FIRST_ID))
+
+    @property
+    def wallet(self) -> Decimal:
+        """The account's quote without unrealised profit."""
+        return self.pool.balance
+
+    @wallet.setter
+    def wallet(self, balance: Decimal) -> None:
+        self.pool.balance = balance
+
+    @property
+    def is_hedged(self) -> bool:
+        """Whether LONG and SHORT are kept apart."""
+        return self.pool.is_hedged
+
+    @is_hedged.setter
+    def is_hedged(self, is_hedged: bool) -> None:
+        self.pool.is_hedged = is_hedged
 
     @property
     def is_flat(self) -> bool:
         """Whether neither side holds anything."""
         return not any(position.qty for position in self.positions.values())
+
+    @property
+    def held(self) -> list[Position]:
+        """The sides that hold something."""
+        return [position for position in self.positions.values() if position.qty]
 
     def unrealized(self, price: Decimal) -> Decimal:
         """Return the open profit of both sides at ``price``, quote."""
@@ -102,8 +159,9 @@ class Account:
         return profit if direction == LONG else -profit
 
     def equity(self, price: Decimal) -> Decimal:
-        """Return wallet plus unrealised profit at ``price``, quote."""
-        return self.wallet + self.unrealized(price)
+        """Return wallet plus unrealised profit at ``price``, quote; others' at their own."""
+        elsewhere = sum((other.account.unrealized(other.mark()) for other in self.neighbours), ZERO)
+        return self.wallet + self.unrealized(price) + elsewhere
 
     def notional(self, price: Decimal) -> Decimal:
         """Return the notional of both sides at ``price``, quote."""
@@ -116,7 +174,14 @@ class Account:
             price: mark.
             opening: notional of the resting orders that open, quote.
         """
-        return self.equity(price) - (self.notional(price) + opening) / self.leverage
+        elsewhere = sum(
+            (
+                (other.account.notional(other.mark()) + other.opening()) / other.account.leverage
+                for other in self.neighbours
+            ),
+            ZERO,
+        )
+        return self.equity(price) - (self.notional(price) + opening) / self.leverage - elsewhere
 
     def book_trade(
         self,
@@ -150,23 +215,31 @@ class Account:
             pnl=pnl,
             ts_ms=ts_ms,
             is_maker=is_maker,
+            fee_asset=self.fee_asset,
         )
         self.trades.append(trade)
         if is_closing(side, direction):
             self.book_income("REALIZED_PNL", pnl, ts_ms, str(trade.trade_id))
-        self.book_income("COMMISSION", -trade.fee, ts_ms, str(trade.trade_id))
+        self.book_income("COMMISSION", -trade.fee, ts_ms, str(trade.trade_id), self.fee_asset)
         return trade
 
-    def book_income(self, kind: str, amount: Decimal, ts_ms: int, trade_id: str = "") -> None:
-        """Change the wallet by ``amount`` and write it down."""
-        self.wallet += amount
+    def book_income(
+        self, kind: str, amount: Decimal, ts_ms: int, trade_id: str = "", asset: str = QUOTE
+    ) -> None:
+        """Change the balance of ``asset`` by ``amount`` and write it down."""
+        if asset == QUOTE:
+            self.pool.balance += amount
+        else:
+            before = self.pool.other_assets.get(asset, ZERO)
+            self.pool.other_assets[asset] = before + amount
         self.incomes.append(
             Income(
-                tran_id=next(self._tran_ids),
+                tran_id=next(self.pool.tran_ids),
                 kind=kind,
                 amount=amount,
                 ts_ms=ts_ms,
                 trade_id=trade_id,
+                asset=asset,
             )
         )
 
@@ -176,7 +249,7 @@ class Account:
             if position.qty:
                 payment = position.qty * mark * rate
                 amount = -payment if direction == LONG else payment
-                self.book_income("FUNDING_FEE", money(amount), ts_ms)
+                self.book_income("FUNDING_FEE", money(amount), ts_ms, asset=self.fee_asset)
 
     # --- margin ---------------------------------------------------------------------------------
 
@@ -192,6 +265,10 @@ class Account:
     def excess(self, price: float) -> float:
         """Return equity minus the maintenance margin of both sides at ``price``, quote."""
         equity = float(self.wallet)
+        for other in self.neighbours:
+            mark, held = other.mark(), other.account
+            equity += float(held.unrealized(mark))
+            equity -= sum(held.maintenance(float(mark * side.qty)) for side in held.held)
         for direction, position in self.positions.items():
             if position.qty:
                 value = price * float(position.qty)
@@ -257,5 +334,6 @@ class Account:
                 ts_ms=ts_ms,
                 is_maker=False,
             )
-        if fee < self.liquidation_fee * notional and self.wallet:  # nothing is left: rounding
+        is_alone = all(other.account.is_flat for other in self.neighbours)
+        if fee < self.liquidation_fee * notional and self.wallet and is_alone:  # rounding
             self.book_income("INSURANCE_CLEAR", -self.wallet, ts_ms)

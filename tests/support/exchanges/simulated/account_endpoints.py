@@ -9,7 +9,7 @@ from tests.support.exchanges.simulated.account_views import account_view, balanc
 from tests.support.exchanges.simulated.exchange import SimExchange
 from tests.support.exchanges.simulated.filters import ApiError, plain
 from tests.support.exchanges.simulated.live_state import POSITIONS_2, POSITIONS_3
-from tests.support.exchanges.simulated.orders import ZERO, Json
+from tests.support.exchanges.simulated.orders import Json
 from tests.support.exchanges.simulated.parameters import (
     Params,
     is_true,
@@ -17,8 +17,9 @@ from tests.support.exchanges.simulated.parameters import (
     text_of,
     whole_of,
 )
+from tests.support.exchanges.simulated.symbol_market import SymbolMarket
 
-MAX_LEVERAGE: Final = 125
+QUANTITATIVE: Final = -4400
 WINDOW_MS: Final = 7 * 86_400_000
 SUCCESS: Final = {"code": 200, "msg": "success"}
 
@@ -28,35 +29,30 @@ class AccountEndpoints:
 
     def __init__(self, exchange: SimExchange) -> None:
         self._exchange = exchange
-        self._account = exchange.account
-        self._book = exchange.book
 
     # --- positions and money --------------------------------------------------------------------
 
     def positions_2(self, params: Params) -> Json:
         """Tell both sides, also empty ones."""
-        self._exchange.check_symbol(params, optional=True)
-        return self._exchange.live.answer(POSITIONS_2)
+        return self._positions(params, POSITIONS_2)
 
     def positions_3(self, params: Params) -> Json:
         """Tell the sides that hold something or have orders to."""
-        self._exchange.check_symbol(params, optional=True)
-        return self._exchange.live.answer(POSITIONS_3)
+        return self._positions(params, POSITIONS_3)
+
+    def _positions(self, params: Params, path: str) -> Json:
+        markets = self._exchange.markets_of(params)
+        return [row for market in markets for row in market.live.answer(path)]
 
     def account(self, params: Params) -> Json:
         """Tell the whole account."""
         del params
-        exchange = self._exchange
-        opening = self._book.opening_notional()
-        return account_view(
-            self._account, exchange.symbol, exchange.price, exchange.now_ms, opening
-        )
+        return account_view(list(self._exchange.markets.values()), self._exchange.now_ms)
 
     def balance(self, params: Params) -> Json:
         """Tell the wallet."""
         del params
-        opening = sum(self._book.opening_notional().values(), ZERO)
-        return balance_view(self._account, self._exchange.price, self._exchange.now_ms, opening)
+        return balance_view(list(self._exchange.markets.values()), self._exchange.now_ms)
 
     def income(self, params: Params) -> Json:
         """Tell what changed the wallet, by time; the last seven days where no time is given."""
@@ -66,90 +62,74 @@ class AccountEndpoints:
             start = self._exchange.stamp_ms - WINDOW_MS
         kind = params.get("incomeType")
         chosen = [
-            income
-            for income in self._account.incomes
+            (income, market.symbol)
+            for market in self._exchange.markets_of(params)
+            for income in market.account.incomes
             if (start is None or income.ts_ms >= start)
             and (end is None or income.ts_ms <= end)
             and kind in {None, "", income.kind}
         ]
+        chosen.sort(key=lambda row: row[0].tran_id)
         rows = chosen[(page - 1) * limit : page * limit]
-        return [income.view(self._exchange.symbol) for income in rows]
+        return [income.view(symbol) for income, symbol in rows]
 
     # --- settings -------------------------------------------------------------------------------
 
     def position_mode(self, params: Params) -> Json:
         """Tell whether the account is in hedge mode."""
         del params
-        return {"dualSidePosition": self._account.is_hedged}
+        return {"dualSidePosition": self._exchange.pool.is_hedged}
 
     def set_position_mode(self, params: Params) -> Json:
         """Switch hedge mode (-4059, -4067, -4068)."""
         text_of(params, "dualSidePosition")
         is_hedged = is_true(params, "dualSidePosition")
-        if is_hedged == self._account.is_hedged:
+        if is_hedged == self._exchange.pool.is_hedged:
             raise ApiError(-4059)
-        self._refuse_while_busy(-4067, -4068)
-        self._account.is_hedged = is_hedged
+        for market in self._exchange.markets.values():
+            refuse_while_busy(market, -4067, -4068)
+        self._exchange.pool.is_hedged = is_hedged
         return SUCCESS
 
     def set_margin_type(self, params: Params) -> Json:
         """Switch between cross and isolated margin (-4046, -4047, -4048)."""
-        self._exchange.check_symbol(params)
+        market = self._exchange.market_of(params)
         margin_type = text_of(params, "marginType")
         if margin_type not in {"CROSSED", "ISOLATED"}:
             raise ApiError(-1130, "marginType")
-        if margin_type == self._account.margin_type:
+        if margin_type == market.account.margin_type:
             raise ApiError(-4046)
-        self._refuse_while_busy(-4047, -4048)
-        self._account.margin_type = margin_type
+        refuse_while_busy(market, -4047, -4048)
+        market.account.margin_type = margin_type
         return SUCCESS
 
     def set_leverage(self, params: Params) -> Json:
         """Set the leverage (-4028, -2028)."""
-        self._exchange.check_symbol(params)
-        leverage = whole_of(params, "leverage")
+        market = self._exchange.market_of(params)
+        account, leverage = market.account, whole_of(params, "leverage")
         if leverage is None:
             raise ApiError(-1102, "leverage")
-        if not 1 <= leverage <= MAX_LEVERAGE:
+        if not 1 <= leverage <= market.max_leverage:
             raise ApiError(-4028, leverage)
-        opening = sum(self._book.opening_notional().values(), ZERO)
-        previous, self._account.leverage = self._account.leverage, leverage
-        if leverage < previous and self._account.available(self._exchange.price, opening) < 0:
-            self._account.leverage = previous
+        previous, account.leverage = account.leverage, leverage
+        if leverage < previous and account.available(market.price, market.opening) < 0:
+            account.leverage = previous
             raise ApiError(-2028)
-        return {
-            "leverage": leverage,
-            "maxNotionalValue": "100000000",
-            "symbol": self._exchange.symbol,
-        }
+        return {"leverage": leverage, "maxNotionalValue": "100000000", "symbol": market.symbol}
 
     def commission(self, params: Params) -> Json:
         """Tell the account's fees."""
-        self._exchange.check_symbol(params)
-        costs = self._book.costs
+        market = self._exchange.market_of(params)
+        costs = market.book.costs
         return {
-            "symbol": self._exchange.symbol,
+            "symbol": market.symbol,
             "makerCommissionRate": plain(costs.maker),
             "takerCommissionRate": plain(costs.taker),
         }
 
     def brackets(self, params: Params) -> Json:
         """Tell the maintenance brackets."""
-        self._exchange.check_symbol(params, optional=True)
-        rows = list(self._account.brackets)
-        caps = [row[0] for row in rows[1:]] + [9.0e18]
-        brackets = [
-            {
-                "bracket": number,
-                "initialLeverage": max(1, min(MAX_LEVERAGE, int(0.5 / rate))) if rate else 1,
-                "notionalCap": cap,
-                "notionalFloor": floor,
-                "maintMarginRatio": rate,
-                "cum": amount,
-            }
-            for number, ((floor, rate, amount), cap) in enumerate(zip(rows, caps, strict=True), 1)
-        ]
-        return [{"symbol": self._exchange.symbol, "notionalCoef": 1.0, "brackets": brackets}]
+        return [brackets_view(market) for market in self._exchange.markets_of(params)]
 
     def key_rights(self, params: Params) -> Json:
         """Tell what the key may do."""
@@ -158,19 +138,53 @@ class AccountEndpoints:
 
     def symbol_config(self, params: Params) -> Json:
         """Tell margin type and leverage."""
-        self._exchange.check_symbol(params, optional=True)
         return [
             {
-                "symbol": self._exchange.symbol,
-                "marginType": self._account.margin_type,
+                "symbol": market.symbol,
+                "marginType": market.account.margin_type,
                 "isAutoAddMargin": "false",
-                "leverage": self._account.leverage,
+                "leverage": market.account.leverage,
                 "maxNotionalValue": plain(Decimal(100_000_000)),
             }
+            for market in self._exchange.markets_of(params)
         ]
 
-    def _refuse_while_busy(self, with_orders: int, with_position: int) -> None:
-        if self._book.open_orders or self._book.open_stops:
-            raise ApiError(with_orders)
-        if not self._account.is_flat:
-            raise ApiError(with_position)
+    def trading_status(self, params: Params) -> Json:
+        """Tell what the quantitative rules forbid, and until when (``apiTradingStatus``)."""
+        now_ms, told = self._exchange.now_ms, {}
+        for market in self._exchange.markets_of(params):
+            rule = market.restriction
+            is_locked = rule.opening_code == QUANTITATIVE and (
+                not rule.until_ms or now_ms < rule.until_ms
+            )
+            if is_locked:
+                row = {"plannedRecoverTime": rule.until_ms, "isLocked": True, "indicator": "UFR"}
+                told[market.symbol] = [row | {"value": 0.999, "triggerValue": 0.995}]
+        return {"indicators": told, "updateTime": now_ms}
+
+
+def brackets_view(market: SymbolMarket) -> dict[str, Json]:
+    """Return one symbol's entry of ``leverageBracket``."""
+    rows = list(market.account.brackets)
+    caps = [row[0] for row in rows[1:]] + [9.0e18]
+    most = market.max_leverage
+    brackets = [
+        {
+            "bracket": number,
+            "initialLeverage": max(1, min(most, int(0.5 / rate))) if rate else 1,
+            "notionalCap": cap,
+            "notionalFloor": floor,
+            "maintMarginRatio": rate,
+            "cum": amount,
+        }
+        for number, ((floor, rate, amount), cap) in enumerate(zip(rows, caps, strict=True), 1)
+    ]
+    return {"symbol": market.symbol, "notionalCoef": 1.0, "brackets": brackets}
+
+
+def refuse_while_busy(market: SymbolMarket, with_orders: int, with_position: int) -> None:
+    """Refuse a change of settings while anything of ``market`` is open."""
+    if market.book.open_orders or market.book.open_stops:
+        raise ApiError(with_orders)
+    if not market.account.is_flat:
+        raise ApiError(with_position)

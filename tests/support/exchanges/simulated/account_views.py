@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
+from typing import Protocol
 
 from tests.support.exchanges.simulated.account import Account, money
 from tests.support.exchanges.simulated.filters import plain
 from tests.support.exchanges.simulated.orders import LONG, ZERO, Json
 
 MAX_NOTIONAL = "100000000"
+
+
+class Resting(Protocol):
+    """Orders of one symbol."""
+
+    def opening_notional(self) -> dict[str, Decimal]:
+        """Return the notional that open orders would open, by side, quote."""
+        ...
+
+
+class Holding(Protocol):
+    """One symbol of the account; ``opening``: notional of its orders that open, quote."""
+
+    @property
+    def symbol(self) -> str: ...  # noqa: D102 - the class says what it is
+    @property
+    def account(self) -> Account: ...  # noqa: D102
+    @property
+    def book(self) -> Resting: ...  # noqa: D102
+    @property
+    def price(self) -> Decimal: ...  # noqa: D102
+    @property
+    def opening(self) -> Decimal: ...  # noqa: D102
 
 
 def position_row(
@@ -83,14 +108,17 @@ def maintenance_at(account: Account, value: Decimal) -> Decimal:
     return Decimal(account.maintenance(float(value))) if value else ZERO
 
 
-def asset_sums(account: Account, mark: Decimal, opening: Decimal) -> dict[str, str]:
-    """Return the sums of the USDT wallet as ``account`` names them."""
-    held = account.notional(mark) / account.leverage
-    resting = opening / account.leverage
-    required = sum(
-        (maintenance_at(account, mark * side.qty) for side in account.positions.values()), ZERO
-    )
-    unrealized = account.unrealized(mark)
+def asset_sums(markets: Sequence[Holding]) -> dict[str, str]:
+    """Return the sums of the USDT wallet as ``account`` names them, over all symbols."""
+    account, mark = markets[0].account, markets[0].price
+    held = resting = required = ZERO
+    for market in markets:
+        own = market.account
+        held += own.notional(market.price) / own.leverage
+        resting += market.opening / own.leverage
+        required += sum((maintenance_at(own, market.price * side.qty) for side in own.held), ZERO)
+    unrealized = account.equity(mark) - account.wallet
+    available = account.available(mark, markets[0].opening)
     sums = {
         "walletBalance": account.wallet,
         "unrealizedProfit": unrealized,
@@ -101,26 +129,26 @@ def asset_sums(account: Account, mark: Decimal, opening: Decimal) -> dict[str, s
         "openOrderInitialMargin": resting,
         "crossWalletBalance": account.wallet,
         "crossUnPnl": unrealized,
-        "availableBalance": max(ZERO, account.available(mark, opening)),
-        "maxWithdrawAmount": max(ZERO, account.available(mark, opening) - max(ZERO, unrealized)),
+        "availableBalance": max(ZERO, available),
+        "maxWithdrawAmount": max(ZERO, available - max(ZERO, unrealized)),
     }
     return {name: plain(money(value)) for name, value in sums.items()}
 
 
-def account_view(
-    account: Account, symbol: str, mark: Decimal, now_ms: int, opening: dict[str, Decimal]
-) -> dict[str, Json]:
+def account_view(markets: Sequence[Holding], now_ms: int) -> dict[str, Json]:
     """Return the answer of ``account``, the same in versions 2 and 3 but for unused fields."""
-    sums = asset_sums(account, mark, sum(opening.values(), ZERO))
+    sums = asset_sums(markets)
     totals = {
         f"total{name[0].upper()}{name[1:]}": value
         for name, value in sums.items()
         if name not in {"availableBalance", "maxWithdrawAmount"}
     }
     positions = []
-    for row in position_risk(account, symbol, mark, 3, opening):
-        row["unrealizedProfit"] = row.pop("unRealizedProfit")
-        positions.append({**row, "leverage": str(account.leverage), "isolated": False})
+    for market in markets:
+        account, opening = market.account, market.book.opening_notional()
+        for row in position_risk(account, market.symbol, market.price, 3, opening):
+            row["unrealizedProfit"] = row.pop("unRealizedProfit")
+            positions.append({**row, "leverage": str(account.leverage), "isolated": False})
     return {
         "feeTier": 0,
         "canTrade": True,
@@ -136,21 +164,24 @@ def account_view(
     }
 
 
-def balance_view(
-    account: Account, mark: Decimal, now_ms: int, opening: Decimal
-) -> list[dict[str, Json]]:
+def balance_view(markets: Sequence[Holding], now_ms: int) -> list[dict[str, Json]]:
     """Return the answer of ``balance``, versions 2 and 3."""
-    sums = asset_sums(account, mark, opening)
-    return [
-        {
-            "accountAlias": "SimSimSimSim",
-            "asset": "USDT",
-            "balance": sums["walletBalance"],
-            "crossWalletBalance": sums["crossWalletBalance"],
-            "crossUnPnl": sums["crossUnPnl"],
-            "availableBalance": sums["availableBalance"],
-            "maxWithdrawAmount": sums["maxWithdrawAmount"],
-            "marginAvailable": True,
-            "updateTime": now_ms,
-        }
+    sums = asset_sums(markets)
+    row = {
+        "accountAlias": "SimSimSimSim",
+        "asset": "USDT",
+        "balance": sums["walletBalance"],
+        "crossWalletBalance": sums["crossWalletBalance"],
+        "crossUnPnl": sums["crossUnPnl"],
+        "availableBalance": sums["availableBalance"],
+        "maxWithdrawAmount": sums["maxWithdrawAmount"],
+        "marginAvailable": True,
+        "updateTime": now_ms,
+    }
+    others = [
+        row
+        | dict.fromkeys(("crossUnPnl", "availableBalance", "maxWithdrawAmount"), "0")
+        | {"asset": asset, "balance": plain(amount), "crossWalletBalance": plain(amount)}
+        for asset, amount in markets[0].account.pool.other_assets.items()
     ]
+    return [row, *others]

@@ -1,4 +1,4 @@
-"""The simulated exchange: one symbol, one account, virtual time, a price path out of candles."""
+"""The simulated exchange: one account, some symbols, virtual time, price paths out of candles."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from decimal import Decimal
 from typing import Any, Final
 
 from core.market import MarketRules
-from tests.support.exchanges.simulated.account import Account, Brackets
+from tests.support.exchanges.simulated.account import Account, Brackets, Wallet
 from tests.support.exchanges.simulated.faults import FaultPlan
 from tests.support.exchanges.simulated.filters import ApiError, Filters, exact
 from tests.support.exchanges.simulated.limits import RateLimits
 from tests.support.exchanges.simulated.live_state import LiveState
 from tests.support.exchanges.simulated.market import Candles, FundingSchedule
 from tests.support.exchanges.simulated.matching import Book, Costs
-from tests.support.exchanges.simulated.order_entry import Moment, OrderEntry
+from tests.support.exchanges.simulated.order_entry import OrderEntry
 from tests.support.exchanges.simulated.orders import Json, Order, is_closing
 from tests.support.exchanges.simulated.parameters import Params, text_of
+from tests.support.exchanges.simulated.symbol_market import HALTED, SymbolMarket
 from tests.support.exchanges.simulated.walk import Walk
 
 DEFAULT_RULES: Final = MarketRules(tick_size=0.1, step_size=0.001, min_qty=0.001, min_notional=5.0)
@@ -28,26 +29,25 @@ Hook = Callable[[int, str, str], None]
 
 
 class SimExchange:
-    """A Binance USDT-M futures exchange of one symbol.
+    """A Binance USDT-M futures exchange as one account sees it.
+
+    It begins with one symbol, whose parts are also its own attributes; ``add_symbol`` adds others,
+    which share wallet, time, limits and faults with it.
 
     Attributes:
-        symbol: such as BTCUSDT.
-        coin: such as BTC.
-        account: wallet and positions.
-        book: orders.
-        entry: takes orders.
-        walk: virtual time and price.
-        filters: price and quantity filters.
-        live: answers about open orders and positions.
+        markets: by symbol, such as BTCUSDT; the first one is ``market``.
+        pool: the wallet.
+        asset_prices: of assets other than coins of ``markets``, in quote; one without a price here
+            has no market, such as BNFCR.
         limits: request weight and order counts.
         faults: what goes wrong on the way.
-        is_trading: whether the symbol takes orders.
         wakes_clients: whether an event ends a client's sleep.
         api_key: the key that is accepted.
         secret: what signatures are made with.
         clock_skew_ms: what the exchange's own clock is ahead of virtual time, in ``/time`` and in
             the judgement of timestamps.
         before_request: called before a request is looked at, in the server's thread.
+        after_time: each is called when time has gone on.
         after_request: called when it has been processed and not yet been answered.
         lock: held while anything happens.
     """
@@ -75,6 +75,7 @@ class SimExchange:
         still_ms: int = 5_000,
         price_band: float = 0.05,
         max_qty: float = 10_000.0,
+        max_market_qty: float | None = None,
         stops_need_position: bool = True,
         wakes_clients: bool = True,
     ) -> None:
@@ -101,46 +102,34 @@ class SimExchange:
             still_ms: how long the price stands still at an open and after an event.
             price_band: how far above the price a BUY may lie, and below it a SELL, as a share.
             max_qty: largest order, base.
+            max_market_qty: largest order at market, base; None: as ``max_qty``.
             stops_need_position: whether stops are refused without a position (-4509) or beside
                 another one (-4130) and expire with the position, as since 2026.
             wakes_clients: whether an event ends a client's sleep, so that none ever falls between
                 two of its looks; in reality a client sleeps on.
         """
-        if liquidation_fee is None:
-            given = rules.liquidation_fee
-            liquidation_fee = LIQUIDATION_FEE if given is None else given
-        self.coin, self.symbol = coin, f"{coin}USDT"
-        self.filters = Filters.of(rules, max_qty, price_band)
-        self.account = Account(
-            wallet=exact(wallet),
-            leverage=leverage,
-            brackets=brackets or rules.brackets,
-            liquidation_fee=exact(liquidation_fee),
-            is_hedged=is_hedged,
-            margin_type=margin_type,
+        self.pool = Wallet(balance=exact(wallet), is_hedged=is_hedged)
+        self.markets: dict[str, SymbolMarket] = {}
+        self._costs = Costs(
+            maker=exact(fee_maker), taker=exact(fee_taker), slippage=exact(slippage)
         )
-        costs = Costs(maker=exact(fee_maker), taker=exact(fee_taker), slippage=exact(slippage))
-        self.book = Book(
-            account=self.account,
-            filters=self.filters,
-            costs=costs,
-            stops_need_position=stops_need_position,
-            partial_fills=partial_fills,
-            random=random.Random(seed),  # noqa: S311 - reproducible on purpose
-        )
-        self.walk = Walk(
-            Candles(candles),
-            FundingSchedule(funding),
-            self.book,
+        self._liquidation_fee, self._seed = liquidation_fee, seed
+        self._stops_need_position, self._partial_fills = stops_need_position, partial_fills
+        self._intrabar_path, self._still_ms = intrabar_path, still_ms
+        self._leverage, self._margin_type, self._price_band = leverage, margin_type, price_band
+        self.market = self.add_symbol(
+            candles,
+            coin=coin,
+            rules=rules,
+            brackets=brackets,
+            funding=funding,
             start_bar=start_bar,
-            intrabar_path=intrabar_path,
-            still_ms=still_ms,
+            max_qty=max_qty,
+            max_market_qty=max_market_qty,
         )
-        self.entry = OrderEntry(self.book, self.moment)
-        self.live = LiveState(self.symbol, self.book, self.walk)
+        self.asset_prices = {"BNB": Decimal(600)}
         self.limits = RateLimits()
         self.faults = FaultPlan(seed)
-        self.is_trading = True
         self.key_rights: dict[str, bool] = {
             "ipRestrict": True,
             "enableReading": True,
@@ -152,9 +141,115 @@ class SimExchange:
         self.wakes_clients = wakes_clients
         self.api_key, self.secret = "sim-key", "sim-secret"
         self.clock_skew_ms = 0
+        self.after_time: list[Callable[[], None]] = []
         self.before_request: Hook | None = None
         self.after_request: Hook | None = None
         self.lock = threading.RLock()
+
+    def add_symbol(
+        self,
+        candles: Any,
+        *,
+        coin: str,
+        rules: MarketRules = DEFAULT_RULES,
+        brackets: Brackets | None = None,
+        funding: Sequence[tuple[int, float]] = (),
+        start_bar: int = 0,
+        max_qty: float = 10_000.0,
+        max_market_qty: float | None = None,
+    ) -> SymbolMarket:
+        """Let the account trade another coin; its candle ``start_bar`` opens now.
+
+        Raises:
+            ValueError: its candle opens at another time.
+        """
+        fee = self._liquidation_fee
+        if fee is None:
+            fee = LIQUIDATION_FEE if rules.liquidation_fee is None else rules.liquidation_fee
+        account = Account(
+            pool=self.pool,
+            leverage=self._leverage,
+            brackets=brackets or rules.brackets,
+            liquidation_fee=exact(fee),
+            margin_type=self._margin_type,
+        )
+        book = Book(
+            account=account,
+            filters=Filters.of(rules, max_qty, self._price_band, max_market_qty),
+            costs=self._costs,
+            stops_need_position=self._stops_need_position,
+            partial_fills=self._partial_fills,
+            random=random.Random(self._seed + len(self.markets)),  # noqa: S311 - reproducible
+        )
+        walk = Walk(
+            Candles(candles),
+            FundingSchedule(funding),
+            book,
+            start_bar=start_bar,
+            intrabar_path=self._intrabar_path,
+            still_ms=self._still_ms,
+        )
+        if self.markets and walk.now_ms != self.now_ms:
+            raise ValueError(f"candle {start_bar} of {coin} opens at {walk.now_ms}")
+        market = SymbolMarket(coin, account, book, walk)
+        for other in self.markets.values():
+            account.neighbours.append(other.as_neighbour())
+            other.account.neighbours.append(market.as_neighbour())
+        self.markets[market.symbol] = market
+        market.entry.is_algo_id_taken = lambda client_id: any(
+            stop.client_id == client_id
+            for other in self.markets.values()
+            if other is not market
+            for stop in other.book.open_stops.values()
+        )
+        return market
+
+    # --- the first symbol -----------------------------------------------------------------------
+
+    @property
+    def coin(self) -> str:
+        """The first symbol's coin, such as BTC."""
+        return self.market.coin
+
+    @property
+    def symbol(self) -> str:
+        """The first symbol, such as BTCUSDT."""
+        return self.market.symbol
+
+    @property
+    def account(self) -> Account:
+        """The first symbol's positions, and the wallet."""
+        return self.market.account
+
+    @property
+    def book(self) -> Book:
+        """The first symbol's orders."""
+        return self.market.book
+
+    @property
+    def entry(self) -> OrderEntry:
+        """What takes orders of the first symbol."""
+        return self.market.entry
+
+    @property
+    def walk(self) -> Walk:
+        """Virtual time, and the first symbol's price."""
+        return self.market.walk
+
+    @property
+    def filters(self) -> Filters:
+        """The first symbol's filters."""
+        return self.market.filters
+
+    @property
+    def live(self) -> LiveState:
+        """Answers about the first symbol's open orders and positions."""
+        return self.market.live
+
+    @property
+    def is_trading(self) -> bool:
+        """Whether the first symbol takes orders."""
+        return not self.market.closed_code
 
     # --- time and price -------------------------------------------------------------------------
 
@@ -165,7 +260,7 @@ class SimExchange:
 
     @property
     def price(self) -> Decimal:
-        """Last traded price, which is also the mark."""
+        """The first symbol's last traded price, which is also the mark."""
         return self.walk.price
 
     @property
@@ -178,16 +273,16 @@ class SimExchange:
         """What the exchange's own clock shows, ms UTC."""
         return self.now_ms + self.clock_skew_ms
 
-    def check_symbol(self, params: Params, *, optional: bool = False) -> None:
-        """Refuse every symbol but ours (-1121), and none unless it is ``optional`` (-1102)."""
-        if optional and not params.get("symbol"):
-            return
-        if text_of(params, "symbol") != self.symbol:
+    def market_of(self, params: Params) -> SymbolMarket:
+        """Return the market a request is about (-1102, -1121)."""
+        market = self.markets.get(text_of(params, "symbol"))
+        if market is None:
             raise ApiError(-1121)
+        return market
 
-    def moment(self) -> Moment:
-        """Return when and where an order arrives."""
-        return Moment(now_ms=self.stamp_ms, price=self.price, is_trading=self.is_trading)
+    def markets_of(self, params: Params) -> list[SymbolMarket]:
+        """Return the market a request is about, all where it names none (-1121)."""
+        return [self.market_of(params)] if params.get("symbol") else list(self.markets.values())
 
     def run_until(self, ts_ms: int) -> bool:
         """Let time go on to ``ts_ms``, but stop right after an event; whether it is reached.
@@ -196,9 +291,27 @@ class SimExchange:
         before the price goes on.
         """
         with self.lock:
-            is_reached = self.walk.run_until(ts_ms)
+            is_reached = self._walk_until(ts_ms)
             self.remember()
+            for look in self.after_time:
+                look()
             return is_reached
+
+    def _walk_until(self, ts_ms: int) -> bool:
+        """Let every symbol's price go on to ``ts_ms`` or to the first event of any."""
+        markets = list(self.markets.values())
+        if len(markets) == 1:
+            return self.walk.run_until(ts_ms)
+        while self.now_ms < ts_ms:
+            stop_ms = min(market.walk.next_stop_ms(ts_ms) for market in markets)
+            for market in markets:
+                before = market.book.changes
+                market.walk.run_until(stop_ms)
+                if market.book.changes != before:  # the others wait at that moment
+                    for other in markets:
+                        other.walk.run_until(market.walk.now_ms)
+                    return self.now_ms >= ts_ms
+        return True
 
     def advance(self, duration_ms: int) -> None:
         """Let time go on by ``duration_ms``, whatever happens."""
@@ -219,49 +332,52 @@ class SimExchange:
     def remember(self) -> None:
         """Keep orders and positions as they are where a stale answer may be asked for."""
         if self.faults.may_be_stale:
-            self.live.remember()
+            for market in self.markets.values():
+                market.live.remember()
 
     # --- what people do by hand -----------------------------------------------------------------
 
-    def hand_trade(self, direction: str, side: str, qty: float) -> Order:
+    def hand_trade(
+        self, direction: str, side: str, qty: float, market: SymbolMarket | None = None
+    ) -> Order:
         """Trade at market as a person would on the exchange's own page.
 
         Raises:
             ValueError: it would close more than there is.
         """
         with self.lock:
-            amount = exact(qty)
-            if is_closing(side, direction) and amount > self.account.positions[direction].qty:
+            amount, market = exact(qty), market or self.market
+            held = market.account.positions[direction].qty
+            if is_closing(side, direction) and amount > held:
                 raise ValueError(f"{direction} holds less than {amount}")
-            order = self.book.new_order(
-                client_id=f"web_{self.book.changes}",
+            order = market.book.new_order(
+                client_id=f"web_{market.book.changes}",
                 side=side,
                 direction=direction,
                 kind="MARKET",
                 qty=amount,
                 now_ms=self.stamp_ms,
             )
-            self.book.fill_taker(order, self.price, self.stamp_ms)
+            market.book.fill_taker(order, market.price, self.stamp_ms)
             return order
 
     def set_one_way(self) -> None:
         """Cancel everything and leave hedge mode; -4068 with a position."""
         with self.lock:
-            if not self.account.is_flat:
+            if not all(market.account.is_flat for market in self.markets.values()):
                 raise ApiError(-4068)
-            for order in list(self.book.open_orders.values()):
-                self.book.end_order(order, "CANCELED", self.stamp_ms)
-            for stop in list(self.book.open_stops.values()):
-                self.book.end_stop(stop, "CANCELED", self.stamp_ms)
-            self.account.is_hedged = False
+            for market in self.markets.values():
+                market.book.cancel_all(self.stamp_ms)
+                market.book.cancel_all_stops(self.stamp_ms)
+            self.pool.is_hedged = False
 
     def halt_symbol(self) -> None:
-        """Take no more orders; what rests still meets the price."""
-        self.is_trading = False
+        """Take no more orders of the first symbol; what rests still meets the price."""
+        self.market.closed_code = HALTED
 
     def resume_symbol(self) -> None:
-        """Take orders again."""
-        self.is_trading = True
+        """Take orders of the first symbol again."""
+        self.market.closed_code = 0
 
     def withdraw(self, amount: float) -> None:
         """Take ``amount`` (quote) out of the wallet; a negative one is a deposit."""
@@ -276,15 +392,26 @@ class SimExchange:
                 "bar": self.walk.bar,
                 "price": str(self.price),
                 "wallet": str(self.account.wallet),
-                "positions": {
-                    side: {"qty": str(held.qty), "avg_entry": str(held.avg_entry)}
-                    for side, held in self.account.positions.items()
-                },
-                "orders": [o.view(self.symbol) for o in self.book.open_orders.values()],
-                "stops": [s.view(self.symbol) for s in self.book.open_stops.values()],
-                "trades": [trade.view(self.symbol) for trade in self.account.trades],
-                "incomes": [income.view(self.symbol) for income in self.account.incomes],
+                **self._dump_of(self.market),
                 "requests": dict(self.faults.requests),
                 "faults": {kind.value: n for kind, n in self.faults.injected.items()},
                 "max_weight": self.limits.max_weight,
+                "others": {
+                    market.symbol: self._dump_of(market)
+                    for market in list(self.markets.values())[1:]
+                },
             }
+
+    @staticmethod
+    def _dump_of(market: SymbolMarket) -> dict[str, Json]:
+        account, book, symbol = market.account, market.book, market.symbol
+        return {
+            "positions": {
+                side: {"qty": str(held.qty), "avg_entry": str(held.avg_entry)}
+                for side, held in account.positions.items()
+            },
+            "orders": [o.view(symbol) for o in book.open_orders.values()],
+            "stops": [s.view(symbol) for s in book.open_stops.values()],
+            "trades": [trade.view(symbol) for trade in account.trades],
+            "incomes": [income.view(symbol) for income in account.incomes],
+        }

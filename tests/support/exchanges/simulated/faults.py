@@ -57,6 +57,17 @@ class FaultKind(Enum):
     """``userTrades`` lacks what has traded less than ``lag_ms`` ago."""
     REFUSED_STOP = "refused stop"
     """A conditional order is refused with ``code``; not processed."""
+    REFUSED = "refused"
+    """A request is refused with ``code``; not processed."""
+    LATE_ORDERS = "late orders"
+    """``openOrders`` lacks, and ``order`` denies, what was taken less than ``lag_ms`` ago."""
+    LATE_STOPS = "late stops"
+    """The same of conditional orders."""
+    TRADES_OUT_OF_ORDER = "trades out of order"
+    """``userTrades`` lacks trades with an odd number that are younger than ``lag_ms``: each such
+    trade is listed after a younger one."""
+    EMPTY = "empty"
+    """A question that is answered with a list is answered with an empty one."""
 
 
 ORDER: Final = "order"
@@ -82,14 +93,42 @@ NOT_PROCESSED: Final = {
     FaultKind.RATE_LIMIT,
     FaultKind.BANNED,
     FaultKind.REFUSED_STOP,
+    FaultKind.REFUSED,
 }
 ONLY_AT: Final = {
     FaultKind.LATE_CANDLES: "GET /fapi/v1/klines",
     FaultKind.NO_CANDLES: "GET /fapi/v1/klines",
     FaultKind.LATE_TRADES: "GET /fapi/v1/userTrades",
     FaultKind.REFUSED_STOP: "POST /fapi/v1/algoOrder",
+    FaultKind.TRADES_OUT_OF_ORDER: "GET /fapi/v1/userTrades",
 }
 """Endpoints to which some kinds are confined."""
+ON_DEMAND: Final = frozenset(
+    {FaultKind.REFUSED, FaultKind.LATE_ORDERS, FaultKind.LATE_STOPS, FaultKind.EMPTY}
+)
+"""Kinds that say something else wherever they hit: campaigns name path and code for them."""
+PASSING: Final = frozenset(
+    {
+        FaultKind.LOST_REPLY,
+        FaultKind.DELAY,
+        FaultKind.STALE,
+        FaultKind.HTML,
+        FaultKind.CUT_JSON,
+        FaultKind.CLOCK_JUMP,
+        FaultKind.LATE_CANDLES,
+        FaultKind.NO_CANDLES,
+        FaultKind.LATE_TRADES,
+        FaultKind.LATE_ORDERS,
+        FaultKind.LATE_STOPS,
+        FaultKind.TRADES_OUT_OF_ORDER,
+        FaultKind.EMPTY,
+    }
+)
+"""Kinds with which a request takes effect all the same."""
+BY_CHANCE: Final = tuple(kind for kind in FaultKind if kind not in ON_DEMAND)
+"""Kinds of which campaigns let any request have its share."""
+ALWAYS: Final = 10**18
+"""A time that never comes, ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +141,7 @@ class Fault:
         delay_ms: virtual time that passes first; of a CLOCK_JUMP its size.
         lag_ms: age of a STALE answer.
         retry_after: seconds told with 429 and 418.
-        code: with which a REFUSED_STOP is refused.
+        code: with which a REFUSED_STOP or REFUSED is refused.
     """
 
     kind: FaultKind
@@ -135,6 +174,15 @@ class _Rate:
     chance: float
     classes: frozenset[str]
     options: dict[str, int]
+    path: str = ""
+    from_ms: int = 0
+    until_ms: int = ALWAYS
+    symbol: str = ""
+
+    def covers(self, class_name: str, path: str, symbol: str, now_ms: int) -> bool:
+        is_about = not self.symbol or symbol == self.symbol
+        is_due = self.from_ms <= now_ms < self.until_ms
+        return is_about and is_due and class_name in self.classes and self.path in path
 
 
 @dataclass
@@ -190,6 +238,46 @@ class FaultPlan:
         """Let every request of ``classes`` go wrong with this chance from now on."""
         self._rates.append(_Rate(kind, chance, frozenset(classes), options))
 
+    def during(
+        self,
+        from_ms: int,
+        until_ms: int,
+        kind: FaultKind,
+        classes: Iterable[str] = CLASSES,
+        *,
+        path: str = "",
+        symbol: str = "",
+        **options: int,
+    ) -> None:
+        """Let every request of ``classes`` whose path holds ``path`` go wrong for a time.
+
+        Args:
+            from_ms: first moment of that time, ms UTC.
+            until_ms: when it is over, ms UTC.
+            kind: what goes wrong.
+            classes: of endpoints.
+            path: part of the endpoints' paths, '': any.
+            symbol: that the requests name, '': any.
+            options: delay_ms, lag_ms, retry_after, code.
+        """
+        self._rates.append(
+            _Rate(kind, 1.0, frozenset(classes), options, path, from_ms, until_ms, symbol)
+        )
+
+    def down_until_ms(self, class_name: str, path: str, symbol: str, now_ms: int) -> int:
+        """Return until when requests of that kind cannot get through, 0 if they can."""
+        return max(
+            (
+                rate.until_ms
+                for rate in self._rates
+                if rate.chance >= 1.0
+                and rate.kind not in PASSING
+                and ONLY_AT.get(rate.kind, path) in {path, f"POST {path}"}
+                and rate.covers(class_name, path, symbol, now_ms)
+            ),
+            default=0,
+        )
+
     def end(self, kind: FaultKind) -> None:
         """Let no request go wrong in this way any more."""
         self._planned = [plan for plan in self._planned if plan.kind is not kind]
@@ -206,8 +294,18 @@ class FaultPlan:
         kinds = [plan.kind for plan in self._planned] + [rate.kind for rate in self._rates]
         return FaultKind.STALE in kinds
 
-    def draw(self, class_name: str, method: str, path: str) -> Fault | None:
-        """Count a request and return what goes wrong with it, None if nothing does."""
+    def draw(
+        self, class_name: str, method: str, path: str, symbol: str = "", now_ms: int = 0
+    ) -> Fault | None:
+        """Count a request and return what goes wrong with it, None if nothing does.
+
+        Args:
+            class_name: of its endpoint.
+            method: of HTTP.
+            path: of the endpoint.
+            symbol: it names.
+            now_ms: ms UTC.
+        """
         self.n_requests += 1
         self.requests[f"{method} {path}"] += 1
         elsewhere = {kind for kind, place in ONLY_AT.items() if place != f"{method} {path}"}
@@ -216,8 +314,8 @@ class FaultPlan:
                 plan.left -= 1
                 return self._inject(plan.kind, plan.processed, plan.options)
         for rate in self._rates:
-            is_due = class_name in rate.classes and rate.kind not in elsewhere
-            if is_due and self._random.random() < rate.chance:
+            is_due = rate.kind not in elsewhere and rate.covers(class_name, path, symbol, now_ms)
+            if is_due and (rate.chance >= 1.0 or self._random.random() < rate.chance):
                 return self._inject(rate.kind, None, rate.options)
         return None
 

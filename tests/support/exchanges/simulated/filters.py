@@ -13,6 +13,7 @@ MAX_OPEN_STOPS: Final = 10
 
 MESSAGES: Final = {
     -1008: "Server is currently overloaded with other requests. Please try again in a few minutes.",
+    -1003: "Too many requests.",
     -1015: "Too many new orders.",
     -1021: "Timestamp for this request is outside of the recvWindow.",
     -1022: "Signature for this request is not valid.",
@@ -61,6 +62,10 @@ MESSAGES: Final = {
         "Order type not supported for this endpoint. Please use the Algo Order API endpoints"
         " instead."
     ),
+    -4087: "User can only place reduce only order.",
+    -4088: "User can not place order currently.",
+    -4108: "Symbol is not trading: it is being settled or delivered.",
+    -4109: "This is an inactive account.",
     -4130: (
         "An open stop or take profit order with GTE and closePosition in the direction is existing."
     ),
@@ -69,15 +74,23 @@ MESSAGES: Final = {
     -4141: "Symbol is closed.",
     -4164: "Order's notional must be no smaller than {} (unless you choose reduce only).",
     -4165: "Maximum time interval is 7 days.",
+    -4166: "Search window is restricted to recent 90 days only.",
+    -4192: "Trade forbidden due to Cooling-off Period.",
+    -4202: "Your account is restricted from adjusting the leverage.",
     -4400: (
         "Futures Trading Quantitative Rules violated, only reduceOnly order is allowed, please try"
         " again later."
     ),
+    -4401: "Only reduce-only orders are allowed in your region.",
+    -4402: "This service is not available in your region.",
+    -4411: "Please sign the TradFi-Perps agreement first.",
     -4509: "TIF GTE can only be used with open positions.",
     -5022: (
         "Due to the order could not be executed as maker, the Post Only order will be rejected."
         " The order will not be recorded in the order history"
     ),
+    -20124: "Algo id is invalid or completed.",
+    -20132: "Client algo id is duplicated.",
 }
 STATUS: Final = {-1008: 503, -1015: 429, -2014: 401, -2015: 401}
 """HTTP status of the codes that do not come with 400."""
@@ -128,6 +141,7 @@ class Filters:
         step: quantity step, base.
         min_qty: smallest order, base.
         max_qty: largest order, base.
+        max_market_qty: largest order at market, base.
         min_notional: smallest opening order, quote.
         price_band: how far above the mark price a BUY may lie, and below it a SELL, as a share.
         price_digits: decimals a price may have (one more than the tick has, as on many symbols).
@@ -138,13 +152,20 @@ class Filters:
     step: Decimal
     min_qty: Decimal
     max_qty: Decimal
+    max_market_qty: Decimal
     min_notional: Decimal
     price_band: Decimal
     price_digits: int
     qty_digits: int
 
     @classmethod
-    def of(cls, rules: MarketRules, max_qty: float, price_band: float) -> Filters:
+    def of(
+        cls,
+        rules: MarketRules,
+        max_qty: float,
+        price_band: float,
+        max_market_qty: float | None = None,
+    ) -> Filters:
         """Return the filters that say the same as ``rules``, with what those do not say."""
         tick, step = exact(rules.tick_size), exact(rules.step_size)
         return cls(
@@ -152,6 +173,7 @@ class Filters:
             step=step,
             min_qty=exact(rules.min_qty),
             max_qty=exact(max_qty),
+            max_market_qty=exact(max_qty if max_market_qty is None else max_market_qty),
             min_notional=exact(rules.min_notional),
             price_band=exact(price_band),
             price_digits=digits_of(tick) + 1,
@@ -176,7 +198,7 @@ class Filters:
         if side == "SELL" and price < lowest:
             raise ApiError(-4024, plain(lowest))
 
-    def check_qty(self, qty: Decimal) -> None:
+    def check_qty(self, qty: Decimal, *, at_market: bool = False) -> None:
         """Refuse a quantity off the step or out of range (-1111, -4003, -4004, -4005, -4023)."""
         if qty <= 0:
             raise ApiError(-4003)
@@ -184,7 +206,7 @@ class Filters:
             raise ApiError(-1111)
         if qty < self.min_qty:
             raise ApiError(-4004)
-        if qty > self.max_qty:
+        if qty > (self.max_market_qty if at_market else self.max_qty):
             raise ApiError(-4005)
         if qty % self.step != 0:
             raise ApiError(-4023)

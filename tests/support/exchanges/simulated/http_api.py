@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -116,7 +118,13 @@ class HttpApi:
         method, path = request.method, request.path
         endpoint = self._routes.get((method, path))
         with exchange.lock:
-            fault = exchange.faults.draw(endpoint.class_name if endpoint else READ, method, path)
+            fault = exchange.faults.draw(
+                endpoint.class_name if endpoint else READ,
+                method,
+                path,
+                symbol_in(request),
+                exchange.now_ms,
+            )
             number = exchange.faults.n_requests
         if exchange.before_request is not None:
             exchange.before_request(number, method, path)
@@ -139,7 +147,7 @@ class HttpApi:
         if fault.kind is FaultKind.BANNED:
             exchange.limits.banned_until_ms = exchange.now_ms + 1_000 * fault.retry_after
             return error_reply(418, -1003, "Way too many requests; IP banned.", fault.retry_after)
-        if fault.kind is FaultKind.REFUSED_STOP:
+        if fault.kind in {FaultKind.REFUSED_STOP, FaultKind.REFUSED}:
             refusal = ApiError(fault.code)
             wait = fault.retry_after if refusal.status == HTTPStatus.TOO_MANY_REQUESTS else 0
             return error_reply(refusal.status, refusal.code, refusal.text, wait)
@@ -181,19 +189,25 @@ class HttpApi:
         except ApiError as error:
             return json_reply(error.status, error.body())
         if fault is not None:
-            answer = self._as_known(request.path, answer, fault)
+            try:
+                if request.method == "GET":
+                    answer = self._as_known(request.path, answer, fault, params)
+            except ApiError as error:
+                return json_reply(error.status, error.body())
         return json_reply(200, answer)
 
-    def _as_known(self, path: str, answer: Json, fault: Fault) -> Json:
+    def _as_known(self, path: str, answer: Json, fault: Fault, params: Params) -> Json:
         """Return what is known of ``answer`` where ``fault`` lets knowledge come late."""
         exchange, past_ms = self._exchange, self._exchange.now_ms - fault.lag_ms
         if fault.kind is FaultKind.STALE:
-            old = exchange.live.as_of(path, past_ms)
-            return answer if old is None else old
-        if fault.kind is FaultKind.NO_CANDLES:
-            return []
-        if fault.kind is FaultKind.LATE_TRADES:
-            return [row for row in answer if row["time"] <= past_ms]
+            markets = exchange.markets_of(params)
+            old = [market.live.as_of(path, past_ms) for market in markets]
+            return answer if None in old else [row for rows in old for row in rows or []]
+        time_name = LISTED_LATE.get((fault.kind, path))
+        if time_name is not None:
+            return as_listed(answer, time_name, past_ms)
+        if isinstance(answer, list) and fault.kind in SHORTENED:
+            return [row for row in answer if SHORTENED[fault.kind](row, past_ms)]
         if fault.kind is FaultKind.LATE_CANDLES:
             step_ms = exchange.walk.candles.step_ms
             known_ms = past_ms // step_ms * step_ms  # what has closed by then
@@ -221,6 +235,42 @@ class HttpApi:
         digest = hmac.new(self._exchange.secret.encode(), signed.encode(), hashlib.sha256)
         if not hmac.compare_digest(digest.hexdigest(), params.get("signature", "")):
             raise ApiError(-1022)
+
+
+LISTED_LATE: Final = {
+    (FaultKind.LATE_ORDERS, "/fapi/v1/openOrders"): "time",
+    (FaultKind.LATE_ORDERS, "/fapi/v1/order"): "time",
+    (FaultKind.LATE_STOPS, "/fapi/v1/openAlgoOrders"): "createTime",
+    (FaultKind.LATE_STOPS, "/fapi/v1/algoOrder"): "createTime",
+}
+"""Where orders may be listed late, and the field that says when they were taken."""
+
+
+SHORTENED: Final[dict[FaultKind, Callable[[Json, int], bool]]] = {
+    FaultKind.NO_CANDLES: lambda row, past_ms: False,  # noqa: ARG005
+    FaultKind.EMPTY: lambda row, past_ms: False,  # noqa: ARG005
+    FaultKind.LATE_TRADES: lambda row, past_ms: row["time"] <= past_ms,
+    FaultKind.TRADES_OUT_OF_ORDER: lambda row, past_ms: (
+        row["id"] % 2 == 0 or row["time"] <= past_ms
+    ),
+}
+"""Which rows of a list are told, given what was true at ``past_ms``."""
+
+
+def as_listed(answer: Json, time_name: str, past_ms: int) -> Json:
+    """Return what was taken by ``past_ms``; an order asked for by name is denied (-2013)."""
+    if isinstance(answer, list):
+        return [row for row in answer if row[time_name] <= past_ms]
+    if answer.get(time_name, past_ms) > past_ms:
+        raise ApiError(-2013)
+    return answer
+
+
+def symbol_in(request: Request) -> str:
+    """Return the symbol a request names, of a batch the first one's, '' if it names none."""
+    params = dict(parse_qsl(f"{request.query}&{request.body}"))
+    named = re.search(r'"symbol":"(\w+)"', params.get("batchOrders", "").replace(" ", ""))
+    return named[1] if named else params.get("symbol", "")
 
 
 def unsigned_part(text: str) -> str:

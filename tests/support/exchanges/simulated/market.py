@@ -142,6 +142,7 @@ def symbol_view(coin: str, filters: Filters, status: str, liquidation_fee: str) 
         "minQty": plain(filters.min_qty),
         "maxQty": plain(filters.max_qty),
     }
+    at_market = lot | {"maxQty": plain(filters.max_market_qty)}
     return {
         "symbol": f"{coin}USDT",
         "pair": f"{coin}USDT",
@@ -171,7 +172,7 @@ def symbol_view(coin: str, filters: Filters, status: str, liquidation_fee: str) 
                 "tickSize": plain(filters.tick),
             },
             {"filterType": "LOT_SIZE", **lot},
-            {"filterType": "MARKET_LOT_SIZE", **lot},
+            {"filterType": "MARKET_LOT_SIZE", **at_market},
             {"filterType": "MAX_NUM_ORDERS", "limit": MAX_OPEN_ORDERS},
             {"filterType": "MAX_NUM_ALGO_ORDERS", "limit": MAX_OPEN_STOPS},
             {"filterType": "MIN_NOTIONAL", "notional": plain(filters.min_notional)},

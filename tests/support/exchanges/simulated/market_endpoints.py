@@ -16,6 +16,7 @@ OTHER_FILTERS: Final = Filters(
     step=Decimal("0.01"),
     min_qty=Decimal("0.01"),
     max_qty=Decimal(9_000),
+    max_market_qty=Decimal(9_000),
     min_notional=Decimal(5),
     price_band=Decimal("0.05"),
     price_digits=3,
@@ -49,7 +50,10 @@ class MarketEndpoints:
         del params
         exchange = self._exchange
         fee = plain(exchange.account.liquidation_fee)
-        status = "TRADING" if exchange.is_trading else "SETTLING"
+        known = [
+            symbol_view(market.coin, market.filters, market.status, fee)
+            for market in exchange.markets.values()
+        ]
         return {
             "timezone": "UTC",
             "serverTime": exchange.clock_ms,
@@ -57,16 +61,12 @@ class MarketEndpoints:
             "rateLimits": RATE_LIMITS,
             "exchangeFilters": [],
             "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],
-            "symbols": [
-                symbol_view(exchange.coin, exchange.filters, status, fee),
-                symbol_view(OTHER_COIN, OTHER_FILTERS, "TRADING", fee),
-            ],
+            "symbols": [*known, symbol_view(OTHER_COIN, OTHER_FILTERS, "TRADING", fee)],
         }
 
     def klines(self, params: Params) -> Json:
         """Tell candles; the last one is still forming."""
-        self._exchange.check_symbol(params)
-        walk = self._exchange.walk
+        walk = self._exchange.market_of(params).walk
         if text_of(params, "interval") != INTERVALS[walk.candles.step_ms]:
             raise ApiError(-1120)
         return walk.candles.klines(
@@ -78,9 +78,9 @@ class MarketEndpoints:
 
     def funding_rates(self, params: Params) -> Json:
         """Tell the rates that have been settled."""
-        self._exchange.check_symbol(params)
-        return self._exchange.walk.funding.history(
-            self._exchange.symbol,
+        market = self._exchange.market_of(params)
+        return market.walk.funding.history(
+            market.symbol,
             self._exchange.now_ms,
             whole_of(params, "startTime"),
             whole_of(params, "endTime"),
@@ -89,11 +89,11 @@ class MarketEndpoints:
 
     def premium_index(self, params: Params) -> Json:
         """Tell mark price and coming settlement; as in reality the rate told is the coming one."""
-        self._exchange.check_symbol(params)
-        due_ms, rate = self._exchange.walk.funding.next_due(self._exchange.now_ms)
-        price = plain(self._exchange.price)
+        market = self._exchange.market_of(params)
+        due_ms, rate = market.walk.funding.next_due(self._exchange.now_ms)
+        price = plain(market.price)
         return {
-            "symbol": self._exchange.symbol,
+            "symbol": market.symbol,
             "markPrice": price,
             "indexPrice": price,
             "estimatedSettlePrice": price,
@@ -105,10 +105,15 @@ class MarketEndpoints:
 
     def price(self, params: Params) -> Json:
         """Tell the last price; without a symbol as a list of all."""
-        self._exchange.check_symbol(params, optional=True)
-        row = {
-            "symbol": self._exchange.symbol,
-            "price": plain(self._exchange.price),
-            "time": self._exchange.now_ms,
+        prices = {market.symbol: market.price for market in self._exchange.markets.values()}
+        prices |= {f"{asset}USDT": price for asset, price in self._exchange.asset_prices.items()}
+        rows = {
+            symbol: {"symbol": symbol, "price": plain(price), "time": self._exchange.now_ms}
+            for symbol, price in prices.items()
         }
-        return row if params.get("symbol") else [row]
+        symbol = params.get("symbol")
+        if not symbol:
+            return list(rows.values())
+        if symbol not in rows:
+            raise ApiError(-1121)
+        return rows[symbol]

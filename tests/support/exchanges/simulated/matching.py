@@ -130,9 +130,16 @@ class Book:
         return order
 
     def new_stop(
-        self, *, client_id: str, side: str, direction: str, trigger: Decimal, now_ms: int
+        self,
+        *,
+        client_id: str,
+        side: str,
+        direction: str,
+        trigger: Decimal,
+        now_ms: int,
+        qty: Decimal = ZERO,
     ) -> Stop:
-        """Let a stop for the whole side rest from now on."""
+        """Let a stop for the whole side, or for ``qty`` of it, rest from now on."""
         stop = Stop(
             algo_id=next(self._algo_ids),
             client_id=client_id,
@@ -141,6 +148,7 @@ class Book:
             trigger=trigger,
             ts_ms=now_ms,
             updated_ms=now_ms,
+            qty=qty,
         )
         self.stops[stop.algo_id] = self.open_stops[stop.algo_id] = stop
         self.stop_of[client_id] = stop
@@ -213,11 +221,12 @@ class Book:
         self._execute(order, price, order.rest, now_ms, is_maker=False)
 
     def trigger(self, stop: Stop, basis: Decimal, now_ms: int) -> None:
-        """Close the side of a stop at market; without a position the stop is rejected.
+        """Close what a stop is for at market; without a position the stop is rejected.
 
         Where the price has jumped so far that no equity is left, it is a liquidation instead.
         """
-        qty = self.account.positions[stop.direction].qty
+        held = self.account.positions[stop.direction].qty
+        qty = min(stop.qty, held) if stop.qty else held
         if not qty:
             self.end_stop(stop, "REJECTED", now_ms)
             return
@@ -261,6 +270,44 @@ class Book:
         for direction in ids:
             self._expire_closing(direction, now_ms)
 
+    def close_by_exchange(
+        self, direction: str, qty: Decimal, price: Decimal, client_id: str, now_ms: int
+    ) -> Order:
+        """Close ``qty`` of a side without fee, as the exchange does at ADL and delisting."""
+        order = self.new_order(
+            client_id=client_id,
+            side=SELL if direction == LONG else BUY,
+            direction=direction,
+            kind="MARKET",
+            qty=qty,
+            now_ms=now_ms,
+        )
+        self.account.book_trade(
+            order_id=order.order_id,
+            side=order.side,
+            direction=direction,
+            price=price,
+            qty=qty,
+            fee=ZERO,
+            ts_ms=now_ms,
+            is_maker=False,
+        )
+        order.filled, order.quote = qty, price * qty
+        self.end_order(order, "FILLED", now_ms)
+        if not self.account.positions[direction].qty:
+            self._expire_closing(direction, now_ms)
+        return order
+
+    def cancel_all(self, now_ms: int) -> None:
+        """Cancel every normal order."""
+        for order in list(self.open_orders.values()):
+            self.end_order(order, "CANCELED", now_ms)
+
+    def cancel_all_stops(self, now_ms: int) -> None:
+        """Cancel every conditional order."""
+        for stop in list(self.open_stops.values()):
+            self.end_stop(stop, "CANCELED", now_ms)
+
     def _portion(self, order: Order) -> Decimal:
         """Return how much of a limit executes at once."""
         qty = order.rest
@@ -301,5 +348,5 @@ class Book:
                 self.end_order(order, "EXPIRED", now_ms)
         if self.stops_need_position:
             for stop in list(self.open_stops.values()):
-                if stop.direction == direction:
+                if stop.direction == direction and not stop.qty:
                     self.end_stop(stop, "EXPIRED", now_ms)

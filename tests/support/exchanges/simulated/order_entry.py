@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
@@ -39,25 +39,55 @@ class Moment:
     Attributes:
         now_ms: ms UTC.
         price: of the path, which is also the mark.
-        is_trading: whether the symbol takes orders.
+        closed_code: refusal while the symbol takes no orders, 0 while it does.
     """
 
     now_ms: int
     price: Decimal
-    is_trading: bool
+    closed_code: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Restriction:
+    """Which orders the exchange refuses although the symbol trades.
+
+    Attributes:
+        opening_code: refusal of orders that open a position, such as -4400; 0: none is refused.
+        until_ms: ms UTC, when that ends; 0: it does not end by itself.
+        all_code: refusal of every order, those that close included; 0: none is refused.
+        max_open_stops: conditional orders that may rest (-4045).
+        unseen_ms: how long after its first fill a side counts as flat for a closing stop (-4509).
+    """
+
+    opening_code: int = 0
+    until_ms: int = 0
+    all_code: int = 0
+    max_open_stops: int = MAX_OPEN_STOPS
+    unseen_ms: int = 0
+
+    def check(self, *, closes: bool, now_ms: int) -> None:
+        """Refuse an order."""
+        if self.all_code:
+            raise ApiError(self.all_code)
+        if self.opening_code and not closes and (not self.until_ms or now_ms < self.until_ms):
+            raise ApiError(self.opening_code)
+
+
+@dataclass(slots=True)
 class OrderEntry:
     """Takes orders onto a book or refuses them.
 
     Attributes:
         book: where they go.
         moment: tells when and where the price stands.
+        restriction: what else is refused.
+        is_algo_id_taken: whether another symbol's open conditional order has a client id.
     """
 
     book: Book
     moment: Callable[[], Moment]
+    restriction: Restriction = field(default_factory=Restriction)
+    is_algo_id_taken: Callable[[str], bool] = lambda _: False
 
     def place(self, params: Params) -> Order:
         """Take a normal order; what is marketable has been executed when this returns."""
@@ -74,6 +104,7 @@ class OrderEntry:
         qty = number_of(params, "quantity")
         price = number_of(params, "price") if kind == "LIMIT" else None
         self._check_open(moment)
+        self.restriction.check(closes=is_closing(side, direction), now_ms=moment.now_ms)
         self._check_filters(side, direction, qty, price, moment)
         takes = price is None or self._crosses(side, price, moment.price)
         self._check_account(side, direction, qty, price, moment)
@@ -94,23 +125,24 @@ class OrderEntry:
         return order
 
     def place_stop(self, params: Params) -> Stop:
-        """Take a stop that closes a whole side; other conditional orders are not simulated."""
+        """Take a stop that closes a side, or ``quantity`` of it; no other conditional orders."""
         moment = self.moment()
-        if text_of(params, "algoType") != "CONDITIONAL":
-            raise ApiError(-1130, "algoType")
-        if text_of(params, "type") != "STOP_MARKET" or not is_true(params, "closePosition"):
-            raise ApiError(-1116)
-        side, direction = self._sides(params)
-        if not is_closing(side, direction):
-            raise ApiError(-1117)
-        if params.get("quantity"):
-            raise ApiError(-4137)
+        side, direction, qty = self._stop_of(params)
+        closes_all = not qty
         client_id = params.get("clientAlgoId") or f"web_{self.book.changes}"
         self._check_client_id(client_id, self.book.open_stops.values())
+        if self.is_algo_id_taken(client_id):
+            raise ApiError(-20132)
         trigger = number_of(params, "triggerPrice")
         self._check_open(moment)
+        self.restriction.check(closes=True, now_ms=moment.now_ms)
         self.book.filters.check_tick(trigger)
-        self._check_stops(side, direction)
+        if closes_all:
+            self._check_closing_stop(side, direction, moment)
+        else:
+            self.book.filters.check_qty(qty, at_market=True)
+        if len(self.book.open_stops) >= self.restriction.max_open_stops:
+            raise ApiError(-4045)
         if self._crosses(BUY if side == SELL else SELL, trigger, moment.price):
             raise ApiError(-2021)
         return self.book.new_stop(
@@ -119,18 +151,50 @@ class OrderEntry:
             direction=direction,
             trigger=trigger,
             now_ms=moment.now_ms,
+            qty=qty,
         )
 
-    def _check_stops(self, side: str, direction: str) -> None:
-        """Refuse one stop too many, a second one for a side, one without a position."""
-        stops = self.book.open_stops.values()
-        if self.book.stops_need_position:
-            if not self.book.account.positions[direction].qty:
-                raise ApiError(-4509)
-            if any(stop.direction == direction and stop.side == side for stop in stops):
-                raise ApiError(-4130)
-        if len(stops) >= MAX_OPEN_STOPS:
-            raise ApiError(-4045)
+    def _stop_of(self, params: Params) -> tuple[str, str, Decimal]:
+        """Return side, direction and quantity of a conditional order, 0 for the whole side."""
+        if text_of(params, "algoType") != "CONDITIONAL":
+            raise ApiError(-1130, "algoType")
+        closes_all = is_true(params, "closePosition")
+        if text_of(params, "type") != "STOP_MARKET" or not (closes_all or params.get("quantity")):
+            raise ApiError(-1116)
+        side, direction = self._sides(params)
+        if not is_closing(side, direction):
+            raise ApiError(-1117)
+        if not closes_all:
+            return side, direction, number_of(params, "quantity")
+        if params.get("quantity"):
+            raise ApiError(-4137)
+        return side, direction, ZERO
+
+    def _check_closing_stop(self, side: str, direction: str, moment: Moment) -> None:
+        """Refuse a second closing stop for a side, and one without a position that is seen."""
+        if not self.book.stops_need_position:
+            return
+        if not self.book.account.positions[direction].qty:
+            raise ApiError(-4509)
+        if moment.now_ms < self._opened_ms(direction) + self.restriction.unseen_ms:
+            raise ApiError(-4509)
+        if any(
+            stop.direction == direction and stop.side == side and not stop.qty
+            for stop in self.book.open_stops.values()
+        ):
+            raise ApiError(-4130)
+
+    def _opened_ms(self, direction: str) -> int:
+        """Return when the position of a side was opened, ms UTC; 0: long ago."""
+        if not self.restriction.unseen_ms:
+            return 0
+        held, opened_ms = ZERO, 0
+        for trade in self.book.account.trades:
+            if trade.direction == direction:
+                opens = not is_closing(trade.side, direction)
+                opened_ms = trade.ts_ms if opens and not held else opened_ms
+                held += trade.qty if opens else -trade.qty
+        return opened_ms
 
     def _sides(self, params: Params) -> tuple[str, str]:
         """Return BUY or SELL and LONG or SHORT."""
@@ -162,8 +226,8 @@ class OrderEntry:
 
     @staticmethod
     def _check_open(moment: Moment) -> None:
-        if not moment.is_trading:
-            raise ApiError(-4141)
+        if moment.closed_code:
+            raise ApiError(moment.closed_code)
 
     @staticmethod
     def _crosses(side: str, price: Decimal, market: Decimal) -> bool:
@@ -174,7 +238,7 @@ class OrderEntry:
         self, side: str, direction: str, qty: Decimal, price: Decimal | None, moment: Moment
     ) -> None:
         filters = self.book.filters
-        filters.check_qty(qty)
+        filters.check_qty(qty, at_market=price is None)
         if price is not None:
             filters.check_tick(price)
             filters.check_band(side, price, moment.price)

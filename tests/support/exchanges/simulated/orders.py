@@ -47,6 +47,7 @@ class Order:
         quote: notional executed.
         status: the exchange's word.
         from_kind: STOP_MARKET of the order a stop became, else ``kind``.
+        told_status: a word the exchange tells instead of ``status``; '': none.
     """
 
     order_id: int
@@ -63,6 +64,7 @@ class Order:
     quote: Decimal = ZERO
     status: str = "NEW"
     from_kind: str = ""
+    told_status: str = ""
 
     @property
     def closes(self) -> bool:
@@ -85,7 +87,7 @@ class Order:
         return {
             "orderId": self.order_id,
             "symbol": symbol,
-            "status": self.status,
+            "status": self.told_status or self.status,
             "clientOrderId": self.client_id,
             "price": plain(self.price),
             "avgPrice": plain(average),
@@ -113,7 +115,7 @@ class Order:
 
 @dataclass(slots=True, kw_only=True)
 class Stop:
-    """A conditional market order of the algo service that closes a whole side.
+    """A conditional market order of the algo service that closes a side, or a part of it.
 
     Attributes:
         algo_id: the exchange's, rising.
@@ -121,6 +123,7 @@ class Stop:
         side: BUY or SELL.
         direction: LONG or SHORT.
         trigger: price at which it becomes a market order.
+        qty: base; 0: it closes the whole side (``closePosition``).
         ts_ms: when it was taken.
         updated_ms: when it last changed.
         status: the exchange's word.
@@ -136,6 +139,7 @@ class Stop:
     trigger: Decimal
     ts_ms: int
     updated_ms: int
+    qty: Decimal = ZERO
     status: str = "NEW"
     fired_ms: int = 0
     fired_order_id: int = 0
@@ -156,8 +160,8 @@ class Stop:
             "symbol": symbol,
             "side": self.side,
             "positionSide": self.direction,
-            "timeInForce": "GTE_GTC",
-            "quantity": "0",
+            "timeInForce": "GTC" if self.qty else "GTE_GTC",
+            "quantity": plain(self.qty),
             "algoStatus": self.status,
             "actualOrderId": str(self.fired_order_id or ""),
             "actualPrice": plain(self.fired_price),
@@ -167,7 +171,7 @@ class Stop:
             "selfTradePreventionMode": "EXPIRE_MAKER",
             "workingType": "CONTRACT_PRICE",
             "priceMatch": "NONE",
-            "closePosition": True,
+            "closePosition": not self.qty,
             "priceProtect": False,
             "reduceOnly": True,
             "createTime": self.ts_ms,
@@ -191,6 +195,7 @@ class Trade:
     pnl: Decimal
     ts_ms: int
     is_maker: bool
+    fee_asset: str = "USDT"
 
     def view(self, symbol: str) -> dict[str, Json]:
         """Return the JSON of a reply about the trade."""
@@ -205,7 +210,7 @@ class Trade:
             "marginAsset": "USDT",
             "quoteQty": plain(self.price * self.qty),
             "commission": plain(self.fee),
-            "commissionAsset": "USDT",
+            "commissionAsset": self.fee_asset,
             "time": self.ts_ms,
             "positionSide": self.direction,
             "buyer": self.side == BUY,
@@ -215,13 +220,14 @@ class Trade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Income:
-    """One change of the wallet; ``trade_id`` '' where no trade caused it."""
+    """One change of a balance; ``trade_id`` '' where no trade caused it."""
 
     tran_id: int
     kind: str
     amount: Decimal
     ts_ms: int
     trade_id: str = ""
+    asset: str = "USDT"
 
     def view(self, symbol: str) -> dict[str, Json]:
         """Return the JSON of a reply about the entry."""
@@ -229,7 +235,7 @@ class Income:
             "symbol": "" if self.kind == "TRANSFER" else symbol,
             "incomeType": self.kind,
             "income": plain(self.amount),
-            "asset": "USDT",
+            "asset": self.asset,
             "info": self.trade_id or self.kind,
             "time": self.ts_ms,
             "tranId": self.tran_id,

@@ -90,6 +90,7 @@ def trade_routes(exchange: SimExchange) -> dict[tuple[str, str], Endpoint]:
         ("DELETE", "order"): (trade.cancel, CANCEL, 1, 0),
         ("DELETE", "batchOrders"): (trade.cancel_batch, CANCEL, 1, 0),
         ("DELETE", "allOpenOrders"): (trade.cancel_all, CANCEL, 1, 0),
+        ("POST", "countdownCancelAll"): (trade.countdown, CANCEL, 10, 0),
         ("GET", "order"): (trade.query, READ, 1, 0),
         ("GET", "openOrders"): (trade.open_orders, READ, 1, every),
         ("GET", "allOrders"): (trade.all_orders, READ, 5, 0),
@@ -126,6 +127,7 @@ def account_routes(exchange: SimExchange) -> dict[tuple[str, str], Endpoint]:
         ("POST", "v1/leverage"): (account.set_leverage, SETUP, 1),
         ("GET", "v1/commissionRate"): (account.commission, READ, 20),
         ("GET", "v1/leverageBracket"): (account.brackets, READ, 1),
+        ("GET", "v1/apiTradingStatus"): (account.trading_status, READ, 1),
         ("GET", "v1/symbolConfig"): (account.symbol_config, READ, 5),
     }
     routes = {

@@ -65,7 +65,7 @@ class SimServer(socketserver.ThreadingTCPServer):
 
     Control requests, which neither count nor weigh: ``GET /control/now``,
     ``/control/advance?to=MS`` (``SimExchange.run_until``), ``/control/state``,
-    ``POST /control/faults`` with JSON {kind, n | classes, path, times, rate, ...}.
+    ``POST /control/faults`` with JSON {kind, n | classes, path, times, rate, from_ms, ...}.
 
     Attributes:
         port: where it listens.
@@ -130,7 +130,9 @@ class SimServer(socketserver.ThreadingTCPServer):
                 faults.at(wish.pop("n"), kind, **wish)
                 return
             classes = wish.pop("classes", CLASSES)
-            if "rate" in wish:
+            if "from_ms" in wish:
+                faults.during(wish.pop("from_ms"), wish.pop("until_ms"), kind, classes, **wish)
+            elif "rate" in wish:
                 faults.rate(kind, wish.pop("rate"), classes, **wish)
             else:
                 faults.next(kind, classes, **wish)

@@ -11,11 +11,14 @@ from tests.support.exchanges.simulated.filters import ApiError
 from tests.support.exchanges.simulated.live_state import OPEN_ORDERS, OPEN_STOPS
 from tests.support.exchanges.simulated.orders import Json, Order, Stop
 from tests.support.exchanges.simulated.parameters import Params, limit_of, text_of, whole_of
+from tests.support.exchanges.simulated.symbol_market import SymbolMarket
 
 DAY_MS: Final = 86_400_000
 WINDOW_MS: Final = 7 * DAY_MS
 UNFILLED_KEPT_MS: Final = 3 * DAY_MS
 KEPT_MS: Final = 90 * DAY_MS
+TRADES_KEPT_MS: Final = 90 * DAY_MS
+"""How far back trades are told."""
 MAX_BATCH_PLACE: Final = 5
 MAX_BATCH_CANCEL: Final = 10
 ALL_DONE: Final = {"code": 200, "msg": "The operation of cancel all open order is done."}
@@ -50,15 +53,13 @@ class TradeEndpoints:
 
     def __init__(self, exchange: SimExchange) -> None:
         self._exchange = exchange
-        self._book = exchange.book
 
     # --- normal orders --------------------------------------------------------------------------
 
     def place(self, params: Params) -> Json:
         """Take one order."""
-        self._exchange.check_symbol(params)
-        order = self._exchange.entry.place(params)
-        view = order.view(self._exchange.symbol)
+        market = self._exchange.market_of(params)
+        view = market.entry.place(params).view(market.symbol)
         if params.get("newOrderRespType", "ACK") == "ACK":
             view |= {
                 "status": "NEW",
@@ -91,12 +92,12 @@ class TradeEndpoints:
 
     def cancel(self, params: Params) -> Json:
         """Cancel one order."""
-        self._exchange.check_symbol(params)
-        order = self._find(params, -2011)
+        market = self._exchange.market_of(params)
+        order = _find(market, params, -2011)
         if not order.is_open:
             raise ApiError(-2011)
-        self._book.end_order(order, "CANCELED", self._exchange.stamp_ms)
-        return order.view(self._exchange.symbol)
+        market.book.end_order(order, "CANCELED", self._exchange.stamp_ms)
+        return order.view(market.symbol)
 
     def cancel_batch(self, params: Params) -> Json:
         """Cancel up to ten orders, each for itself."""
@@ -118,62 +119,59 @@ class TradeEndpoints:
 
     def cancel_all(self, params: Params) -> Json:
         """Cancel every normal order."""
-        self._exchange.check_symbol(params)
-        for order in list(self._book.open_orders.values()):
-            self._book.end_order(order, "CANCELED", self._exchange.stamp_ms)
+        self._exchange.market_of(params).book.cancel_all(self._exchange.stamp_ms)
         return ALL_DONE
+
+    def countdown(self, params: Params) -> Json:
+        """Cancel every normal order when ``countdownTime`` (ms) is over; 0: never mind."""
+        market, wait_ms = self._exchange.market_of(params), whole_of(params, "countdownTime")
+        if wait_ms is None:
+            raise ApiError(-1102, "countdownTime")
+        market.walk.countdown_ms = self._exchange.now_ms + wait_ms if wait_ms else 0
+        return {"symbol": market.symbol, "countdownTime": str(wait_ms)}
 
     def query(self, params: Params) -> Json:
         """Tell one order, open or not, as long as the exchange remembers it."""
-        self._exchange.check_symbol(params)
-        order = self._find(params, -2013)
+        market = self._exchange.market_of(params)
+        order = _find(market, params, -2013)
         age = self._exchange.now_ms - order.ts_ms
         is_forgotten = not order.is_open and not order.filled and age > UNFILLED_KEPT_MS
         if is_forgotten or age > KEPT_MS:
             raise ApiError(-2013)
-        return order.view(self._exchange.symbol)
+        return order.view(market.symbol)
 
     def open_orders(self, params: Params) -> Json:
         """Tell the open normal orders."""
-        self._exchange.check_symbol(params, optional=True)
-        return self._exchange.live.answer(OPEN_ORDERS)
+        return self._listed(params, OPEN_ORDERS)
+
+    def _listed(self, params: Params, path: str) -> Json:
+        markets = self._exchange.markets_of(params)
+        return [row for market in markets for row in market.live.answer(path)]
 
     def all_orders(self, params: Params) -> Json:
         """Tell normal orders by id or time."""
-        self._exchange.check_symbol(params)
+        market = self._exchange.market_of(params)
         limit, first = limit_of(params, 500, 1_000), whole_of(params, "orderId")
-        orders = list(self._book.orders.values())
+        orders = list(market.book.orders.values())
         if first is not None:
             chosen = [order for order in orders if order.order_id >= first]
         else:
             chosen = within(orders, params, self._exchange.stamp_ms)
-        return [order.view(self._exchange.symbol) for order in chosen[:limit]]
-
-    def _find(self, params: Params, code: int) -> Order:
-        number, client_id = whole_of(params, "orderId"), params.get("origClientOrderId")
-        if number is None and not client_id:
-            raise ApiError(-1102, "orderId or origClientOrderId")
-        if number is not None:
-            order = self._book.orders.get(number)
-        else:
-            order = self._book.order_of.get(client_id or "")
-        if order is None:
-            raise ApiError(code)
-        return order
+        return [order.view(market.symbol) for order in chosen[:limit]]
 
     # --- conditional orders ---------------------------------------------------------------------
 
     def place_stop(self, params: Params) -> Json:
         """Take one conditional order."""
-        self._exchange.check_symbol(params)
-        return self._exchange.entry.place_stop(params).view(self._exchange.symbol)
+        market = self._exchange.market_of(params)
+        return market.entry.place_stop(params).view(market.symbol)
 
     def cancel_stop(self, params: Params) -> Json:
         """Cancel one conditional order."""
-        stop = self._find_stop(params, -2011)
+        market, stop = self._find_stop(params, -2011)
         if not stop.is_open:
             raise ApiError(-2011)
-        self._book.end_stop(stop, "CANCELED", self._exchange.stamp_ms)
+        market.book.end_stop(stop, "CANCELED", self._exchange.stamp_ms)
         return {
             "algoId": stop.algo_id,
             "clientAlgoId": stop.client_id,
@@ -183,47 +181,54 @@ class TradeEndpoints:
 
     def cancel_all_stops(self, params: Params) -> Json:
         """Cancel every conditional order."""
-        self._exchange.check_symbol(params)
-        for stop in list(self._book.open_stops.values()):
-            self._book.end_stop(stop, "CANCELED", self._exchange.stamp_ms)
+        self._exchange.market_of(params).book.cancel_all_stops(self._exchange.stamp_ms)
         return ALL_DONE
 
     def query_stop(self, params: Params) -> Json:
         """Tell one conditional order, open or not."""
-        return self._find_stop(params, -2013).view(self._exchange.symbol)
+        market, stop = self._find_stop(params, -2013)
+        return stop.view(market.symbol)
 
     def open_stops(self, params: Params) -> Json:
         """Tell the open conditional orders."""
-        self._exchange.check_symbol(params, optional=True)
-        return self._exchange.live.answer(OPEN_STOPS)
+        return self._listed(params, OPEN_STOPS)
 
     def all_stops(self, params: Params) -> Json:
         """Tell conditional orders by time."""
-        self._exchange.check_symbol(params)
+        market = self._exchange.market_of(params)
         limit = limit_of(params, 500, 1_000)
-        chosen = within(list(self._book.stops.values()), params, self._exchange.stamp_ms)
-        return [stop.view(self._exchange.symbol) for stop in chosen[:limit]]
+        chosen = within(list(market.book.stops.values()), params, self._exchange.stamp_ms)
+        return [stop.view(market.symbol) for stop in chosen[:limit]]
 
-    def _find_stop(self, params: Params, code: int) -> Stop:
+    def _find_stop(self, params: Params, code: int) -> tuple[SymbolMarket, Stop]:
+        """Return a conditional order: ids belong to the account, whatever symbol is named."""
         number, client_id = whole_of(params, "algoId"), params.get("clientAlgoId")
         if number is None and not client_id:
             raise ApiError(-1102, "algoId or clientAlgoId")
-        if number is not None:
-            stop = self._book.stops.get(number)
-        else:
-            stop = self._book.stop_of.get(client_id or "")
-        if stop is None:
+        found = [
+            (market, stop)
+            for market in self._exchange.markets.values()
+            if (
+                stop := market.book.stops.get(number)
+                if number is not None
+                else market.book.stop_of.get(client_id or "")
+            )
+        ]
+        if not found:
             raise ApiError(code)
-        return stop
+        return max(found, key=lambda item: (item[1].is_open, item[1].ts_ms))
 
     # --- trades ---------------------------------------------------------------------------------
 
     def trades(self, params: Params) -> Json:
         """Tell executions from an id on, or of a time; the latest ones where neither is given."""
-        self._exchange.check_symbol(params)
+        market = self._exchange.market_of(params)
         limit, first = limit_of(params, 500, 1_000), whole_of(params, "fromId")
         has_time = "startTime" in params or "endTime" in params
-        trades = self._exchange.account.trades
+        oldest_ms = self._exchange.now_ms - TRADES_KEPT_MS
+        if (whole_of(params, "startTime") or oldest_ms) < oldest_ms:
+            raise ApiError(-4166)
+        trades = [trade for trade in market.account.trades if trade.ts_ms >= oldest_ms]
         if first is not None:
             if has_time:
                 raise ApiError(-1128)
@@ -234,4 +239,18 @@ class TradeEndpoints:
         if order_id is not None:
             chosen = [trade for trade in chosen if trade.order_id == order_id]
         page = chosen[-limit:] if first is None and "startTime" not in params else chosen[:limit]
-        return [trade.view(self._exchange.symbol) for trade in page]
+        return [trade.view(market.symbol) for trade in page]
+
+
+def _find(market: SymbolMarket, params: Params, code: int) -> Order:
+    """Return a normal order by either of its ids."""
+    number, client_id = whole_of(params, "orderId"), params.get("origClientOrderId")
+    if number is None and not client_id:
+        raise ApiError(-1102, "orderId or origClientOrderId")
+    if number is not None:
+        order = market.book.orders.get(number)
+    else:
+        order = market.book.order_of.get(client_id or "")
+    if order is None:
+        raise ApiError(code)
+    return order

@@ -23,6 +23,8 @@ class Walk:
         candles: the candles.
         funding: the settlements.
         bar: number of the candle that is forming.
+        countdown_ms: when the open orders are cancelled (``countdownCancelAll``), 0: never.
+        countdown_takes_stops: whether conditional orders go with them.
     """
 
     def __init__(
@@ -51,6 +53,9 @@ class Walk:
         self._book, self._account = book, book.account
         self._rule, self._still_ms = intrabar_path, still_ms
         self._gap: Decimal | None = None  # the price while it jumps to the next open
+        self.countdown_ms = 0
+        self.countdown_takes_stops = False
+        self.now_ms: int
         self._open_bar(start_bar)
 
     @property
@@ -90,16 +95,30 @@ class Walk:
                 break
         return self.now_ms >= ts_ms
 
+    def next_stop_ms(self, ts_ms: int) -> int:
+        """Return when something may happen at the latest ``ts_ms``; until then nothing does."""
+        if self.is_over:
+            return ts_ms
+        if self._gap is not None:
+            return self.now_ms + 1
+        found, limit = self._next_touch(), min(ts_ms, self._end_ms)
+        if found is not None:
+            leg, touch = found
+            limit = min(limit, self._path.time_at(leg, touch.price))
+        return max(limit, self.now_ms + 1)
+
     def _go_on(self, ts_ms: int) -> bool:
         """Go on to the next event, the end of the candle or ``ts_ms``; whether it was an event."""
         if self.is_over:
-            self.now_ms = ts_ms
+            self._pass_time(ts_ms)
             return False
         if self._gap is not None:
             return self._jump()
         found = self._next_touch()
         due = self.funding.next_due(self.now_ms)[0]
         stop_ms = min(ts_ms, self._end_ms, max(due, self.now_ms + 1))
+        if self.countdown_ms:
+            stop_ms = min(stop_ms, max(self.countdown_ms, self.now_ms + 1))
         if found is not None:
             leg, touch = found
             when = self._path.time_at(leg, touch.price)
@@ -132,6 +151,11 @@ class Walk:
         for due_ms, rate in self.funding.between(self.now_ms, now_ms):
             self._account.settle_funding(rate, self.price, due_ms)
         self.now_ms = now_ms
+        if self.countdown_ms and now_ms >= self.countdown_ms:
+            self.countdown_ms = 0
+            self._book.cancel_all(now_ms)
+            if self.countdown_takes_stops:
+                self._book.cancel_all_stops(now_ms)
 
     def _happen(self, touch: Touch, basis: Decimal) -> None:
         """Execute what the path has met; a stop at ``basis``."""

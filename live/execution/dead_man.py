@@ -1,0 +1,88 @@
+"""What is left if this process dies: stops, and no entries."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Final
+
+from core.errors import GridError
+from live.exchange.port import Clock, Exchange
+from live.execution.order_desk import OrderDesk
+from live.health.events import Events, Notice
+
+COUNTDOWN_MS: Final = 120_000
+"""So long after the last renewal the exchange cancels the symbol's limit orders."""
+RENEW_MS: Final = 30_000
+
+
+class DeadMan:
+    """Renews the exchange's countdown while limit orders of ours rest.
+
+    It cancels every normal order of the symbol, whoever laid it: where foreign ones rest it is
+    switched off, which is reported once.
+
+    Args:
+        exchange: where the countdown runs.
+        desk: what rests there.
+        clock: of all times.
+        events: what a person should hear of is published there.
+        log: of the session.
+    """
+
+    def __init__(
+        self, exchange: Exchange, desk: OrderDesk, clock: Clock, events: Events, log: logging.Logger
+    ) -> None:
+        self._exchange, self._desk, self._clock = exchange, desk, clock
+        self._events, self._log = events, log
+        self._renewed_ms: int | None = None
+        self._reported: str = ""
+
+    def due_s(self) -> float:
+        """Return the seconds until it must be renewed; infinity where nothing rests."""
+        if not self._desk.limits_rest or self._desk.foreign_rests:
+            return math.inf
+        if self._renewed_ms is None:
+            return 0.0
+        age_ms = self._clock.now_ms() - self._renewed_ms
+        return max(0.0, (RENEW_MS - age_ms) / 1e3) if age_ms >= 0 else 0.0
+
+    def renew(self, *, lays: bool = False) -> None:
+        """Renew the countdown where that is due; where it cannot be, trading goes on.
+
+        Args:
+            lays: orders are about to be laid; one that runs from earlier must not take them.
+        """
+        if self._desk.foreign_rests:
+            self._switch_off()
+            return
+        if not (lays or self._desk.limits_rest) or not self._is_due():
+            return
+        if self._say(COUNTDOWN_MS):
+            self._renewed_ms, self._reported = self._clock.now_ms(), ""
+
+    def _is_due(self) -> bool:
+        if self._renewed_ms is None:
+            return True
+        return not 0 <= self._clock.now_ms() - self._renewed_ms < RENEW_MS
+
+    def _switch_off(self) -> None:
+        """Let the countdown run no more: it would take the orders of others."""
+        if self._renewed_ms is not None and self._say(0):
+            self._renewed_ms = None
+        self._report("foreign orders rest on this symbol: if this process dies its entries stay")
+
+    def _say(self, countdown_ms: int) -> bool:
+        try:
+            self._exchange.countdown_cancel_all(countdown_ms)
+        except GridError as error:
+            if not self._reported:
+                self._log.warning("the countdown cannot be renewed: %s", error)
+            self._report("the countdown cannot be renewed: if this process dies its entries stay")
+            return False
+        return True
+
+    def _report(self, text: str) -> None:
+        if text != self._reported:
+            self._reported = text
+            self._events.publish(Notice(text))
