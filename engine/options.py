@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import ConfigError
-from core.params import read_value, unknown_key
+from core.params import param_fields, unknown_key
 from engine.contract import StrategySpec
-from engine.registry import DEFAULT, SPECS, find_strategy
+from engine.registry import DEFAULT, SPECS, find_strategy, read_one
 
 _FLAGS: Final = {"initial_capital": "capital", "leverage": "leverage"}
 
@@ -77,7 +77,8 @@ def chosen_params(args: argparse.Namespace) -> dict[str, Any]:
         ConfigError: a strategy, preset, file, key or value is unusable.
     """
     chosen: dict[str, Any] = {}
-    presets = chosen_strategy(args).presets
+    spec = chosen_strategy(args)
+    presets = spec.presets
     if args.preset is not None:
         if args.preset not in presets:
             raise ConfigError(unknown_key(args.preset, presets, "preset") + _among(presets))
@@ -94,8 +95,10 @@ def chosen_params(args: argparse.Namespace) -> dict[str, Any]:
     flags = {name: getattr(args, flag, None) for name, flag in _FLAGS.items()}
     chosen |= {key: value for key, value in flags.items() if value is not None}
     if getattr(args, "no_short", False):
+        if "allow_short" not in param_fields(spec.params):
+            raise ConfigError(f"--no-short does not go together with --strategy {spec.name}")
         chosen["allow_short"] = False
-    return {key: read_value(key, value) for key, value in chosen.items()}
+    return {key: read_one(spec, key, value) for key, value in chosen.items()}
 
 
 def read_params_file(path: Path, key: str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Final
 
 from backtest.commands.backtest import BacktestRequest
@@ -100,6 +101,7 @@ def run_compare(request: BacktestRequest) -> int:
         also=add_outcomes,
         strategy=request.strategy,
     )
+    simulator.also = partial(add_outcomes, removed=simulator.how.removals)
     coins = simulator.coin_names(request.coins)
     if not is_compiled():
         _say("compiling the strategy: about half a minute, this first time only")

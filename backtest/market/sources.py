@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from backtest.data_fetcher import fetch_market, load_market
 from backtest.market.demo import DEMO_END_MS, demo_market
 from backtest.market.market_data import MarketData
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
+from core.times import MINUTE_MS
 
 EXCHANGE: Final = "exchange"
 DEMO: Final = "demo"
@@ -65,9 +66,18 @@ def market_source(source: MarketSource | str | Path, cache_dir: Path) -> MarketS
 def _load_demo(
     coin: str, start_ms: int, end_ms: int, *, timeframe: str, detail: str | None
 ) -> MarketData:
+    if timeframe == _DEMO_DETAIL and detail is None:
+        return _minutes_alone(demo_market(coin, start_ms, end_ms, detail=True))
     if timeframe != _DEMO_TIMEFRAME or detail not in {None, _DEMO_DETAIL}:
         raise ConfigError(
             f"the demo has candles of {_DEMO_TIMEFRAME} and details of {_DEMO_DETAIL} only, "
             f"not timeframe = {timeframe!r} with detail = {detail!r}"
         )
     return demo_market(coin, start_ms, end_ms, detail=detail is not None)
+
+
+def _minutes_alone(market: MarketData) -> MarketData:
+    """Return the demo's minutes as candles of their own."""
+    if market.detail is None:
+        raise DataError(f"the demo has no minutes of {market.coin}")
+    return replace(market, candles=market.detail, detail=None, bar_ms=MINUTE_MS)
