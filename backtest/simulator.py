@@ -23,7 +23,6 @@ from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError, GridError
 from core.market import MarketRules
 from core.params import unknown_key
-from engine.compiling import load_machine_code
 from engine.contract import StrategySpec
 from engine.registry import DEFAULT, find_strategy, read_params
 from engine.results import RunResult
@@ -102,7 +101,7 @@ class BacktestSimulator:
             CapitalError: the capital is too small for any order.
         """
         name, (start_ms, end_ms) = normalize_coin(coin), self._range(start, end)
-        load_machine_code()
+        self.how.load()
         return self._run(name, start_ms, end_ms).to_dict()
 
     def run_multi(
@@ -163,7 +162,7 @@ class BacktestSimulator:
     def _outcomes(
         self, coins: Sequence[str], start_ms: int, end_ms: int, jobs: int
     ) -> Iterator[tuple[str, dict[str, Any] | GridError]]:
-        load_machine_code()
+        self.how.load()
         pool = ThreadPoolExecutor(jobs)
         try:
             pending = {pool.submit(self._run, coin, start_ms, end_ms): coin for coin in coins}

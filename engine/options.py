@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import ConfigError
-from core.params import param_fields, unknown_key
+from core.params import unknown_key
 from engine.contract import StrategySpec
 from engine.registry import DEFAULT, SPECS, find_strategy, read_one
 
@@ -95,8 +95,6 @@ def chosen_params(args: argparse.Namespace) -> dict[str, Any]:
     flags = {name: getattr(args, flag, None) for name, flag in _FLAGS.items()}
     chosen |= {key: value for key, value in flags.items() if value is not None}
     if getattr(args, "no_short", False):
-        if "allow_short" not in param_fields(spec.params):
-            raise ConfigError(f"--no-short does not go together with --strategy {spec.name}")
         chosen["allow_short"] = False
     return {key: read_one(spec, key, value) for key, value in chosen.items()}
 

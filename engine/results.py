@@ -55,6 +55,7 @@ class RunResult:
         first_bar: whose step acted first, the number of bars if none did.
         funding_source: where the rates are from.
         seconds: of the compiled loop.
+        marks: what happened besides trades, of a strategy that notes it: table of ``Mark``.
     """
 
     metrics: dict[str, Any]
@@ -64,6 +65,7 @@ class RunResult:
     first_bar: int
     funding_source: str
     seconds: float
+    marks: Records | None = None
 
     @functools.cached_property
     def equity_curve(self) -> npt.NDArray[np.float64]:
@@ -105,7 +107,7 @@ class RunResult:
             "funding_source": self.funding_source,
             "seconds": self.seconds,
             "bars_per_second": self.bars_per_second,
-        }
+        } | ({} if self.marks is None else {"marks": self.marks})
 
 
 def trade_columns(trades: Records) -> dict[str, list[Any]]:

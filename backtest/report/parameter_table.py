@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
-from typing import Any, Final, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from core.params import param_fields
 from engine.contract import StrategySpec

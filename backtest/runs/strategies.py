@@ -13,7 +13,10 @@ from backtest.runs.fixed_variants import FixedVariants
 from backtest.runs.variants import Variants
 from core.errors import ConfigError
 from core.times import BAR_MS
+from engine.compiling import is_compiled as is_grid_compiled
+from engine.compiling import load_machine_code
 from engine.contract import StrategySpec
+from engine.fixed_grid.compiling import is_fixed_grid_compiled, load_fixed_grid
 from engine.fixed_grid.params import FixedGridParams, RecoveryMode, load_warnings
 from engine.fixed_grid.sizes import market_warnings
 from engine.registry import FIXED_GRID, GRID_V4
@@ -43,6 +46,8 @@ class Backtested:
         notices: what a reader must know about a run; CapitalError where no order was possible.
         removals: what ``--compare`` runs besides the full strategy, by name; None: as of GridV4.
         risk: of a portfolio, from parameters and candle length in ms.
+        is_compiled: its machine code is on disk.
+        load: loads it, compiling first where there is none.
     """
 
     spec: StrategySpec
@@ -52,6 +57,8 @@ class Backtested:
     notices: Notices
     removals: Callable[[Any], dict[str, Any]] | None
     risk: Callable[[Any, int], Any]
+    is_compiled: Callable[[], bool]
+    load: Callable[[], None]
 
 
 def _grid_notices(coin: str, strategy: Any, data: CoinData, result: RunResult) -> list[str]:
@@ -63,9 +70,7 @@ def _fixed_notices(coin: str, strategy: Any, data: CoinData, result: RunResult) 
     return list(_notices_of_fixed(coin, strategy, data, result))
 
 
-def _notices_of_fixed(
-    coin: str, strategy: Any, data: CoinData, result: RunResult
-) -> Iterator[str]:
+def _notices_of_fixed(coin: str, strategy: Any, data: CoinData, result: RunResult) -> Iterator[str]:
     params, metrics = strategy.params, result.metrics
     if strategy.state.ended:
         at = format_time(int(result.trades["ts_ms"][-1]))
@@ -111,6 +116,8 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
         notices=_grid_notices,
         removals=None,
         risk=lambda params, bar_ms: params,  # noqa: ARG005
+        is_compiled=is_grid_compiled,
+        load=load_machine_code,
     ),
     FIXED_GRID.name: Backtested(
         spec=FIXED_GRID,
@@ -120,6 +127,8 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
         notices=_fixed_notices,
         removals=_fixed_removals,
         risk=_fixed_risk,
+        is_compiled=is_fixed_grid_compiled,
+        load=lambda: load_fixed_grid(FIXED_GRID.read()),
     ),
 }
 
@@ -133,3 +142,8 @@ def backtested(spec: StrategySpec) -> Backtested:
     if spec.name not in BACKTESTED:
         raise ConfigError(f"{spec.name} cannot be backtested; choose {' or '.join(BACKTESTED)}")
     return BACKTESTED[spec.name]
+
+
+def is_compiled(how: Backtested) -> bool:
+    """Return whether a strategy's machine code is on disk, so that starting is quick."""
+    return how.is_compiled()

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from backtest.market.coin_data import CoinData
 from backtest.market.sources import MarketSource
+from backtest.runs.strategies import is_compiled
 from backtest.simulator import BacktestSimulator
 from backtest.trust.lookahead import check_lookahead
 from backtest.trust.outcome import DEFAULT_BUDGET, Budget, CheckOutcome
@@ -20,7 +21,6 @@ from backtest.trust.parity import check_parity
 from backtest.trust.warmup import check_warmup
 from core.errors import ConfigError
 from core.params import unknown_key
-from engine.compiling import is_compiled, load_machine_code
 from engine.contract import StrategySpec
 from engine.registry import DEFAULT
 from engine.strategy import CODE_FINGERPRINT
@@ -83,11 +83,11 @@ def run_checks(request: CheckRequest) -> int:
         request.params, source=request.source, detail=request.detail, strategy=request.strategy
     )
     coins = simulator.coin_names(request.coins)
-    if not is_compiled():
+    if not is_compiled(simulator.how):
         print(  # noqa: T201
             "compiling the strategy: about half a minute, this first time only", file=sys.stderr
         )
-    load_machine_code()
+    simulator.how.load()
     outcomes: dict[str, dict[str, CheckOutcome]] = {}
     for coin in coins:
         data, found = simulator.load(coin, request.start, request.end), {}

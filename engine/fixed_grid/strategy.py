@@ -101,7 +101,9 @@ class FixedGridStrategy:
             ConfigError: the market does not allow the parameters.
             DataError: the candles cannot be used.
         """
-        return self.run_result(df, funding=funding, quarters=quarters, first_bar=first_bar).to_dict()
+        return self.run_result(
+            df, funding=funding, quarters=quarters, first_bar=first_bar
+        ).to_dict()
 
     def run_result(
         self,
@@ -151,6 +153,7 @@ class FixedGridStrategy:
             first_bar=first,
             funding_source=tables.funding_source,
             seconds=seconds,
+            marks=run.taken("marks"),
         )
 
     def compiled_run(self, tables: RunTables, log: Any = None) -> CompiledRun:
