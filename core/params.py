@@ -334,9 +334,13 @@ OPTIONAL: Final = float | None
 NUMBERS: Final = tuple[float, ...]
 
 
-@functools.cache
+_HINTS: Final[dict[type[Any], dict[str, Any]]] = {}
+
+
 def _types(declared: type[Any]) -> dict[str, Any]:
-    return get_type_hints(declared)
+    if declared not in _HINTS:
+        _HINTS[declared] = get_type_hints(declared)
+    return _HINTS[declared]
 
 
 def _reader(kind: Any) -> Callable[[Any], Any]:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from backtest.report.parameter_table import parameter_rows, value_text
 from backtest.results.files import json_bytes
-from engine.registry import find_strategy
+from engine.registry import DEFAULT, find_strategy
 
 FORMATS: Final = {
     "money": "{:,.2f}",
@@ -81,7 +81,7 @@ def number_text(value: float | None, kind: str) -> str:
 
 
 def parameter_table(
-    params: Mapping[str, Any], changed: Mapping[str, Any], strategy: str
+    params: Mapping[str, Any], changed: Mapping[str, Any], strategy: str = DEFAULT.name
 ) -> list[dict[str, Any]]:
     """Return every parameter as ``name value default meaning changed``, texts and a flag."""
     return [

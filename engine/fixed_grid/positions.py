@@ -16,9 +16,10 @@ from engine.fixed_grid.types import (
     FixedTape,
     Position,
     Side,
+    Step,
     write_mark,
 )
-from engine.ledger import equity_at, find_fill, market_price, write_trade
+from engine.ledger import equity_at, find_fill, market_price, sum_fills, write_trade
 from engine.types import (
     CLOSE_END,
     LIQUIDATION,
@@ -50,14 +51,7 @@ def margin_used(state: FixedState, params: FixedParams, with_working: bool) -> f
 @kernel
 def sum_legs(state: FixedState, side: Side, market: Market) -> None:
     """Bring quantity and cost of a side in line with its legs."""
-    qty, cost = 0.0, 0.0
-    for row in range(side.n_fills):
-        leg = side.fills[row]
-        qty += leg.qty
-        cost += leg.price * leg.qty
-    side.qty = lots_nearest(market, qty)
-    side.cost = cost
-    side.avg_entry = cost / qty if qty > 0.0 else 0.0
+    sum_fills(side, market)
     state.nearest.stale = True
 
 
@@ -110,8 +104,12 @@ def write_record(
 
 
 @kernel
-def clear_position(position: Position) -> None:
+def clear_position(position: Position, now: Step) -> None:
     """Set what a new position or leg has not got yet."""
+    position.bar, position.ts_ms, position.regime = now.bar, now.ts_ms, now.regime
+    position.entry_fee, position.exit_fees = 0.0, 0.0
+    position.tp_price, position.tp_qty, position.tp_slice = 0.0, 0.0, 0.0
+    position.tp_touched, position.tp_next, position.tp_stride, position.tp_count = 0, 0, 0, 0
     position.funding, position.pnl, position.fees = 0.0, 0.0, 0.0
     position.take_profit, position.stop, position.stage = 0.0, 0.0, STAGE_OPEN
     position.close_price, position.close_age, position.close_touched = 0.0, 0, 0
@@ -135,7 +133,7 @@ def open_position(
         row -= 1
     own.n_fills += 1
     position = own.fills[row]
-    clear_position(position)
+    clear_position(position, state.now)
     position.fill_id = state.next_fill_id
     state.next_fill_id += 1
     position.cycle, position.slot = order.cycle, order.slot
@@ -295,7 +293,7 @@ def open_hedge(
     position = state.sides[params.side].fills[row]
     hedges = state.sides[params.hedge_side]
     leg = hedges.fills[hedges.n_fills]
-    clear_position(leg)
+    clear_position(leg, state.now)
     leg.fill_id = state.next_fill_id
     state.next_fill_id += 1
     leg.cycle, leg.slot = position.cycle, position.slot

@@ -1,7 +1,6 @@
 """The state of the fixed grid as one record: positions, their orders, what the rules remember.
 
-Fields that the kit's kernels read have the kit's names: ``sides[side]`` with ``qty``, ``cost``,
-``n_fills`` and ``fills``, ``wallet``, ``now`` and ``counters``.
+The account, the ledger of a side and its fills are the kit's, with what this strategy adds.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Annotated, Final
 from core.jit import kernel
 from core.records import Table, zeros
 from engine.fixed_grid.params import MAX_POSITIONS, MAX_RUNGS
-from engine.types import MAX_TRADES
+from engine.types import MAX_TRADES, Account, Counters, Exit, Fill, Moment, SideLedger, Tape, Trade
 
 MAX_FIXED_EXITS: Final = 2 * MAX_POSITIONS
 """Market exits that one phase of a step may decide: both legs of every position."""
@@ -72,30 +71,19 @@ MARK_RELEASED: Final = 4
 MARK_ESCALATION: Final = 5
 
 
-class FixedTrade:
+class FixedTrade(Trade):
     """One trade record with the cycle and the slot it belongs to."""
 
-    bar: int
-    ts_ms: int
-    price: float  # quote
-    qty: float  # base
-    label: int
-    regime: int
-    pnl: float  # quote, gross
-    fee: float  # quote, negative = rebate
-    direction: int  # LONG or SHORT
-    fill_id: int  # of the entry, or of the hedge's opening
     cycle: int  # seconds since 2020 of the step that wanted the entry
     slot: int
 
 
-class FixedExit:
-    """One market order decided: a close, or the opening of a hedge (RECOVERY_HEDGE_OPEN)."""
+class FixedExit(Exit):
+    """One market order decided: a close, or the opening of a hedge (RECOVERY_HEDGE_OPEN).
 
-    side: int  # of the leg
-    fill_id: int  # of the leg; of a hedge to open: of its position
-    qty: float  # base
-    label: int
+    ``fill_id`` is that of the leg; of a hedge to open: of its position.
+    """
+
     releases: bool  # the position whose hedge this closes goes on
 
 
@@ -127,21 +115,15 @@ class Ladder:
     rungs: Annotated[Table[Rung], MAX_RUNGS]
 
 
-class Position:
+class Position(Fill):
     """The filled part of a cycle; on the other side: its hedge leg, which uses the first fields.
 
-    ``price`` is the mean executed price, ``qty`` what is still open. ``qty`` is 0 between the two
-    closes of a hedged position.
+    ``price`` is the mean executed price, ``qty`` what is still open, 0 between the two closes of a
+    hedged position; ``pnl`` is of everything closed of the cycle, the hedge included.
     """
 
-    fill_id: int
     cycle: int
     slot: int
-    price: float  # quote
-    entry_qty: float  # base
-    qty: float  # base
-    funding: float  # quote received
-    pnl: float  # quote, gross, of everything closed of the cycle, the hedge included
     fees: float  # quote, of everything traded of the cycle
     opened: int  # step of the first execution, or of the release from a hedge; s
     filled: int  # step of the first execution; s
@@ -161,14 +143,10 @@ class Position:
     told: int  # step of the last escalation reported; s, NO_TIME = never
 
 
-class Side:
+class Side(SideLedger):
     """Ledger of one position side; on the strategy's own side worst entry first, older first."""
 
-    qty: float  # base
-    cost: float  # sum of price * qty, quote
-    avg_entry: float  # quote
-    realized_today: float  # pnl - fee of its records, quote
-    n_fills: int
+    exits: Annotated[Table[float], 1]  # not used: every position has its own
     fills: Annotated[Table[Position], MAX_POSITIONS]
 
 
@@ -183,14 +161,10 @@ class Working:
     touched: int  # bar in which the path first reached it, 0 = not yet
 
 
-class Step:
-    """What a step knows."""
+class Step(Moment):
+    """What a step knows; ``ts_ms`` is the open time of the candle."""
 
-    bar: int
-    ts_ms: int  # open time of the candle
-    price: float  # p, quote
     prev_close: float  # quote
-    regime: int
     step_s: int  # t_k, s since 1970: every time a rule compares
 
 
@@ -212,15 +186,12 @@ class Nearest:
     oldest_ladder: int  # smallest ``stage_time`` of those in stage LADDER; s
 
 
-class FixedCounters:
+class FixedCounters(Counters):
     """Event counts and sums."""
 
     steps: int
     holes: int
     bars_held: int
-    stops_long: int
-    stops_short: int
-    liquidations: int
     stuck_total: int
     stuck_now: int  # at the end, before everything is closed
     stuck_resolved: int
@@ -230,13 +201,7 @@ class FixedCounters:
     margin_exhausted: int
     double_exit: int
     mismatches: int
-    round_trips: int
-    wins: int
-    gross_profit: float  # quote
-    gross_loss: float  # quote, not negative
     net_shares: float  # sum of net over entry notional
-    turnover: float  # traded notional, quote
-    fees: float  # quote
     current_exposure: float  # quote, at the end, before everything is closed
     margin_used: float  # sum over steps of M over its cap
     margin_used_max: float
@@ -245,19 +210,15 @@ class FixedCounters:
     health: Annotated[Table[int], 3]
 
 
-class FixedState:
+class FixedState(Account):
     """The whole strategy."""
 
-    wallet: float  # quote
-    funding: float  # quote, sum received
-    ended: bool  # liquidated to zero
     stopped: bool  # the stop price has ended the session
     paused: bool
     stopping: bool
     mismatch: bool
     fired_at_stop_price: bool
     liquidated: bool  # in this step: no entry is laid
-    next_fill_id: int
     next_age: int
     last_entry_fill: int  # s, NO_TIME = never
     last_profit_exit: int
@@ -275,12 +236,10 @@ class FixedState:
     ladders: Annotated[Table[Ladder], MAX_POSITIONS]  # by slot
 
 
-class FixedTape:
+class FixedTape(Tape):
     """What a step hands out: market exits decided, trade records and marks written."""
 
-    n_exits: int
     exits: Annotated[Table[FixedExit], MAX_FIXED_EXITS]
-    n_trades: int
     trades: Annotated[Table[FixedTrade], MAX_TRADES]
     n_marks: int
     marks: Annotated[Table[Mark], MAX_MARKS]
