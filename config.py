@@ -136,6 +136,56 @@ PRESETS = {
     },
 }
 
+# The fixed grid (``--strategy fixed_grid``): one direction, a fixed take-profit and step.
+FIXED_GRID_PARAMS = {
+    # --- account -------------------------------------------------------------------------------
+    "initial_capital": 10_000.0,  # USDT
+    "leverage": 1.0,
+    "direction": "buy",
+    "step_s": 60,  # s; candles must not be coarser
+    # --- orders --------------------------------------------------------------------------------
+    "quantity": 0.0,  # base; or, in USDT:
+    "quantity_usd": 200.0,
+    "take_profit": 0.008,
+    "grid_step": 0.002,
+    "max_orders": 25,
+    "wait_time": 10.0,  # s
+    "max_margin_usd": 5_000.0,
+    "max_position_size": 0.0,
+    # --- stops ---------------------------------------------------------------------------------
+    "stop_loss_enabled": True,
+    "stop_loss_pct": 5.0,
+    "stop_price": None,
+    "pause_price": None,
+    "max_stop_orders": 8,  # the exchange allows 10 conditional orders
+    # --- recovery of stuck positions -----------------------------------------------------------
+    "position_timeout_min": 60.0,
+    "stuck_distance_pct": 3.0,
+    "recovery_mode": "ladder",
+    "ladder_pct": (1.5, 3.0, 4.5),
+    "escalation_min": 120.0,
+    "escalation": "alert",
+    "hedge_release_pct": 0.5,
+    "hedge_max_hours": 24.0,
+    # --- costs and matching --------------------------------------------------------------------
+    "funding_enabled": True,
+    "fee_maker": 0.0002,
+    "fee_taker": 0.0005,
+    "slippage": 0.0005,
+    "liquidation_fee": 0.0125,
+    "fill_through_bps": 0.0,
+    "fill_through_ticks": 0,
+    "refuse_first_touch": False,
+    "intrabar_path": "auto",
+}
+
+FIXED_GRID_PRESETS = {
+    "shipped": {},
+    # The values in the strategy's description. With them recovery cannot happen: the stop acts
+    # before a position counts as stuck.
+    "original": {"stop_loss_pct": 2.0},
+}
+
 BACKTEST_CONFIG = {
     "coins": ("BTC", "ETH", "SOL"),
     "start": "2024-01-01",
@@ -212,4 +262,18 @@ OPTIMIZER_SPACE = {
     "prune_cooldown_bars": {"type": "int", "low": 1, "high": 8},
     "kelly_window": {"type": "int", "low": 30, "high": 100},
     "funding_harvest_threshold": {"type": "float", "low": 0.0001, "high": 0.0005},
+}
+
+# The same for the fixed grid.
+FIXED_GRID_SPACE = {
+    "take_profit": {"type": "float", "low": 0.002, "high": 0.020},
+    "grid_step": {"type": "float", "low": 0.001, "high": 0.010},
+    "max_orders": {"type": "int", "low": 5, "high": 40},
+    "wait_time": {"type": "float", "low": 0.0, "high": 3600.0},
+    "stop_loss_pct": {"type": "float", "low": 1.0, "high": 10.0},
+    "position_timeout_min": {"type": "float", "low": 15.0, "high": 720.0},
+    "stuck_distance_pct": {"type": "float", "low": 0.5, "high": 6.0},
+    "escalation_min": {"type": "float", "low": 30.0, "high": 1440.0},
+    "hedge_release_pct": {"type": "float", "low": 0.1, "high": 2.0},
+    "hedge_max_hours": {"type": "float", "low": 2.0, "high": 72.0},
 }

@@ -30,6 +30,8 @@ examples:
       parameters from a JSON file
   python3 main.py --coins BTC --params data/output/BTC_summary.json --key parameters
       the same parameters as an earlier run
+  python3 main.py --strategy fixed_grid --demo --no-plot
+      another strategy: one direction, fixed take-profit and step, on 1-minute candles
   python3 main.py --list
   python3 main.py --diff 3f9c 81d0
       earlier runs, and what differs between two of them (beginnings of ids suffice)
@@ -185,7 +187,7 @@ def _run(args: argparse.Namespace) -> int:
     """Do what the arguments ask for and return the exit code."""
     check_flags(args)
     if args.list_params:
-        say(text_table())
+        say(text_table(chosen_strategy(args)))
         return 0
     if args.check or args.audit or args.budget:
         return run_asked(args, chosen_params(args))

@@ -18,37 +18,37 @@ from backtest.market.oddities import price_oddities
 from backtest.market.sources import EXCHANGE, AnySource, market_source
 from backtest.market.timeframes import format_time, parse_time, timeframe_ms
 from backtest.runs.coin_result import CoinResult
-from backtest.runs.facts import check_capital, data_facts, loaded_range, run_notices
+from backtest.runs.facts import data_facts, loaded_range
 from backtest.runs.portfolio import PORTFOLIO, combine_portfolio
-from backtest.runs.variants import Variants
+from backtest.runs.strategies import backtested
 from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError, GridError
 from core.frames import check_candles, check_funding
 from core.market import MarketRules
-from core.params import StrategyParams, unknown_key
-from engine.compiling import load_machine_code
+from core.params import unknown_key
 from engine.contract import StrategySpec
-from engine.registry import DEFAULT
+from engine.registry import DEFAULT, find_strategy, read_params
 from engine.results import RunResult
 
 MIN_CANDLES: Final = 100
 When = str | date | None
 """A UTC date or time as text, ``date``, ``datetime`` or ``Timestamp``; None: from the settings."""
-AlsoCompute = Callable[[Variants, RunResult], dict[str, Any]]
+AlsoCompute = Callable[[Any, RunResult], dict[str, Any]]
+"""Takes the variants of the central run, and its result."""
 
 
 class BacktestSimulator:
     """Backtests of coins between two dates, all with the same parameters.
 
     Args:
-        config: strategy parameters; missing ones come from ``STRATEGY_PARAMS``.
+        config: strategy parameters; missing ones are as shipped.
         backtest_config: overrides ``BACKTEST_CONFIG``; may also hold strategy parameters, which
             then override ``config``. ``markets`` adds to the known ones.
         source: ``exchange``, ``demo``, the path of a folder of candle files, ``{coin: frame}``, or
             a MarketSource.
         detail: length of finer candles to walk inside the others, such as ``1m``.
         also: answers with more entries for every coin's result.
-        strategy: what trades.
+        strategy: what trades, or its name.
 
     Raises:
         ConfigError: a key is unknown, or a value of the wrong type or out of range.
@@ -56,18 +56,24 @@ class BacktestSimulator:
 
     def __init__(
         self,
-        config: Mapping[str, Any] | StrategyParams | None = None,
+        config: Mapping[str, Any] | Any | None = None,
         backtest_config: Mapping[str, Any] | None = None,
         source: AnySource = EXCHANGE,
         *,
         detail: str | None = None,
         also: AlsoCompute | None = None,
-        strategy: StrategySpec = DEFAULT,
+        strategy: StrategySpec | str = DEFAULT,
     ) -> None:
-        self.spec = strategy
-        self.settings, overrides = _split_settings(backtest_config or {}, strategy)
-        given = config.to_dict() if isinstance(config, StrategyParams) else dict(config or {})
-        self.params = strategy.read({**given, **overrides})
+        self.spec = find_strategy(strategy) if isinstance(strategy, str) else strategy
+        self.how = backtested(self.spec)
+        self.settings, overrides = _split_settings(backtest_config or {}, self.spec)
+        given = config.to_dict() if isinstance(config, self.spec.params) else dict(config or {})
+        self.params = read_params(self.spec, {**given, **overrides})
+        if not self.how.warms_up:
+            self.settings["warmup_bars"] = 0
+        needed = self.how.timeframe(self.params)
+        if needed is not None and "timeframe" not in (backtest_config or {}):
+            self.settings["timeframe"] = needed
         self.bar_ms = timeframe_ms(self.settings["timeframe"])
         if detail is not None and timeframe_ms(detail) >= self.bar_ms:
             raise ConfigError(
@@ -99,7 +105,7 @@ class BacktestSimulator:
             CapitalError: the capital is too small for any order.
         """
         name, (start_ms, end_ms) = normalize_coin(coin), self._range(start, end)
-        load_machine_code()
+        self.how.load()
         return self._run(name, start_ms, end_ms, self._not_read([name])).to_dict()
 
     def run_multi(
@@ -160,7 +166,7 @@ class BacktestSimulator:
     def _outcomes(
         self, coins: Sequence[str], start_ms: int, end_ms: int, jobs: int
     ) -> Iterator[tuple[str, dict[str, Any] | GridError]]:
-        load_machine_code()
+        self.how.load()
         pool = ThreadPoolExecutor(jobs)
         try:
             unread = self._not_read(coins)
@@ -177,7 +183,9 @@ class BacktestSimulator:
 
     def portfolio(self, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Return the portfolio of ``results``; see ``runs.portfolio.combine_portfolio``."""
-        return combine_portfolio(results, self.params, self.bar_ms)
+        return combine_portfolio(
+            results, self.params, self.bar_ms, self.how.risk(self.params, self.bar_ms)
+        )
 
     def coin_names(self, coins: Sequence[str] | str | None = None) -> list[str]:
         """Return the base coins of ``coins`` (None: of the settings), each once.
@@ -231,24 +239,16 @@ class BacktestSimulator:
     def _run(self, coin: str, start_ms: int, end_ms: int, unread: Sequence[str]) -> CoinResult:
         loaded = self._load(coin, start_ms, end_ms)
         market, rules, first = loaded.market, loaded.rules, loaded.first_bar
-        strategy = self.spec.backtest(self.params, rules)
-        variants = Variants(loaded, self.params) if self.also is not None else None
-        result = strategy.run_result(
-            market.candles,
-            funding=market.funding,
-            detail=market.detail,
-            first_bar=first,
-            signals=None if variants is None else variants.signals,
-            bar_ms=self.bar_ms,
-        )
-        check_capital(coin, strategy, rules, result)
+        variants = self.how.variants(loaded, self.params)
+        strategy, result = variants.central(self.params, variants.sub_bars(market.detail))
+        notices = self.how.notices(coin, strategy, loaded, result)
         facts = data_facts(
             market, first, self.settings["timeframe"], self.detail, result.funding_source
         )
         return CoinResult(
             coin=coin,
             run=result.from_bar(first),
-            candles=market.candles.iloc[first:].reset_index(drop=True),
+            candles=variants.candles.iloc[first:].reset_index(drop=True),
             params=self.params,
             market=rules,
             data=facts | loaded_range(*loaded.span_ms) | self._missing(loaded, start_ms, end_ms),
@@ -257,10 +257,11 @@ class BacktestSimulator:
                 *([loaded.notice] if loaded.notice else []),
                 *market.notices,
                 *price_oddities(market),
-                *run_notices(coin, strategy, result),
+                *notices,
                 *unread,
             ],
-            more=self.also(variants, result) if self.also and variants else {},
+            strategy=self.spec.name,
+            more=self.also(variants, result) if self.also is not None else {},
         )
 
     def _missing(self, loaded: CoinData, start_ms: int, end_ms: int) -> dict[str, int]:

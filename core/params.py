@@ -7,7 +7,8 @@ command line's help, the README's table and the optimizer's space all read these
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from enum import IntEnum, IntFlag
 from typing import Any, Final, get_type_hints
@@ -201,12 +202,22 @@ class StrategyParams:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that ``from_dict`` accepts and JSON can hold."""
-        return {name: _plain(getattr(self, name)) for name in param_fields()}
+        return plain_values(self)
 
 
-def param_fields() -> dict[str, Field[Any]]:
-    """Return the declared parameters by name, in order."""
-    return {item.name: item for item in fields(StrategyParams)}
+def plain_values(params: Any) -> dict[str, Any]:
+    """Return the values of declared parameters as their class's ``from_dict`` accepts them."""
+    return {name: _plain(getattr(params, name)) for name in param_fields(type(params))}
+
+
+def param_fields(declared: type[Any] = StrategyParams) -> dict[str, Field[Any]]:
+    """Return the parameters that a class declares by name, in order."""
+    return {item.name: item for item in fields(declared)}
+
+
+def shared(name: str) -> Any:
+    """Declare a parameter that ``StrategyParams`` has, with its bounds, unit and meaning."""
+    return field(metadata=param_fields()[name].metadata)
 
 
 def unknown_key(key: str, known: Mapping[str, Any], what: str) -> str:
@@ -216,25 +227,27 @@ def unknown_key(key: str, known: Mapping[str, Any], what: str) -> str:
     return f"unknown {what} {key!r}{hint}"
 
 
-def read_value(key: str, value: Any) -> Any:
-    """Return ``value`` (a Python value or command-line text) as parameter ``key``.
+def read_value(key: str, value: Any, declared: type[Any] = StrategyParams) -> Any:
+    """Return ``value`` (a Python value or command-line text) as parameter ``key`` of a class.
 
     Raises:
         ConfigError: the key is unknown, the value of the wrong type or out of range.
     """
-    declared = param_fields()
-    if key not in declared:
-        raise ConfigError(unknown_key(key, declared, "strategy parameter"))
-    kind = _TYPES[key]
+    known = param_fields(declared)
+    if key not in known:
+        raise ConfigError(unknown_key(key, known, "strategy parameter"))
+    kind = _types(declared)[key]
     try:
-        typed = _READERS[kind](value)
+        typed = _reader(kind)(value)
     except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
         raise ConfigError(f"{key} = {value!r} must be {_expected(kind)}") from None
-    limits = declared[key].metadata
-    if "low" in limits and not limits["low"] <= typed <= limits["high"]:
-        raise ConfigError(
-            f"{key} = {value!r} is outside [{limits['low']:g}, {limits['high']:g}] {limits['unit']}"
-        )
+    limits = known[key].metadata
+    for number in typed if isinstance(typed, tuple) else (typed,):
+        if "low" in limits and number is not None and not limits["low"] <= number <= limits["high"]:
+            raise ConfigError(
+                f"{key} = {value!r} is outside [{limits['low']:g}, {limits['high']:g}] "
+                f"{limits['unit']}"
+            )
     return typed
 
 
@@ -268,12 +281,20 @@ def _read_float(value: Any) -> float:
     return float(value)
 
 
-def _read_grid_mode(value: Any) -> GridMode:
-    return GridMode[value.upper()] if isinstance(value, str) else GridMode(value)
+def _read_word(kind: type[IntEnum], value: Any) -> IntEnum:
+    return kind[value.upper()] if isinstance(value, str) else kind(value)
 
 
-def _read_path(value: Any) -> IntrabarPath:
-    return IntrabarPath[value.upper()] if isinstance(value, str) else IntrabarPath(value)
+def _read_optional(value: Any) -> float | None:
+    if value is None or (isinstance(value, str) and value.strip().lower() in {"none", "off", ""}):
+        return None
+    return _read_float(value)
+
+
+def _read_numbers(value: Any) -> tuple[float, ...]:
+    if isinstance(value, str):
+        return tuple(float(item) for item in value.replace(",", " ").split())
+    return tuple(_read_float(item) for item in value)
 
 
 def _read_rules(value: Any) -> PruneRule:
@@ -292,23 +313,47 @@ def _plain(value: Any) -> Any:
         return [rule.name for rule in PruneRule if rule in value]
     if isinstance(value, IntEnum):
         return value.name.lower()
-    return value
+    return list(value) if isinstance(value, tuple) else value
 
 
-def _expected(kind: type) -> str:
+def _expected(kind: Any) -> str:
     if kind is PruneRule:
         return f"a list out of {', '.join(rule.name or '' for rule in PruneRule)}"
-    if issubclass(kind, IntEnum):
+    if isinstance(kind, type) and issubclass(kind, IntEnum):
         return f"one of {', '.join(item.name.lower() for item in kind)}"
-    return {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+    return {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        OPTIONAL: "a number or none",
+        NUMBERS: "a list of numbers",
+    }[kind]
 
 
-_TYPES: Final[dict[str, type]] = get_type_hints(StrategyParams)
-_READERS: Final[dict[type, Any]] = {
+OPTIONAL: Final = float | None
+NUMBERS: Final = tuple[float, ...]
+
+
+_HINTS: Final[dict[type[Any], dict[str, Any]]] = {}
+
+
+def _types(declared: type[Any]) -> dict[str, Any]:
+    if declared not in _HINTS:
+        _HINTS[declared] = get_type_hints(declared)
+    return _HINTS[declared]
+
+
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    if kind in _READERS:
+        return _READERS[kind]
+    return functools.partial(_read_word, kind)
+
+
+_READERS: Final[dict[Any, Callable[[Any], Any]]] = {
     bool: _read_bool,
     int: _read_int,
     float: _read_float,
-    GridMode: _read_grid_mode,
-    IntrabarPath: _read_path,
     PruneRule: _read_rules,
+    OPTIONAL: _read_optional,
+    NUMBERS: _read_numbers,
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from core.records import dtype_of
 from engine.tables import Records, RunTables
-from engine.types import take_trades
+from engine.types import take_rows
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,13 @@ class Loop:
             not done. Arguments as of ``engine.grid_v4.loop.run_bars``.
         close_at_end: closes what is open and logs the account after it.
         log_row: annotated class of a row of the log.
+        tables: names of the tables on its tape; ``trades`` is one of them.
     """
 
     run_bars: Callable[..., int]
     close_at_end: Callable[..., None]
     log_row: type[Any]
+    tables: tuple[str, ...] = ("trades",)
 
 
 class CompiledRun:
@@ -55,13 +57,17 @@ class CompiledRun:
         self.tables, self.state = tables, state
         self.log: Any = np.zeros(len(tables.bars), dtype_of(loop.log_row)) if log is None else log
         self._loop, self._params, self._market, self._tape = loop, params, market, tape
-        self._taken: list[Records] = []
+        self._taken: dict[str, list[Records]] = {name: [] for name in loop.tables}
 
     @property
     def trades(self) -> Records:
         """All trade records so far, as one table of ``Trade``."""
-        self._taken = [np.concatenate([*self._taken, take_trades(self._tape)])]
-        return self._taken[0]
+        return self.taken("trades")
+
+    def taken(self, name: str) -> Records:
+        """Return all rows so far of a table on the tape."""
+        self._taken[name] = [np.concatenate([*self._taken[name], take_rows(self._tape, name)])]
+        return self._taken[name][0]
 
     def advance(self, start: int, stop: int, *, keep_trades: bool = True) -> None:
         """Do the steps ``start`` to ``stop - 1``.
@@ -76,7 +82,7 @@ class CompiledRun:
         bars, log = x.bars[:stop], self.log[:stop]
         while done < stop:
             if not keep_trades:
-                self._tape.n_trades = 0
+                self._empty_tape()
             done = self._loop.run_bars(
                 self.state,
                 self._params,
@@ -92,7 +98,12 @@ class CompiledRun:
                 log,
             )
             if keep_trades:
-                self._taken.append(take_trades(self._tape))
+                for name, parts in self._taken.items():
+                    parts.append(take_rows(self._tape, name))
+
+    def _empty_tape(self) -> None:
+        for name in self._loop.tables:
+            setattr(self._tape, f"n_{name}", 0)
 
     def close(self, stop: int | None = None) -> None:
         """Close what is open at the close of bar ``stop - 1``, by default of the last bar."""

@@ -68,6 +68,8 @@ class StrategySpec:
         create: answers with the strategy for these parameters and rules, as drivers see it; rules
             None: for reading a saved state only.
         backtest: answers with what runs over candles.
+        exclusive: pairs of parameters of which one alone is above 0: giving one sets the other to
+            0.
     """
 
     name: str
@@ -79,6 +81,7 @@ class StrategySpec:
     needs: Needs
     create: Callable[[Any, MarketRules | None], Strategy]
     backtest: Callable[[Any, MarketRules], Backtest]
+    exclusive: tuple[tuple[str, str], ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -91,7 +94,13 @@ class StrategySpec:
         Raises:
             ConfigError: an unknown key, a wrong type, a value out of range or a contradiction.
         """
-        return self.params.from_dict({**self.defaults, **(config or {})})
+        given = dict(config or {})
+        merged = {**self.defaults, **given}
+        for pair in self.exclusive:
+            for name, other in (pair, pair[::-1]):
+                if name in given and other not in given:
+                    merged[other] = 0.0
+        return self.params.from_dict(merged)
 
 
 class Backtest(Protocol):

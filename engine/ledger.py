@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from core.jit import kernel
 from core.market import Market, lots_down, lots_nearest, tick_down, tick_up
 from core.params import StrategyParams
@@ -20,6 +22,15 @@ from engine.types import (
     Tape,
     sign_of,
 )
+
+
+class Slipping(Protocol):
+    """Parameters that say what a market order slips."""
+
+    @property
+    def slippage(self) -> float:
+        """Share of the price."""
+        ...
 
 
 @kernel
@@ -186,7 +197,7 @@ def close_fill(
 
 
 @kernel
-def market_price(params: StrategyParams, market: Market, position_side: int, basis: float) -> float:
+def market_price(params: Slipping, market: Market, position_side: int, basis: float) -> float:
     """Return the price of a market exit of the side at ``basis``: slippage, tick, against us."""
     if position_side == LONG:
         return max(tick_down(market, basis * (1.0 - params.slippage)), market.tick_size)

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from core.errors import ConfigError
 from core.files import read_json
-from core.params import read_value, unknown_key
+from core.params import unknown_key
 from engine.contract import StrategySpec
-from engine.registry import DEFAULT, SPECS, find_strategy
+from engine.registry import DEFAULT, SPECS, find_strategy, read_one
 
 _FLAGS: Final = {"initial_capital": "capital", "leverage": "leverage"}
 
@@ -74,7 +74,8 @@ def chosen_params(args: argparse.Namespace) -> dict[str, Any]:
         ConfigError: a strategy, preset, file, key or value is unusable.
     """
     chosen: dict[str, Any] = {}
-    presets = chosen_strategy(args).presets
+    spec = chosen_strategy(args)
+    presets = spec.presets
     if args.preset is not None:
         if args.preset not in presets:
             raise ConfigError(unknown_key(args.preset, presets, "preset") + _among(presets))
@@ -92,7 +93,7 @@ def chosen_params(args: argparse.Namespace) -> dict[str, Any]:
     chosen |= {key: value for key, value in flags.items() if value is not None}
     if getattr(args, "no_short", False):
         chosen["allow_short"] = False
-    return {key: read_value(key, value) for key, value in chosen.items()}
+    return {key: read_one(spec, key, value) for key, value in chosen.items()}
 
 
 def read_params_file(path: Path, key: str | None) -> dict[str, Any]:

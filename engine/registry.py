@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from config import OPTIMIZER_SPACE, PRESETS, STRATEGY_PARAMS
+from config import (
+    FIXED_GRID_PARAMS,
+    FIXED_GRID_PRESETS,
+    FIXED_GRID_SPACE,
+    OPTIMIZER_SPACE,
+    PRESETS,
+    STRATEGY_PARAMS,
+)
 from core.errors import ConfigError
-from core.params import StrategyParams, unknown_key
-from core.times import BAR_MS
+from core.params import StrategyParams, param_fields, read_value, unknown_key
+from core.times import BAR_MS, MINUTE_MS
 from engine.contract import Backtest, Needs, Strategy, StrategySpec
+from engine.fixed_grid.params import FixedGridParams
 
 if TYPE_CHECKING:
     from core.market import MarketRules
@@ -37,8 +46,32 @@ GRID_V4: Final = StrategySpec(
     create=_grid_v4,
     backtest=_grid_v4_backtest,
 )
+
+
+def _fixed_grid(params: Any, rules: MarketRules | None) -> Strategy:  # noqa: ARG001
+    raise ConfigError("fixed_grid does not trade live yet; choose grid_v4, or backtest it")
+
+
+def _fixed_grid_backtest(params: Any, rules: MarketRules) -> Backtest:
+    from engine.fixed_grid.strategy import FixedGridStrategy  # noqa: PLC0415 - imports numba
+
+    return FixedGridStrategy(params, rules)
+
+
+FIXED_GRID: Final = StrategySpec(
+    name="fixed_grid",
+    module="engine.fixed_grid.strategy",
+    params=FixedGridParams,
+    defaults=FIXED_GRID_PARAMS,
+    presets=FIXED_GRID_PRESETS,
+    space=FIXED_GRID_SPACE,
+    needs=Needs(bars=("1m", MINUTE_MS), truth="exchange"),
+    create=_fixed_grid,
+    backtest=_fixed_grid_backtest,
+    exclusive=(("quantity", "quantity_usd"),),
+)
 DEFAULT: Final = GRID_V4
-SPECS: Final = {spec.name: spec for spec in (GRID_V4,)}
+SPECS: Final = {spec.name: spec for spec in (GRID_V4, FIXED_GRID)}
 
 
 def find_strategy(name: str) -> StrategySpec:
@@ -51,3 +84,36 @@ def find_strategy(name: str) -> StrategySpec:
         known = ", ".join(SPECS)
         raise ConfigError(f"{unknown_key(name, SPECS, 'strategy')} (there are: {known})")
     return SPECS[name]
+
+
+def read_params(spec: StrategySpec, given: Mapping[str, Any]) -> Any:
+    """Return validated parameters of a strategy; what is missing is as shipped.
+
+    Raises:
+        ConfigError: a key is unknown or another strategy's, a value of the wrong type or out of
+            range, or values contradict each other.
+    """
+    for key in given:
+        check_key(spec, key)
+    return spec.read(given)
+
+
+def read_one(spec: StrategySpec, key: str, value: Any) -> Any:
+    """Return one value, as Python or as text, as parameter ``key``; errors as ``read_params``."""
+    check_key(spec, key)
+    return read_value(key, value, spec.params)
+
+
+def check_key(spec: StrategySpec, key: str) -> None:
+    """Refuse a key that is no parameter of a strategy; name the strategy that has it.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    declared = param_fields(spec.params)
+    if key in declared:
+        return
+    owners = [name for name, other in SPECS.items() if key in param_fields(other.params)]
+    if owners:
+        raise ConfigError(f"{key} belongs to {owners[0]}, not to {spec.name}")
+    raise ConfigError(unknown_key(key, declared, "strategy parameter"))

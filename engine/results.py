@@ -16,6 +16,7 @@ from engine.types import (
     DIRECTION_NAMES,
     LABEL_NAMES,
     LONG,
+    NO_REGIME,
     OPEN,
     PRUNE_DEVIANCE,
     PRUNE_VAR_WARNING,
@@ -37,6 +38,9 @@ TRADE_FIELDS: Final = (
     "direction",
     "fill_id",
 )
+CYCLE_FIELDS: Final = ("cycle", "slot")
+"""What the records of a strategy with cycles have besides."""
+_REGIMES: Final = {**REGIME_NAMES, NO_REGIME: "NONE"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +55,7 @@ class RunResult:
         first_bar: whose step acted first, the number of bars if none did.
         funding_source: where the rates are from.
         seconds: of the compiled loop.
+        marks: what happened besides trades, of a strategy that notes it: table of ``Mark``.
     """
 
     metrics: dict[str, Any]
@@ -60,6 +65,7 @@ class RunResult:
     first_bar: int
     funding_source: str
     seconds: float
+    marks: Records | None = None
 
     @functools.cached_property
     def equity_curve(self) -> npt.NDArray[np.float64]:
@@ -101,18 +107,19 @@ class RunResult:
             "funding_source": self.funding_source,
             "seconds": self.seconds,
             "bars_per_second": self.bars_per_second,
-        }
+        } | ({} if self.marks is None else {"marks": self.marks})
 
 
 def trade_columns(trades: Records) -> dict[str, list[Any]]:
     """Return the trade records as columns of plain values, in the public names and order."""
-    return {
+    more = [name for name in CYCLE_FIELDS if name in (trades.dtype.names or ())]
+    columns = {
         "bar": trades["bar"].tolist(),
         "timestamp": trades["ts_ms"].tolist(),
         "price": trades["price"].tolist(),
         "qty": trades["qty"].tolist(),
         "label": [LABEL_NAMES[code] for code in trades["label"].tolist()],
-        "regime": [REGIME_NAMES[code] for code in trades["regime"].tolist()],
+        "regime": [_REGIMES[code] for code in trades["regime"].tolist()],
         "pnl": trades["pnl"].tolist(),
         "fee": trades["fee"].tolist(),
         "direction": [
@@ -120,15 +127,13 @@ def trade_columns(trades: Records) -> dict[str, list[Any]]:
         ],
         "fill_id": trades["fill_id"].tolist(),
     }
+    return columns | {name: trades[name].tolist() for name in more}
 
 
 def trade_dicts(trades: Records) -> list[dict[str, Any]]:
     """Return the trade records as a list of dicts."""
     columns = trade_columns(trades)
-    return [
-        dict(zip(TRADE_FIELDS, row, strict=True))
-        for row in zip(*(columns[name] for name in TRADE_FIELDS), strict=True)
-    ]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def count_metrics(state: Account, trades: Records, own: Mapping[str, Any]) -> dict[str, Any]:

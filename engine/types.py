@@ -17,6 +17,8 @@ NO_DIRECTION: Final = -1
 
 MAX_FILLS: Final = 256
 """Open fills a side can hold; no entries are placed beyond it."""
+NO_REGIME: Final = 9
+"""Regime code in the records of a strategy that knows none."""
 MAX_EXITS: Final = 2 * MAX_FILLS
 MAX_TRADES: Final = 16_384
 """Trade records a tape holds; more than any one step can write."""
@@ -44,6 +46,13 @@ LABEL_NAMES: Final = (
     "LIQUIDATION",
     "CLOSE_END",
     "POSITION_SYNC",
+    "STOP_PRICE",
+    "RECOVERY_CLOSE",
+    "RECOVERY_LADDER",
+    "RECOVERY_HEDGE_OPEN",
+    "RECOVERY_HEDGE_CLOSE",
+    "RECOVERY_ESCALATION",
+    "ADOPTED",
 )
 OPEN: Final = 0  # + side
 TAKE_PROFIT: Final = 2  # + side
@@ -59,6 +68,14 @@ LIQUIDATION: Final = 13
 CLOSE_END: Final = 14
 POSITION_SYNC: Final = 15
 """Closed by somebody else at the exchange: live trading only."""
+STOP_PRICE: Final = 16
+RECOVERY_CLOSE: Final = 17
+RECOVERY_LADDER: Final = 18
+RECOVERY_HEDGE_OPEN: Final = 19
+RECOVERY_HEDGE_CLOSE: Final = 20
+RECOVERY_ESCALATION: Final = 21
+ADOPTED: Final = 22
+"""A position taken over from the account as it stands: live trading only."""
 
 
 class Bar:
@@ -219,12 +236,18 @@ def add_exit(tape: Tape, position_side: int, fill_id: int, qty: float, label: in
     tape.n_exits += 1
 
 
-def take_trades(tape: Tape) -> npt.NDArray[Any]:
-    """Return the trade records on the tape as a table of ``Trade`` and empty it."""
-    table: Any = tape.trades
-    trades: npt.NDArray[Any] = table[: int(tape.n_trades)].copy()
-    tape.n_trades = 0
-    return trades
+def take_trades(tape: Any) -> npt.NDArray[Any]:
+    """Return the trade records on the tape as a table and empty it."""
+    return take_rows(tape, "trades")
+
+
+def take_rows(tape: Any, name: str) -> npt.NDArray[Any]:
+    """Return the rows of a table on the tape and empty it."""
+    counter = f"n_{name}"
+    table: Any = getattr(tape, name)
+    rows: npt.NDArray[Any] = table[: int(getattr(tape, counter))].copy()
+    setattr(tape, counter, 0)
+    return rows
 
 
 @kernel

@@ -51,7 +51,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     import main  # noqa: PLC0415
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "is_compiled", lambda: True)
+    monkeypatch.setattr(command, "is_compiled", lambda _: True)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = main.main(arguments)

@@ -24,12 +24,12 @@ from backtest.results.files import (
 )
 from backtest.results.register import new_run_id, record_run
 from backtest.runs.portfolio import PORTFOLIO
+from backtest.runs.strategies import is_compiled
 from backtest.simulator import BacktestSimulator
 from backtest.trust.bands import DETAIL, add_bands
 from backtest.trust.bands_text import print_bands
 from core.errors import GridError, NetworkError
 from core.files import read_json
-from engine.compiling import is_compiled
 from engine.contract import StrategySpec
 from engine.registry import DEFAULT
 
@@ -205,7 +205,7 @@ def run_backtest(request: BacktestRequest) -> int:
     coins = simulator.coin_names(request.coins)
     outcomes = simulator.iter_multi(coins, request.start, request.end, jobs=request.jobs)
     writer = _writer(simulator, request)
-    if not is_compiled():
+    if not is_compiled(simulator.how):
         _say("compiling the strategy: about half a minute, this first time only")
     done: dict[str, Result] = {}
     failed: dict[str, GridError] = {}

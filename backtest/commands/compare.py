@@ -7,14 +7,15 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Final
 
 from backtest.commands.backtest import BacktestRequest
 from backtest.results.files import json_bytes
+from backtest.runs.strategies import is_compiled
 from backtest.simulator import BacktestSimulator
 from backtest.trust.compare import FULL, STATIC, Row, add_outcomes, coin_rows, overall_rows
 from core.errors import GridError
-from engine.compiling import is_compiled
 
 Result = Mapping[str, Any]
 
@@ -100,8 +101,9 @@ def run_compare(request: BacktestRequest) -> int:
         also=add_outcomes,
         strategy=request.strategy,
     )
+    simulator.also = partial(add_outcomes, removed=simulator.how.removals)
     coins = simulator.coin_names(request.coins)
-    if not is_compiled():
+    if not is_compiled(simulator.how):
         _say("compiling the strategy: about half a minute, this first time only")
     outcomes = dict(simulator.iter_multi(coins, request.start, request.end, jobs=request.jobs))
     done: dict[str, Result] = {}

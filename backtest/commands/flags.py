@@ -8,7 +8,7 @@ from typing import Final
 
 from core.errors import ConfigError
 
-_RUN: Final = ("coins", "start", "end")
+_RUN: Final = ("strategy", "coins", "start", "end")
 _DATA: Final = ("data", "demo", "detail")
 _PARAMETERS: Final = (
     "strategy",
@@ -22,9 +22,9 @@ _PARAMETERS: Final = (
 )
 
 HONOURED: Final[Mapping[str, tuple[str, ...]]] = {
-    "list_params": (),
-    "list": ("output", "json"),
-    "diff": ("output", "json"),
+    "list_params": ("strategy",),
+    "list": ("strategy", "output", "json"),
+    "diff": ("strategy", "output", "json"),
     "check": (*_RUN, *_DATA, *_PARAMETERS, "budget", "json"),
     "audit": (*_RUN, *_DATA, *_PARAMETERS, "output", "json"),
     "compare": (*_RUN, *_DATA, *_PARAMETERS, "jobs", "no_plot", "json"),

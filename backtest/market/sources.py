@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -22,6 +22,7 @@ from backtest.market.market_data import (
 from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import ConfigError, DataError
 from core.frames import read_candles
+from core.times import MINUTE_MS
 
 EXCHANGE: Final = "exchange"
 DEMO: Final = "demo"
@@ -129,9 +130,18 @@ def _load_frame(
 def _load_demo(
     coin: str, start_ms: int, end_ms: int, *, timeframe: str, detail: str | None
 ) -> MarketData:
+    if timeframe == _DEMO_DETAIL and detail is None:
+        return _minutes_alone(demo_market(coin, start_ms, end_ms, detail=True))
     if timeframe != _DEMO_TIMEFRAME or detail not in {None, _DEMO_DETAIL}:
         raise ConfigError(
             f"the demo has candles of {_DEMO_TIMEFRAME} and details of {_DEMO_DETAIL} only, "
             f"not timeframe = {timeframe!r} with detail = {detail!r}"
         )
     return demo_market(coin, start_ms, end_ms, detail=detail is not None)
+
+
+def _minutes_alone(market: MarketData) -> MarketData:
+    """Return the demo's minutes as candles of their own."""
+    if market.detail is None:
+        raise DataError(f"the demo has no minutes of {market.coin}")
+    return replace(market, candles=market.detail, detail=None, bar_ms=MINUTE_MS)

@@ -33,6 +33,10 @@ def _signed_percent(value: float) -> str:
     return f"{value:+.2f} %"
 
 
+def _share(value: float) -> str:
+    return f"{100.0 * value:.2f} %"
+
+
 def _ratio(value: float) -> str:
     return f"{value:.2f}"
 
@@ -61,6 +65,11 @@ _ROWS: Final[tuple[tuple[str, tuple[str, ...], Callable[[float], str]], ...]] = 
     ("Turnover, x capital", ("turnover",), _ratio),
     ("In the market", ("exposure_pct",), _percent),
     ("Stops", ("stops_long", "stops_short"), _count),
+    ("Profit a trade", ("average_profit_per_trade_pct",), _signed_percent),
+    ("Margin at most", ("margin_utilization_max",), _share),
+    ("Stuck", ("stuck_total",), _count),
+    ("  released", ("stuck_released",), _count),
+    ("  recovered", ("stuck_recovered",), _count),
     ("Prunes", ("prune_count",), _count),
     ("Breaker halts", ("circuit_breaker_triggers",), _count),
     ("Trailing shifts", ("trailing_shifts",), _count),
@@ -85,9 +94,9 @@ def _block(results: Mapping[str, Result]) -> str:
     header = ["Portfolio" if name == PORTFOLIO else name for name in results]
     lines = [_line("", header), "-" * (_LABEL_WIDTH + _VALUE_WIDTH * len(header))]
     for label, keys, text in _ROWS:
-        if any(key not in item["metrics"] for item in results.values() for key in keys):
-            continue  # an event that this strategy does not know
-        sums = [sum(item["metrics"][key] for key in keys) for item in results.values()]
+        if not any(set(keys) <= item["metrics"].keys() for item in results.values()):
+            continue  # another strategy's
+        sums = [_sum_of(item["metrics"], keys) for item in results.values()]
         cells = [_cell(value, text) for value in sums]
         lines.append(_line(label, cells))
         if label == "Prunes":
@@ -95,6 +104,11 @@ def _block(results: Mapping[str, Result]) -> str:
     speeds = [_cell(item.get("bars_per_second", math.nan), _count) for item in results.values()]
     lines.append(_line("Bars per second", speeds))
     return "\n".join(lines)
+
+
+def _sum_of(metrics: Mapping[str, Any], keys: Sequence[str]) -> float:
+    """Return the sum of some metrics, NaN where one is not known (of a portfolio)."""
+    return float(sum(metrics.get(key, math.nan) for key in keys))
 
 
 def _prune_lines(results: Mapping[str, Result]) -> list[str]:

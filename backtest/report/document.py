@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from backtest.market.timeframes import timeframe_ms
 from backtest.report.attribution import accounting_identity, attribution
+from backtest.report.cycles import cycle_facts
 from backtest.report.drawdowns import drawdown_facts
 from backtest.results.files import portfolio_document, summary_document
 from backtest.results.register import parameters_hash
@@ -31,14 +32,16 @@ def coin_document(result: Result) -> dict[str, Any]:
 
     Returns:
         besides ``backtest.results.files.summary_document``: ``run_id`` (None if not on record),
-        ``parameters_hash``, ``attribution`` and, where the result has them, ``bands`` and
-        ``bands_summary``.
+        ``parameters_hash``, ``attribution`` and, where the result has them, ``cycles``, ``bands``
+        and ``bands_summary``.
     """
     document = summary_document(result) | {
         "run_id": result.get("run_id"),
         "parameters_hash": parameters_hash(result["params"]),
         "attribution": attribution(result),
     }
+    if "marks" in result:
+        document["cycles"] = cycle_facts(result)
     return document | {name: result[name] for name in _BANDS if name in result}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.market.timeframes import timeframe_ms
+from backtest.report.chart_lines import chart_lines
 from backtest.report.document import coin_document, group_document
 from backtest.report.figures import (
     INK,
@@ -23,14 +24,13 @@ from backtest.report.figures import (
     inventory_chart,
     returns_chart,
 )
-from backtest.report.grid_levels import levels_sentence
 from backtest.report.legend import legend_rows
 from backtest.report.price_chart import FULL_DETAIL, price_chart
 from backtest.report.template import Numbers, parameter_table, render, year_rows
 from backtest.report.words import (
-    CARDS,
     MONTH_NAMES,
     facts,
+    known_cards,
     matrix,
     portfolio_facts,
     subtitle,
@@ -81,6 +81,8 @@ def coin_report(result: Result) -> bytes:
         ("parameters", "Parameters"),
         ("data", "Data"),
     ]
+    if "cycles" in numbers.document:
+        sections.insert(3, ("cycles", "Cycles"))
     if "bands" in numbers.document:
         sections.insert(0, ("bands", "Bands"))
     return render(
@@ -91,15 +93,17 @@ def coin_report(result: Result) -> bytes:
             "title": f"{result['coin']} grid backtest",
             "subtitle": subtitle(data, result["params"]["initial_capital"]),
             "sections": sections,
-            "cards": CARDS,
+            "cards": known_cards(data_of=numbers.document["metrics"]),
             **_course_texts(course),
             "thinning": f"{thinning(len(result['equity_curve']))} {_TRADES_DRAWN}",
-            "levels": levels_sentence(result),
+            "levels": chart_lines(result).sentence(result),
             "detailed": len(result["trades"]) <= FULL_DETAIL,
             "month_names": MONTH_NAMES,
             "years": year_rows(months, at("attribution.by_year")),
             "shade": lambda path: numbers.shade(path, most),
-            "parameter_rows": parameter_table(at("parameters"), at("changed_parameters")),
+            "parameter_rows": parameter_table(
+                at("parameters"), at("changed_parameters"), at("strategy")
+            ),
             "facts": facts(numbers.document),
         },
         at_once=len(course),
@@ -151,13 +155,15 @@ def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
                 ("parameters", "Parameters"),
                 ("data", "Data"),
             ],
-            "cards": CARDS,
+            "cards": known_cards(data_of=numbers.document["metrics"]),
             **_course_texts(course),
             "thinning": thinning(len(portfolio["equity_curve"])),
             "matrices": matrices,
             "heat": lambda path: numbers.shade(path, 1.0),
             "shade": lambda path: numbers.shade(path, most),
-            "parameter_rows": parameter_table(first["params"], at("changed_parameters")),
+            "parameter_rows": parameter_table(
+                first["params"], at("changed_parameters"), at("strategy")
+            ),
             "facts": portfolio_facts(numbers.document, results),
         },
         at_once=len(course),

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
-from typing import Any, Final, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
-from config import PRESETS, STRATEGY_PARAMS
-from core.params import StrategyParams, param_fields
-
-_DOCUMENTED: Final = "documented"
+from core.params import param_fields
+from engine.contract import StrategySpec
+from engine.registry import GRID_V4
 
 
 class Row(NamedTuple):
@@ -24,40 +23,47 @@ class Row(NamedTuple):
     meaning: str
 
 
-def parameter_rows() -> list[Row]:
-    """Return every strategy parameter: default, the documented preset's value, what is allowed."""
-    kinds = get_type_hints(StrategyParams)
-    preset: dict[str, Any] = PRESETS[_DOCUMENTED]
-    defaults: dict[str, Any] = STRATEGY_PARAMS
+def original_preset(spec: StrategySpec) -> str:
+    """Return the name of the preset with the values of the strategy's description."""
+    return next(name for name, changes in spec.presets.items() if changes)
+
+
+def parameter_rows(spec: StrategySpec = GRID_V4) -> list[Row]:
+    """Return every strategy parameter: default, the description's value, what is allowed."""
+    kinds = get_type_hints(spec.params)
+    preset = spec.presets[original_preset(spec)]
     return [
         Row(
             name,
-            value_text(defaults[name]),
+            value_text(spec.defaults[name]),
             value_text(preset[name]) if name in preset else "",
             _allowed(kinds[name], field.metadata),
             field.metadata["doc"],
         )
-        for name, field in param_fields().items()
+        for name, field in param_fields(spec.params).items()
     ]
 
 
-def markdown_table() -> str:
+def markdown_table(spec: StrategySpec = GRID_V4) -> str:
     """Return the parameters as a Markdown table, ending in a line break."""
-    head = "| parameter | default | `documented` | allowed | meaning |\n|---|---|---|---|---|\n"
+    head = (
+        f"| parameter | default | `{original_preset(spec)}` | allowed | meaning |\n"
+        "|---|---|---|---|---|\n"
+    )
     return head + "".join(
         f"| `{row.name}` | {row.default} | {row.documented} | {row.values} | {row.meaning} |\n"
-        for row in parameter_rows()
+        for row in parameter_rows(spec)
     )
 
 
-def text_table() -> str:
+def text_table(spec: StrategySpec = GRID_V4) -> str:
     """Return the parameters as lines for a terminal."""
-    rows = parameter_rows()
+    rows, original = parameter_rows(spec), original_preset(spec)
     name_width = max(len(row.name) for row in rows)
     return "\n".join(
         f"{row.name:<{name_width}}  {row.default}"
-        + (f" (documented: {row.documented})" if row.documented else "")
-        + f"\n    {row.meaning}; {row.values}"
+        + (f" ({original}: {row.documented})" if row.documented else "")
+        + f"\n    {row.meaning}; {row.values}".rstrip("; ")
         for row in rows
     )
 
@@ -67,19 +73,23 @@ def value_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
-        return " ".join(value)
+        return " ".join(value_text(item) for item in value)
+    if value is None:
+        return "none"
     if isinstance(value, float):
         return f"{value:.12g}"
     return str(value)
 
 
-def _allowed(kind: type, metadata: Any) -> str:
+def _allowed(kind: Any, metadata: Any) -> str:
     if kind is bool:
         return "true, false"
-    if issubclass(kind, IntFlag):
+    if isinstance(kind, type) and issubclass(kind, IntFlag):
         return "any of " + " ".join(rule.name or "" for rule in kind)
-    if issubclass(kind, IntEnum):
+    if isinstance(kind, type) and issubclass(kind, IntEnum):
         return ", ".join(item.name.lower() for item in kind)
+    if "low" not in metadata:
+        return ""
     return f"{metadata['low']:.12g} to {metadata['high']:.12g} {metadata['unit']}".rstrip()
 
 

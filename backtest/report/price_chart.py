@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from bokeh.models import ColumnDataSource
 
+from backtest.report.chart_lines import chart_lines
 from backtest.report.figures import GAIN, LOSS, MAX_POINTS, TimeAxis, hover
-from backtest.report.grid_levels import MAX_LEVEL_LINES, SIDES, level_segments, standing_log
 from backtest.report.legend import LegendEntry, set_legend
 from backtest.report.png import MARKERS, Marker
 from backtest.report.round_trips import round_trips
@@ -39,7 +39,6 @@ _REGIMES: Final = (
     ("downtrend", DOWNTREND, "#fca5a5"),
     ("breakout down", BREAKOUT_DOWN, "#ef4444"),
 )
-_LEVEL_COLOURS: Final = {"long": "#3b82f6", "short": "#a855f7"}
 _MANY: Final = 4_000
 _SIZE: Final = 7.0
 _SIZE_OF_MANY: Final = 4.5
@@ -138,16 +137,14 @@ def _add_price(chart: Any, candles: Any, times: Ints, bar_ms: int) -> list[Legen
 
 def _add_levels(chart: Any, result: Result, times: Ints, bar_ms: int) -> list[LegendEntry]:
     items = []
-    standing = {**result, "log": standing_log(result)}
-    for side, heading in SIDES:
-        (first, last, prices), _ = level_segments(standing, heading, side, MAX_LEVEL_LINES)
-        if not prices.size:
+    for lines in chart_lines(result).lines(result):
+        if not lines.price.size:
             continue
         source = ColumnDataSource(
             {
-                "start": times[first].astype(np.float64),
-                "end": (times[last] + bar_ms).astype(np.float64),
-                "price": prices.astype(np.float32),
+                "start": times[lines.first].astype(np.float64),
+                "end": (times[lines.last] + bar_ms).astype(np.float64),
+                "price": lines.price.astype(np.float32),
             }
         )
         drawn = chart.segment(
@@ -156,12 +153,12 @@ def _add_levels(chart: Any, result: Result, times: Ints, bar_ms: int) -> list[Le
             "end",
             "price",
             source=source,
-            color=_LEVEL_COLOURS[side],
+            color=lines.colour,
             alpha=0.28,
             line_width=0.8,
-            name=f"{side} levels",
+            name=lines.name.replace(" grid", ""),
         )
-        items.append((f"{side} grid levels", [drawn]))
+        items.append((lines.name, [drawn]))
     return items
 
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from backtest.report.parameter_table import parameter_rows, value_text
 from backtest.results.files import json_bytes
+from engine.registry import DEFAULT, find_strategy
 
 FORMATS: Final = {
     "money": "{:,.2f}",
@@ -79,7 +80,9 @@ def number_text(value: float | None, kind: str) -> str:
     return text if any(digit in text for digit in "123456789") else text.lstrip("+-")
 
 
-def parameter_table(params: Mapping[str, Any], changed: Mapping[str, Any]) -> list[dict[str, Any]]:
+def parameter_table(
+    params: Mapping[str, Any], changed: Mapping[str, Any], strategy: str = DEFAULT.name
+) -> list[dict[str, Any]]:
     """Return every parameter as ``name value default meaning changed``, texts and a flag."""
     return [
         {
@@ -89,7 +92,7 @@ def parameter_table(params: Mapping[str, Any], changed: Mapping[str, Any]) -> li
             "meaning": row.meaning,
             "changed": row.name in changed,
         }
-        for row in parameter_rows()
+        for row in parameter_rows(find_strategy(strategy))
     ]
 
 

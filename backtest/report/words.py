@@ -23,6 +23,9 @@ CARDS: Final = (
     ("Turnover, x", "metrics.turnover", "ratio"),
     ("Stops, long", "metrics.stops_long", "count"),
     ("Stops, short", "metrics.stops_short", "count"),
+    ("Profit a trade", "metrics.average_profit_per_trade_pct", "signed_percent"),
+    ("Stuck", "metrics.stuck_total", "count"),
+    ("Stuck, released", "metrics.stuck_released", "count"),
     ("Prunes", "metrics.prune_count", "count"),
     ("Breaker halts", "metrics.circuit_breaker_triggers", "count"),
     ("Liquidations", "metrics.liquidations", "count"),
@@ -41,6 +44,11 @@ MONTH_NAMES: Final = (
     "Nov",
     "Dec",
 )
+
+
+def known_cards(data_of: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the cards whose figures are among a run's metrics."""
+    return [card for card in CARDS if card[1].removeprefix("metrics.") in data_of]
 
 
 def subtitle(data: Mapping[str, Any], capital: float) -> str:

@@ -15,11 +15,12 @@ import pandas as pd
 
 from backtest.market.timeframes import format_time
 from backtest.runs.facts import changed_params
-from config import STRATEGY_PARAMS
 from core.errors import DataError
 from core.files import write_atomically
 from core.market import MarketRules
 from core.version import VERSION
+from engine.registry import DEFAULT, find_strategy
+from engine.results import CYCLE_FIELDS
 
 Result = Mapping[str, Any]
 
@@ -44,7 +45,9 @@ def trades_csv(result: Result) -> bytes:
     ``bar`` counts from the first bar of the run, ``timestamp`` is its open in ms UTC and
     ``datetime`` the same as text; ``pnl`` is gross and ``fee`` what was paid, quote.
     """
-    frame = pd.DataFrame(result["trades"], columns=[*TRADE_COLUMNS])
+    has_cycles = "cycle" in (result["trade_table"].dtype.names or ())
+    more = CYCLE_FIELDS if has_cycles else ()
+    frame = pd.DataFrame(result["trades"], columns=[*TRADE_COLUMNS, *more])
     moments = pd.to_datetime(frame["timestamp"].to_numpy(np.int64), unit="ms")
     frame["datetime"] = moments.strftime("%Y-%m-%d %H:%M:%S")
     body = io.StringIO()
@@ -61,16 +64,25 @@ def summary_document(result: Result) -> dict[str, Any]:
     """Return what ``{COIN}_summary.json`` holds; the bands where the result has them."""
     return {
         "coin": result["coin"],
+        "strategy": _strategy(result),
         "first_bar": result["first_bar"],
         "metrics": result["metrics"],
         "data": result["data"],
         "market": _rules(result["market"]),
         "notices": result["notices"],
-        "changed_parameters": changed_params(result["params"], STRATEGY_PARAMS),
+        "changed_parameters": _changed(result),
         "parameters": result["params"],
         "program_version": VERSION,
         "code_fingerprint": result["fingerprint"],
     } | {name: result[name] for name in ("bands", "bands_summary") if name in result}
+
+
+def _changed(result: Result) -> dict[str, dict[str, Any]]:
+    return changed_params(result["params"], find_strategy(_strategy(result)))
+
+
+def _strategy(result: Result) -> str:
+    return str(result.get("strategy", DEFAULT.name))
 
 
 def portfolio_json(portfolio: Result, results: Mapping[str, Result]) -> bytes:
@@ -84,6 +96,7 @@ def portfolio_document(portfolio: Result, results: Mapping[str, Result]) -> dict
     times = portfolio["timestamp"]
     return {
         "coins": portfolio["coins"],
+        "strategy": _strategy(first),
         "initial_capital": portfolio["initial_capital"],
         "metrics": portfolio["metrics"],
         "value_at_risk": portfolio["var"],
@@ -98,7 +111,7 @@ def portfolio_document(portfolio: Result, results: Mapping[str, Result]) -> dict
             },
             "hashes": {coin: result["data"]["hash"] for coin, result in results.items()},
         },
-        "changed_parameters": changed_params(first["params"], STRATEGY_PARAMS),
+        "changed_parameters": _changed(first),
         "program_version": VERSION,
         "code_fingerprint": first["fingerprint"],
     }

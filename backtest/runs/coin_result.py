@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from core.market import MarketRules
-from core.params import StrategyParams
+from engine.registry import DEFAULT
 from engine.results import RunResult
 
 
@@ -25,6 +25,7 @@ class CoinResult:
         market: rules of the symbol.
         data: range, hash, gaps and origin, see ``backtest.runs.facts.data_facts``.
         fingerprint: of the decision code.
+        strategy: its name.
         notices: what a reader must know, most important first.
         more: entries that ``BacktestSimulator(also=)`` added.
     """
@@ -32,11 +33,12 @@ class CoinResult:
     coin: str
     run: RunResult
     candles: pd.DataFrame
-    params: StrategyParams
+    params: Any
     market: MarketRules
     data: dict[str, Any]
     fingerprint: str
     notices: list[str]
+    strategy: str = DEFAULT.name
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,5 +52,6 @@ class CoinResult:
             "market": self.market,
             "data": self.data,
             "fingerprint": self.fingerprint,
+            "strategy": self.strategy,
             "notices": self.notices,
         }

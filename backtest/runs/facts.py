@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from backtest.market.sources import DEMO
 from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import CapitalError
 from core.market import MarketRules
-from core.params import StrategyParams, param_fields
-from engine.contract import Backtest
+from core.params import param_fields
+from engine.contract import Backtest, StrategySpec
 from engine.results import RunResult
 
 
@@ -76,9 +77,9 @@ def _detail_coverage(market: MarketData, times: Any, detail: str | None) -> floa
     return 100.0 * float(np.mean(counts >= whole))
 
 
-def changed_params(params: dict[str, Any], defaults: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the parameters that differ from ``defaults``, as ``{name: {value, default}}``."""
-    shipped = StrategyParams.from_dict(defaults).to_dict()
+def changed_params(params: Mapping[str, Any], spec: StrategySpec) -> dict[str, dict[str, Any]]:
+    """Return the parameters that differ from the shipped, as ``{name: {value, default}}``."""
+    shipped = spec.read().to_dict()
     return {
         name: {"value": params[name], "default": shipped[name]}
         for name in params

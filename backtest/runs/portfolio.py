@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from backtest.market.timeframes import format_time
 from core.atr import calculate_rolling_volatility
-from core.params import StrategyParams
 from core.performance import BARS_PER_YEAR, equity_metrics, ratio
 from core.risk import CORRELATION_BARS, Z_95, compute_portfolio_var
 from core.times import DAY_MS
@@ -19,6 +18,26 @@ from core.times import DAY_MS
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Result = Mapping[str, Any]
+
+
+class Risk(Protocol):
+    """What the value at risk is reckoned with."""
+
+    @property
+    def volatility_period(self) -> int:
+        """Bars of the standard deviation of returns."""
+        ...
+
+    @property
+    def var_horizon_bars(self) -> float:
+        """Bars the value at risk looks ahead."""
+        ...
+
+    @property
+    def high_corr_threshold(self) -> float:
+        """Correlation that counts as 1."""
+        ...
+
 
 PORTFOLIO: Final = "_portfolio"
 """Key of the portfolio among the coins."""
@@ -45,11 +64,16 @@ _SUMMED: Final = (
     "fees_paid",
     "funding_pnl",
     "capacity_reached",
+    "stuck_total",
+    "stuck_resolved",
+    "stuck_released",
+    "stuck_recovered",
+    "recovery_attempts",
 )
 
 
 def combine_portfolio(
-    results: Mapping[str, Result], params: StrategyParams, bar_ms: int
+    results: Mapping[str, Result], params: Any, bar_ms: int, risk: Risk | None = None
 ) -> dict[str, Any]:
     """Return the portfolio that gives every coin ``initial_capital`` of its own.
 
@@ -59,8 +83,9 @@ def combine_portfolio(
 
     Args:
         results: by coin, as ``BacktestSimulator.run_single`` answers; at least one.
-        params: initial capital, volatility period, VaR horizon and correlation threshold.
+        params: initial capital of each coin.
         bar_ms: length of a candle, ms.
+        risk: volatility period, VaR horizon and correlation threshold; None: those of ``params``.
 
     Returns:
         ``coins``; ``timestamp`` and ``equity_curve`` on the bars any coin has, shape (n_bars,);
@@ -85,7 +110,7 @@ def combine_portfolio(
         "initial_capital": initial,
         "common_bars": int(np.sum(shared == len(results))),
         "metrics": metrics | _sums(results),
-        "var": portfolio_var(results, times, equity, params),
+        "var": portfolio_var(results, times, equity, risk or params),
     }
 
 
@@ -125,7 +150,7 @@ def at_bars(own: Ints, values: Floats, times: Ints, before: float) -> Floats:
 
 
 def portfolio_var(
-    results: Mapping[str, Result], times: Ints, equity: Floats, params: StrategyParams
+    results: Mapping[str, Result], times: Ints, equity: Floats, params: Risk
 ) -> dict[str, Any]:
     """Return the correlation-aware 95 % value at risk of the net positions.
 
@@ -170,7 +195,7 @@ def portfolio_var(
     }
 
 
-def _risk_weights(result: Result, times: Ints, params: StrategyParams) -> Floats:
+def _risk_weights(result: Result, times: Ints, params: Risk) -> Floats:
     """Return signed notional x volatility at ``times``, quote per bar; 0 outside its own bars."""
     own, closes = _times(result), _column(result, "close")
     sigmas = np.nan_to_num(calculate_rolling_volatility(closes, params.volatility_period))
@@ -189,7 +214,7 @@ def _returns(result: Result, times: Ints) -> Floats:
     return returns
 
 
-def _at_risk(weights: Floats, returns: Floats, params: StrategyParams) -> float:
+def _at_risk(weights: Floats, returns: Floats, params: Risk) -> float:
     """Return the value at risk of one bar; coins that never met count as moving together."""
     if len(weights) > 1 and returns.shape[1] < _LEAST_RETURNS:
         return Z_95 * float(np.abs(weights).sum())
@@ -243,17 +268,26 @@ def _averages(results: Mapping[str, Result]) -> dict[str, float]:
 def _sums(results: Mapping[str, Result]) -> dict[str, Any]:
     """Return counts and money added up, and the ratios that follow from them."""
     metrics = [result["metrics"] for result in results.values()]
-    total: dict[str, Any] = {name: sum(item[name] for item in metrics) for name in _SUMMED}
-    types: dict[str, int] = {}
-    for item in metrics:
-        for label, count in item["prune_types"].items():
-            types[label] = types.get(label, 0) + count
-    total["prune_types"] = types
+    total: dict[str, Any] = {
+        name: sum(item[name] for item in metrics)
+        for name in _SUMMED
+        if all(name in item for item in metrics)
+    }
+    if all("prune_types" in item for item in metrics):
+        total["prune_types"] = _added([item["prune_types"] for item in metrics])
     won = sum(
         item["win_rate_pct"] * item["total_trades"] for item in metrics if item["total_trades"]
     )
     total["win_rate_pct"] = ratio(won, total["total_trades"])
     total["profit_factor"] = ratio(total["gross_profit"], total["gross_loss"])
+    return total
+
+
+def _added(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for item in counts:
+        for label, count in item.items():
+            total[label] = total.get(label, 0) + count
     return total
 
 

@@ -118,6 +118,15 @@ class Variants:
         """Return finer candles as ``run`` reads them; None: none."""
         return sub_bar_tables(self._bars, detail, self.data.market.bar_ms)
 
+    def prepare(self, params: StrategyParams) -> None:
+        """Make what a run with ``params`` reads, before threads ask for it."""
+        self.signals_of(params)
+
+    @property
+    def candles(self) -> pd.DataFrame:
+        """All candles, those that warm up included."""
+        return self.data.market.candles
+
     def run(self, params: StrategyParams, sub_bars: SubBars | None = None) -> RunResult:
         """Do what ``GridStrategyV4.run`` does, on what the variants share.
 
@@ -128,7 +137,14 @@ class Variants:
         Raises:
             ConfigError: as ``signals_of``.
         """
-        return GridStrategyV4(params, self.data.rules).run_tables(self.tables(params, sub_bars))
+        return self.central(params, sub_bars)[1]
+
+    def central(
+        self, params: StrategyParams, sub_bars: SubBars | None = None
+    ) -> tuple[GridStrategyV4, RunResult]:
+        """Return a run and the strategy as it stands after it; errors as of ``run``."""
+        strategy = GridStrategyV4(params, self.data.rules)
+        return strategy, strategy.run_tables(self.tables(params, sub_bars))
 
     def tables(self, params: StrategyParams, sub_bars: SubBars | None = None) -> RunTables:
         """Return what a run reads; arguments and errors as of ``run``."""

@@ -6,23 +6,24 @@ import json
 import logging
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from backtest.market.coin_data import CoinData
 from backtest.market.sources import MarketSource
+from backtest.runs.strategies import is_compiled
 from backtest.simulator import BacktestSimulator
+from backtest.trust.fixed_grid import check_fixed_lookahead, check_fixed_parity, check_fixed_warmup
 from backtest.trust.lookahead import check_lookahead
 from backtest.trust.outcome import DEFAULT_BUDGET, Budget, CheckOutcome
 from backtest.trust.parity import check_parity
 from backtest.trust.warmup import check_warmup
 from core.errors import ConfigError
 from core.params import unknown_key
-from engine.compiling import is_compiled, load_machine_code
 from engine.contract import StrategySpec
-from engine.registry import DEFAULT
+from engine.registry import DEFAULT, FIXED_GRID, GRID_V4
 
 EXIT_FOUND: Final = 1
 LOOKAHEAD: Final = "lookahead"
@@ -82,11 +83,11 @@ def run_checks(request: CheckRequest) -> int:
         request.params, source=request.source, detail=request.detail, strategy=request.strategy
     )
     coins = simulator.coin_names(request.coins)
-    if not is_compiled():
+    if not is_compiled(simulator.how):
         print(  # noqa: T201
             "compiling the strategy: about half a minute, this first time only", file=sys.stderr
         )
-    load_machine_code()
+    simulator.how.load()
     outcomes: dict[str, dict[str, CheckOutcome]] = {}
     for coin in coins:
         data, found = simulator.load(coin, request.start, request.end), {}
@@ -95,7 +96,7 @@ def run_checks(request: CheckRequest) -> int:
             if not request.as_json:
                 _print(name, coin, found[name])
         outcomes[coin] = found
-    _finish(outcomes, request.strategy.fingerprint, as_json=request.as_json)
+    _finish(outcomes, simulator.spec.fingerprint, as_json=request.as_json)
     passed = all(item.passed for found in outcomes.values() for item in found.values())
     return 0 if passed else EXIT_FOUND
 
@@ -108,26 +109,38 @@ def run_check(
     Raises:
         DataError: the candles cannot be used, or are too few.
     """
-    params = simulator.params
-    if name == LOOKAHEAD:
-        return check_lookahead(data, params, budget)
-    if name == PARITY:
-        return check_parity(data, params, budget)
-    return check_warmup(data, params, int(simulator.settings["warmup_bars"]), budget)
+    warmup_bars = int(simulator.settings["warmup_bars"])
+    run = _OF_STRATEGY[simulator.spec.name][name]
+    return run(data, simulator.params, warmup_bars, budget)
+
+
+_Check = Callable[[CoinData, Any, int, Budget], CheckOutcome]
+_OF_STRATEGY: Final[Mapping[str, Mapping[str, _Check]]] = {
+    GRID_V4.name: {
+        LOOKAHEAD: lambda data, params, _, budget: check_lookahead(data, params, budget),
+        WARMUP: check_warmup,
+        PARITY: lambda data, params, _, budget: check_parity(data, params, budget),
+    },
+    FIXED_GRID.name: {
+        LOOKAHEAD: lambda data, params, _, budget: check_fixed_lookahead(data, params, budget),
+        WARMUP: lambda data, params, _, budget: check_fixed_warmup(data, params, budget),
+        PARITY: lambda data, params, _, budget: check_fixed_parity(data, params, budget),
+    },
+}
 
 
 def _finish(
-    outcomes: Mapping[str, Mapping[str, CheckOutcome]], fingerprint: str, *, as_json: bool
+    outcomes: Mapping[str, Mapping[str, CheckOutcome]], code: str, *, as_json: bool
 ) -> None:
     """Print what belongs below the outcomes, or all of it as one document."""
     if not as_json:
-        _say(f"Decision code {fingerprint}")
+        _say(f"Decision code {code}")
         return
     plain = {
         coin: {name: asdict(outcome) for name, outcome in found.items()}
         for coin, found in outcomes.items()
     }
-    _say(json.dumps({"checks": plain, "code_fingerprint": fingerprint}, indent=2))
+    _say(json.dumps({"checks": plain, "code_fingerprint": code}, indent=2))
 
 
 def _print(name: str, coin: str, outcome: CheckOutcome) -> None:

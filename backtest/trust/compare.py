@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.runs.variants import Variants, run_side_by_side
+from backtest.runs.variants import run_side_by_side
 from core.params import PruneRule, StrategyParams
 from core.performance import BARS_PER_YEAR, equity_metrics
 from engine.results import RunResult
@@ -140,7 +140,10 @@ def removals(params: StrategyParams) -> dict[str, StrategyParams]:
 
 
 def add_outcomes(
-    variants: Variants, result: RunResult, threads: int | None = None
+    variants: Any,
+    result: RunResult,
+    threads: int | None = None,
+    removed: Callable[[Any], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return ``outcomes``: of every variant, by name.
 
@@ -148,10 +151,11 @@ def add_outcomes(
         variants: of the full strategy.
         result: of the full strategy.
         threads: runs at a time; None: one per processor.
+        removed: answers with the variants by name; None: ``removals``.
     """
-    wanted = removals(variants.params)
+    wanted = (removed or removals)(variants.params)
     for params in wanted.values():
-        variants.signals_of(params)  # made once, before threads ask for it
+        variants.prepare(params)  # made once, before threads ask for it
     jobs = [partial(variants.run, params) for params in wanted.values()]
     found = dict(zip(wanted, run_side_by_side(jobs, threads), strict=True))
     return {"outcomes": {FULL: result, **found}, "bar_times": variants.times_ms}

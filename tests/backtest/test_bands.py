@@ -316,7 +316,7 @@ def test_coins_whose_sign_is_uncertain_come_first() -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backtest.commands.backtest, "is_compiled", lambda: True)
+    monkeypatch.setattr(backtest.commands.backtest, "is_compiled", lambda _: True)
     return tmp_path
 
 

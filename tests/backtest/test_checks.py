@@ -595,7 +595,7 @@ def command(
 ) -> Command:
     """Return ``main.main`` in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backtest.trust.checks, "is_compiled", lambda: True)
+    monkeypatch.setattr(backtest.trust.checks, "is_compiled", lambda _: True)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = main.main(arguments)
@@ -677,7 +677,7 @@ def test_a_check_and_an_audit_are_not_asked_for_at_once(command: Command) -> Non
 def test_the_first_check_says_that_it_compiles(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backtest.trust.checks, "is_compiled", lambda: False)
+    monkeypatch.setattr(backtest.trust.checks, "is_compiled", lambda _: False)
     assert "compiling" in command(*SHORT_RANGE, "--check", "warmup", "--budget", "1")[2]
 
 

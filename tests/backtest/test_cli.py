@@ -122,9 +122,9 @@ def test_trades_begin_with_the_promised_columns(run: Run, tmp_path: Path) -> Non
 
 
 def test_the_first_run_says_that_it_compiles(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backtest.commands.backtest, "is_compiled", lambda: False)
+    monkeypatch.setattr(backtest.commands.backtest, "is_compiled", lambda _: False)
     assert "compiling the strategy" in run(*demo("--coins", "BTC"))[2]
-    monkeypatch.setattr(backtest.commands.backtest, "is_compiled", lambda: True)
+    monkeypatch.setattr(backtest.commands.backtest, "is_compiled", lambda _: True)
     assert "compiling" not in run(*demo("--coins", "BTC"))[2]
 
 

@@ -50,7 +50,7 @@ def variants_of(config: dict[str, Any], coin: str = "SOL") -> Variants:
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the tests the remark about compiling."""
-    monkeypatch.setattr(backtest.commands.compare, "is_compiled", lambda: True)
+    monkeypatch.setattr(backtest.commands.compare, "is_compiled", lambda _: True)
 
 
 @pytest.fixture(scope="module")

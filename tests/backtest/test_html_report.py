@@ -442,7 +442,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp("pages")
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(backtest.commands.backtest, "is_compiled", lambda: True)
+        patch.setattr(backtest.commands.backtest, "is_compiled", lambda _: True)
         arguments = [
             "--demo",
             "--coins",

@@ -26,9 +26,9 @@ from backtest.results.files import (
 from backtest.runs.facts import changed_params
 from backtest.runs.portfolio import PORTFOLIO
 from backtest.simulator import BacktestSimulator
-from config import STRATEGY_PARAMS
 from core.errors import DataError
 from core.version import VERSION
+from engine.registry import GRID_V4
 
 Results = dict[str, dict[str, Any]]
 
@@ -281,10 +281,9 @@ def test_numbers_json_lacks_become_null() -> None:
 
 
 def test_parameters_at_their_default_are_not_marked_as_changed() -> None:
-    defaults: dict[str, Any] = STRATEGY_PARAMS
     plain = BacktestSimulator(source="demo").params.to_dict()
-    assert changed_params(plain, defaults) == {}
-    changed = changed_params({**plain, "prune_enabled": ["GAP"]}, defaults)
+    assert changed_params(plain, GRID_V4) == {}
+    changed = changed_params({**plain, "prune_enabled": ["GAP"]}, GRID_V4)
     assert changed["prune_enabled"]["value"] == ["GAP"]
 
 

@@ -123,7 +123,7 @@ def trade(
             log.note_end(account, bar.close)
             close_end(account, now, bar.close)
         value = account.equity(bar.close)
-        equity.append(max(0.0, value) if account.ended else value)
+        equity.append(0.0 if account.ended else value)
         wallet.append(account.wallet)
     return equity, wallet
 
