@@ -47,6 +47,7 @@ from engine.short_grid.slots import (
     STOP_NEXT,
     TAKE_PROFIT,
     chase,
+    find_slot,
     move_slot,
     read_position,
 )
@@ -181,11 +182,13 @@ def take_report(
     """Take a report about an order: move its slot, book its fill, protect what has been filled.
 
     Each fill counts once, by its trade id. A report that may not follow what is known is counted
-    and sends the symbol to safe mode; its order is looked up.
+    and sends the symbol to safe mode; its order is looked up. ``report.slot`` is set to the slot
+    the order is in now.
     """
     if report.kind == _FILL and not is_new_trade(state.ledger, report.trade_id):
         state.repeated_fills += 1
         return
+    report.slot = find_slot(state, report)
     before = move_slot(state, report.symbol, report, out)
     if before == ILLEGAL:
         state.safe_until_ns = max(state.safe_until_ns, report.t_ns + SAFE_NS)

@@ -20,15 +20,15 @@ from engine.short_grid.slots import (
     NONE,
     OPEN,
     SENT,
-    STOP,
     TAKE_PROFIT,
     amend,
     cancel,
+    give_up,
     left_of,
     place,
     read_position,
 )
-from engine.short_grid.stops import is_protected, stop_level
+from engine.short_grid.stops import free_stop, is_protected, stop_level
 from engine.short_grid.targets import (
     break_even_ticks,
     build_ladder,
@@ -223,8 +223,8 @@ def run_emergency(
 ) -> None:
     """Send a stop and a market order by turns, answered or not, until the position is closed.
 
-    An order nobody answers for is given up: neither can open a position, and what it fills is
-    booked by its slot.
+    An order nobody answers for is cancelled and given up: neither can open a position, and what it
+    fills is booked by its slot.
     """
     way = state.exit
     cancel_others(state, symbol, t_ns, out)
@@ -234,9 +234,11 @@ def run_emergency(
     way.phase = _MARKET
     state.stop_turn = not state.stop_turn
     if state.stop_turn and not is_protected(state):
-        level = stop_level(state, params)
-        place(state, symbol, STOP, t_ns, level, state.ledger.steps, MARKET, 0, out)
+        level, which = stop_level(state, params), free_stop(state)
+        give_up(state, symbol, which, out)
+        place(state, symbol, which, t_ns, level, state.ledger.steps, MARKET, 0, out)
     else:
+        give_up(state, symbol, EXIT, out)
         place(state, symbol, EXIT, t_ns, 0, state.ledger.steps, MARKET, ask, out)
 
 

@@ -53,10 +53,18 @@ def add_day(day: DaySum, t_ns: int, amount_e8: int) -> None:
 
 @kernel
 def is_new_trade(ledger: Ledger, trade_id: int) -> bool:
-    """Remember a trade id; return False if it was booked before."""
+    """Remember a trade id; return False if it was booked before.
+
+    The exchange numbers a symbol's trades upwards: where the memory is full, an id below all of
+    it was booked long ago.
+    """
+    older = ledger.n_seen == SEEN_TRADES
     for i in range(ledger.n_seen):
         if ledger.seen[i] == trade_id:
             return False
+        older = older and trade_id < ledger.seen[i]
+    if older:
+        return False
     ledger.seen[ledger.seen_at] = trade_id
     ledger.seen_at = (ledger.seen_at + 1) % SEEN_TRADES
     ledger.n_seen = min(ledger.n_seen + 1, SEEN_TRADES)

@@ -42,7 +42,7 @@ GTX: Final = int(TimeInForce.GTX)
 IOC: Final = int(TimeInForce.IOC)
 MARKET: Final = int(TimeInForce.MARKET)
 _FILL: Final = int(ReportKind.FILL)
-_AMENDED: Final = int(ReportKind.AMENDED)
+_UNKNOWN: Final = int(ReportKind.UNKNOWN)
 _PLACE: Final = int(CommandKind.PLACE)
 _AMEND: Final = int(CommandKind.AMEND)
 _CANCEL: Final = int(CommandKind.CANCEL)
@@ -96,6 +96,7 @@ def place(
     slot = state.slots[which]
     state.next_order += 1
     slot.state, slot.order, slot.ticks, slot.steps = SENT, state.next_order, ticks, steps
+    slot.asked = slot.asked_steps = 0
     slot.filled, slot.sent_ns, slot.changed_ns, slot.amends = 0, t_ns, t_ns, 0
     slot.touch_ticks = touch_ticks
     kind = _PLACE_STOP if which in (STOP, STOP_NEXT) else _PLACE
@@ -127,6 +128,16 @@ def cancel(state: SymbolState, symbol: int, which: int, t_ns: int, out: Commands
 
 
 @kernel
+def give_up(state: SymbolState, symbol: int, which: int, out: Commands) -> None:
+    """Ask for the end of whatever a slot holds, answered or not, and empty the slot."""
+    slot = state.slots[which]
+    if slot.state != NONE:
+        kind = _CANCEL_STOP if which in (STOP, STOP_NEXT) else _CANCEL
+        give(out, kind, symbol, which, slot.order, slot.ticks, slot.steps, GTX)
+        slot.state = NONE
+
+
+@kernel
 def look_up(state: SymbolState, symbol: int, which: int, out: Commands) -> None:
     """Ask what became of a slot's order; nothing is sent in it until that is answered."""
     slot = state.slots[which]
@@ -144,6 +155,18 @@ def read_position(symbol: int, out: Commands) -> None:
 def left_of(slot: Slot) -> int:
     """Return the steps of an order not yet filled, 0 if there is no order."""
     return slot.steps - slot.filled if slot.state != NONE else 0
+
+
+@kernel
+def find_slot(state: SymbolState, report: Report) -> int:
+    """Return the slot that holds a report's order, its own where none does.
+
+    A stop's successor takes the stop's slot, while the order's name still says where it was sent.
+    """
+    for which in (STOP, STOP_NEXT):
+        if report.slot in (STOP, STOP_NEXT) and state.slots[which].order == report.order:
+            return which
+    return int(report.slot)
 
 
 @kernel
@@ -165,9 +188,11 @@ def move_slot(state: SymbolState, symbol: int, report: Report, out: Commands) ->
         return ILLEGAL
     if report.kind == _FILL:
         slot.filled += report.steps
-    elif report.kind == _AMENDED:
+    elif report.steps > 0:  # amended, or as a look-up has found it
         slot.ticks, slot.steps = report.ticks, report.steps
-    if slot.filled >= slot.steps:
+    if report.kind != _FILL and report.kind != _UNKNOWN:  # noqa: PLR1714 - as the others
+        slot.asked = slot.asked_steps = 0
+    if slot.filled >= max(slot.steps, slot.asked_steps):
         after = NONE
     slot.state = after
     if report.cum > slot.filled:

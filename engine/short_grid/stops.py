@@ -51,6 +51,15 @@ def is_protected(state: SymbolState) -> bool:
 
 
 @kernel
+def free_stop(state: SymbolState) -> int:
+    """Return the slot a new stop is best sent in: an empty one, else one without a stop at rest."""
+    for which in (STOP, STOP_NEXT):
+        if state.slots[which].state == NONE:
+            return which
+    return STOP_NEXT if state.slots[STOP].state == OPEN else STOP
+
+
+@kernel
 def note_protection(state: SymbolState, t_ns: int) -> None:
     """Keep since when the position is unprotected."""
     if is_protected(state):

@@ -83,7 +83,7 @@ def build_ladder(state: SymbolState, params: ShortGridParams, t_ns: int) -> None
     inverse.n_zones = count
     nearest = min(target_bps(state, params, t_ns), params.inverse_max_bps)
     ratio = min(max(state.observed.regime.vol / nearest, RATIO_MIN), RATIO_MAX)
-    each = (ledger.steps - ledger.steps // 2) // (count - 1)
+    each = ledger.steps // 2 // (count - 1)
     for i in range(len(inverse.zone_ticks)):
         inverse.zone_ticks[i] = inverse.zone_steps[i] = 0
     for i in range(count):

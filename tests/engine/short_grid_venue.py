@@ -24,6 +24,7 @@ from engine.short_grid.types import (
     Report,
     ReportKind,
     SlotName,
+    SlotState,
     TimeInForce,
     make_rules,
     new_states,
@@ -31,6 +32,7 @@ from engine.short_grid.types import (
 )
 from tests.engine.short_grid_ticks import params
 
+BABYSITTER_STEPS = 150
 OPEN, DONE, REFUSED, EXPIRED = "open", "done", "refused", "expired"
 
 
@@ -114,6 +116,10 @@ class Session:
             self.carry_out()
             self.trade()
             self.deliver()
+            if self.step % BABYSITTER_STEPS == 0:
+                for symbol in range(len(self.states)):
+                    self.reconcile(symbol)
+                self.deliver()
             self.check()
 
     def check(self) -> None:
@@ -154,7 +160,7 @@ class Session:
                 CommandKind.CANCEL: self.cancel,
                 CommandKind.CANCEL_STOP: self.cancel,
                 CommandKind.LOOK_UP: self.look_up,
-                CommandKind.READ_POSITION: self.on_command,
+                CommandKind.READ_POSITION: self.read_position,
             }[CommandKind(command["kind"])](command)
             self.muted = False
         self.out.n_commands = 0
@@ -238,7 +244,30 @@ class Session:
         kind = {OPEN: ReportKind.ACCEPTED, DONE: ReportKind.CANCELED, EXPIRED: ReportKind.EXPIRED}[
             order.status
         ]
-        self.answer(symbol, slot, number, kind, cum=order.filled)
+        self.answer(
+            symbol, slot, number, kind, ticks=order.ticks, steps=order.steps, cum=order.filled
+        )
+
+    def read_position(self, command: dict[str, int]) -> None:
+        """Answer with what a look at the account shows."""
+        self.reconcile(command["symbol"])
+
+    def reconcile(self, symbol: int) -> None:
+        """Do what a look at positions, trades and open orders does where they differ from ours."""
+        state, orders = self.states[symbol], self.orders[symbol]
+        if state.ledger.steps != self.held[symbol]:
+            for order in orders.values():
+                for fill in order.fills:
+                    self.answer(symbol, order.slot, order.number, ReportKind.FILL, **fill)
+        for which in range(len(state.slots)):
+            slot = state.slots[which]
+            known = orders.get(int(slot.order))
+            if slot.state == SlotState.OPEN and (known is None or known.status != OPEN):
+                self.look_up({"symbol": symbol, "slot": which, "order": int(slot.order)})
+        ours = {int(state.slots[which].order) for which in range(len(state.slots))}
+        for number, order in orders.items():
+            if order.status == OPEN and number not in ours:
+                order.status = DONE  # of ours, but in no slot
 
     def fill(self, symbol: int, order: Order, ticks: int, steps: int) -> None:
         """Fill an order; one that closes never does so beyond the position."""
