@@ -45,7 +45,8 @@ def trades_csv(result: Result) -> bytes:
     ``bar`` counts from the first bar of the run, ``timestamp`` is its open in ms UTC and
     ``datetime`` the same as text; ``pnl`` is gross and ``fee`` what was paid, quote.
     """
-    has_cycles = "cycle" in (result["trade_table"].dtype.names or ())
+    table = result.get("trade_table")
+    has_cycles = table is not None and "cycle" in (table.dtype.names or ())
     more = CYCLE_FIELDS if has_cycles else ()
     frame = pd.DataFrame(result["trades"], columns=[*TRADE_COLUMNS, *more])
     moments = pd.to_datetime(frame["timestamp"].to_numpy(np.int64), unit="ms")
