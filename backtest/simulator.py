@@ -218,9 +218,7 @@ class BacktestSimulator:
 
     def _load(self, coin: str, start_ms: int, end_ms: int) -> CoinData:
         span_ms = start_ms - self.settings["warmup_bars"] * self.bar_ms, end_ms
-        market = self.source.load(
-            coin, *span_ms, timeframe=self.settings["timeframe"], detail=self.detail
-        )
+        market = self._market(coin, span_ms)
         check_candles(market.candles, f"candles of {coin}", market.bar_ms)
         check_funding(market.funding, f"funding of {coin}")
         if market.detail is not None and not market.detail.empty:
@@ -230,6 +228,15 @@ class BacktestSimulator:
         _check_count(coin, times[first:], start_ms, end_ms)
         rules, notice = choose_rules(coin, market, self.settings["markets"])
         return CoinData(market, rules, first, span_ms, notice)
+
+    def _market(self, coin: str, span_ms: tuple[int, int]) -> MarketData:
+        timeframe = self.settings["timeframe"]
+        try:
+            return self.source.load(coin, *span_ms, timeframe=timeframe, detail=self.detail)
+        except DataError as error:
+            if f"no {timeframe} candles" in str(error):
+                raise DataError(f"{error}{self.how.no_candles}") from None
+            raise
 
     def _not_read(self, coins: Sequence[str]) -> list[str]:
         """Return lines about files of the source that a run of ``coins`` passes over."""

@@ -41,7 +41,8 @@ class Backtested:
     Attributes:
         spec: its name, parameters and needs.
         variants: prepares a coin's data for runs.
-        timeframe: length of the candles that parameters need, as text.
+        timeframe: length of the candles that parameters need, as text; None: as in the settings.
+        no_candles: what to do where there are no candles of that length.
         warms_up: candles before the start are loaded for indicators.
         notices: what a reader must know about a run; CapitalError where no order was possible.
         removals: what ``--compare`` runs besides the full strategy, by name; None: as of GridV4.
@@ -53,6 +54,7 @@ class Backtested:
     spec: StrategySpec
     variants: Callable[[CoinData, Any], Any]
     timeframe: Callable[[Any], str | None]
+    no_candles: str
     warms_up: bool
     notices: Notices
     removals: Callable[[Any], dict[str, Any]] | None
@@ -112,6 +114,7 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
         spec=GRID_V4,
         variants=Variants,
         timeframe=lambda params: None,  # noqa: ARG005 - as the settings say
+        no_candles="",
         warms_up=True,
         notices=_grid_notices,
         removals=None,
@@ -123,6 +126,8 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
         spec=FIXED_GRID,
         variants=FixedVariants,
         timeframe=lambda params: _FIXED_TIMEFRAMES[params.step_s],
+        no_candles="; a step needs candles as fine as itself: with --set step_s=900 15-minute "
+        "candles do",
         warms_up=False,
         notices=_fixed_notices,
         removals=_fixed_removals,

@@ -38,7 +38,13 @@ def test_grid_v4_stands_for_what_the_configuration_says_of_it() -> None:
     assert spec.read({"grid_levels": 7}).to_dict() == {**spec.read().to_dict(), "grid_levels": 7}
 
 
-@pytest.mark.parametrize("name", SPECS)
+def test_a_strategy_that_does_not_trade_live_yet_says_so() -> None:
+    spec = find_strategy("fixed_grid")
+    with pytest.raises(ConfigError, match="does not trade live yet"):
+        spec.create(spec.read(), MarketRules.inferred(100.0))
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if name != "fixed_grid"])
 def test_a_strategy_is_created_under_its_name_and_fingerprint(name: str) -> None:
     spec = find_strategy(name)
     strategy = spec.create(spec.read(), MarketRules.inferred(100.0))

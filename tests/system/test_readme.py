@@ -23,6 +23,7 @@ from docs.update_readme import (
     unfenced,
     with_block,
 )
+from engine.registry import FIXED_GRID
 
 TEXT = README.read_text(encoding="utf-8")
 HINT = "run python3 -m docs.update_readme"
@@ -51,6 +52,10 @@ def test_the_example_prints_what_is_shown() -> None:
 
 def test_the_table_of_parameters_is_the_current_one() -> None:
     assert block(TEXT, "parameters") == markdown_table().rstrip(), HINT
+
+
+def test_the_table_of_the_fixed_grids_parameters_is_the_current_one() -> None:
+    assert block(TEXT, "fixed-parameters") == markdown_table(FIXED_GRID).rstrip(), HINT
 
 
 def test_the_table_of_parameters_names_each_once_in_order() -> None:
