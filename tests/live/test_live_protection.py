@@ -224,10 +224,10 @@ def test_while_only_reducing_is_allowed_entries_are_off_and_stops_go_on(
     rule = watched.exchange.market.restriction
 
     def restrict() -> None:
-        rule.opening_code, rule.until_ms = code, watched.exchange.now_ms + 900_000
+        rule.opening_code, rule.until_ms = code, watched.exchange.now_ms + 2_000_000
 
     watched.at(25_000, restrict)
-    assert watched.run(4_000_000) is Ending.ASKED
+    assert watched.run(4_400_000) is Ending.ASKED
     assert watched.scene.ears.count("entries are off") == 1
     assert watched.scene.ears.count("entries are on again") == 1
     watched.agree()
