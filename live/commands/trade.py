@@ -107,20 +107,26 @@ def trade(request: TradeRequest) -> int:
     with ExitStack() as stack:
         alerts = stack.enter_context(closing(AlertSender(process.urls, target.title)))
         with silence():
-            facts, wallet = _look(process, request.accepted_rights)
+            is_saved = request.resume and target.mode != "dry" and target.state_path.exists()
+            # The stops of a saved session come before any question that can wait.
+            found = None if is_saved else _look(process, request.accepted_rights)
             load_live_code()
             stack.enter_context(InstanceLock(target.lock_path))
             goes_on = check_state(plan, process.clock)
-            capital = _capital_text(request, wallet, goes_on=goes_on)
-        notes = weaknesses(target)
-        print(  # noqa: T201
-            start_text(target, request.params, facts, capital, len(process.urls), notes), flush=True
-        )
+        if found is not None:
+            capital = _capital_text(request, found[1], goes_on=goes_on)
+            _print_start(request, process, found[0], capital)
         if target.mode == "live" and not goes_on:
             confirm(target.symbol, QUESTION, yes=request.yes)
         stop = StopRequest(process.wake)
         stack.enter_context(stop.listening())
-        return _run(request, process, stop, alerts)
+        return _run(request, process, stop, alerts, is_announced=found is not None)
+
+
+def _print_start(request: TradeRequest, process: Process, facts: MarketFacts, capital: str) -> None:
+    target, notes = request.target, weaknesses(request.target)
+    text = start_text(target, request.params, facts, capital, len(process.urls), notes)
+    print(text, flush=True)  # noqa: T201
 
 
 def _look(process: Process, accepted: frozenset[str]) -> tuple[MarketFacts, float]:
@@ -161,13 +167,23 @@ def _capital_text(request: TradeRequest, wallet: float, *, goes_on: bool) -> str
     return f"{money(capital)} of a wallet of {money(wallet)}"
 
 
-def _run(request: TradeRequest, process: Process, stop: StopRequest, alerts: AlertSender) -> int:
+def _run(
+    request: TradeRequest,
+    process: Process,
+    stop: StopRequest,
+    alerts: AlertSender,
+    *,
+    is_announced: bool,
+) -> int:
     """Begin, run and end a session."""
     symbol = request.target.symbol
     with closing(open_log(process, request.log_level)) as log:
         equipment = equip(process, stop, log, alerts)
         try:
             assembled = assemble(request.plan, process, equipment, log)
+            if not is_announced:
+                capital = _capital_text(request, 0.0, goes_on=True)
+                _print_start(request, process, assembled.facts, capital)
             assembled.runner.read_history()
         except GridError as error:
             alerts.send(f"{symbol} did not start: {error}")

@@ -19,6 +19,7 @@ import requests
 
 from config import LIVE_CONFIG
 from core.errors import ConfigError
+from core.market import MarketRules
 from live.exchange.account import Account
 from live.exchange.cancels import Cancels
 from live.exchange.connection import Connection
@@ -127,6 +128,10 @@ class BinanceExecutor:
         return self._market.funding_rates(start_ms, end_ms)
 
     # --- the account ------------------------------------------------------------------------------
+
+    def assume_rules(self, rules: MarketRules) -> None:
+        """See :meth:`live.exchange.port.Exchange.assume_rules`."""
+        self._market.assume_rules(rules)
 
     def prepare_account(self, leverage: float) -> None:
         """Set hedge mode, cross margin and leverage; refuse where they cannot be set."""

@@ -133,6 +133,10 @@ class Market:
             lambda reply: funding_page(reply, self._symbol, since_ms),
         )
 
+    def assume_rules(self, rules: MarketRules) -> None:
+        """Take tick and lot from an earlier reading, until they are read."""
+        self._rules = self._rules or rules
+
     def known_rules(self) -> MarketRules:
         """Return tick and lot step as last read; ``read_market`` reads them again."""
         if self._rules is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from core.market import MarketRules
 from live.exchange.request import InFlight
 from live.exchange.types import (
     Balance,
@@ -96,6 +97,10 @@ class Exchange(MarketReader, Protocol):
 
     def server_ms(self) -> int:
         """Return the exchange's time, ms UTC."""
+        ...
+
+    def assume_rules(self, rules: MarketRules) -> None:
+        """Send orders by rules of an earlier reading, until they are read; asks nothing."""
         ...
 
     def prepare_account(self, leverage: float) -> None:

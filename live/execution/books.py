@@ -42,6 +42,7 @@ class Progress:
         last_trade_id: of the newest trade of the account taken in.
         trade_ms: when that traded, ms UTC; 0: none was taken in yet.
         first_trade_id: trades with a lower number were taken in, or are not ours.
+        rules: tick, lot and minimums of the symbol, as last read.
         recent_trades: (number, ms UTC) of the trades taken in from then on.
         funding_ms: newest funding payment taken in.
         funding_ids: of payments at that instant.
@@ -61,6 +62,7 @@ class Progress:
     trade_ms: int = 0
     first_trade_id: int = 0
     recent_trades: list[list[int]] = field(default_factory=list)
+    rules: dict[str, float] = field(default_factory=dict)
     funding_ms: int = 0
     funding_ids: list[str] = field(default_factory=list)
     peak_equity: float = 0.0

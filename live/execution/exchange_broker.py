@@ -106,6 +106,35 @@ class ExchangeBroker:
         self._price_ms, self._price = clock.now_ms(), 0.0
         self._poll_ms = poll_ms
         self._asked_ms: int | None = None
+        self._note_rules()
+
+    def _note_rules(self) -> None:
+        """Keep the rules with the state: a restart lays its stops by them before it asks."""
+        rules = self._facts.rules
+        self._session.progress.rules = {
+            name: float(getattr(rules, name))
+            for name in ("tick_size", "step_size", "min_qty", "min_notional")
+        }
+
+    def protect(self) -> None:
+        """Lay the stops of what the saved session holds, and ask nothing that can wait.
+
+        Raises:
+            GridError: a side may be without a stop.
+        """
+        failure: GridError | None = None
+        for question in (self._desk.resolve, self._look, self._keep_stops):
+            try:
+                question()
+            except StateError:
+                raise
+            except GridError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _keep_stops(self) -> None:
+        self._stops.keep()
 
     def settle(self, until_ms: int) -> None:
         """Take in fills before ``until_ms`` and funding up to it."""
@@ -188,6 +217,7 @@ class ExchangeBroker:
         changed = self._facts.refresh()
         if changed:
             self._resting.forget_refusals()
+            self._note_rules()
             self._events.publish(Notice(f"the exchange's rules have changed: {changed}"))
 
     def renew(self) -> None:

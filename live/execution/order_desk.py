@@ -282,6 +282,7 @@ class OrderDesk:
         if found is not None:
             return self.adopt(record, found)
         record.missed += 1
+        self.has_changed = True  # it may have filled: the trades say
         if record.missed >= DENIALS and not self._is_young(record):
             record.state = OrderState.DONE
         return False

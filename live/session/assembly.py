@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from core.errors import StateError
+from core.errors import AccountError, DataError, GridError, StateError
+from core.market import MarketRules
 from core.params import StrategyParams
 from engine.contract import POSITION_SIDES
 from engine.strategy import create
@@ -21,7 +22,7 @@ from live.execution.paper_broker import PaperBroker
 from live.execution.risk_gate import NoLimit, RiskGate
 from live.feed.candles import CandleBuffer
 from live.feed.funding_rates import FundingRates
-from live.health.events import Events, StateSaved, Unprotected
+from live.health.events import Events, Notice, StateSaved, Unprotected
 from live.health.logger import session_logger
 from live.health.monitor import HealthMonitor
 from live.session.admission import (
@@ -103,28 +104,53 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         StateError: the state file does not fit.
         GridError: the exchange could not be asked.
     """
-    facts, params = exchange.read_market(), plan.params
     states = _states(plan, equipment.clock)
     loaded = _loaded(states, plan)
+    if loaded is not None and _protect_saved(plan, exchange, equipment, states, loaded):
+        loaded = _loaded(states, plan)
+    facts, params = exchange.read_market(), plan.params
     capital = params.initial_capital
     if not plan.only_closes:
-        refuse_closed_market(facts)
-        refuse_wrong_clock(plan.settings, exchange.usage())
-        capital = allowed_capital(
-            plan.settings, plan.capital, exchange.balance().wallet, session_logger(plan.symbol)
-        )
+        if loaded is None:
+            refuse_closed_market(facts)
+            refuse_wrong_clock(plan.settings, exchange.usage())
+            capital = allowed_capital(
+                plan.settings, plan.capital, exchange.balance().wallet, session_logger(plan.symbol)
+            )
         refuse_shared_symbol(exchange, loaded, str(plan.settings["instance"]), plan.symbol)
-        exchange.prepare_account(params.leverage)
+        _prepare_account(plan, exchange, equipment, goes_on=loaded is not None)
     started_ms = equipment.clock.now_ms() - exchange.usage().clock_offset_ms
     params = with_account(params, facts, capital)
     session = _session(plan, params, facts, equipment, states, loaded, started_ms)
     candles, rates = _market(plan, session, exchange, equipment)
-    broker = ExchangeBroker(
+    broker = _broker(
+        plan,
         exchange,
         session,
         facts,
         rates,
         lambda ts_ms: float(candles.candle(ts_ms // session.bar_ms - 1).close),
+        equipment,
+    )
+    runner = _runner(plan, session, broker, candles, rates, equipment, exchange.usage)
+    return Assembled(runner=runner, session=session, broker=broker, facts=facts)
+
+
+def _broker(
+    plan: Plan,
+    exchange: Exchange,
+    session: LiveSession,
+    facts: MarketFacts,
+    rates: FundingRates,
+    mark: Callable[[int], float],
+    equipment: Equipment,
+) -> ExchangeBroker:
+    return ExchangeBroker(
+        exchange,
+        session,
+        facts,
+        rates,
+        mark,
         equipment.clock,
         equipment.monitor,
         equipment.events,
@@ -132,8 +158,63 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         int(plan.settings["recv_window_ms"]) + LATE_MARGIN_MS,
         int(1_000 * float(plan.settings["poll_s"])),
     )
-    runner = _runner(plan, session, broker, candles, rates, equipment, exchange.usage)
-    return Assembled(runner=runner, session=session, broker=broker, facts=facts)
+
+
+def _protect_saved(
+    plan: Plan, exchange: Exchange, equipment: Equipment, states: StateManager, loaded: LoadedState
+) -> bool:
+    """Lay the stops of what a saved session holds, by the rules it knew; whether it held anything.
+
+    Nothing else is asked before. What is refused is logged: the start goes on, and says more.
+    """
+    known = loaded.session["progress"].get("rules")
+    if not known:
+        return False
+    rules = MarketRules(**known)
+    exchange.assume_rules(rules)
+    log = session_logger(plan.symbol)
+    register = OrderRegister(str(plan.settings["instance"]), plan.symbol)
+    session = LiveSession(create(plan.params, rules), register, states, Events(), 0, log)
+    session.resume(loaded)
+    if not session.strategy.view().has_position:
+        return False
+    facts = MarketFacts(
+        symbol=plan.symbol,
+        rules=rules,
+        fee_maker=None,
+        fee_taker=None,
+        is_trading=True,
+        max_orders=0,
+    )
+    broker = _broker(plan, exchange, session, facts, FundingRates(exchange), _no_mark, equipment)
+    try:
+        broker.protect()
+    except GridError as error:
+        log.warning("the stops of the saved session: %s", error)
+    return True
+
+
+def _no_mark(ts_ms: int) -> float:
+    """Refuse to value funding: nothing is settled before the stops stand."""
+    raise DataError(f"no candle is known at {ts_ms} yet")
+
+
+def _prepare_account(
+    plan: Plan, exchange: Exchange, equipment: Equipment, *, goes_on: bool
+) -> None:
+    """Set modes and leverage; a session that goes on goes on also where that is refused.
+
+    Raises:
+        AccountError: they cannot be set, and the session is a new one.
+    """
+    try:
+        exchange.prepare_account(plan.params.leverage)
+    except AccountError as refused:
+        if not goes_on:
+            raise
+        text = f"the session goes on with the account as it is: {refused}"
+        session_logger(plan.symbol).warning("%s", text)
+        equipment.events.publish(Notice(text))
 
 
 def assemble_dry(plan: Plan, reader: MarketReader, equipment: Equipment) -> Assembled:

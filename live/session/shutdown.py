@@ -18,7 +18,7 @@ from live.health.monitor import HealthMonitor
 
 LAST_ATTEMPTS: Final = 5
 """Times a process that was asked to end tries to cancel orders, or to close everything."""
-UNPROTECTED_S: Final = 600.0
+UNPROTECTED_S: Final = 120.0
 """How long such a process goes on where a position has no stop; a second signal ends it at once."""
 LONGEST_PAUSE_S: Final = 30.0
 """Between two tries of one that was not asked; there is no end to them."""

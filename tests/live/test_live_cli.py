@@ -682,7 +682,7 @@ def test_a_state_with_other_parameters_is_refused_before_the_account_is_touched(
     stage.exchange.faults.requests.clear()
     line = error_line(stage.run(*TESTNET, "--resume", "--leverage", "6"))
     assert "leverage = 5.0 in the file, 6.0 now" in line
-    assert {method for method, _ in requests_of(stage)} == {"GET"}
+    assert {method for method, _ in requests_of(stage)} <= {"GET"}
 
 
 def test_a_session_with_positions_is_not_forgotten(stage: Stage) -> None:

@@ -259,12 +259,11 @@ def test_without_margin_entries_wait_and_positions_keep_their_stops(tmp_path: Pa
 
         def withdraw(_: str) -> None:
             exchange.withdraw(float(exchange.account.wallet) - 600.0)
-            scene.last_bar = exchange.now_ms // BAR_MS - scene.first_bar + 3
 
         done = once_held(scene, withdraw, range(WARM + 12, WARM + 30))
-        assert scene.run() is Ending.ASKED
+        assert scene.run_to(WARM + 40) is Ending.ASKED
         assert done
-        assert_stopped_in_order(exchange)
+        assert_all_stopped(exchange)
     assert scene.ears.count("no margin") in {1, 2}  # longs, shorts
     assert len(scene.ears.heard) == scene.ears.count("no margin")
     assert errors_of(scene) == 0
