@@ -22,21 +22,22 @@ if TYPE_CHECKING:
 EXIT_NOT_WANTED: Final = 1
 
 CONFIG: Final = Path(__file__).resolve().with_name("config.py")
-PARAMS: Final = Path("data/best_params_v4.json")
+PARAMS: Final = Path("data/optimizer_results_robust.json")
 
 _COLUMN: Final = 26
 """Widest column; the rare longer text, a list of prunings, sticks out of it."""
 
 EXAMPLES: Final = """\
 examples:
-  python3 apply_optimized_params.py --params data/optimizer_results_robust.json --key robust_params
-      show what would change in config.py, ask, and write it
+  python3 apply_optimized_params.py
+      show what the optimizer's robust choice would change in config.py, ask, and write it
   python3 apply_optimized_params.py --preview
-      only show it; without --params the best trial, which is for reference: the best of many
-      trials is mostly the luckiest
-  python3 apply_optimized_params.py --params results.json --key robust_params --yes
+      only show it, also what would be refused
+  python3 apply_optimized_params.py --params results.json --yes
       write without asking, as in a script
-  python3 apply_optimized_params.py --params results.json --key robust_params --config other.py
+  python3 apply_optimized_params.py --params data/best_params_v4.json --preview
+      the best trial, for reference: the best of many trials is mostly the luckiest
+  python3 apply_optimized_params.py --params results.json --config other.py
       another file with a dict STRATEGY_PARAMS
   mv config.py.bak config.py
       undo the last write
@@ -47,7 +48,8 @@ old one before it takes its place; whatever is wrong, the old one stays untouche
 
 Refused without --force: parameters that did not hold on candles they were not chosen on (oos_pass
 false), of which nobody knows (no oos_pass), or that were tested together with other values of what
-is not searched than the config has; the differences are listed. What oos_pass does not tell, such
+is not searched than the config has; the differences are listed. --preview shows these too and says
+why they would be refused. What oos_pass does not tell, such
 as evidence not distinguishable from luck, is printed as a warning.
 
 exit code: 0 written, shown, or nothing to change; 1 the answer was no; 2 something was wrong (one
@@ -74,10 +76,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--key",
-        default="best_params",
         metavar="KEY",
-        help="the object inside FILE that holds the parameters: robust_params or best_params "
-        "(default: best_params)",
+        help="the object inside FILE that holds the parameters (default: robust_params where it "
+        "has them, else best_params)",
     )
     parser.add_argument(
         "--config",
@@ -99,10 +100,11 @@ def build_parser() -> argparse.ArgumentParser:
 def _run(args: argparse.Namespace) -> int:
     # Only now: importing libcst takes as long as --help may.
     from backtest.optimize.apply.config_edit import check_writable, plan_edit  # noqa: PLC0415
-    from backtest.optimize.apply.params_file import read_params  # noqa: PLC0415
+    from backtest.optimize.apply.params_file import default_key, read_params  # noqa: PLC0415
 
     chosen_strategy(args)  # refuses one that there is not
     config = args.config or _near(CONFIG)
+    args.key = args.key or default_key(args.params)
     found = read_params(args.params, args.key)
     notes = _verdict(found, args)
     edit = plan_edit(config, found.params)
@@ -136,7 +138,8 @@ def _verdict(found: ParamsFile, args: argparse.Namespace) -> list[str]:
     """Return what must be said about the parameters' worth.
 
     Raises:
-        ConfigError: they failed or nobody knows, and they are not wanted nevertheless.
+        ConfigError: they failed or nobody knows, and they are wanted neither nevertheless nor only
+            to be seen.
     """
     if found.oos_pass:
         return [*found.warnings]
@@ -145,11 +148,8 @@ def _verdict(found: ParamsFile, args: argparse.Namespace) -> list[str]:
         if found.oos_pass is None
         else f"{args.key} failed on candles they were not chosen on (oos_pass is false)"
     )
-    if not args.force:
-        raise ConfigError(
-            f"{args.params}: {failed}; search again, or add --force to take them nevertheless"
-        )
-    return [failed, *found.warnings]
+    refusal = f"{args.params}: {failed}; search again, or add --force to take them nevertheless"
+    return [_refused(refusal, failed, args), *found.warnings]
 
 
 def _untested(
@@ -158,7 +158,7 @@ def _untested(
     """Return what of the config differs from what the parameters were tested with.
 
     Raises:
-        ConfigError: something does, and they are not wanted nevertheless.
+        ConfigError: something does, and they are wanted neither nevertheless nor only to be seen.
     """
     from core.params import read_value  # noqa: PLC0415 - numpy, as above
 
@@ -173,11 +173,21 @@ def _untested(
         f"together with what {config} has, {args.key} were never tested; they were with: "
         + "; ".join(lines)
     )
-    if not args.force:
-        raise ConfigError(
-            f"{args.params}: {text}; set these in {config} too, search again, or add --force"
-        )
-    return [text]
+    refusal = f"{args.params}: {text}; set these in {config} too, search again, or add --force"
+    return [_refused(refusal, text, args)]
+
+
+def _refused(refusal: str, reason: str, args: argparse.Namespace) -> str:
+    """Return what is said where a refusal is only shown, or was overruled.
+
+    Raises:
+        ConfigError: the refusal, where something was to be written.
+    """
+    if args.force:
+        return reason
+    if args.preview:
+        return f"would be refused: {refusal}"
+    raise ConfigError(f"{refusal} (--preview shows what they would change)")
 
 
 def _tell(notes: Sequence[str]) -> None:

@@ -153,7 +153,8 @@ def _add_search_options(group: Any) -> None:
         default="calmar_pf",
         metavar="NAME",
         help="what is maximised: calmar_pf, calmar, sharpe, sortino or return (default: calmar_pf, "
-        "Calmar ratio x sqrt(profit factor), see below)",
+        "Calmar ratio x sqrt(profit factor), see below). Calmar is here the whole return of a "
+        "window over its largest drawdown, not a year's",
     )
     group.add_argument(
         "--seed", type=int, default=42, metavar="N", help="of everything random (default: 42)"

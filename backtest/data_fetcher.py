@@ -34,6 +34,27 @@ __all__ = ["fetch_data", "fetch_market", "load_market", "normalize_coin"]
 _log: Final = logging.getLogger(__name__)
 EXCHANGE_SOURCE: Final = "Binance archive + REST"
 _BAR_DELAY_SECONDS: Final = 1.0
+RENAMED: Final = {
+    "MATIC": "POL",
+    "FTM": "S",
+    "RNDR": "RENDER",
+    "LUNA": "LUNA2 (another coin since the collapse of May 2022)",
+    "MKR": "SKY",
+    "EOS": "A",
+    "OCEAN": "FET",
+    "AGIX": "FET",
+    "TOMO": "VIC",
+    "KLAY": "KAIA",
+    "SHIB": "1000SHIB",
+    "PEPE": "1000PEPE",
+    "BONK": "1000BONK",
+    "FLOKI": "1000FLOKI",
+    "LUNC": "1000LUNC",
+    "XEC": "1000XEC",
+    "SATS": "1000SATS",
+    "RATS": "1000RATS",
+}
+"""What the exchange calls a coin, or its successor, now."""
 
 
 def fetch_data(
@@ -109,7 +130,19 @@ def fetch_market(
         now_ms = _exchange_ms(history, now_ms)
         start_ms, end_ms = _whole_bars(start_ms, min(end_ms, now_ms), bar_ms)
         wanted = _series(coin, frames, cache_dir, history, (start_ms, end_ms), now_ms)
-    rules = _rules(coin, cache_dir, history, wanted)
+    rules, delisted = None, ""
+    try:
+        rules = _rules(coin, cache_dir, history, wanted)
+    except DataError as error:
+        found = all(not series.missing() for series in wanted) or history.take_from_archive(
+            coin, timeframe, (start_ms, end_ms)
+        )
+        if not found:
+            raise DataError(f"{error}{renamed(coin)}") from None
+        delisted = (
+            f"{coin}: the exchange lists it no more; its candles are from the archive, its market "
+            f"rules are not known{renamed(coin)}"
+        )
     _complete(wanted, coin, now_ms, progress=progress)
     rows = [series.rows() for series in wanted]
     if rows[0].empty:
@@ -125,6 +158,7 @@ def fetch_market(
         bar_ms=bar_ms,
         source=EXCHANGE_SOURCE,
         rules=rules,
+        notices=(delisted,) if delisted else (),
     )
 
 
@@ -187,6 +221,11 @@ class _Series:
 
     def rows(self) -> pd.DataFrame:
         return self.cache.rows(self.start_ms, self.end_ms)
+
+
+def renamed(coin: str) -> str:
+    """Return what the exchange calls a coin now, as the end of a sentence; '' if not known."""
+    return f"; it is {RENAMED[coin]} now" if coin in RENAMED else ""
 
 
 def _series(

@@ -24,10 +24,10 @@ import requests
 from benchmarks.engine import COIN, machine_line, market
 from config import LIVE_CONFIG, PRESETS
 from core.times import BAR_MS
+from core.warmup import bars_needed
 from engine.compiling import load_live_code
 from engine.strategy import known_market, read_config
 from live.exchange.binance import open_exchange
-from live.feed.candles import bars_needed
 from live.health.events import Events
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live

@@ -55,12 +55,22 @@ def sortino_ratio(returns: Floats, bars_per_year: float = BARS_PER_YEAR) -> floa
     return ratio(float(np.mean(returns)), downside) * math.sqrt(bars_per_year)
 
 
+def annual_return_pct(growth: float, years: float) -> float:
+    """Return ``(growth^(1 / years) - 1)`` in percent: CAGR; NaN where it is beyond any number."""
+    try:
+        return (math.pow(max(growth, 0.0), 1.0 / years) - 1.0) * 100.0
+    except OverflowError:
+        return math.nan
+
+
 def equity_metrics(
     equity: Floats, initial: float, bars_per_year: float = BARS_PER_YEAR
 ) -> dict[str, float]:
     """Return total return, drawdown, Sharpe, Sortino and Calmar of ``equity``, (n_bars,).
 
-    Calmar is total return over maximum drawdown, both of the whole run. After ruin nothing moves
+    Calmar is total return over maximum drawdown, both of the whole run, so longer runs have larger
+    ones; ``calmar_annual_ratio`` has the return a year (CAGR) instead and compares runs of any
+    length. After ruin nothing moves
     any more: Sharpe and Sortino are over the bars up to it.
     """
     if equity.size == 0:
@@ -68,11 +78,14 @@ def equity_metrics(
     returns = bar_returns(up_to_ruin(equity), initial)
     total = (float(equity[-1]) / initial - 1.0) * 100.0
     fall = float(drawdown_curve(equity, initial).max()) * 100.0
+    cagr = annual_return_pct(float(equity[-1]) / initial, equity.size / bars_per_year)
     return {
         "total_return_pct": total,
         "max_drawdown_pct": fall,
         "sharpe_ratio": sharpe_ratio(returns, bars_per_year),
         "sortino_ratio": sortino_ratio(returns, bars_per_year),
         "calmar_ratio": ratio(total, fall),
+        "cagr_pct": cagr,
+        "calmar_annual_ratio": ratio(cagr, fall),
         "final_capital": float(equity[-1]),
     }

@@ -18,6 +18,7 @@ from backtest.audit.summary import (
     Between,
     account_curve,
     agrees,
+    annual_figures,
     expected_text,
     quotient,
     return_ratios,
@@ -144,6 +145,8 @@ def _of_curve(accounts: Sequence[CoinAccount]) -> Iterator[tuple[str, Any]]:
     yield "metrics.total_return_pct", total
     yield "metrics.max_drawdown_pct", fall
     yield "metrics.calmar_ratio", quotient(total, fall)
+    for name, value in annual_figures(wallet / capital, len(times) - first, bar_ms, fall / 100.0):
+        yield f"metrics.{name}", value
     yield "metrics.sharpe_ratio", sharpe
     yield "metrics.sortino_ratio", sortino
     yield "metrics.exposure_pct", 100.0 * float(np.mean(held[first:]))

@@ -86,12 +86,26 @@ def _of_account(summary: Summary, ledger: Ledger, bars: AuditBars) -> Iterator[t
     yield "total_return_pct", total
     yield "max_drawdown_pct", 100.0 * fall
     yield "calmar_ratio", quotient(total, 100.0 * fall)
+    yield from annual_figures(ledger.wallet / capital, len(equity[first:]), bars.bar_ms, fall)
     sharpe, sortino = return_ratios(equity[first:], capital, bars.bar_ms)
     yield "sharpe_ratio", sharpe
     yield "sortino_ratio", sortino
     yield "exposure_pct", 100.0 * float(np.mean(held[first:]))
     yield "buy_hold_return_pct", 100.0 * float(bars.close[-1] / bars.open[first] - 1.0)
     yield "turnover", ledger.turnover / capital
+
+
+def annual_figures(
+    growth: float, n_bars: int, bar_ms: int, fall: float
+) -> Iterator[tuple[str, float | None]]:
+    """Yield the return a year, percent, and that over the largest drawdown (a share)."""
+    exponent = 365.0 * DAY_MS / (n_bars * bar_ms)
+    try:
+        yearly: float | None = 100.0 * (math.pow(max(growth, 0.0), exponent) - 1.0)
+    except OverflowError:
+        yearly = None
+    yield "cagr_pct", yearly
+    yield "calmar_annual_ratio", None if yearly is None else quotient(yearly, 100.0 * fall)
 
 
 def _of_records(ledger: Ledger) -> Iterator[tuple[str, Any]]:

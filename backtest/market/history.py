@@ -35,6 +35,25 @@ class BinanceHistory:
         self.rest = rest or BinanceRest()
         self._archive = archive or BinanceArchive()
         self._archive_works = True
+        self._delisted: set[str] = set()
+
+    def take_from_archive(self, coin: str, timeframe: str, span_ms: tuple[int, int]) -> bool:
+        """Take a coin that the exchange lists no more from the archive alone.
+
+        Returns:
+            whether the archive has any of its candles in ``span_ms``.
+
+        Raises:
+            DataError: a file does not match its checksum.
+            NetworkError: the archive cannot be reached.
+        """
+        tables = self._archive.candles(
+            coin + QUOTE, timeframe, *span_ms, now_ms=self._present(span_ms[1])
+        )
+        if next(tables, None) is None:
+            return False
+        self._delisted.add(coin)
+        return True
 
     def now_ms(self) -> int:
         """Return the exchange's time, ms UTC; what is finished by it may be kept.
@@ -59,6 +78,9 @@ class BinanceHistory:
         symbol, bar_ms = coin + QUOTE, timeframe_ms(timeframe)
         now_ms = self._present(now_ms)
         tables = self._archive.candles(symbol, timeframe, start_ms, end_ms, now_ms=now_ms)
+        if coin in self._delisted:
+            yield from tables
+            return
         for first, last in (yield from self._archived(tables, start_ms, end_ms, bar_ms)):
             yield from self.rest.candles(symbol, timeframe, first, last)
 
@@ -69,6 +91,9 @@ class BinanceHistory:
         symbol = coin + QUOTE
         now_ms = self._present(now_ms)
         tables = self._archive.funding(symbol, start_ms, end_ms, now_ms=now_ms)
+        if coin in self._delisted:
+            yield from tables
+            return
         for first, last in (yield from self._archived(tables, start_ms, end_ms, FUNDING_STEP_MS)):
             yield from self.rest.funding(symbol, first, last)
 

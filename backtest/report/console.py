@@ -51,11 +51,13 @@ def _count(value: float) -> str:
 
 _ROWS: Final[tuple[tuple[str, tuple[str, ...], Callable[[float], str]], ...]] = (
     ("Return", ("total_return_pct",), _signed_percent),
+    ("Return a year", ("cagr_pct",), _signed_percent),
     ("Buy and hold", ("buy_hold_return_pct",), _signed_percent),
     ("Max drawdown", ("max_drawdown_pct",), _percent),
     ("Sharpe", ("sharpe_ratio",), _ratio),
     ("Sortino", ("sortino_ratio",), _ratio),
     ("Calmar", ("calmar_ratio",), _ratio),
+    ("Calmar a year", ("calmar_annual_ratio",), _ratio),
     ("Final capital", ("final_capital",), _money),
     ("Round trips", ("total_trades",), _count),
     ("Win rate", ("win_rate_pct",), _percent),
@@ -64,7 +66,7 @@ _ROWS: Final[tuple[tuple[str, tuple[str, ...], Callable[[float], str]], ...]] = 
     ("Funding", ("funding_pnl",), _money),
     ("Turnover, x capital", ("turnover",), _ratio),
     ("In the market", ("exposure_pct",), _percent),
-    ("Stops", ("stops_long", "stops_short"), _count),
+    ("Stop events", ("stops_long", "stops_short"), _count),
     ("Profit a trade", ("average_profit_per_trade_pct",), _signed_percent),
     ("Margin at most", ("margin_utilization_max",), _share),
     ("Stuck", ("stuck_total",), _count),

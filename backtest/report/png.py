@@ -110,7 +110,7 @@ def trades_figure(result: Result) -> Figure:
                 linewidths=1.2 if marker.shape == "x" else 0.4,
                 edgecolors=None if marker.shape == "x" else "white",
                 zorder=2 + order,
-                label=f"{marker.name} ({len(shown):,})",
+                label=f"{marker.name} ({len(shown):,} records)",
             )
     axes.set_ylabel("price, USDT")
     axes.yaxis.set_major_formatter("{x:,.6g}")

@@ -210,7 +210,7 @@ def _add_trades(chart: Any, trades: Sequence[Mapping[str, Any]]) -> list[LegendE
                 for label in labels
             ]
             count = sum(len(by_label[label]) for label in labels)
-            items.append((f"{marker.name} ({count:,})", drawn))
+            items.append((f"{marker.name} ({_records(count)})", drawn))
     rows = [("trade", "$name"), ("bar", _TIME), ("price", "@price{0,0.[0000]}")]
     if detailed:
         rows += [
@@ -257,3 +257,8 @@ def _outline(marker: Marker, *, many: bool) -> str | None:
     if marker.shape in "xX":
         return marker.colour
     return None if many else "#ffffff"
+
+
+def _records(count: int) -> str:
+    """Return a count of trade records; one stop event closes several fills, with one each."""
+    return f"{count:,} record{'s' if count != 1 else ''}"

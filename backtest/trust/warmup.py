@@ -25,6 +25,7 @@ from core.params import StrategyParams
 from core.regime_gmm import GMM_RETURN_BARS, GMM_WINDOW, calculate_gmm_regime
 from core.signals import SignalArray, compute_indicators, compute_signals
 from core.times import DAY_MS
+from core.warmup import bars_needed
 
 BUFFERS: Final = (500, 1_000, 2_000, 3_000, 5_000)
 ENOUGH: Final = 1e-6
@@ -93,7 +94,10 @@ def check_warmup(
     table = _table(market, rows, worst, looked_at)
     least = next((size for size, passed in zip(sizes, enough, strict=True) if passed), None)
     verdict = f"no buffer up to {sizes[-1]:,} bars" if least is None else f"{least:,} bars"
-    summary = f"enough for {ENOUGH:g} relative: {verdict}; a run has {warmup_bars:,} to warm up"
+    summary = (
+        f"enough for {ENOUGH:g} relative on these candles: {verdict}; a run has {warmup_bars:,} to "
+        f"warm up; live keeps {bars_needed(params, 1, market.bar_ms):,}, enough in any market"
+    )
     judged = warmup_bars if warmup_bars in sizes else sizes[-1]
     if enough[sizes.index(judged)]:
         return CheckOutcome(summary, table=table)

@@ -285,6 +285,8 @@ def test_a_missing_funding_payment_is_named_with_its_settlement(run: Run, tmp_pa
         ("win_rate_pct", 0.01),
         ("profit_factor", 0.001),
         ("calmar_ratio", 0.001),
+        ("cagr_pct", 0.001),
+        ("calmar_annual_ratio", 0.001),
         ("sharpe_ratio", 0.001),
         ("sortino_ratio", 0.001),
         ("liquidations", 1),
@@ -584,7 +586,7 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def test_the_audit_shares_nothing_with_the_strategy_but_errors_and_lengths_of_time() -> None:
+def test_the_audit_shares_nothing_with_the_strategy_but_errors_input_and_lengths_of_time() -> None:
     waiting, seen = ["backtest.audit.audit"], set()
     while waiting:
         module = waiting.pop()
@@ -595,7 +597,7 @@ def test_the_audit_shares_nothing_with_the_strategy_but_errors_and_lengths_of_ti
         waiting += imported(path)
     assert {"backtest.audit.trades", "backtest.market.market_data"} <= seen
     ours = {name for name in seen if name.partition(".")[0] in {"engine", "core"}}
-    assert ours == {"core.errors", "core.files", "core.times"}
+    assert ours == {"core.errors", "core.files", "core.frames", "core.times"}
 
 
 @pytest.mark.slow
@@ -607,7 +609,7 @@ def test_the_audit_loads_no_part_of_the_strategy() -> None:
     done = subprocess.run(  # noqa: S603 - our own code, no shell
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "['core', 'core.errors', 'core.times']"
+    assert done.stdout.strip() == "['core', 'core.errors', 'core.frames', 'core.times']"
 
 
 def test_the_audit_expects_the_columns_that_are_written() -> None:

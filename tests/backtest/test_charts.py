@@ -74,7 +74,7 @@ def test_long_entries_are_triangles_that_point_up() -> None:
 def test_the_legend_counts_every_trade_record() -> None:
     labels = ["BUY_OPEN_LONG"] * 3 + ["STOP_LONG", "STOP_SHORT", "PRUNE_GAP", "PRUNE_OLDEST"]
     figure = trades_figure(result_with(labels))
-    assert legend_of(figure) == ["open long (3)", "prune (2)", "stop (2)"]
+    assert legend_of(figure) == ["open long (3 records)", "prune (2 records)", "stop (2 records)"]
 
 
 def test_no_marker_is_thinned_away() -> None:

@@ -299,7 +299,10 @@ def test_the_differences_are_those_of_the_indicators_recomputed() -> None:
 def test_the_verdict_names_the_smallest_buffer_that_is_enough() -> None:
     outcome = check_warmup(coin_data(6_000, 4), read_config(None), 3_000, Budget(20))
     assert outcome.difference is None
-    assert outcome.summary == ("enough for 1e-06 relative: 1,000 bars; a run has 3,000 to warm up")
+    assert outcome.summary == (
+        "enough for 1e-06 relative on these candles: 1,000 bars; a run has 3,000 to warm up; live "
+        "keeps 13,290, enough in any market"
+    )
     header, columns, *lines = outcome.table
     assert header.endswith("against all 6,000 bars")
     assert columns.split() == ["from", "the", "last", *(f"{n:,}" for n in BUFFERS)]
@@ -315,7 +318,7 @@ def test_a_warm_up_that_is_too_short_fails_with_the_first_difference() -> None:
     assert outcome.difference is not None
     assert outcome.difference.startswith("atr from the last 1,000 bars is ")
     assert outcome.difference.endswith(" % off")
-    assert "enough for 1e-06 relative: 3,000 bars" in outcome.summary
+    assert "enough for 1e-06 relative on these candles: 3,000 bars" in outcome.summary
 
 
 def test_no_buffer_may_be_enough() -> None:
@@ -367,7 +370,7 @@ def test_the_label_of_the_mixture_is_the_one_a_whole_history_gives() -> None:
 def test_a_buffer_too_short_for_the_mixture_is_not_enough_where_it_decides() -> None:
     data, calm = coin_data(3_600, 4), {"regime_enabled": True, "adx_veto_enabled": False}
     outcome = check_warmup(data, read_config({**calm, "use_ml_regime": True}), 3_000, Budget(5))
-    assert "enough for 1e-06 relative: 3,000 bars" in outcome.summary
+    assert "enough for 1e-06 relative on these candles: 3,000 bars" in outcome.summary
     assert outcome.table[-2].split("none yet")[0].strip() == "GMM label"
     assert "1,000 bars" in check_warmup(data, read_config(calm), 3_000, Budget(5)).summary
 
@@ -621,7 +624,7 @@ def test_a_check_that_fails_exits_with_1_and_says_where(command: Command) -> Non
     code, out, _ = command(*SHORT_RANGE, *slow, "--check", "warmup", "--budget", "5")
     text = " ".join(out.split())
     assert code == 1
-    assert "BTC warmup: FAILED: enough for 1e-06 relative: " in text
+    assert "BTC warmup: FAILED: enough for 1e-06 relative on these candles: " in text
     assert "first difference: kama from the last 3,000 bars is " in text
 
 

@@ -275,3 +275,30 @@ def test_a_broken_zip_is_refused_in_one_line_and_replaced_by_rest(
     (warning,) = [item.getMessage() for item in caplog.records if "2024-01" in item.getMessage()]
     assert "\n" not in warning
     assert len(warning) < 400
+
+
+def test_a_delisted_coin_is_taken_from_the_archive_and_its_new_name_is_said(tmp_path: Path) -> None:
+    binance = FakeBinance()
+    assert "MATIC" not in binance.coins
+    rows = [kline(time) for time in range(JAN, FEB - 5 * DAY_MS, BAR)]
+    binance.publish("monthly/klines/MATICUSDT/15m/MATICUSDT-15m-2024-01", rows)
+    rates = [[time, 8, 0.0001] for time in range(JAN, FEB - 5 * DAY_MS, 8 * HOUR_MS)]
+    binance.publish("monthly/fundingRate/MATICUSDT/MATICUSDT-fundingRate-2024-01", rates)
+    market = binance.fetch(tmp_path, JAN, FEB, coin="MATIC")
+    pd.testing.assert_frame_equal(market.candles, candles(JAN, FEB - 5 * DAY_MS))
+    assert len(market.funding) == len(rates)
+    assert binance.asked("/klines") == []
+    [notice] = market.notices
+    assert notice.startswith(
+        "MATIC: the exchange lists it no more; its candles are from the archive"
+    )
+    assert notice.endswith("; it is POL now")
+    again = binance.fetch(tmp_path, JAN, FEB, coin="MATIC")
+    assert again.data_hash == market.data_hash
+
+
+def test_a_renamed_coin_that_the_archive_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"unknown coin RNDR; .*; it is RENDER now$"):
+        FakeBinance().fetch(tmp_path, JAN, FEB, coin="RNDR")
+    with pytest.raises(DataError, match=r"unknown coin XYZ; nearest: none$"):
+        FakeBinance().fetch(tmp_path, JAN, FEB, coin="XYZ")

@@ -47,6 +47,8 @@ def metrics(**values: Any) -> dict[str, Any]:
         "sharpe_ratio",
         "sortino_ratio",
         "calmar_ratio",
+        "cagr_pct",
+        "calmar_annual_ratio",
         "final_capital",
         "total_trades",
         "win_rate_pct",
@@ -77,17 +79,19 @@ def test_the_table_has_a_line_for_every_figure_asked_for(results: Results) -> No
     table = summary_table(results)
     for label in (
         "Return",
+        "Return a year",
         "Buy and hold",
         "Max drawdown",
         "Sharpe",
         "Sortino",
         "Calmar",
+        "Calmar a year",
         "Win rate",
         "Profit factor",
         "Round trips",
         "Fees",
         "Funding",
-        "Stops",
+        "Stop events",
         "Prunes",
         "Breaker halts",
         "Trailing shifts",
@@ -108,7 +112,7 @@ def test_figures_stand_under_their_coin() -> None:
     )
     assert row(table, "Return").split() == ["Return", "-1.23", "%", "+2.00", "%"]
     assert row(table, "Final capital").split() == ["Final", "capital", "9,876.54", "0.00"]
-    assert row(table, "Stops").split() == ["Stops", "0", "7"]
+    assert row(table, "Stop events").split() == ["Stop", "events", "0", "7"]
 
 
 def test_what_is_not_a_number_is_a_dash() -> None:

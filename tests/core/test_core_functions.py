@@ -175,6 +175,8 @@ def test_kelly_by_hand(returns: list[float], fraction: float, expected: float) -
 def test_performance_by_hand() -> None:
     figures = equity_metrics(np.array([11_000.0, 9_900.0, 10_890.0]), 10_000.0)
     year = math.sqrt(96 * 365)
+    annual = figures.pop("cagr_pct"), figures.pop("calmar_annual_ratio")
+    assert all(math.isnan(value) for value in annual)  # 1.089 to the power of 11,680 is no number
     assert figures == pytest.approx(
         {
             "total_return_pct": 8.9,
@@ -227,3 +229,17 @@ def test_ratios_of_a_ruined_account_do_not_depend_on_how_long_it_lies_dead() -> 
     expected = returns.mean() / returns.std(ddof=1) * math.sqrt(96 * 365)
     assert long["sharpe_ratio"] == pytest.approx(expected)
     assert long["total_return_pct"] == -100.0
+
+
+def test_the_return_a_year_compares_runs_of_any_length() -> None:
+    year = 96 * 365
+    for years in (0.5, 1.0, 3.0):
+        n_bars = round(years * year)
+        equity = 1_000.0 * 1.1 ** (np.arange(1, n_bars + 1) / year)
+        equity[n_bars // 2] *= 0.9
+        figures = equity_metrics(equity, 1_000.0)
+        assert figures["cagr_pct"] == pytest.approx(10.0)
+        fall = figures["max_drawdown_pct"]
+        assert figures["calmar_annual_ratio"] == pytest.approx(10.0 / fall)
+        assert figures["calmar_ratio"] == pytest.approx(100.0 * (1.1**years - 1.0) / fall)
+    assert equity_metrics(np.array([0.0] * 96), 1_000.0)["cagr_pct"] == -100.0

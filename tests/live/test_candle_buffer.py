@@ -14,9 +14,10 @@ from core.params import StrategyParams
 from core.records import dtype_of
 from core.signals import Signal, SignalArray, compute_signals
 from core.times import BAR_MS, DAY_BARS
+from core.warmup import AGREEMENT, bars_needed
 from live.exchange.port import MarketReader
 from live.exchange.types import Candle, Candles
-from live.feed.candles import AGREEMENT, REFETCHES, CandleBuffer, bars_needed
+from live.feed.candles import REFETCHES, CandleBuffer
 from tests.support.markets.synthetic import FIRST_MS, synthetic_candles
 
 FLOATS = ("er", "kama", "atr", "adx", "z", "sigma", "atr_mean", "volume_ratio")

@@ -26,6 +26,7 @@ import apply_optimized_params
 from backtest.optimize.apply import config_edit
 from backtest.optimize.apply.config_edit import plan_edit, write_edit
 from backtest.optimize.apply.config_source import rewritten
+from backtest.optimize.apply.result_folders import RESULTS
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError
 from core.params import PruneRule, StrategyParams, param_fields
@@ -226,9 +227,9 @@ def test_it_says_where_the_backup_is_how_to_undo_and_what_to_do_next(
     assert untouched(tmp_path)
 
 
-def test_without_options_the_best_params_file_goes_into_this_projects_config() -> None:
+def test_without_options_the_robust_choice_goes_into_this_projects_config() -> None:
     args = apply_optimized_params.build_parser().parse_args([])
-    assert (str(args.params), args.key) == ("data/best_params_v4.json", "best_params")
+    assert (str(args.params), args.key) == ("data/optimizer_results_robust.json", None)
     assert args.config is None
     assert apply_optimized_params.CONFIG == ROOT / "config.py"
 
@@ -500,15 +501,50 @@ def test_ctrl_c_during_the_write_comes_too_late(
 
 def test_parameters_that_failed_out_of_sample_need_force(apply: Apply, tmp_path: Path) -> None:
     failed = {**ROBUST, "oos_pass": False}
-    for flags in (["--yes"], ["--preview"]):
-        line = refusal(apply(failed, "--key", "robust_params", *flags))
-        assert "oos_pass is false" in line
-        assert "--force" in line
+    line = refusal(apply(failed, "--key", "robust_params", "--yes"))
+    assert "oos_pass is false" in line
+    assert "--force" in line
+    assert "--preview shows" in line
     assert untouched(tmp_path)
     code, _, err = apply(failed, "--key", "robust_params", "--yes", "--force")
     assert code == 0
     assert err.startswith("warning: robust_params failed on candles they were not chosen on")
     assert in_config(tmp_path)["gamma"] == 0.75
+
+
+@pytest.mark.parametrize(
+    "content", [{**ROBUST, "oos_pass": False}, {"best_params": {"gamma": 0.75}}]
+)
+def test_a_preview_shows_also_what_would_be_refused(
+    apply: Apply, tmp_path: Path, content: dict[str, Any]
+) -> None:
+    code, out, err = apply(content, "--preview")
+    assert code == 0
+    assert err.startswith("warning: would be refused: results.json: ")
+    assert "gamma" in out
+    assert out.endswith("preview: nothing written\n")
+    assert untouched(tmp_path)
+
+
+def test_a_preview_shows_what_other_values_would_have_it_refused(
+    apply: Apply, tmp_path: Path
+) -> None:
+    now = StrategyParams.from_dict(in_config(tmp_path)).to_dict()
+    whole = {**best(gamma=0.75), "params": {**now, "gamma": 0.75, "leverage": 3.0}}
+    code, out, err = apply(whole, "--preview")
+    assert code == 0
+    assert "would be refused: results.json: together with what config.py has" in err
+    assert "gamma" in out
+
+
+def test_the_robust_choice_is_taken_unless_another_is_named(apply: Apply) -> None:
+    both = {**ROBUST, "best_params": {"gamma": 0.9}}
+    code, out, _ = apply(both, "--preview")
+    assert code == 0
+    assert "robust_params -> config.py" in out
+    assert "0.75" in out
+    assert "0.9" in apply(both, "--preview", "--key", "best_params")[1]
+    assert Path("data") / RESULTS == apply_optimized_params.PARAMS
 
 
 @pytest.mark.parametrize("content", [{}, {"oos_pass": None}])
@@ -840,7 +876,7 @@ def test_help_loads_no_library_and_survives_a_broken_config(tmp_path: Path) -> N
         command, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: data/best_params_v4.json: No such file")
+    assert done.stderr.startswith("error: data/optimizer_results_robust.json: No such file")
 
 
 @pytest.mark.slow

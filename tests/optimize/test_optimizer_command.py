@@ -127,10 +127,7 @@ def test_a_search_prints_the_report_and_writes_everything(search: Run, tmp_path:
     assert "SOL: 2025-09-01 00:00 to 2025-12-01 00:00 UTC, study grid_v4_wfo" in out
     assert "Best trial" in out
     assert f"oos_pass: {str(document['oos_pass']).lower()} (" in out
-    assert (
-        "next: python3 apply_optimized_params.py --params data/optimizer_results_robust.json "
-        "--key robust_params --preview"
-    ) in out
+    assert "next: python3 apply_optimized_params.py --preview\n" in out
     assert "8/8" in err
     assert "best" in err
     assert "the same command adds 8 more" in err
@@ -736,19 +733,14 @@ def command(folder: Path, name: str, *arguments: str) -> subprocess.CompletedPro
 @pytest.mark.slow
 def test_what_the_search_finds_can_be_applied_and_run(tmp_path: Path) -> None:
     shutil.copy(ROOT / "config.py", tmp_path / "config.py")
-    command(tmp_path, "optimizer", *QUICK, "--output", "found")
+    found = command(tmp_path, "optimizer", *QUICK, "--output", "found")
     path = tmp_path / "found/optimizer_results_robust.json"
     chosen = json.loads(path.read_text())["robust_params"]
-    arguments = (
-        "--params",
-        str(path),
-        "--key",
-        "robust_params",
-        "--force",
-        "--config",
-        "config.py",
-    )
-    preview = command(tmp_path, "apply_optimized_params", *arguments, "--preview")
+    printed = next(line for line in found.stdout.splitlines() if line.startswith("next: python3 "))
+    program, *flags = shlex.split(printed)[2:]
+    assert program == "apply_optimized_params.py"
+    arguments = ("--params", str(path), "--force", "--config", "config.py")
+    preview = command(tmp_path, "apply_optimized_params", *flags, "--config", "config.py")
     assert "preview: nothing written" in preview.stdout
     assert (tmp_path / "config.py").read_bytes() == (ROOT / "config.py").read_bytes()
     command(tmp_path, "apply_optimized_params", *arguments, "--yes")

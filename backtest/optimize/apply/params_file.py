@@ -63,6 +63,15 @@ def read_params(path: Path, key: str) -> ParamsFile:
     return ParamsFile(_typed(params, path, key), verdict, tuple(warnings), others)
 
 
+def default_key(path: Path) -> str:
+    """Return the key of a file's robust choice, of its best trial where it has none.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    return next((key for key in KEYS[:2] if key in _read_object(path)), KEYS[1])
+
+
 def _typed(params: Mapping[str, Any], path: Path, key: str) -> dict[str, Any]:
     try:
         return {name: read_value(name, value) for name, value in params.items()}

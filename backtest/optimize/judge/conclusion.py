@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from backtest.market.sources import EXCHANGE
-from backtest.optimize.apply.result_folders import RESULTS
+from backtest.optimize.apply.result_folders import DATA_DIR, RESULTS
 from backtest.optimize.judge.evidence import EvidenceLine, evidence_lines, out_of_sample
 from backtest.optimize.judge.final_choice import parameter_importance
 from backtest.optimize.judge.findings import Known, judge_trials, judge_unseen
@@ -159,20 +159,13 @@ def _print_report(session: Session, known: Known, evidence: list[EvidenceLine]) 
 
 def _next_step(session: Session, *, passed: bool) -> str:
     path = session.folders.data / RESULTS
-    command = shlex.join(
-        [
-            "python3",
-            "apply_optimized_params.py",
-            "--params",
-            str(path),
-            "--key",
-            "robust_params",
-            "--preview",
-        ]
-    )
+    named = [] if session.folders.data == DATA_DIR else ["--params", str(path)]
+    command = shlex.join(["python3", "apply_optimized_params.py", *named, "--preview"])
     if passed:
         return f"next: {command}"
-    return f"next: {command}\n      (it wants --force, as they did not hold out of sample)"
+    return (
+        f"next: {command}\n      (to write them it wants --force: they did not hold out of sample)"
+    )
 
 
 def _go_on(session: Session) -> str:

@@ -7,6 +7,7 @@ shows as a dash.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -138,7 +139,7 @@ def optimizer_page(document: Document) -> bytes:
             "cards": CARDS,
             "shown": numbers.shown,
             "verdict": verdict,
-            "passes": criterion,
+            "passes": partial(criterion, failed=data.get("oos_pass") is False),
             "variation": numbers.variation,
             "out_of_sample": out_of_sample(data),
             "parameters": _parameters(data),

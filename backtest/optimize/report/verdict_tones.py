@@ -30,14 +30,15 @@ OUT_OF_SAMPLE: Final = {
 }
 
 
-def criterion(line: Mapping[str, Any]) -> tuple[str, str]:
+def criterion(line: Mapping[str, Any], *, failed: bool = False) -> tuple[str, str]:
     """Return class and word for whether a line of evidence meets its criterion.
 
-    What luck may explain is never shown as a gain, though the line's own criterion be met.
+    What luck may explain is never shown as a gain, though the line's own criterion be met; nor is
+    anything where the whole has ``failed``.
     """
     tone, word = PASSES[line.get("passes")]
-    lucky = tone == "gain" and LUCK in (line.get("verdict") or "")
-    return ("fair" if lucky else tone), word
+    doubtful = failed or LUCK in (line.get("verdict") or "")
+    return ("fair" if tone == "gain" and doubtful else tone), word
 
 
 def out_of_sample(data: Document) -> tuple[str, str]:

@@ -15,10 +15,10 @@ from requests.adapters import HTTPAdapter
 
 from config import LIVE_CONFIG
 from core.market import MarketRules
+from core.warmup import bars_needed
 from engine.strategy import GridStrategyV4, read_config
 from live.exchange.binance import open_exchange
 from live.execution.books import LiveSession
-from live.feed.candles import bars_needed
 from live.health.events import Events, Notice
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
