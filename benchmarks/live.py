@@ -76,7 +76,7 @@ class TimedAdapter(LoopbackAdapter):
         response = super().send(request, *rest, **options)
         time.sleep(max(0.0, sent_at + self.reply_s - time.perf_counter()))
         self.n_requests += 1
-        if request.method == "POST":
+        if request.method == "POST" and "batchOrders" in (request.url or ""):
             self.ordered_at = time.perf_counter()
         return response
 

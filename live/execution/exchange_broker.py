@@ -135,6 +135,7 @@ class ExchangeBroker:
 
     def _keep_stops(self) -> None:
         self._stops.keep()
+        self._stops.tidy()
 
     def settle(self, until_ms: int) -> None:
         """Take in fills before ``until_ms`` and funding up to it."""
@@ -291,7 +292,9 @@ class ExchangeBroker:
         except GridError:
             self._stops.keep()
             raise
-        return self._stops.keep()
+        unclear = self._stops.keep()
+        self._stops.tidy()
+        return unclear
 
     def withdraw(self) -> None:
         """Cancel entries and take-profits; positions have their stops.

@@ -65,6 +65,8 @@ class StopOrders:
         self._unprotected_since_ms: dict[str, int] = {}
         self._reported_ms: dict[str, int] = {}
         self._takes_both = True
+        self._moving: set[str] = set()
+        """Sides whose stop is at its new price with a quantity, and closes all at its old one."""
         self._unwritten: StateError | None = None
         self._failure: GridError | None = None
         self.looks = 0
@@ -130,13 +132,36 @@ class StopOrders:
         return None if has_fired or has_closed else unclear
 
     def tidy(self) -> None:
-        """Take off what a move has left: stops beside the one that is where it should be."""
+        """End what ``keep`` has begun: the closing stops follow, and what they replace goes.
+
+        It need not be done before other orders are laid: the side is protected at both prices.
+
+        Raises:
+            GridError: the exchange could not be asked, or the disk refused.
+        """
         for order in self._desired():
+            if order.direction in self._moving:
+                self._moving.discard(order.direction)
+                self._replace(order)
             closing = [r for r in self._resting(order.direction) if r.closes_all]
             if any(self._is_at(record, order.price) for record in closing):
                 extras = [r for r in self._alive(order.direction) if not r.closes_all]
                 if extras:
                     self._drop(extras)
+
+    def _replace(self, order: RestingOrder) -> None:
+        """Put the closing stop of a side where its stop with a quantity is already."""
+        old = [record for record in self._alive(order.direction) if record.closes_all]
+        if any(self._is_at(record, order.price) for record in old):
+            return
+        record = self._intend(order)
+        self._desk.write_down()
+        if self._desk.cancel(old) is not Fate.UNTRADED:
+            record.state = OrderState.DONE
+            return  # it has fired, or may rest on: the next look says
+        reply = self._place(record)
+        if reply.answer not in {Answer.ACCEPTED, Answer.PASSED} and old:
+            self._lay_again(old[0])
 
     # --- what should be ---------------------------------------------------------------------------
 
@@ -170,10 +195,7 @@ class StopOrders:
         fresh = {
             direction: self._intend(order)
             for direction, order in wanted.items()
-            if not any(
-                record.closes_all and self._is_at(record, order.price)
-                for record in self._alive(direction)
-            )
+            if not self._is_laid(order)
         }
         try:
             if fresh:
@@ -183,6 +205,16 @@ class StopOrders:
                 fresh.pop(direction).state = OrderState.DONE  # the old one stays
             self._unwritten = error
         return fresh
+
+    def _is_laid(self, order: RestingOrder) -> bool:
+        """Return whether a side has its stop, or is on its way to it."""
+        if any(
+            record.closes_all and self._is_at(record, order.price)
+            for record in self._alive(order.direction)
+        ):
+            self._moving.discard(order.direction)
+            return True
+        return order.direction in self._moving and self._has_part_at(order)
 
     def _intend(
         self, order: RestingOrder, *, closes_all: bool = True, price: float = 0.0
@@ -261,6 +293,10 @@ class StopOrders:
                 if reply.answer in NOT_TAKEN or reply.answer is Answer.PASSED:
                     record.state = OrderState.DONE  # the old one stays
                     return reply, Fate.UNTRADED
+            else:
+                record.state = OrderState.DONE  # it follows in ``tidy``
+                self._moving.add(record.direction)
+                return reply, Fate.UNTRADED
         result = self._desk.cancel(old)
         if result is not Fate.UNTRADED:
             record.state = OrderState.DONE
@@ -270,7 +306,7 @@ class StopOrders:
             self._lay_again(old[0])
         return reply, result
 
-    def _has_part_at(self, record: OrderRecord) -> bool:
+    def _has_part_at(self, record: OrderRecord | RestingOrder) -> bool:
         step = self._facts.rules.step_size
         return any(
             self._is_at(part, record.price) and part.qty >= record.qty - 0.5 * step

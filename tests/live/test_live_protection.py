@@ -328,11 +328,11 @@ def two_coins(folder: Path, n_bars: int, poll_s: float = POLL_S) -> Iterator[lis
 def test_two_coins_on_one_account_keep_out_of_each_others_way(
     kind: FaultKind | None, tmp_path: Path
 ) -> None:
-    with two_coins(tmp_path, 12) as scenes:
+    with two_coins(tmp_path, 8) as scenes:
         observer = watch(scenes, KNOWN_MS + 30_000)
         if kind is not None:
             scenes[0].exchange.faults.rate(kind, 0.05, [ORDER, CANCEL, READ])
-        endings = run_together(scenes, lambda scene: scene.run_to(WARM + 8))
+        endings = run_together(scenes, lambda scene: scene.run_to(WARM + 3))
         assert endings == [Ending.ASKED, Ending.ASKED]
         observer.assert_protected(POLL_MS + (30_000 if kind else READABLE_MS))
         for scene in scenes:
