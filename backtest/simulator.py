@@ -83,6 +83,16 @@ class BacktestSimulator:
         self.detail, self.also = detail, also
         self.source = market_source(source, Path(self.settings["cache_dir"]))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs; the strategy goes by its name."""
+        return {**vars(self), "spec": self.spec.name, "how": None}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Restore ``__getstate__``."""
+        vars(self).update(state)
+        self.spec = find_strategy(state["spec"])
+        self.how = backtested(self.spec)
+
     def run_single(self, coin: str, start: When = None, end: When = None) -> dict[str, Any]:
         """Backtest one coin.
 
