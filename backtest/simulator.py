@@ -18,14 +18,14 @@ from backtest.market.oddities import price_oddities
 from backtest.market.sources import EXCHANGE, AnySource, market_source
 from backtest.market.timeframes import format_time, parse_time, timeframe_ms
 from backtest.runs.coin_result import CoinResult
-from backtest.runs.facts import data_facts, loaded_range
+from backtest.runs.facts import data_facts, loaded_range, rounding_notices
 from backtest.runs.portfolio import PORTFOLIO, combine_portfolio
 from backtest.runs.strategies import backtested
 from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError, GridError
 from core.frames import check_candles, check_funding
 from core.market import MarketRules
-from core.params import unknown_key
+from core.params import StrategyParams, unknown_key
 from engine.contract import StrategySpec
 from engine.registry import DEFAULT, find_strategy, read_params
 from engine.results import RunResult
@@ -82,6 +82,16 @@ class BacktestSimulator:
             )
         self.detail, self.also = detail, also
         self.source = market_source(source, Path(self.settings["cache_dir"]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs; the strategy goes by its name."""
+        return {**vars(self), "spec": self.spec.name, "how": None}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Restore ``__getstate__``."""
+        vars(self).update(state)
+        self.spec = find_strategy(state["spec"])
+        self.how = backtested(self.spec)
 
     def run_single(self, coin: str, start: When = None, end: When = None) -> dict[str, Any]:
         """Backtest one coin.
@@ -265,11 +275,18 @@ class BacktestSimulator:
                 *market.notices,
                 *price_oddities(market),
                 *notices,
+                *self._rounding(coin, loaded),
                 *unread,
             ],
             strategy=self.spec.name,
             more=self.also(variants, result) if self.also is not None else {},
         )
+
+    def _rounding(self, coin: str, loaded: CoinData) -> list[str]:
+        if not isinstance(self.params, StrategyParams):
+            return []
+        price = float(loaded.market.candles["open"].iloc[loaded.first_bar])
+        return rounding_notices(coin, self.params, loaded.rules, price)
 
     def _missing(self, loaded: CoinData, start_ms: int, end_ms: int) -> dict[str, int]:
         """Return how many bars there should have been and are not: to warm up, and to trade."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from core.code_cache import cache_folder
 from core.jit import has_machine_code
 from core.market import MarketRules
 from core.processes import child_environment
@@ -71,14 +72,21 @@ def load_machine_code() -> None:
     _strategy().run(_flat_candles())
 
 
+def compile_notice() -> str:
+    """Return what is said before code is compiled: how long it takes, and how often."""
+    if cache_folder() is not None:
+        return "compiling the strategy: about half a minute, this first time only"
+    return (
+        "compiling the strategy: about half a minute, and again at every start: machine code can "
+        f"be kept neither in {ROOT / '.numba_cache'} nor in the user's cache; make one of them "
+        "writable for this user alone (XDG_CACHE_HOME names another)"
+    )
+
+
 def load_live_code() -> None:
     """Load what a session runs; compile it where that was never done, and say so."""
     if not is_compiled():
-        print(  # noqa: T201
-            "compiling the strategy: about half a minute, this first time only",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(compile_notice(), file=sys.stderr, flush=True)  # noqa: T201
     load_machine_code()
     _rehearse()
 

@@ -30,6 +30,7 @@ from backtest.trust.bands import DETAIL, add_bands
 from backtest.trust.bands_text import print_bands
 from core.errors import GridError, NetworkError
 from core.files import read_json
+from engine.compiling import compile_notice
 from engine.contract import StrategySpec
 from engine.registry import DEFAULT
 
@@ -206,7 +207,7 @@ def run_backtest(request: BacktestRequest) -> int:
     outcomes = simulator.iter_multi(coins, request.start, request.end, jobs=request.jobs)
     writer = _writer(simulator, request)
     if not is_compiled(simulator.how):
-        _say("compiling the strategy: about half a minute, this first time only")
+        _say(compile_notice())
     done: dict[str, Result] = {}
     failed: dict[str, GridError] = {}
     for coin, outcome in outcomes:

@@ -16,6 +16,7 @@ from backtest.runs.strategies import is_compiled
 from backtest.simulator import BacktestSimulator
 from backtest.trust.compare import FULL, STATIC, Row, add_outcomes, coin_rows, overall_rows
 from core.errors import GridError
+from engine.compiling import compile_notice
 
 Result = Mapping[str, Any]
 
@@ -104,7 +105,7 @@ def run_compare(request: BacktestRequest) -> int:
     simulator.also = partial(add_outcomes, removed=simulator.how.removals)
     coins = simulator.coin_names(request.coins)
     if not is_compiled(simulator.how):
-        _say("compiling the strategy: about half a minute, this first time only")
+        _say(compile_notice())
     outcomes = dict(simulator.iter_multi(coins, request.start, request.end, jobs=request.jobs))
     done: dict[str, Result] = {}
     failed: dict[str, GridError] = {}

@@ -90,8 +90,12 @@ def market_source(source: AnySource, cache_dir: Path) -> MarketSource:
     folder = Path(source)
     return MarketSource(
         functools.partial(load_market, data_dir=folder),
-        not_read=lambda coins, kinds: CandleFolder(folder).not_read(coins, kinds),
+        not_read=functools.partial(_not_read, folder),
     )
+
+
+def _not_read(folder: Path, coins: Collection[str], kinds: Collection[str]) -> list[str]:
+    return CandleFolder(folder).not_read(coins, kinds)
 
 
 def _load_frame(

@@ -23,7 +23,7 @@ from backtest.optimize.trial.space import Space, read_space
 from backtest.report.parameter_table import value_text
 from backtest.simulator import BacktestSimulator
 from core.errors import ConfigError
-from engine.compiling import is_compiled
+from engine.compiling import compile_notice, is_compiled
 
 WIDTH: Final = 96
 _TIE: Final = "\x1f"
@@ -68,7 +68,7 @@ def open_session(request: SearchRequest) -> Session:
     folders = ResultFolders.chosen(request.output)
     folders.check_writable(plot=request.plot)
     if not is_compiled():
-        say("compiling the strategy: about half a minute, this first time only")
+        say(compile_notice())
     prepared = prepare(
         simulator,
         space,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from backtest.market.sources import DEMO
 from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import CapitalError
 from core.market import MarketRules
-from core.params import param_fields
+from core.params import StrategyParams, param_fields
 from engine.contract import Backtest, StrategySpec
 from engine.results import RunResult
 
@@ -87,6 +87,10 @@ def changed_params(params: Mapping[str, Any], spec: StrategySpec) -> dict[str, d
     }
 
 
+ROUNDING_SHARE: Final = 0.1
+"""From this share of a spacing or an order on, what rounding takes is told."""
+
+
 def check_capital(coin: str, strategy: Backtest, rules: MarketRules, result: RunResult) -> None:
     """Refuse a run in which no order was possible because all were under the minimum.
 
@@ -127,6 +131,35 @@ def _round_up(value: float) -> float:
     """Return the next number of two significant digits that is not below ``value``."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return math.ceil(value / unit - 1e-9) * unit
+
+
+def rounding_notices(
+    coin: str, params: StrategyParams, rules: MarketRules, price: float
+) -> list[str]:
+    """Return what rounding to the tick or the lot does to a grid, where that is much.
+
+    Args:
+        coin: base coin.
+        params: spacing and order size.
+        rules: of the symbol.
+        price: at which trading begins, quote.
+    """
+    notices, spacing = [], params.spacing_floor * price
+    if rules.tick_size > ROUNDING_SHARE * spacing:
+        notices.append(
+            f"{coin}: a tick of {rules.tick_size:g} is {100.0 * rules.tick_size / spacing:.0f} % "
+            f"of the narrowest spacing ({spacing:g} at {price:g}): levels and take-profits are "
+            "rounded by that much, and a part of the result is rounding"
+        )
+    order = params.initial_capital * params.order_pct * params.leverage
+    lot = rules.step_size * price
+    if ROUNDING_SHARE * order < lot <= order:
+        notices.append(
+            f"{coin}: a lot of {rules.step_size:g} is worth {lot:.2f} USDT, "
+            f"{100.0 * lot / order:.0f} % of an order of {order:.2f}: orders are cut by up to that "
+            "much"
+        )
+    return notices
 
 
 def run_notices(coin: str, strategy: Backtest, result: RunResult) -> list[str]:

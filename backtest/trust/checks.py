@@ -22,6 +22,7 @@ from backtest.trust.parity import check_parity
 from backtest.trust.warmup import check_warmup
 from core.errors import ConfigError
 from core.params import unknown_key
+from engine.compiling import compile_notice
 from engine.contract import StrategySpec
 from engine.registry import DEFAULT, FIXED_GRID, GRID_V4
 
@@ -85,7 +86,7 @@ def run_checks(request: CheckRequest) -> int:
     coins = simulator.coin_names(request.coins)
     if not is_compiled(simulator.how):
         print(  # noqa: T201
-            "compiling the strategy: about half a minute, this first time only", file=sys.stderr
+            compile_notice(), file=sys.stderr
         )
     simulator.how.load()
     outcomes: dict[str, dict[str, CheckOutcome]] = {}

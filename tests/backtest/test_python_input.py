@@ -27,6 +27,7 @@ from backtest.simulator import BacktestSimulator
 from config import PRESETS
 from core.errors import ConfigError, DataError
 from core.frames import read_candles
+from engine import compiling
 from engine.strategy import GridStrategyV4
 from tests.support.markets.synthetic import (
     BAR_MS,
@@ -446,3 +447,33 @@ def test_notices_of_a_frame_reach_the_run() -> None:
     simulator = BacktestSimulator(CONFIG, {"warmup_bars": 0}, source={"BTC": bare})
     notices = simulator.run_single("BTC", "2024-01-01", "2024-01-06")["notices"]
     assert any("has no volume" in notice for notice in notices)
+
+
+def test_a_tick_or_lot_that_is_coarse_for_the_price_is_said() -> None:
+    rules = {"tick_size": 100.0, "step_size": 0.01, "min_qty": 0.01, "min_notional": 5.0}
+    simulator = BacktestSimulator(
+        {"spacing_floor": 0.02, "order_pct": 0.05},
+        {"warmup_bars": 0, "markets": {"BTC": rules}},
+        source={"BTC": CANDLES},
+    )
+    notices = simulator.run_single("BTC", "2024-01-01", "2024-01-06")["notices"]
+    assert any(
+        "a tick of 100 is 25 % of the narrowest spacing (400 at 20000)" in n for n in notices
+    )
+    assert any(
+        "a lot of 0.01 is worth 200.00 USDT, 40 % of an order of 500.00" in n for n in notices
+    )
+    fine = {**rules, "tick_size": 0.1, "step_size": 0.001, "min_qty": 0.001}
+    simulator = BacktestSimulator(None, {"markets": {"BTC": fine}}, source={"BTC": CANDLES})
+    notices = simulator.run_single("BTC", "2024-01-01", "2024-01-06")["notices"]
+    assert not any("a tick of" in n or "a lot of" in n for n in notices)
+
+
+def test_an_installation_that_cannot_keep_machine_code_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "this first time only" in compiling.compile_notice()
+    monkeypatch.setattr(compiling, "cache_folder", lambda: None)
+    text = compiling.compile_notice()
+    assert "again at every start" in text
+    assert "XDG_CACHE_HOME" in text
