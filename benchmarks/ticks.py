@@ -71,7 +71,7 @@ def universe(events: Events, n_symbols: int, copies: int) -> Events:
 
 def signals_only(events: Events, n_symbols: int) -> None:
     """Walk all events and steps."""
-    table = new_observation(n_symbols, PARAMS)
+    table = new_observation(n_symbols, FROZEN)
     observe_events(*table, FROZEN, events, 0, zeros_table(Outlook, 0))
 
 
@@ -118,7 +118,7 @@ def all_steps(events: Events, rules: Any) -> None:
     """Do every step of ``events``, one call each as live; nobody answers the commands."""
     first = int(events["t_ns"][0]) // STEP_NS
     last = int(events["t_ns"][-1]) // STEP_NS
-    portfolio, symbols = new_states(rules, PARAMS, first * STEP_NS)
+    portfolio, symbols = new_states(rules, FROZEN, first * STEP_NS)
     funnels, out, row = zeros_table(Funnel, len(rules)), zeros(Commands), 0
     for step in range(first + 1, last + 1):
         out.n_commands = 0
@@ -159,7 +159,7 @@ def walk_messages(
 ) -> int:
     """Parse, route and walk all messages in batches; return the events used."""
     index = {f"COIN{i}USDT": i for i in range(n_symbols)}
-    table = new_observation(n_symbols, PARAMS)
+    table = new_observation(n_symbols, FROZEN)
     buffer, log = new_events(BATCH), zeros_table(Outlook, 0)
     rows: list[tuple[Any, ...]] = []
     book, trade = int(EventKind.BOOK), int(EventKind.TRADE)

@@ -84,6 +84,17 @@ def end_exit(state: SymbolState) -> None:
 
 
 @kernel
+def give_way(state: SymbolState, params: ShortGridParams, t_ns: int) -> None:
+    """End an exit for profit that was not filled: the take-profit returns.
+
+    No signal starts another for as long as a take-profit is not moved: each try costs five orders,
+    and the exchange limits orders that end unfilled.
+    """
+    end_exit(state)
+    state.exit.next_ns = t_ns + int(params.tp_amend_s * SECOND_NS)
+
+
+@kernel
 def net_needed(state: SymbolState, params: ShortGridParams) -> float:
     """Return the net a signal exit must leave, bps."""
     fees = entry_fee_bps(state) + state.rules.fee_taker
@@ -107,6 +118,8 @@ def is_fresh(state: SymbolState, params: ShortGridParams, t_ns: int) -> bool:
 def signal_exit(state: SymbolState, params: ShortGridParams, t_ns: int, ask: int) -> int:
     """Return the reason of a signal exit at ``ask`` ticks, ``NO_EXIT`` if there is none."""
     if state.ledger.steps == 0 or not is_fresh(state, params, t_ns):
+        return NO_EXIT
+    if t_ns < state.exit.next_ns:
         return NO_EXIT
     signals, average = state.observed.signals, average_ticks(state)
     profit = (average - ask) / average * 1e4
@@ -157,11 +170,11 @@ def next_phase(state: SymbolState, params: ShortGridParams, t_ns: int, ask: int)
     elif way.phase == _PASSIVE:
         enough = net_bps(state, float(ask), state.rules.fee_taker) >= net_needed(state, params)
         if for_profit and not (enough and is_fresh(state, params, t_ns)):
-            end_exit(state)
+            give_way(state, params, t_ns)
         else:
             go_on(state, _TAKING, t_ns)
     elif way.phase == _TAKING and for_profit:
-        end_exit(state)
+        give_way(state, params, t_ns)
     else:
         go_on(state, _MARKET, t_ns)
 

@@ -31,9 +31,19 @@ from tests.engine.short_grid_venue import Session, Trouble
 
 pytestmark = pytest.mark.slow
 
-LIVELY = {"warmup_s": 20.0, "trend_30s_bps": 300.0, "fill_cooldown_s": 0.0, "add_cooldown_s": 1.0,
-          "spacing_growth": 1.0, "win_cooldown_s": 1.0, "tail_ratio": 100.0, "buy_ratio_max": 1.0,
-          "adds_per_hour": 60, "add_loss_bps": 5.0, "spacing_horizon_s": 1.0}  # fmt: skip
+LIVELY = {
+    "warmup_s": 20.0,
+    "trend_30s_bps": 300.0,
+    "fill_cooldown_s": 0.0,
+    "add_cooldown_s": 1.0,
+    "spacing_growth": 1.0,
+    "win_cooldown_s": 1.0,
+    "tail_ratio": 100.0,
+    "buy_ratio_max": 1.0,
+    "adds_per_hour": 60,
+    "add_loss_bps": 5.0,
+    "spacing_horizon_s": 1.0,
+}
 """Parameters with which layers are added often."""
 
 
@@ -192,6 +202,29 @@ def test_no_profitable_exit_loses() -> None:
     assert min(session.nets) >= 0
 
 
+def test_an_exit_for_profit_that_is_not_filled_is_not_tried_again_at_once() -> None:
+    session = Session(market(8), 5)
+    fill = session.fill
+
+    def no_exit_fills(symbol: int, order: Any, ticks: int, steps: int) -> None:
+        if order.slot != SlotName.EXIT:
+            fill(symbol, order, ticks, steps)
+
+    session.fill = no_exit_fills  # type: ignore[method-assign]
+    session.run(8 * 600)
+    tries = [
+        (c["symbol"], step)
+        for step, c in session.commands
+        if c["slot"] == SlotName.EXIT
+        and c["kind"] == CommandKind.PLACE
+        and c["tif"] == TimeInForce.GTX
+    ]
+    assert len(tries) > 5
+    by_symbol = [[step for s, step in tries if s == symbol] for symbol in range(4)]
+    gaps = [b - a for steps in by_symbol for a, b in itertools.pairwise(steps)]
+    assert min(gaps) >= 300
+
+
 def test_a_late_step_sends_no_entry() -> None:
     session = Session(market(4), 1)
     for k in range(session.step + 1, session.step + 2_400):
@@ -251,8 +284,9 @@ def test_a_stop_is_moved_by_a_successor_that_is_confirmed_first() -> None:
     session.run(3)
     own = [c for _, c in session.commands if c["symbol"] == symbol and c["slot"] in (2, 3)]
     assert [(c["kind"], c["slot"]) for c in own] == [
-        (CommandKind.PLACE_STOP, STOP_NEXT), (CommandKind.CANCEL_STOP, STOP),
-    ]  # fmt: skip
+        (CommandKind.PLACE_STOP, STOP_NEXT),
+        (CommandKind.CANCEL_STOP, STOP),
+    ]
     assert own[1]["order"] == number
     assert state.slots[STOP].ticks == stop_level(state, session.params)
     assert is_protected(state)
@@ -298,8 +332,11 @@ def test_an_exchange_that_never_answers_is_asked_by_turns_without_end() -> None:
     session.run(35)
     session.commands.clear()
     session.run(60)
-    own = [(step, c["slot"]) for step, c in session.commands
-           if c["symbol"] == symbol and c["kind"] in (0, 3)]  # fmt: skip
+    own = [
+        (step, c["slot"])
+        for step, c in session.commands
+        if c["symbol"] == symbol and c["kind"] in (0, 3)
+    ]
     slots = [slot for _, slot in own]
     assert slots[:6] in ([1, 2] * 3, [2, 1] * 3)
     assert len(slots) >= 18
@@ -390,10 +427,14 @@ def scaled(demo: DemoTicks) -> DemoTicks:
     for name in ("qty", "qty2"):
         events[name][market_events] /= 1_000.0
     rules: dict[str, Any] = {
-        symbol: {**r, "tick_size": r["tick_size"] * 1_000.0, "step_size": r["step_size"] / 1_000.0,
-                 "min_qty": r["min_qty"] / 1_000.0}
+        symbol: {
+            **r,
+            "tick_size": r["tick_size"] * 1_000.0,
+            "step_size": r["step_size"] / 1_000.0,
+            "min_qty": r["min_qty"] / 1_000.0,
+        }
         for symbol, r in demo.rules.items()
-    }  # fmt: skip
+    }
     return DemoTicks(demo.symbols, events, rules)
 
 

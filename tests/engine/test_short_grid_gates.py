@@ -153,8 +153,9 @@ def test_what_does_not_fit_under_the_symbols_cap_is_refused() -> None:
     assert gate(portfolio, state) == Gate.SYMBOL_CAP
 
 
-@pytest.mark.parametrize(("spread", "total"), [(7.0, 445.0), (10.0, 456.43), (21.0, 480.0),
-                                               (40.0, 480.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spread", "total"), [(7.0, 445.0), (10.0, 456.43), (21.0, 480.0), (40.0, 480.0)]
+)
 def test_six_layers_cost_what_the_definition_says(spread: float, total: float) -> None:
     sizes = [layer_notional(params(), spread, layer) for layer in range(6)]
     assert sum(sizes) == pytest.approx(total, abs=0.01)
@@ -174,8 +175,10 @@ def test_layers_lie_where_the_definition_says() -> None:
             ask += 20
             bid = round(ask / 1.001)
             if add_price_gate(state, p, bid, ask) not in (
-                AddGate.LOSS, AddGate.DISTANCE, AddGate.LAST_FILL,
-            ):  # fmt: skip
+                AddGate.LOSS,
+                AddGate.DISTANCE,
+                AddGate.LAST_FILL,
+            ):
                 break
         price = ask
         state.observed.signals.exhaust = 1.0
@@ -227,9 +230,15 @@ def held(layers: int = 1, steps: int = 8_000, fee_e8: int = 160_000) -> Any:
 
 @pytest.mark.parametrize(
     ("spread_med", "vol", "age_s", "tp0"),
-    [(20.0, 0.0, 0, 24.0), (20.0, 0.0, 1_800, 12.0), (20.0, 0.0, 90_000, 12.0),
-     (7.0, 0.0, 0, 10.0), (7.0, 200.0, 0, 30.0), (7.0, 900.0, 0, 50.0)],
-)  # fmt: skip
+    [
+        (20.0, 0.0, 0, 24.0),
+        (20.0, 0.0, 1_800, 12.0),
+        (20.0, 0.0, 90_000, 12.0),
+        (7.0, 0.0, 0, 10.0),
+        (7.0, 200.0, 0, 30.0),
+        (7.0, 900.0, 0, 50.0),
+    ],
+)
 def test_the_profit_asked_decays_to_its_floor(
     spread_med: float, vol: float, age_s: int, tp0: float
 ) -> None:
