@@ -8,7 +8,6 @@ from typing import Final
 
 from core.times import MINUTE_MS
 from engine.contract import (
-    LIQUIDATION,
     POSITION_SIDES,
     Fill,
     ForeignClose,
@@ -22,7 +21,7 @@ from live.exchange.port import Exchange
 from live.exchange.types import Execution, FundingPayment, OrderKind
 from live.execution.books import LiveSession
 from live.execution.order_desk import OrderDesk
-from live.execution.order_register import OrderRecord, OrderState
+from live.execution.order_register import BEGINS_LIQUIDATION, BEGINS_STOP, OrderRecord, OrderState
 from live.feed.funding_rates import FundingRates
 from live.health.events import Events, Notice
 
@@ -190,9 +189,10 @@ class Fills:
         Only now: what is decided or sent and not done leaves the side wanted protected.
         """
         strategy = self._session.strategy
-        if record.kind is OrderKind.STOP or record.label == f"STOP_{record.direction}":
+        is_new = not self._session.orders.has_begun(record.begins)
+        if record.kind is OrderKind.STOP or (is_new and record.begins.startswith(BEGINS_STOP)):
             strategy.book(StopFired(record.direction, execution.ts_ms))
-        elif record.label == LIQUIDATION:
+        elif is_new and record.begins.startswith(BEGINS_LIQUIDATION):
             strategy.book(LiquidationDecided())
 
     def _book_foreign(self, execution: Execution) -> str:

@@ -9,13 +9,13 @@ from typing import Final
 
 from core.errors import NetworkError, UnknownOutcome
 from core.market import MarketRules
-from engine.contract import POSITION_SIDES, Exit
+from engine.contract import LIQUIDATION, POSITION_SIDES, Exit
 from live.exchange.port import Clock
 from live.exchange.types import Answer, Fate, OrderKind
 from live.execution.books import LiveSession
 from live.execution.fills import Fills
 from live.execution.order_desk import OrderDesk
-from live.execution.order_register import OrderRecord, OrderState
+from live.execution.order_register import BEGINS_LIQUIDATION, BEGINS_STOP, OrderRecord, OrderState
 from live.execution.symbol_facts import SymbolFacts
 
 CONFIRMATIONS: Final = 10
@@ -51,10 +51,14 @@ class MarketExits:
             NetworkError: not known to be done; ``finish`` goes on with it.
             GridError: the exchange or the disk refused.
         """
+        liquidation: list[OrderRecord] = []
         for position_side in POSITION_SIDES:
             own = [out for out in exits if out.position_side == position_side]
             if own:
-                self.intend(position_side, own[0].label, [(out.fill_id, out.qty) for out in own])
+                wanted = [(out.fill_id, out.qty) for out in own]
+                records = self.intend(position_side, own[0].label, wanted)
+                liquidation += records if own[0].label == LIQUIDATION else []
+        _mark(liquidation, BEGINS_LIQUIDATION)
         self._send_and_wait()
 
     def stop_at_market(self, position_side: str) -> None:
@@ -64,7 +68,11 @@ class MarketExits:
         """
         if self._session.orders.alive(OrderKind.EXIT, direction=position_side):
             return
-        self.intend(position_side, f"STOP_{position_side}", self.all_of(position_side))
+        # A stop that the strategy decided itself is counted by it; this one fired.
+        _mark(
+            self.intend(position_side, f"STOP_{position_side}", self.all_of(position_side)),
+            BEGINS_STOP,
+        )
 
     def all_of(self, position_side: str) -> list[tuple[int, float]]:
         """Return (fill id, quantity) of everything a side holds, worst fill first."""
@@ -72,12 +80,14 @@ class MarketExits:
         fills.sort(key=lambda fill: -fill.price if position_side == "LONG" else fill.price)
         return [(fill.fill_id, fill.qty) for fill in fills]
 
-    def intend(self, position_side: str, label: str, wanted: list[tuple[int, float]]) -> None:
+    def intend(
+        self, position_side: str, label: str, wanted: list[tuple[int, float]]
+    ) -> list[OrderRecord]:
         """Write down that ``wanted`` (fill id, base) of a side is to be closed at market.
 
         What is more than the exchange takes in one order goes in parts.
         """
-        for part in in_parts(wanted, self._facts.now.max_market_qty, self._rules.step_size):
+        return [
             self._session.orders.new(
                 OrderKind.EXIT,
                 position_side,
@@ -87,6 +97,8 @@ class MarketExits:
                 label=label,
                 exits=part,
             )
+            for part in in_parts(wanted, self._facts.now.max_market_qty, self._rules.step_size)
+        ]
 
     def _total(self, parts: Sequence[tuple[int, float]]) -> float:
         return whole_lots(sum(qty for _, qty in parts), self._rules.step_size)
@@ -176,6 +188,12 @@ class MarketExits:
                 self._session.strategy.restore_stops()
         if unclear:
             raise NetworkError(f"market exit {', '.join(unclear)}")
+
+
+def _mark(records: Sequence[OrderRecord], event: str) -> None:
+    """Note on the orders of one decision that the first execution of any of them is ``event``."""
+    for record in records:
+        record.begins = f"{event} {records[0].client_id}"
 
 
 def whole_lots(qty: float, step: float) -> float:

@@ -13,6 +13,9 @@ from live.exchange.types import QTY_SLACK, OrderKind, OrderSpec
 
 DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
+BEGINS_STOP: Final = "stop"
+BEGINS_LIQUIDATION: Final = "liquidation"
+
 
 class OrderState(Enum):
     """What we know of an order."""
@@ -48,6 +51,8 @@ class OrderRecord:
         missed: times in a row that the exchange denied to know an order it had taken.
         sent_ms: when it was sent last, ms UTC; 0: it was not.
         closes_all: of a stop: whether it closes the whole side, or ``qty`` of it.
+        begins: of an exit: what its first execution means to the ledger, such as ``stop``, and the
+            first order of that decision; '': nothing besides the close.
     """
 
     client_id: str
@@ -68,6 +73,7 @@ class OrderRecord:
     missed: int = 0
     sent_ms: int = 0
     closes_all: bool = True
+    begins: str = ""
 
     @property
     def unlisted(self) -> float:
@@ -192,6 +198,10 @@ class OrderRegister:
             and (not kinds or record.kind in kinds)
             and direction in {None, record.direction}
         ]
+
+    def has_begun(self, begins: str) -> bool:
+        """Return whether an execution of a decision's orders is booked already."""
+        return any(r.begins == begins and r.booked_qty > 0.0 for r in self._records.values())
 
     def new(
         self,
