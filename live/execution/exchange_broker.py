@@ -27,7 +27,7 @@ from live.health.monitor import HealthMonitor
 
 LOOK_KEPT_MS: Final = 1_500
 """How long the look at the open orders, with which a watch begins, may be ago when it lays some."""
-ASK_MS: Final = 60_000
+ASK_MS: Final = 300_000
 """Between two questions for trades while the open orders show none."""
 LOT_SLACK: Final = 1e-9
 PRICE_KEPT_MS: Final = 2_000
@@ -187,7 +187,7 @@ class ExchangeBroker:
         """Take fills in and let the orders follow; what is missing is laid again.
 
         Where the next bar has begun its step does that. Trades, which cost most to ask for, are
-        asked for where the open orders show that something has traded, and once a minute.
+        asked for where the open orders show that something has traded, and every five minutes.
         """
         self._desk.resolve()
         has_traded = self._desk.refresh() or self._desk.has_changed

@@ -105,7 +105,7 @@ def held(watched: Watched) -> Decimal:
     return watched.exchange.account.positions["LONG"].qty
 
 
-# --- the order endpoints ----------------------------------------------------------------------------
+# --- the order endpoints --------------------------------------------------------------------------
 
 DOWN: Final = (
     FaultKind.BUSY_503,
@@ -148,7 +148,7 @@ def test_a_session_that_cannot_protect_a_side_does_not_end_with_success(watched:
     assert watched.observer.false_health == []
 
 
-# --- what is listed late, or not at all ---------------------------------------------------------------
+# --- what is listed late, or not at all -----------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -187,7 +187,7 @@ def test_an_empty_answer_gives_up_nothing(watched: Watched, path: str) -> None:
     watched.agree()
 
 
-# --- refusals -----------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -251,7 +251,7 @@ def test_somebody_elses_order_in_an_unknown_state_blocks_nothing(watched: Watche
     watched.agree()
 
 
-# --- the exchange closes -----------------------------------------------------------------------------
+# --- the exchange closes --------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -281,7 +281,7 @@ def test_a_delisting_ends_entries_and_its_settlement_is_booked(watched: Watched)
     assert watched.observer.false_health == []
 
 
-# --- a process that is gone ---------------------------------------------------------------------------
+# --- a process that is gone -----------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -309,7 +309,7 @@ def test_without_a_process_the_entries_go_and_the_next_one_lays_the_stops_first(
     assert again.position_gaps() == [0.0, 0.0]
 
 
-# --- two coins ----------------------------------------------------------------------------------------
+# --- two coins ------------------------------------------------------------------------------------
 
 
 @contextmanager
