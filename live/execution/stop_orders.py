@@ -85,11 +85,12 @@ class StopOrders:
         return frozenset(self._unprotected_since_ms)
 
     def price_of(self, direction: str) -> float:
-        """Return the trigger nearest to the price of the stops that rest for a side; 0: none."""
-        triggers = [r.price for r in self._resting(direction)]
-        if not triggers:
-            return 0.0
-        return max(triggers) if direction == "LONG" else min(triggers)
+        """Return the trigger of the stop laid last for a side; 0: none rests.
+
+        While a stop moves, its predecessor rests beside it until the limits are laid.
+        """
+        resting = self._resting(direction)
+        return resting[-1].price if resting else 0.0
 
     def keep(self) -> set[str] | None:
         """Move the stops to where they should be; a stop that is passed already is done at market.
