@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from backtest.market.coin_data import CoinData
@@ -11,7 +12,6 @@ from backtest.market.timeframes import format_time
 from backtest.runs.facts import check_capital, run_notices
 from backtest.runs.fixed_variants import FixedVariants
 from backtest.runs.variants import Variants
-from core.errors import ConfigError
 from core.times import BAR_MS
 from engine.compiling import is_compiled as is_grid_compiled
 from engine.compiling import load_machine_code
@@ -139,14 +139,10 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
 
 
 def backtested(spec: StrategySpec) -> Backtested:
-    """Return how a strategy is backtested.
-
-    Raises:
-        ConfigError: it cannot be backtested here.
-    """
-    if spec.name not in BACKTESTED:
-        raise ConfigError(f"{spec.name} cannot be backtested; choose {' or '.join(BACKTESTED)}")
-    return BACKTESTED[spec.name]
+    """Return how a strategy is backtested; one that is not known here as GridV4, on its candles."""
+    if spec.name in BACKTESTED:
+        return BACKTESTED[spec.name]
+    return replace(BACKTESTED[GRID_V4.name], spec=spec, variants=partial(Variants, spec=spec))
 
 
 def is_compiled(how: Backtested) -> bool:
