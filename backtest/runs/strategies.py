@@ -47,6 +47,7 @@ class Backtested:
         notices: what a reader must know about a run; CapitalError where no order was possible.
         removals: what ``--compare`` runs besides the full strategy, by name; None: as of GridV4.
         risk: of a portfolio, from parameters and candle length in ms.
+        searched: the optimizer can search it.
         is_compiled: its machine code is on disk.
         load: loads it, compiling first where there is none.
     """
@@ -59,6 +60,7 @@ class Backtested:
     notices: Notices
     removals: Callable[[Any], dict[str, Any]] | None
     risk: Callable[[Any, int], Any]
+    searched: bool
     is_compiled: Callable[[], bool]
     load: Callable[[], None]
 
@@ -119,6 +121,7 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
         notices=_grid_notices,
         removals=None,
         risk=lambda params, bar_ms: params,  # noqa: ARG005
+        searched=True,
         is_compiled=is_grid_compiled,
         load=load_machine_code,
     ),
@@ -132,6 +135,7 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
         notices=_fixed_notices,
         removals=_fixed_removals,
         risk=_fixed_risk,
+        searched=False,
         is_compiled=is_fixed_grid_compiled,
         load=lambda: load_fixed_grid(FIXED_GRID.read()),
     ),
