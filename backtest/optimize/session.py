@@ -66,8 +66,8 @@ def open_session(request: SearchRequest) -> Session:
     simulator = BacktestSimulator(request.params, source=request.source, strategy=request.strategy)
     if not simulator.how.searched:
         raise ConfigError(
-            f"the optimizer does not search {request.strategy.name} yet; search grid_v4, or compare "
-            "settings of it with main.py --set"
+            f"the optimizer does not search {request.strategy.name} yet; search grid_v4, or "
+            "compare settings of it with main.py --set"
         )
     space = read_space(request.strategy.space)
     folders = ResultFolders.chosen(request.output)
