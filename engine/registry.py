@@ -68,6 +68,7 @@ FIXED_GRID: Final = StrategySpec(
     needs=Needs(bars=("1m", MINUTE_MS), truth="exchange"),
     create=_fixed_grid,
     backtest=_fixed_grid_backtest,
+    live=False,
     exclusive=(("quantity", "quantity_usd"),),
 )
 DEFAULT: Final = GRID_V4
