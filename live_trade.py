@@ -182,6 +182,11 @@ def _add_other_actions(group: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     """Do what the arguments ask for and return the exit code."""
     _check_flags(args)
+    if not chosen_strategy(args).live:
+        raise ConfigError(
+            f"{args.strategy} does not trade live yet, nor in a dry run or a replay; backtest it: "
+            f"main.py --strategy {args.strategy}"
+        )
     params = chosen_params(args)
     if args.replay is not None:
         return _replay(args, params)

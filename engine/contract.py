@@ -68,6 +68,7 @@ class StrategySpec:
         create: answers with the strategy for these parameters and rules, as drivers see it; rules
             None: for reading a saved state only.
         backtest: answers with what runs over candles.
+        live: it trades live and in a dry run.
         exclusive: pairs of parameters of which one alone is above 0: giving one sets the other to
             0.
     """
@@ -81,6 +82,7 @@ class StrategySpec:
     needs: Needs
     create: Callable[[Any, MarketRules | None], Strategy]
     backtest: Callable[[Any, MarketRules], Backtest]
+    live: bool = True
     exclusive: tuple[tuple[str, str], ...] = ()
 
     @property

@@ -68,6 +68,7 @@ FIXED_GRID: Final = StrategySpec(
     needs=Needs(bars=("1m", MINUTE_MS), truth="exchange"),
     create=_fixed_grid,
     backtest=_fixed_grid_backtest,
+    live=False,
     exclusive=(("quantity", "quantity_usd"),),
 )
 DEFAULT: Final = GRID_V4
@@ -84,6 +85,14 @@ def find_strategy(name: str) -> StrategySpec:
         known = ", ".join(SPECS)
         raise ConfigError(f"{unknown_key(name, SPECS, 'strategy')} (there are: {known})")
     return SPECS[name]
+
+
+def known_spec(name: str) -> StrategySpec:
+    """Return the strategy called ``name``, for a result of one that is not registered the default.
+
+    A strategy under trial has the default's parameters, so its results read like the default's.
+    """
+    return SPECS.get(name, DEFAULT)
 
 
 def read_params(spec: StrategySpec, given: Mapping[str, Any]) -> Any:

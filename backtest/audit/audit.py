@@ -9,12 +9,13 @@ follows from it end where the summary says? Nothing here, nor in the modules it 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from backtest.audit.files import Finding, Summary, coins_in, read_summary, read_trades
+from backtest.audit.fixed_grid import FIXED_NOT_CHECKED, FixedAudit
 from backtest.audit.market import audit_bars
 from backtest.audit.portfolio import NOT_CHECKED as PORTFOLIO_NOT_CHECKED
 from backtest.audit.portfolio import CoinAccount, check_portfolio, read_portfolio
@@ -112,7 +113,13 @@ def run_audit(request: AuditRequest) -> int:
         summary = read_summary(folder / f"{coin}_summary.json")
         _check_flags(coin, summary, request)
         market = load_again(summary, source)
-        reports[coin] = audit_coin(folder / f"{coin}_trades.csv", summary, market)
+        audit = _AUDITS.get(summary.strategy)
+        if audit is None:
+            raise DataError(
+                f"{coin}: its summary names the strategy {summary.strategy!r}, which an audit does "
+                f"not know (it knows {', '.join(_AUDITS)}); run the backtest again"
+            )
+        reports[coin] = audit(folder / f"{coin}_trades.csv", summary, market)
         if not request.as_json:
             _print(coin, folder, reports[coin])
     group = audit_portfolio(folder, reports, named=request.coins is not None)
@@ -192,6 +199,25 @@ def audit_coin(trades: Path, summary: Summary, market: MarketData) -> AuditRepor
     )
 
 
+def audit_fixed_coin(trades: Path, summary: Summary, market: MarketData) -> AuditReport:
+    """Check one coin's files of a fixed grid; arguments and errors as of ``audit_coin``."""
+    counts = f"{len(market.candles):,} candles and {len(market.funding):,} funding rates"
+    lines = [f"{counts}: hash {summary.data['hash']}"]
+    audit = FixedAudit(summary, market)
+    finding = audit.run(trades)
+    lines.append(f"{audit.checked:,} rows: time, price, fee, profit, distance, size and caps")
+    if finding is None:
+        compared, finding = audit.check_figures()
+        lines.append(f"{compared} figures follow from {len(audit.nets):,} cycles and funding")
+    return AuditReport(lines, finding, list(FIXED_NOT_CHECKED))
+
+
+_AUDITS: Final[Mapping[str, Callable[[Path, Summary, MarketData], AuditReport]]] = {
+    "grid_v4": audit_coin,
+    "fixed_grid": audit_fixed_coin,
+}
+
+
 def audit_portfolio(
     folder: Path, reports: Mapping[str, AuditReport], *, named: bool
 ) -> AuditReport | None:
@@ -219,6 +245,9 @@ def audit_portfolio(
         return None if named else AuditReport([], found, not_checked=[])
     accounts = [account for coin in coins if (account := reports[coin].account) is not None]
     broken = [coin for coin in coins if reports[coin].finding is not None]
+    if len(accounts) < len(coins) and not broken:
+        text = f"{PORTFOLIO} of {', '.join(coins)}: its sums over accounts of this strategy"
+        return AuditReport([], None, not_checked=[text])
     if broken:
         text = f"{PORTFOLIO} of {', '.join(coins)}: {', '.join(broken)} must be right first"
         return AuditReport([], None, not_checked=[text])

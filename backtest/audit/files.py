@@ -119,6 +119,7 @@ class Summary:
     parameters: Mapping[str, Any]
     changed_parameters: Mapping[str, Any] = field(default_factory=dict)
     bands: tuple[Mapping[str, Any], ...] = ()
+    strategy: str = "grid_v4"
 
 
 def read_trades(path: Path) -> TradesFile:
@@ -200,6 +201,7 @@ def read_summary(path: Path) -> Summary:
         first_bar=int(content["first_bar"]),
         changed_parameters=changed,
         bands=tuple(bands),
+        strategy=str(content.get("strategy", "grid_v4")),
         **sections,
     )
 

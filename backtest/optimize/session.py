@@ -63,8 +63,13 @@ def open_session(request: SearchRequest) -> Session:
     """
     started = time.monotonic()
     request.check()
-    space = read_space(request.strategy.space)
     simulator = BacktestSimulator(request.params, source=request.source, strategy=request.strategy)
+    if not simulator.how.searched:
+        raise ConfigError(
+            f"the optimizer does not search {request.strategy.name} yet; search grid_v4, or "
+            "compare settings of it with main.py --set"
+        )
+    space = read_space(request.strategy.space)
     folders = ResultFolders.chosen(request.output)
     folders.check_writable(plot=request.plot)
     if not is_compiled():

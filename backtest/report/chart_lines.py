@@ -66,7 +66,7 @@ class ChartLines:
 
 def chart_lines(result: Result) -> ChartLines:
     """Return the lines that belong to a result's strategy."""
-    return _OF_STRATEGY[str(result.get("strategy", GRID_V4.name))]
+    return _OF_STRATEGY.get(str(result.get("strategy")), _OF_STRATEGY[GRID_V4.name])
 
 
 def _grid_lines(result: Result) -> list[LineSet]:

@@ -50,7 +50,7 @@ MARKERS: Final = (
     Marker("close short", ("BUY_CLOSE_SHORT",), "^", "#ff9f1c"),
     Marker("prune", ("PRUNE_",), "x", "#7f7f7f"),
     Marker("ladder rung", ("RECOVERY_LADDER",), "v", "#0d9488"),
-    Marker("hedge", ("RECOVERY_HEDGE_",), "P", "#6d28d9", 0.6),
+    Marker("hedge", ("RECOVERY_HEDGE_",), "P", "#6d28d9", 0.8),
     Marker("recovery close", ("RECOVERY_CLOSE", "RECOVERY_ESCALATION"), "x", "#be185d"),
     Marker("taken over", ("ADOPTED",), "s", "#854d0e"),
     Marker("closed at the end", ("CLOSE_END",), "s", "#17becf"),

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from backtest.report.parameter_table import parameter_rows, value_text
 from backtest.results.files import json_bytes
-from engine.registry import DEFAULT, find_strategy
+from engine.registry import DEFAULT, known_spec
 
 FORMATS: Final = {
     "money": "{:,.2f}",
@@ -92,7 +92,7 @@ def parameter_table(
             "meaning": row.meaning,
             "changed": row.name in changed,
         }
-        for row in parameter_rows(find_strategy(strategy))
+        for row in parameter_rows(known_spec(strategy))
     ]
 
 

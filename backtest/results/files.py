@@ -19,7 +19,7 @@ from core.errors import DataError
 from core.files import write_atomically
 from core.market import MarketRules
 from core.version import VERSION
-from engine.registry import DEFAULT, find_strategy
+from engine.registry import DEFAULT, known_spec
 from engine.results import CYCLE_FIELDS
 
 Result = Mapping[str, Any]
@@ -79,7 +79,7 @@ def summary_document(result: Result) -> dict[str, Any]:
 
 
 def _changed(result: Result) -> dict[str, dict[str, Any]]:
-    return changed_params(result["params"], find_strategy(_strategy(result)))
+    return changed_params(result["params"], known_spec(_strategy(result)))
 
 
 def _strategy(result: Result) -> str:

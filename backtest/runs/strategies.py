@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from backtest.market.coin_data import CoinData
@@ -11,7 +12,6 @@ from backtest.market.timeframes import format_time
 from backtest.runs.facts import check_capital, run_notices
 from backtest.runs.fixed_variants import FixedVariants
 from backtest.runs.variants import Variants
-from core.errors import ConfigError
 from core.times import BAR_MS
 from engine.compiling import is_compiled as is_grid_compiled
 from engine.compiling import load_machine_code
@@ -47,6 +47,7 @@ class Backtested:
         notices: what a reader must know about a run; CapitalError where no order was possible.
         removals: what ``--compare`` runs besides the full strategy, by name; None: as of GridV4.
         risk: of a portfolio, from parameters and candle length in ms.
+        searched: the optimizer can search it.
         is_compiled: its machine code is on disk.
         load: loads it, compiling first where there is none.
     """
@@ -59,6 +60,7 @@ class Backtested:
     notices: Notices
     removals: Callable[[Any], dict[str, Any]] | None
     risk: Callable[[Any, int], Any]
+    searched: bool
     is_compiled: Callable[[], bool]
     load: Callable[[], None]
 
@@ -119,6 +121,7 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
         notices=_grid_notices,
         removals=None,
         risk=lambda params, bar_ms: params,  # noqa: ARG005
+        searched=True,
         is_compiled=is_grid_compiled,
         load=load_machine_code,
     ),
@@ -132,6 +135,7 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
         notices=_fixed_notices,
         removals=_fixed_removals,
         risk=_fixed_risk,
+        searched=False,
         is_compiled=is_fixed_grid_compiled,
         load=lambda: load_fixed_grid(FIXED_GRID.read()),
     ),
@@ -139,14 +143,10 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
 
 
 def backtested(spec: StrategySpec) -> Backtested:
-    """Return how a strategy is backtested.
-
-    Raises:
-        ConfigError: it cannot be backtested here.
-    """
-    if spec.name not in BACKTESTED:
-        raise ConfigError(f"{spec.name} cannot be backtested; choose {' or '.join(BACKTESTED)}")
-    return BACKTESTED[spec.name]
+    """Return how a strategy is backtested; one that is not known here as GridV4, on its candles."""
+    if spec.name in BACKTESTED:
+        return BACKTESTED[spec.name]
+    return replace(BACKTESTED[GRID_V4.name], spec=spec, variants=partial(Variants, spec=spec))
 
 
 def is_compiled(how: Backtested) -> bool:

@@ -21,6 +21,8 @@ from core.kama import NOISE
 from core.market import MarketRules
 from core.params import StrategyParams
 from core.signals import SignalArray, compute_indicators, compute_raw_regime, settle_regime
+from engine.contract import Backtest, StrategySpec
+from engine.registry import GRID_V4
 from engine.results import RunResult
 from engine.strategy import GridStrategyV4
 from engine.tables import RunTables, bar_table, funding_rows, settled_funding, sub_bar_tables
@@ -55,13 +57,16 @@ class Variants:
     Args:
         data: what every run reads.
         params: of the central run; a variant may change anything but what indicators are made of.
+        spec: of the strategy.
 
     Raises:
         DataError: the candles cannot be used.
     """
 
-    def __init__(self, data: CoinData, params: StrategyParams) -> None:
-        self.data, self.params = data, params
+    def __init__(
+        self, data: CoinData, params: StrategyParams, spec: StrategySpec = GRID_V4
+    ) -> None:
+        self.data, self.params, self._spec = data, params, spec
         candles, bar_ms = data.market.candles, data.market.bar_ms
         self._bars = bar_table(candles)
         self._indicators, slope = compute_indicators(
@@ -141,10 +146,20 @@ class Variants:
 
     def central(
         self, params: StrategyParams, sub_bars: SubBars | None = None
-    ) -> tuple[GridStrategyV4, RunResult]:
+    ) -> tuple[Backtest, RunResult]:
         """Return a run and the strategy as it stands after it; errors as of ``run``."""
-        strategy = GridStrategyV4(params, self.data.rules)
-        return strategy, strategy.run_tables(self.tables(params, sub_bars))
+        strategy = self._spec.backtest(params, self.data.rules)
+        if isinstance(strategy, GridStrategyV4):
+            return strategy, strategy.run_tables(self.tables(params, sub_bars))
+        market = self.data.market
+        return strategy, strategy.run_result(
+            market.candles,
+            funding=market.funding,
+            detail=None if sub_bars is None else market.detail,
+            first_bar=self.data.first_bar,
+            signals=self.signals_of(params),
+            bar_ms=market.bar_ms,
+        )
 
     def tables(self, params: StrategyParams, sub_bars: SubBars | None = None) -> RunTables:
         """Return what a run reads; arguments and errors as of ``run``."""

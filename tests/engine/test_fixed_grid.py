@@ -11,6 +11,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,7 +27,7 @@ from engine.fixed_grid.params import MAX_POSITIONS
 from engine.fixed_grid.strategy import FixedGridStrategy
 from engine.fixed_grid.types import FixedState, FixedTape, new_fixed_state
 from engine.types import LIQUIDATION, RECOVERY_HEDGE_OPEN
-from tests.engine.fixed_grid_reference.scenarios import MARKET, columns
+from tests.engine.fixed_grid_reference.scenarios import MARKET, QUIET, columns
 from tests.engine.test_fixed_grid_agreement import drawn_params
 from tests.engine.test_fixed_grid_reference import (
     PARAMS,
@@ -231,3 +232,37 @@ def test_a_liquidation_leaves_nothing_open_and_ends_a_run_without_equity() -> No
                 assert result.equity_curve[-1] == 0.0
                 assert np.all(result.equity_curve >= 0.0)
     assert seen > 5
+
+
+def test_where_the_first_touch_does_not_fill_the_next_bar_does() -> None:
+    # The entry rests at 999.9; bar 0 reaches it, and so does bar 1. T = 1009.9: bars 15 and 16.
+    dip, rise = (1000.0, 1000.0, 999.0, 999.0), (1009.0, 1011.0, 1009.0, 1011.0)
+    candles = [dip, *[(999.0,) * 4] * 14, rise, *[(1011.0,) * 4] * 14]
+    filled = {}
+    for refuses in (False, True):
+        params = replace(
+            fixed_params({**QUIET, "max_orders": 1}), refuse_first_touch=refuses
+        )  # fmt: skip
+        strategy = FixedGridStrategy(params, RULES)
+        tables = strategy.tables(frame_of(columns(candles)))
+        filled[refuses] = [
+            (t["bar"], t["label"], t["price"])
+            for t in strategy.run_tables(tables).trade_dicts
+            if t["label"] != "CLOSE_END"
+        ][:2]
+    assert filled[False] == [(0, "BUY_OPEN_LONG", 999.9), (15, "SELL_CLOSE_LONG", 1009.9)]
+    assert filled[True] == [(1, "BUY_OPEN_LONG", 999.9), (16, "SELL_CLOSE_LONG", 1009.9)]
+
+
+@settings(max_examples=25)
+@given(SEEDS, PARAMS)
+def test_a_refused_first_touch_fills_no_limit_earlier(seed: int, drawn: dict[str, Any]) -> None:
+    rows = random_market(seed)
+    changes = read_params({**drawn, "max_orders": 1}, rows[1][0])
+    first = {}
+    for refuses in (False, True):
+        params = replace(fixed_params(changes), refuse_first_touch=refuses)
+        strategy = FixedGridStrategy(params, RULES)
+        trades = strategy.run_tables(strategy.tables(frame_of(rows))).trades
+        first[refuses] = int(trades["bar"][0]) if len(trades) else len(rows[0])
+    assert first[True] > first[False] or first[False] == len(rows[0])

@@ -40,11 +40,22 @@ def test_grid_v4_stands_for_what_the_configuration_says_of_it() -> None:
 
 def test_a_strategy_that_does_not_trade_live_yet_says_so() -> None:
     spec = find_strategy("fixed_grid")
+    assert not spec.live
     with pytest.raises(ConfigError, match="does not trade live yet"):
         spec.create(spec.read(), MarketRules.inferred(100.0))
 
 
-@pytest.mark.parametrize("name", [name for name in SPECS if name != "fixed_grid"])
+@pytest.mark.parametrize(
+    "more", [["--capital", "1000"], ["--capital", "1000", "--dry-run"], ["--status"]]
+)
+def test_live_trading_refuses_a_strategy_that_does_not_trade_live(
+    more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert live_trade.main(["--coin", "BTC", "--strategy", "fixed_grid", *more]) == 2
+    assert "does not trade live yet, nor in a dry run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.live])
 def test_a_strategy_is_created_under_its_name_and_fingerprint(name: str) -> None:
     spec = find_strategy(name)
     strategy = spec.create(spec.read(), MarketRules.inferred(100.0))

@@ -112,6 +112,7 @@ ROOMS = {
     "engine.strategy": "core config engine.kit engine.contract engine.grid_v4",
     "engine.registry": "core config engine.contract engine.strategy engine.fixed_grid "
     "engine.short_grid",
+    "engine.fixed_strategy": "core engine.kit engine.fixed_grid engine.strategy engine.registry",
     "engine.compiling": "core engine.kit engine.contract engine.grid_v4 engine.strategy",
     "engine.options": "core engine.contract engine.registry",
     "live.exchange": "core config",
@@ -129,15 +130,17 @@ ROOMS = {
     "backtest.data_fetcher": "core config backtest.market",
     "backtest.market": "core live.exchange",
     "backtest.ticks": "core engine.short_grid backtest.market",
-    "backtest.runs": "core engine.kit engine.contract engine.grid_v4 engine.strategy "
-    "backtest.market",
+    "backtest.runs": "core engine.kit engine.contract engine.grid_v4 engine.fixed_grid "
+    "engine.strategy engine.registry engine.compiling backtest.market",
     "backtest.simulator": "core config engine.kit engine.contract engine.compiling "
     "engine.registry backtest.market backtest.runs",
-    "backtest.results": "core config backtest.market backtest.runs",
+    "backtest.results": "core config engine.kit engine.contract engine.registry backtest.market "
+    "backtest.runs",
     "backtest.audit": "core config backtest.market",
     "backtest.trust": "core config engine.kit engine.contract engine.compiling engine.registry "
-    "backtest.market backtest.runs backtest.simulator",
-    "backtest.report": "core config backtest.market backtest.results backtest.runs backtest.trust",
+    "engine.fixed_grid backtest.market backtest.runs backtest.simulator",
+    "backtest.report": "core config engine.contract engine.registry engine.fixed_grid "
+    "backtest.market backtest.results backtest.runs backtest.trust",
     "backtest.optimize.trial": "core config engine.kit engine.grid_v4 engine.strategy "
     "engine.compiling backtest.market backtest.runs backtest.simulator",
     "backtest.optimize.search": "core config backtest.results backtest.optimize.trial",
@@ -155,7 +158,7 @@ ROOMS = {
     "backtest.simulator backtest.trust",
 }
 """A room a line: what it may import besides itself."""
-STANDING_ALONE = {"contract", "strategy", "registry", "compiling", "options"}
+STANDING_ALONE = {"contract", "strategy", "fixed_strategy", "registry", "compiling", "options"}
 STRATEGIES = {"grid_v4", "fixed_grid", "short_grid"}
 EXCEPTIONS = {
     # Public candles are fetched by the public face; fetching belongs into the market's room.
