@@ -174,7 +174,9 @@ def _protect_saved(
     exchange.assume_rules(rules)
     log = session_logger(plan.symbol)
     register = OrderRegister(str(plan.settings["instance"]), plan.symbol)
-    session = LiveSession(create(plan.params, rules), register, states, Events(), 0, log)
+    files, events = TradeFiles(plan.symbol, plan.state_folder), Events()
+    events.subscribe(StateSaved, lambda saved: files.append(saved.trades))  # its outbox, too
+    session = LiveSession(create(plan.params, rules), register, states, events, 0, log)
     session.resume(loaded)
     if not session.strategy.view().has_position:
         return False
