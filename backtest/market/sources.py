@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from backtest.data_fetcher import fetch_market, load_market
 from backtest.market.demo import DEMO_END_MS, demo_market
 from backtest.market.files import CandleFolder
 from backtest.market.market_data import (
@@ -78,6 +77,9 @@ def market_source(source: AnySource, cache_dir: Path) -> MarketSource:
     Raises:
         DataError: a coin's name cannot be read.
     """
+    # Only now: the exchange's client is no part of what a made-up market or an audit loads.
+    from backtest.data_fetcher import fetch_market, load_market  # noqa: PLC0415
+
     if isinstance(source, MarketSource):
         return source
     if isinstance(source, Mapping):
