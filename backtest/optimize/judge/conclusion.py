@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from backtest.market.sources import EXCHANGE
 from backtest.optimize.apply.result_folders import DATA_DIR, RESULTS
-from backtest.optimize.judge.evidence import EvidenceLine, evidence_lines, out_of_sample
+from backtest.optimize.judge.evidence import EvidenceLine, evidence_lines
 from backtest.optimize.judge.final_choice import parameter_importance
 from backtest.optimize.judge.findings import Known, judge_trials, judge_unseen
 from backtest.optimize.judge.monte_carlo import permuted_returns
+from backtest.optimize.judge.verdict import Answer, Verdict, judge
 from backtest.optimize.report.results import results_document, write_results
-from backtest.optimize.report.search_report import out_of_sample_text, report
+from backtest.optimize.report.search_report import report, verdict_text
 from backtest.optimize.search.progress import Interruption, Searched
 from backtest.optimize.session import Session, header, say
 from config import STRATEGY_PARAMS
 from core.errors import DataError
 
+_SUMMARY: Final = (
+    "verdict",
+    "robust_params",
+    "robust_choice",
+    "train_score",
+    "baseline_train_score",
+    "walk_forward",
+    "oos_pass",
+    "oos_warnings",
+    "mc_p_value",
+    "num_trials",
+    "coins",
+    "start",
+    "holdout_start",
+    "end",
+    "seed",
+    "study_name",
+)
+"""Of the results document, printed with --json; all of it is in the results file."""
 _FINISHING: Final = "what runs is finished, then the report of what is known is printed"
 
 
@@ -44,7 +65,7 @@ def conclude(session: Session, searched: Searched, n_ever: int) -> bool:
             written.
     """
     with Interruption(_FINISHING) as interruption:
-        known = _judge(session, searched, n_ever, interruption.asked)
+        known = _judge(session, searched, n_ever, interruption.asked, seeds=session.request.seeds)
         try:
             permuted = _permuted(session, known, interruption.asked)
         except KeyboardInterrupt:
@@ -64,14 +85,17 @@ def report_so_far(session: Session, searched: Searched, n_ever: int) -> None:
     """
     with Interruption(_FINISHING) as interruption:
         try:
-            known = _judge(session, searched, n_ever, interruption.asked)
+            # Repeated searches take longer than the one that was ended.
+            known = _judge(session, searched, n_ever, interruption.asked, seeds=0)
         except DataError as error:  # too few trials yet, which is nobody's mistake
             say(f"no report yet: {error}")
             known = None
         _print_so_far(session, searched, known)
 
 
-def _judge(session: Session, searched: Searched, n_ever: int, stop: threading.Event) -> Known:
+def _judge(
+    session: Session, searched: Searched, n_ever: int, stop: threading.Event, *, seeds: int
+) -> Known:
     request = session.request
     return judge_trials(
         session.prepared,
@@ -80,6 +104,7 @@ def _judge(session: Session, searched: Searched, n_ever: int, stop: threading.Ev
         STRATEGY_PARAMS,
         n_ever=n_ever,
         seed=request.seed,
+        seeds=seeds,
         jobs=request.n_jobs,
         stop=stop,
     )
@@ -124,22 +149,27 @@ def _finish(
         before=before,
         warmup_bars=session.warmup_bars,
     )
+    verdict = judge(known, unseen)
     document = results_document(
         session.identity,
         session.prepared,
         searched,
         known,
         unseen,
+        verdict,
         importance=importance,
         seconds=time.monotonic() - session.started,
     )
     try:
         paths = write_results(document, known.choice.best, session.folders, plot=request.plot)
     finally:  # a full disk must not take the only look at the holdout with it
-        _print_report(session, known, evidence_lines(known, unseen))
-    passed = out_of_sample(known, unseen)
-    verdict = out_of_sample_text(passed=passed, warnings=document["oos_warnings"])
-    _print(f"{verdict}\n\n{_next_step(session, passed=passed)}")
+        if request.as_json:
+            _print(json.dumps(_summary(document), indent=2))
+        else:
+            _print_report(session, known, evidence_lines(known, unseen), verdict)
+    if not request.as_json:
+        warnings = "".join(f"warning: {text}\n" for text in document["oos_warnings"])
+        _print(f"{warnings}{_next_step(session, verdict.answer)}")
     _say_written(paths)
     say(_go_on(session))
 
@@ -152,20 +182,29 @@ def _print_so_far(session: Session, searched: Searched, known: Known | None) -> 
     say(f"interrupted: {kept}; {_go_on(session)}, then looks at the holdout and writes the files")
 
 
-def _print_report(session: Session, known: Known, evidence: list[EvidenceLine]) -> None:
+def _print_report(
+    session: Session, known: Known, evidence: list[EvidenceLine], verdict: Verdict | None = None
+) -> None:
     encoding = sys.stdout.encoding or "ascii"
-    _print(f"{header(session)}\n\n{report(known, evidence, STRATEGY_PARAMS, encoding=encoding)}")
+    answer = "" if verdict is None else f"{verdict_text(verdict)}\n\n"
+    text = report(known, evidence, STRATEGY_PARAMS, encoding=encoding)
+    _print(f"{header(session)}\n\n{answer}{text}")
 
 
-def _next_step(session: Session, *, passed: bool) -> str:
+def _summary(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of the results that a script asks for."""
+    return {key: document[key] for key in _SUMMARY}
+
+
+def _next_step(session: Session, answer: Answer) -> str:
     path = session.folders.data / RESULTS
     named = [] if session.folders.data == DATA_DIR else ["--params", str(path)]
     command = shlex.join(["python3", "apply_optimized_params.py", *named, "--preview"])
-    if passed:
-        return f"next: {command}"
-    return (
-        f"next: {command}\n      (to write them it wants --force: they did not hold out of sample)"
-    )
+    notes = {
+        Answer.FAILED: "\n      (keep your config: to write them it wants --force, as they failed)",
+        Answer.UNDECIDED: "\n      (to look at it; without --preview it asks before it writes)",
+    }
+    return f"next: {command}{notes.get(answer, '')}"
 
 
 def _go_on(session: Session) -> str:
