@@ -14,10 +14,8 @@ from core.params import read_value, unknown_key
 
 KEYS: Final = ("robust_params", "best_params", "params")
 """Under which the optimizer writes parameters."""
-BEST_KEY: Final = "best_params"
 HELD, UNDECIDED, FAILED, NOT_TESTED = ANSWERS = ("held", "undecided", "failed", "not tested")
 """Verdicts, as ``judge.verdict.Answer`` writes them (which takes numpy to import)."""
-_UNTESTED: Final = "the best of many trials is partly luck, and was not run on the holdout"
 _SHOWN: Final = 40
 """Characters of a wrong value that a message repeats."""
 
@@ -64,8 +62,6 @@ def read_params(path: Path, key: str) -> ParamsFile:
         raise ConfigError(f"{path}: params is {_short(whole)}, must be an object of parameters")
     others = {name: value for name, value in whole.items() if name not in params}
     _typed(others, path, "params")
-    if key == BEST_KEY and answer is not None:  # whatever became of the robust set
-        answer, why = NOT_TESTED, (_UNTESTED,)
     return ParamsFile(_typed(params, path, key), answer, why, tuple(warnings), others)
 
 

@@ -195,7 +195,8 @@ def with_pairs(
         and curve.effect() > NO_EFFECT_SHARE * abs(found.centre)
     ]
     named.sort(key=lambda curve: -curve.effect())
-    names = [curve.name for curve in named[:MOST_PAIRED]]
+    paired = {curve.name for curve in named[:MOST_PAIRED]}
+    names = [name for name in entries if name in paired]
     alone = [(name, "", factor, 1.0) for name in names for factor in (_FACTOR, 1.0 / _FACTOR)]
     both = [
         (one, other, up, across)
