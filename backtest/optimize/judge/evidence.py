@@ -254,13 +254,13 @@ def _deflated_sharpe(luck: LuckOfChoosing) -> EvidenceLine:
     value = (
         f"Sharpe {raw.sharpe * math.sqrt(_DAYS_PER_YEAR):.2f} a year; "
         f"{p_text(_p_of(raw))} as the best of {luck.n_ever} trials, "
-        f"{p_text(_p_of(effective))} of {luck.n_effective} different ones"
+        f"{p_text(_p_of(effective))} of {luck.n_effective} independent ones"
     )
-    passes = _p_of(raw) < SIGNIFICANT
-    if passes:
+    passes = _p_of(effective) < SIGNIFICANT
+    if _p_of(raw) < SIGNIFICANT:
         words = "more than the luck of so many trials"
-    elif _p_of(effective) < SIGNIFICANT:
-        words = "more than luck only if trials that move together count once"
+    elif passes:
+        words = "more than the luck of so many trials, as far as they differ"
     else:
         words = LUCK
     return EvidenceLine(name, value, words, passes)
@@ -281,7 +281,9 @@ def _overfitting(found: Overfitting) -> EvidenceLine:
         words = f"choosing among these trials helps more often than not; {LUCK}"
     else:
         words = f"choosing among these trials is no better than drawing lots: {LUCK}"
-    return EvidenceLine(name, f"{found.pbo:.2f}", words, passes)
+    known = math.isfinite(found.low)
+    value = f"{found.pbo:.2f}" + (f" ({found.low:.2f} to {found.high:.2f})" if known else "")
+    return EvidenceLine(name, value, words, passes)
 
 
 def _superior(name: str, found: SuperiorAbility, benchmark: str) -> EvidenceLine:
@@ -290,6 +292,11 @@ def _superior(name: str, found: SuperiorAbility, benchmark: str) -> EvidenceLine
     passes = found.consistent < SIGNIFICANT
     words = f"on the bars searched better than {benchmark}, beyond luck" if passes else LUCK
     value = f"{p_text(found.consistent)} of {found.n_models} trials (SPA)"
+    if found.reps:
+        value += (
+            f", {found.lower:.2f} to {found.upper:.2f} by which trials count, "
+            f"+-{1.96 * found.standard_error:.3f} by the draws"
+        )
     return EvidenceLine(name, value, words, passes)
 
 
