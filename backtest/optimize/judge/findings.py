@@ -107,7 +107,7 @@ def judge_trials(
     )
     if seeds > 0:
         try:
-            known = _with_repetitions(
+            known = with_repetitions(
                 known,
                 prepared,
                 space,
@@ -137,7 +137,7 @@ def judge_trials(
     return replace(known, luck=luck)
 
 
-def _with_repetitions(
+def with_repetitions(
     known: Known,
     prepared: Prepared,
     space: Space,

@@ -1,9 +1,9 @@
 """How much of the choice is the luck of choosing among many: what the trials' daily returns say.
 
 The deflated Sharpe ratio takes the variance that Sharpe ratios of worthless trials have by
-sampling alone, ``1 / (n_days - 1)`` per day (Lo, "The Statistics of Sharpe Ratios", Financial Analysts
-Journal 58(4), 2002, equation 9, at a ratio of 0). The variance across the trials at hand holds their
-true differences too: the better the best ones are, the higher it would set the bar for them.
+sampling alone, ``1 / (n_days - 1)`` per day (Lo, "The Statistics of Sharpe Ratios", Financial
+Analysts Journal 58(4), 2002, equation 9, at a ratio of 0). The variance across the trials at hand
+holds their true differences too: the better the best ones are, the higher it would set the bar.
 
 Measured on daily returns of Student's t with 5 degrees of freedom, equally correlated by r, of
 which the best of M is judged at p < 0.05 among the effective number of trials (size: none has an
