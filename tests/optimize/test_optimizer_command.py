@@ -598,7 +598,7 @@ def test_a_wrong_argument_is_refused_with_what_to_do(
 
 def test_an_impossible_space_is_refused(search: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"gamma": {"type": "float", "low": 2.0, "high": 1.0}}
-    monkeypatch.setattr(backtest.optimize.session, "read_space", lambda: read_space(wrong))
+    monkeypatch.setattr(backtest.optimize.session, "read_space", lambda _: read_space(wrong))
     assert "low = 2 must be under high = 1" in refusal(search(*QUICK))
 
 
