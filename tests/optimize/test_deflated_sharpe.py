@@ -167,7 +167,7 @@ def test_equally_correlated_trials_count_as_the_paper_says(correlation: float) -
 
 def test_the_mean_correlation_is_that_of_all_pairs() -> None:
     trials = noise(100, 12) + 0.7 * noise(100, 1, seed=4)
-    pairs = np.corrcoef(trials, rowvar=False)[np.triu_indices(12, 1)]
+    pairs = np.asarray(np.corrcoef(trials, rowvar=False))[np.triu_indices(12, 1)]
     assert effective_trials(trials).correlation == pytest.approx(pairs.mean(), rel=1e-9)
 
 

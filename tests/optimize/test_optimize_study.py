@@ -296,7 +296,8 @@ def test_a_study_with_unfinished_trials_is_refused() -> None:
 
 
 def test_few_trials_wait_to_be_written_however_slow_the_disk_is() -> None:
-    judged, behind = [], []
+    judged: list[Mapping[str, Any]] = []
+    behind: list[int] = []
 
     class SlowDisk(InMemoryStorage):
         def create_new_trial(self, study_id: int, template_trial: Any = None) -> int:

@@ -33,14 +33,8 @@ from backtest.optimize.search.trial_ledger import SeenBefore
 from backtest.optimize.trial.prepare import Prepared
 from backtest.optimize.trial.space import Entry, Space
 from core.times import DAY_MS
-from tests.optimize.test_optimize_study import (
-    CURRENT,
-    SEED,
-    SPACE,
-    evaluate,
-    memory_study,
-    search_in,
-)
+from tests.optimize.test_optimize_study import SEED, memory_study, search_in
+from tests.support.processes.optimize_worker import CURRENT, SPACE, evaluate
 
 K = Entry("float", 0.0, 10.0)
 LEVELS = Entry("int", 1, 9)

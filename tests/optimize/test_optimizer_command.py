@@ -326,7 +326,7 @@ def test_an_interruption_keeps_the_trials_and_leaves_the_holdout_alone(
     assert code == 130
     kept = n_trials(tmp_path / "grid_v4_wfo.db")
     assert 4 <= kept <= 6
-    assert files_in(tmp_path) == {"data/trial_ledger.jsonl", *STUDY_FILES}
+    assert files_in(tmp_path) == LEDGER_FILES | STUDY_FILES
     entries = (tmp_path / "data/trial_ledger.jsonl").read_text().splitlines()
     assert [json.loads(line)["holdout_read"] for line in entries] == [False]
     assert f"interrupted: {kept} trials are kept; the same command adds 50 more" in err

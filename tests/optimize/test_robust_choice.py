@@ -385,7 +385,7 @@ def test_a_sparkline_spans_its_scale_and_crosses_out_what_does_not_count() -> No
 
 def test_a_parameter_that_changes_nothing_is_said_to_have_no_effect() -> None:
     def score(params: Mapping[str, Any]) -> float:
-        return 1.0 + (0.0 if params["k"] > 0.0 else 1.0) + 0.5 * params["s"]
+        return 1.0 + (0.0 if params["k"] > 0.0 else 1.0) + 0.5 * float(params["s"])
 
     entries = {"k": Entry("float", 1.0, 9.0), "s": Entry("float", 0.1, 9.0)}
     found = measure_sensitivity({"k": 4.0, "s": 4.0}, entries, clip_into(entries), score)

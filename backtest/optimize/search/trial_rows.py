@@ -56,7 +56,7 @@ class RowWriter:
             datetime_start=trial.datetime_start or now,
             datetime_complete=trial.datetime_complete or now,
         )
-        (key,) = connection.execute(row).inserted_primary_key
+        key = connection.execute(row).lastrowid
         params = [
             {
                 "trial_id": key,
