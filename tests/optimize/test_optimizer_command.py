@@ -602,12 +602,22 @@ def test_an_impossible_space_is_refused(search: Run, monkeypatch: pytest.MonkeyP
     assert "low = 2 must be under high = 1" in refusal(search(*QUICK))
 
 
-def test_a_market_in_which_nothing_can_be_chosen_is_refused_and_its_trials_kept(
+def test_that_every_trial_is_disqualified_is_an_answer_and_its_trials_are_kept(
     search: Run, tmp_path: Path
 ) -> None:
-    message = refusal(search(*QUICK, "--set", "initial_capital=50"))
-    assert "none of 6 trials has a score above -9" in message
+    code, out, err = search(*QUICK, "--set", "initial_capital=50")
+    assert code == 0
+    words = " ".join(out.split())
+    assert "Verdict: FAILED" in words
+    assert "none of 6 trials has a score above -9" in words
+    assert "on the longest train: trades, fewer than 20 (6)" in words
+    assert "the holdout is untouched" in err
+    document = results(tmp_path)
+    assert document["verdict"]["answer"] == "failed"
+    assert "robust_params" not in document
     assert n_trials(tmp_path / "grid_v4_wfo.db") == 6
+    entries = (tmp_path / LEDGER_FILE).read_text().splitlines()
+    assert [json.loads(line)["holdout_read"] for line in entries] == [False]
 
 
 def test_too_few_trials_leave_no_study_behind(search: Run) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,11 +19,13 @@ from backtest.optimize.judge.evidence import EvidenceLine, evidence_lines
 from backtest.optimize.judge.final_choice import parameter_importance
 from backtest.optimize.judge.findings import Known, judge_trials, judge_unseen
 from backtest.optimize.judge.monte_carlo import permuted_returns
-from backtest.optimize.judge.verdict import Answer, Verdict, judge
+from backtest.optimize.judge.robust import NothingToChooseError
+from backtest.optimize.judge.verdict import Answer, Verdict, judge, nothing_chosen
 from backtest.optimize.report.results import results_document, write_results
 from backtest.optimize.report.search_report import report, verdict_text
 from backtest.optimize.search.progress import Interruption, Searched
 from backtest.optimize.session import Session, header, say
+from backtest.results.files import json_bytes, write_file
 from config import STRATEGY_PARAMS
 from core.errors import DataError
 
@@ -61,11 +65,16 @@ def conclude(session: Session, searched: Searched, n_ever: int) -> bool:
         Whether it came to its end.
 
     Raises:
-        DataError: the trials are too few or none has a score that counts, or a file cannot be
-            written.
+        DataError: the trials are too few, or a file cannot be written.
     """
     with Interruption(_FINISHING) as interruption:
-        known = _judge(session, searched, n_ever, interruption.asked, seeds=session.request.seeds)
+        try:
+            known = _judge(
+                session, searched, n_ever, interruption.asked, seeds=session.request.seeds
+            )
+        except NothingToChooseError as error:
+            _finish_without_choice(session, searched, str(error))
+            return True
         try:
             permuted = _permuted(session, known, interruption.asked)
         except KeyboardInterrupt:
@@ -172,6 +181,38 @@ def _finish(
         _print(f"{warnings}{_next_step(session, verdict.answer)}")
     _say_written(paths)
     say(_go_on(session))
+
+
+def _finish_without_choice(session: Session, searched: Searched, reason: str) -> None:
+    """Write and print that nothing could be chosen; the holdout stays untouched."""
+    flaws = Counter(
+        re.sub(r"-?[\d.]+ ", "", note, count=1)
+        for item in searched.trials
+        for rows in item.outcome.train.values()
+        for note in (rows[-1].note.partition("; ")[0],)
+        if note
+    )
+    often = ", ".join(f"{flaw} ({count})" for flaw, count in flaws.most_common(3))
+    verdict = nothing_chosen(f"{reason}; on the longest train: {often or 'no reason noted'}")
+    identity = session.identity
+    document = {
+        "verdict": verdict.to_dict(),
+        "oos_pass": False,
+        "oos_warnings": [],
+        "num_trials": len(searched.trials),
+        "coins": list(identity.coins),
+        "start": identity.start,
+        "end": identity.end,
+        "study_name": identity.name,
+        "seed": identity.seed,
+    }
+    path = session.folders.data / RESULTS
+    write_file(path, json_bytes(document))  # also so that no earlier choice is taken for this one's
+    if session.request.as_json:
+        _print(json.dumps(document, indent=2))
+    else:
+        _print(f"{header(session)}\n\n{verdict_text(verdict)}")
+    say(f"wrote {path.name} in {path.parent}; the holdout is untouched; {_go_on(session)}")
 
 
 def _print_so_far(session: Session, searched: Searched, known: Known | None) -> None:

@@ -32,6 +32,10 @@ _NEAR_ZERO: Final = 0.10
 _DRAWS: Final = 1000
 
 
+class NothingToChooseError(DataError):
+    """Every trial is disqualified: an answer about the space, not a mistake of anybody's."""
+
+
 class ScoredTrial(NamedTuple):
     """One finished trial: its number, the parameters searched, and its score on the train part."""
 
@@ -112,11 +116,12 @@ def robust_candidates(
         disqualified: a trial whose score is at or under it, or not finite, does not count.
 
     Raises:
-        DataError: no trial has a score that counts, or one lacks a parameter.
+        NothingToChooseError: no trial has a score that counts.
+        DataError: a trial lacks a parameter.
     """
     counted = [item for item in trials if math.isfinite(item.score) and item.score > disqualified]
     if not counted:
-        raise DataError(
+        raise NothingToChooseError(
             f"none of {len(trials)} trials has a score above {disqualified:g}, where trials are "
             "disqualified: nothing to choose from; widen the search space or run more trials"
         )

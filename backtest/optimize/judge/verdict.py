@@ -136,6 +136,16 @@ def judge(known: Known, unseen: Unseen) -> Verdict:
     return Verdict(answer=answer, level=level, checks=checks)
 
 
+def nothing_chosen(reason: str) -> Verdict:
+    """Return the verdict on a search of which every trial was disqualified.
+
+    Args:
+        reason: in words.
+    """
+    check = Check("Train", Answer.FAILED, reason)
+    return Verdict(answer=Answer.FAILED, level=LEVEL, checks=(check,))
+
+
 def nothing_gained(known: Known) -> bool:
     """Return whether no trial has made money on its trains."""
     return known.choice.best.outcome.score < 0.0
