@@ -46,11 +46,12 @@ Only values in STRATEGY_PARAMS change; comments, order and all other parameters 
 is kept as config.py.bak, in place of an earlier one. The new file is executed and compared with the
 old one before it takes its place; whatever is wrong, the old one stays untouched.
 
-Refused without --force: parameters that did not hold on candles they were not chosen on (oos_pass
-false), of which nobody knows (no oos_pass), or that were tested together with other values of what
-is not searched than the config has; the differences are listed. --preview shows these too and says
-why they would be refused. What oos_pass does not tell, such
-as evidence not distinguishable from luck, is printed as a warning.
+What may be written depends on the verdict in FILE. held: as it is. undecided (it may be luck): the
+reasons are shown, and it is written only if you say yes; --yes alone does not, --yes --force does.
+failed, not tested (the best trial always is) or no verdict: only with --force. Parameters that were
+tested together with other values of what is not searched than the config has need --force as well;
+the differences are listed. --preview shows all of these, and says why they would be refused. What
+the verdict does not tell is printed as a warning.
 
 exit code: 0 written, shown, or nothing to change; 1 the answer was no; 2 something was wrong (one
 line on standard error says what to do); 130 interrupted. Only with 0 may anything have changed.
@@ -91,8 +92,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="take parameters that failed on candles they were not chosen on (oos_pass is false or "
-        "missing), or were tested with other values of what is not searched than config.py has",
+        help="take parameters whose verdict is failed, not tested or missing, undecided ones "
+        "without asking, and those tested with other values of what is not searched than config.py "
+        "has",
     )
     return parser
 
@@ -127,7 +129,7 @@ def _run(args: argparse.Namespace) -> int:
         say("preview: nothing written")
         return 0
     sys.stdout.flush()  # a reader who is gone must be noticed before the write, not after
-    if not args.yes and not _confirmed(f"Write {_values(count, these=True)} to {config}?"):
+    if not args.yes and not _confirmed(_question(found, count, config)):
         say("nothing written")
         return EXIT_NOT_WANTED
     _write(edit, config)
@@ -138,18 +140,27 @@ def _verdict(found: ParamsFile, args: argparse.Namespace) -> list[str]:
     """Return what must be said about the parameters' worth.
 
     Raises:
-        ConfigError: they failed or nobody knows, and they are wanted neither nevertheless nor only
-            to be seen.
+        ConfigError: the verdict does not allow to write them, and they are wanted neither
+            nevertheless nor only to be seen.
     """
-    if found.oos_pass:
+    from backtest.optimize.apply.params_file import HELD, UNDECIDED  # noqa: PLC0415 - as above
+
+    if found.answer == HELD:
         return [*found.warnings]
-    failed = (
-        f"nothing says whether {args.key} held on candles they were not chosen on (no oos_pass)"
-        if found.oos_pass is None
-        else f"{args.key} failed on candles they were not chosen on (oos_pass is false)"
+    reasons = "; ".join(found.why)
+    text = (
+        f"nothing says whether {args.key} held on candles they were not chosen on (no verdict)"
+        if found.answer is None
+        else f"the verdict on {args.key} is: {found.answer}{f' ({reasons})' if reasons else ''}"
     )
-    refusal = f"{args.params}: {failed}; search again, or add --force to take them nevertheless"
-    return [_refused(refusal, failed, args), *found.warnings]
+    if found.answer == UNDECIDED and not args.yes:
+        return [text, *found.warnings]  # whoever is asked has it before the eyes
+    way = (
+        "run it without --yes, read why, and answer, or add --force"
+        if found.answer == UNDECIDED
+        else "search again, or add --force to take them nevertheless"
+    )
+    return [_refused(f"{args.params}: {text}; {way}", text, args), *found.warnings]
 
 
 def _untested(
@@ -219,6 +230,13 @@ def _values(count: int, *, these: bool = False) -> str:
     if count == 1:
         return "this value" if these else "1 value"
     return f"these {count} values" if these else f"{count} values"
+
+
+def _question(found: ParamsFile, count: int, config: Path) -> str:
+    from backtest.optimize.apply.params_file import HELD  # noqa: PLC0415 - as above
+
+    worth = "" if found.answer == HELD else f"The verdict is: {found.answer or 'not known'}. "
+    return f"{worth}Write {_values(count, these=True)} to {config}?"
 
 
 def _confirmed(question: str) -> bool:

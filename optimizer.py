@@ -41,6 +41,11 @@ piece after a gap is its test window. The robust choice is the middle of the bes
 trials (median or medoid, whichever is better in training), because the best of many is partly luck.
 It is run on permutations of the bars no train window has seen and then, once, on the holdout.
 
+Beside it run searches that choose nothing for you, of as many trials, 200 at most: one for each
+window but the last, on its train alone, whose choices make the clean walk-forward; and --seeds less
+one on all trains with other seeds, to see whether they come to the same. They take --seeds +
+--windows / 2 - 1.5 times as long as the search itself, about.
+
 What is maximised: the minimum over all coins and train windows of return / largest drawdown (at
 least 0.01 %) x sqrt(profit factor, at most 4); a loss is divided by that root instead (the profit
 factor at least 1/4), so that a losing window has -2 to 0. Then 0.01 is taken off per round trip
@@ -49,12 +54,16 @@ factor under 0.5 or the capital halved gets -10, and what it scored above 0 coun
 -9 at most. Parameters that contradict each other score -1000. Other --objective: in place of the
 first sentence, the penalties stay.
 
-What to believe. Every line of evidence ends in plain words; "not distinguishable from luck" means
-p >= 0.05. oos_pass is true if the holdout gained and the honest walk-forward, which chooses at
-every window by the trains before it, gained in at least half of its tests, in all of them together
-and in training too; what it does not tell is printed under it. That the best trials lie near each
-other is no sign of an edge: a search draws near what scored well, on noise too. The more often you
-search the same bars, the less any result means: the deflated Sharpe ratio takes it into account.
+What to believe. The verdict comes first, and is one of three. held: on the holdout better than
+doing nothing and than the present config by more than chance (a bootstrap of blocks of days, level
+0.05, divided by the looks at this holdout), permuted bars under the same level, a gain in the clean
+walk-forward, no loss in the choice's own clean test, and every seed's choice gained there. failed:
+one of these lost, or nothing in the space made money in training. undecided: all else; it may be
+luck. The best single trial is never tested. apply_optimized_params.py writes what held, asks where
+it is undecided, and refuses what failed. Every line of evidence ends in plain words; "not
+distinguishable from luck" means p >= 0.05. That the best trials lie near each other is no sign of
+an edge: a search draws near what scored well, on noise too. The more often you search the same
+bars, the less any result means: the deflated Sharpe ratio takes it into account.
 
 What is counted. data/trial_ledger.jsonl of the current folder, wherever --output is, has every
 search started there, from its first trial on and whatever ended it: the trials of all that share a
@@ -98,6 +107,12 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="folder of all files but study and ledger (default: data and folders in it)",
+    )
+    output.add_argument(
+        "--json",
+        dest="as_json",
+        action="store_true",
+        help="print verdict, choice and main figures as one JSON object instead of the report",
     )
     return parser
 
@@ -194,6 +209,14 @@ def _add_judging_options(group: Any) -> None:
         help="permutations of the Monte-Carlo test (default: 50; fewer than 20 cannot show "
         "anything)",
     )
+    group.add_argument(
+        "--seeds",
+        type=int,
+        default=4,
+        metavar="K",
+        help="independent searches whose choices are compared, this one among them; 1: none, and "
+        "the verdict is undecided at best (default: 4)",
+    )
     group.add_argument("--skip-mc", action="store_true", help="leave that test out")
 
 
@@ -246,6 +269,7 @@ def _run(args: argparse.Namespace) -> int:
             study=args.study_name,
             storage=storage,
             seed=args.seed,
+            seeds=args.seeds,
             jobs=args.jobs,
             timeout=args.timeout,
             permutations=args.mc_perms,
@@ -253,6 +277,7 @@ def _run(args: argparse.Namespace) -> int:
             plot=not args.no_plot,
             output=args.output,
             strategy=chosen_strategy(args),
+            as_json=args.as_json,
         )
     )
 

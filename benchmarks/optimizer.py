@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 from backtest.optimize.judge.final_choice import parameter_importance
 from backtest.optimize.judge.findings import Known, Unseen, judge_trials, judge_unseen
 from backtest.optimize.judge.monte_carlo import permuted_returns
+from backtest.optimize.judge.verdict import judge as verdict
 from backtest.optimize.report.results import results_document, write_results
 from backtest.optimize.request import SearchRequest
 from backtest.optimize.search.progress import Searched
@@ -33,6 +34,7 @@ T = TypeVar("T")
 START: Final = "2023-07-01"
 END: Final = "2025-07-01"
 PERMUTATIONS: Final = 50
+SEEDS: Final = 4
 COINS: Final = ["BTC", "ETH", "SOL"]
 
 
@@ -66,6 +68,7 @@ def request(folder: Path, data: Path, trials: int, jobs: int | None) -> SearchRe
         study="benchmark",
         storage=f"sqlite:///{folder}/benchmark.db",
         seed=42,
+        seeds=SEEDS,
         jobs=jobs,
         timeout=None,
         permutations=PERMUTATIONS,
@@ -84,6 +87,7 @@ def judge(session: Session, searched: Searched, n_ever: int) -> Known:
         STRATEGY_PARAMS,
         n_ever=n_ever,
         seed=session.request.seed,
+        seeds=SEEDS,
         jobs=session.request.n_jobs,
     )
 
@@ -116,6 +120,7 @@ def write(session: Session, searched: Searched, known: Known, unseen: Unseen) ->
         searched,
         known,
         unseen,
+        verdict(known, unseen),
         importance=parameter_importance(searched.trials, session.space),
         seconds=0.0,
     )
@@ -131,7 +136,9 @@ def measure(data: Path, trials: int, jobs: int | None) -> None:
         session = stage("loading", lambda: open_session(asked))
         searched, n_ever = stage(f"search, {trials} trials", lambda: add_trials(session))
         timing = searched.timing()
-        known = stage("choice, sensitivity, statistics", lambda: judge(session, searched, n_ever))
+        known = stage(
+            "choice, windows, seeds, statistics", lambda: judge(session, searched, n_ever)
+        )
         unseen = stage(f"holdout, {PERMUTATIONS} permutations", lambda: look(session, known))
         stage("files", lambda: write(session, searched, known, unseen))
     print(

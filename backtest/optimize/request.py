@@ -34,6 +34,7 @@ class SearchRequest:
         study: name of the study.
         storage: where trials are kept; None: an SQLite file named like the study.
         seed: of everything random.
+        seeds: independent searches whose choices are compared, the main one among them.
         jobs: trials at a time; None: one per processor.
         timeout: seconds after which no trial is begun; None: never.
         permutations: of the Monte-Carlo test.
@@ -41,6 +42,7 @@ class SearchRequest:
         plot: draw charts and write the HTML report.
         output: folder of all files; None: the settings' folders.
         strategy: what trades.
+        as_json: print the answer as one JSON object instead of the report.
     """
 
     coins: list[str] | None
@@ -55,6 +57,7 @@ class SearchRequest:
     study: str
     storage: str | None
     seed: int
+    seeds: int
     jobs: int | None
     timeout: float | None
     permutations: int
@@ -62,6 +65,7 @@ class SearchRequest:
     plot: bool
     output: Path | None
     strategy: StrategySpec = DEFAULT
+    as_json: bool = False
 
     def check(self) -> None:
         """Refuse what no data can make possible.
@@ -72,6 +76,7 @@ class SearchRequest:
         counts = {
             "--trials": self.trials,
             "--windows": self.windows,
+            "--seeds": self.seeds,
             "--jobs": self.n_jobs,
             "--mc-perms": self.permutations,
         }

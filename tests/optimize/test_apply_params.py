@@ -26,7 +26,9 @@ import apply_optimized_params
 from backtest.optimize.apply import config_edit
 from backtest.optimize.apply.config_edit import plan_edit, write_edit
 from backtest.optimize.apply.config_source import rewritten
+from backtest.optimize.apply.params_file import ANSWERS
 from backtest.optimize.apply.result_folders import RESULTS
+from backtest.optimize.judge.verdict import Answer
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError
 from core.params import PruneRule, StrategyParams, param_fields
@@ -34,6 +36,7 @@ from tests.support.paths import ROOT
 
 CONFIG = (ROOT / "config.py").read_bytes()
 
+HELD = {"answer": "held", "why": ["Train: the choice gained"]}
 CHOSEN = {
     "grid_spacing_k": 3.25,
     "spacing_floor": 0.0175,
@@ -54,11 +57,11 @@ ROBUST = {
     "param_stability": {"grid_spacing_k": 0.12, "gamma": 0.31},
     "robustness_score": 0.71,
     "num_trials": 400,
-    "oos_pass": True,
+    "verdict": HELD,
     "mc_significant": False,
     "mc_p_value": 0.23,
 }
-SHAPES = {"robust_params": ROBUST, "best_params": {"best_params": CHOSEN, "oos_pass": True}}
+SHAPES = {"robust_params": ROBUST, "best_params": {"best_params": CHOSEN, "verdict": HELD}}
 
 Apply = Callable[..., tuple[int, str, str]]
 
@@ -84,7 +87,7 @@ def apply(
 
 
 def best(**params: Any) -> dict[str, Any]:
-    return {"best_params": params, "oos_pass": True}
+    return {"best_params": params, "verdict": HELD}
 
 
 def imported(path: Path) -> dict[str, Any]:
@@ -499,21 +502,26 @@ def test_ctrl_c_during_the_write_comes_too_late(
 # --- what the file says about its parameters ----------------------------------------------------
 
 
-def test_parameters_that_failed_out_of_sample_need_force(apply: Apply, tmp_path: Path) -> None:
-    failed = {**ROBUST, "oos_pass": False}
-    line = refusal(apply(failed, "--key", "robust_params", "--yes"))
-    assert "oos_pass is false" in line
-    assert "--force" in line
-    assert "--preview shows" in line
+@pytest.mark.parametrize("answer", ["failed", "not tested"])
+def test_parameters_that_failed_or_were_not_tested_need_force(
+    apply: Apply, tmp_path: Path, answer: str
+) -> None:
+    failed = {**ROBUST, "verdict": {"answer": answer, "why": ["Holdout v. nothing: -1.00 %"]}}
+    for flags in (["--yes"], []):
+        line = refusal(apply(failed, "--key", "robust_params", *flags))
+        assert f"the verdict on robust_params is: {answer} (Holdout v. nothing: -1.00 %)" in line
+        assert "--force" in line
+        assert "--preview shows" in line
     assert untouched(tmp_path)
     code, _, err = apply(failed, "--key", "robust_params", "--yes", "--force")
     assert code == 0
-    assert err.startswith("warning: robust_params failed on candles they were not chosen on")
+    assert err.startswith(f"warning: the verdict on robust_params is: {answer}")
     assert in_config(tmp_path)["gamma"] == 0.75
 
 
 @pytest.mark.parametrize(
-    "content", [{**ROBUST, "oos_pass": False}, {"best_params": {"gamma": 0.75}}]
+    "content",
+    [{**ROBUST, "verdict": {"answer": "failed", "why": []}}, {"best_params": {"gamma": 0.75}}],
 )
 def test_a_preview_shows_also_what_would_be_refused(
     apply: Apply, tmp_path: Path, content: dict[str, Any]
@@ -547,7 +555,43 @@ def test_the_robust_choice_is_taken_unless_another_is_named(apply: Apply) -> Non
     assert Path("data") / RESULTS == apply_optimized_params.PARAMS
 
 
-@pytest.mark.parametrize("content", [{}, {"oos_pass": None}])
+def test_undecided_parameters_are_written_only_by_whoever_has_read_why(
+    apply: Apply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {**best(gamma=0.75), "verdict": {"answer": "undecided", "why": ["Permuted bars: 0.3"]}}
+    line = refusal(apply(whole, "--yes"))
+    assert "the verdict on best_params is: undecided (Permuted bars: 0.3)" in line
+    assert "run it without --yes, read why, and answer" in line
+    code, out, err = apply(whole, "--preview")
+    assert code == 0
+    assert "preview: nothing written" in out
+    assert "undecided (Permuted bars: 0.3)" in err
+    assert untouched(tmp_path)
+    for answer, written in (("no", False), ("yes", True)):
+        terminal = io.StringIO(f"{answer}\n")
+        monkeypatch.setattr(terminal, "isatty", lambda: True)
+        monkeypatch.setattr(sys, "stdin", terminal)
+        code, _, err = apply(whole)
+        assert code == (0 if written else 1)
+        assert "undecided (Permuted bars: 0.3)" in err
+        assert "The verdict is: undecided. Write" in err
+        assert (in_config(tmp_path)["gamma"] == 0.75) is written
+
+
+def test_undecided_parameters_need_force_where_nobody_is_asked(
+    apply: Apply, tmp_path: Path
+) -> None:
+    whole = {**best(gamma=0.75), "verdict": {"answer": "undecided", "why": []}}
+    code, _, err = apply(whole, "--yes", "--force")
+    assert (code, err) == (0, "warning: the verdict on best_params is: undecided\n")
+    assert in_config(tmp_path)["gamma"] == 0.75
+
+
+def test_the_answers_are_those_the_optimizer_writes() -> None:
+    assert tuple(answer.value for answer in Answer) == ANSWERS
+
+
+@pytest.mark.parametrize("content", [{}, {"verdict": None}, {"oos_pass": True}])
 def test_a_file_without_a_verdict_needs_force(
     apply: Apply, tmp_path: Path, content: dict[str, Any]
 ) -> None:
@@ -590,9 +634,17 @@ def test_values_tested_with_this_config_are_taken_in_silence(apply: Apply, tmp_p
     assert "params is [1]" in refusal(apply({**best(gamma=0.75), "params": [1]}, "--yes"))
 
 
-def test_a_verdict_that_is_no_verdict_is_refused(apply: Apply) -> None:
-    content = {"best_params": {"gamma": 0.75}, "oos_pass": "False"}
-    assert 'oos_pass = "False" must be true or false' in refusal(apply(content, "--yes", "--force"))
+@pytest.mark.parametrize(
+    ("verdict", "message"),
+    [
+        ("held", 'verdict.answer = "held" must be one of held, undecided, failed, not tested'),
+        ({"answer": "good"}, 'verdict.answer = "good" must be one of'),
+        ({"answer": "held", "why": "x"}, 'verdict.why = "x" must be a list of texts'),
+    ],
+)
+def test_a_verdict_that_is_no_verdict_is_refused(apply: Apply, verdict: Any, message: str) -> None:
+    content = {"best_params": {"gamma": 0.75}, "verdict": verdict}
+    assert message in refusal(apply(content, "--yes", "--force"))
 
 
 # --- results files that cannot be used ----------------------------------------------------------
@@ -618,7 +670,7 @@ def test_a_verdict_that_is_no_verdict_is_refused(apply: Apply) -> None:
         ({"best_params": [1]}, "best_params is [1], must be an object of parameters"),
         ({"best_params": "x" * 80}, "..., must be an object of parameters"),
         (
-            {"best_param": {}, "oos_pass": True},
+            {"best_param": {}, "verdict": HELD},
             "did you mean best_param?; parameters are under one of robust_params, best_params",
         ),
         ({}, "must hold an object with results, not {}"),

@@ -9,10 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.cluster.hierarchy import cut_tree, linkage  # type: ignore[import-untyped]
-from scipy.spatial.distance import squareform  # type: ignore[import-untyped]
 from scipy.stats import kurtosis, skew  # type: ignore[import-untyped]
-from sklearn.metrics import silhouette_score  # type: ignore[import-untyped]
 
 from backtest.optimize.judge.deflated_sharpe import (
     daily_sharpes,
@@ -20,7 +17,7 @@ from backtest.optimize.judge.deflated_sharpe import (
     expected_max_sharpe,
     probabilistic_sharpe,
 )
-from backtest.optimize.judge.effective_trials import effective_trials, mean_silhouettes
+from backtest.optimize.judge.effective_trials import effective_trials
 from core.errors import ConfigError, DataError
 
 Floats = npt.NDArray[np.float64]
@@ -158,15 +155,20 @@ def test_sharpe_ratios_of_columns_are_nan_where_there_is_none() -> None:
 # --- effective number of trials -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("distinct", [1, 2, 3, 7, 40])
-def test_copies_of_k_series_count_k(distinct: int) -> None:
-    rng = np.random.default_rng(distinct)
-    which = np.concatenate((np.arange(distinct), rng.integers(0, distinct, 100)))
-    scales = rng.uniform(0.5, 2.0, len(which))
-    found = effective_trials(noise(300, distinct)[:, which] * scales)
-    assert found.number == distinct
-    together = found.labels[:, None] == found.labels[None, :]
-    assert np.array_equal(together, which[:, None] == which[None, :])
+@pytest.mark.parametrize("correlation", [0.0, 0.2, 0.5, 0.9, 1.0])
+def test_equally_correlated_trials_count_as_the_paper_says(correlation: float) -> None:
+    common, own = noise(4_000, 1), noise(4_000, 50, seed=1)
+    trials = math.sqrt(correlation) * common + math.sqrt(1.0 - correlation) * own
+    scales = np.random.default_rng(3).uniform(0.5, 2.0, 50)
+    found = effective_trials(trials * scales)
+    assert found.correlation == pytest.approx(correlation, abs=0.03)
+    assert found.number == pytest.approx(correlation + (1.0 - correlation) * 50, abs=2.5)
+
+
+def test_the_mean_correlation_is_that_of_all_pairs() -> None:
+    trials = noise(100, 12) + 0.7 * noise(100, 1, seed=4)
+    pairs = np.asarray(np.corrcoef(trials, rowvar=False))[np.triu_indices(12, 1)]
+    assert effective_trials(trials).correlation == pytest.approx(pairs.mean(), rel=1e-9)
 
 
 @pytest.mark.parametrize("n_days", [60, 250, 1000])
@@ -175,16 +177,13 @@ def test_independent_noise_counts_about_its_number(n_days: int, n_trials: int) -
     assert 0.9 * n_trials <= effective_trials(noise(n_days, n_trials)).number <= n_trials
 
 
-def test_variations_of_a_few_strategies_count_as_these_few() -> None:
-    which = np.random.default_rng(2).integers(0, 6, 200)
-    found = effective_trials(noise(500, 6)[:, which] + 0.5 * noise(500, 200, seed=9))
-    assert found.number == 6
-    assert found.silhouette > 0.4
-    assert len(set(zip(which.tolist(), found.labels.tolist(), strict=True))) == 6
-
-
-def test_a_thousand_trials_are_counted() -> None:
-    assert effective_trials(noise(1000, 1000)).number >= 900
+def test_the_number_does_not_jump_as_trials_move_together() -> None:
+    common, own = noise(500, 1), noise(500, 60, seed=1)
+    shares = np.linspace(0.0, 1.0, 41)
+    found = [effective_trials(share * common + (1.0 - share) * own).number for share in shares]
+    assert found[-1] == 1
+    assert found == sorted(found, reverse=True)
+    assert max(-np.diff(found)) <= 6
 
 
 def test_constant_and_incomplete_trials_are_left_out() -> None:
@@ -192,7 +191,6 @@ def test_constant_and_incomplete_trials_are_left_out() -> None:
     trials[:, 0], trials[5, 3] = 0.0, np.nan
     found = effective_trials(trials)
     assert (found.number, found.left_out) == (4, 2)
-    assert (found.labels == -1).tolist() == [True, False, False, True, False, False]
 
 
 def test_trials_that_never_moved_count_one_and_say_so() -> None:
@@ -205,19 +203,6 @@ def test_in_too_few_days_every_trial_counts() -> None:
     found = effective_trials(np.repeat(noise(29, 1), 5, axis=1))
     assert found.number == 5
     assert "29 days are too few" in found.reason
-
-
-def test_every_cut_of_the_tree_has_the_silhouette_scikit_learn_computes() -> None:
-    trials = noise(120, 25)
-    trials[:, 12:] += trials[:, :13]
-    distance = np.sqrt((1.0 - np.corrcoef(trials, rowvar=False)) / 2.0)
-    np.fill_diagonal(distance, 0.0)
-    tree = linkage(squareform(distance, checks=False), "average")
-    found = mean_silhouettes(distance, tree)
-    for number in range(2, 25):
-        labels = cut_tree(tree, n_clusters=number)[:, 0]
-        expected = silhouette_score(distance, labels, metric="precomputed")
-        assert found[number] == pytest.approx(expected, abs=1e-12)
 
 
 def test_returns_must_be_days_by_trials() -> None:

@@ -161,3 +161,15 @@ def test_bounding_values_are_the_range_the_choices_or_the_fixed_value() -> None:
 
 def test_an_entry_that_is_not_given_a_scale_is_drawn_evenly() -> None:
     assert read_space({"gamma": SPACING}).entries["gamma"] == Entry("float", 0.8, 6.0, (), False)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"type": "int", "low": "4", "high": 6}, "low = '4' is a text, must be a number"),
+        ({"type": "cat", "choices": ["4", 5]}, "choices: '4' is a text, must be a number"),
+    ],
+)
+def test_a_number_in_quotes_is_no_number(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_space({"grid_levels": entry})

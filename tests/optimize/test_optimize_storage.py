@@ -20,7 +20,7 @@ from backtest.optimize.search import storage as storage_module
 from backtest.optimize.search.processes import Rhythm
 from backtest.optimize.search.storage import drop_torn_line, open_store, storage_url
 from backtest.optimize.search.study import Search
-from backtest.optimize.search.trial_store import passwords_of, shown
+from backtest.optimize.search.trial_store import complete_trial, passwords_of, shown
 from core.errors import ConfigError
 from tests.support.processes.optimize_worker import CURRENT, SPACE, evaluate, identity
 
@@ -303,3 +303,49 @@ def test_tables_another_process_creates_at_the_same_moment_are_no_error(
     monkeypatch.setattr(storage_module, "_CREATION_RETRY_S", 0.0)
     with open_search(url) as search:
         assert search.trials() == []
+
+
+# --- trials in a file -----------------------------------------------------------------------------
+
+
+def test_trials_put_into_a_file_at_once_read_as_those_put_there_by_optuna(tmp_path: Path) -> None:
+    distributions = SPACE.distributions()
+    trials = [
+        complete_trial(
+            evaluated,
+            distributions,
+            evaluate(evaluated).score,
+            {"outcome": evaluate(evaluated).to_dict(), "seconds": 0.5},
+        )
+        for evaluated in (CURRENT, {**CURRENT})
+    ]
+    found = []
+    for name, one_by_one in (("a", True), ("b", False)):
+        store = open_store(f"sqlite:///{tmp_path}/{name}.db")
+        study = store.study("x")
+        assert study.in_one_transaction
+        numbers = (
+            [study.add(trial) for trial in trials] if one_by_one else study.add_complete(trials)
+        )
+        assert numbers == [0, 1]
+        store.close()
+        store = open_store(f"sqlite:///{tmp_path}/{name}.db")
+        found.append(store.study("x").trials())
+        assert store.study("x").add_complete(trials[:1]) == [2]
+        store.close()
+    for a, b in zip(*found, strict=True):
+        for part in ("number", "state", "params", "distributions", "values", "user_attrs"):
+            assert getattr(a, part) == getattr(b, part)
+        assert b.datetime_start
+        assert b.datetime_complete
+
+
+def test_of_trials_put_into_a_file_at_once_all_are_kept_or_none(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/a.db")
+    study = store.study("x")
+    good = complete_trial(CURRENT, SPACE.distributions(), 1.0, {"outcome": {}, "seconds": 0.1})
+    bad = complete_trial(CURRENT, SPACE.distributions(), 1.0, {"outcome": object(), "seconds": 0.1})
+    with pytest.raises(ConfigError, match="cannot be used"):
+        study.add_complete([good, bad])
+    assert study.trials() == []
+    store.close()

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from optuna.storages import InMemoryStorage
 
 from backtest.optimize.search import study_identity
-from backtest.optimize.search.local_study import LocalRun
+from backtest.optimize.search.local_study import MOST_UNWRITTEN, LocalRun
 from backtest.optimize.search.sampling import BATCH, STARTUP_TRIALS, Sampler
 from backtest.optimize.search.study import Search
 from backtest.optimize.search.study_identity import StudyIdentity
@@ -293,6 +293,26 @@ def test_a_study_with_unfinished_trials_is_refused() -> None:
     study.add(running_trial({}))
     with pytest.raises(ConfigError, match="trial 2 of the study is not complete"):
         search_in(study, 1)
+
+
+def test_few_trials_wait_to_be_written_however_slow_the_disk_is() -> None:
+    judged: list[Mapping[str, Any]] = []
+    behind: list[int] = []
+
+    class SlowDisk(InMemoryStorage):
+        def create_new_trial(self, study_id: int, template_trial: Any = None) -> int:
+            time.sleep(0.005)
+            key = super().create_new_trial(study_id, template_trial)
+            behind.append(len(judged) - len(behind) - 1)
+            return key
+
+    def judge(params: Mapping[str, Any]) -> TrialOutcome:
+        judged.append(params)
+        return evaluate(params)
+
+    found = search_in(memory_study(SlowDisk()), 80, jobs=2, judge=judge)
+    assert len(found) == 80
+    assert BATCH < max(behind) <= MOST_UNWRITTEN + 2
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ import pytest
 
 import backtest.optimize.judge.final_choice
 import backtest.optimize.judge.monte_carlo
+import backtest.optimize.judge.repeated_searches
 import backtest.optimize.report.results
 import backtest.optimize.session
 import optimizer
@@ -48,7 +49,7 @@ from tests.support.results.optimizer_document import PARTS, SCALARS
 Run = Callable[..., tuple[int, str, str]]
 
 SHORT = ["--demo", "--coins", "SOL", "--start", "2025-09-01", "--end", "2025-12-01"]
-QUICK = [*SHORT, "--windows", "1", "--trials", "6", "--skip-mc", "--no-plot"]
+QUICK = [*SHORT, "--windows", "1", "--trials", "6", "--seeds", "2", "--skip-mc", "--no-plot"]
 LEDGER_FILE = "data/trial_ledger.jsonl"
 LEDGER_FILES = {LEDGER_FILE, "data/.trial_ledger.jsonl.lock"}
 DATA_FILES = {"data/optimizer_results_robust.json", "data/best_params_v4.json", *LEDGER_FILES}
@@ -126,7 +127,12 @@ def test_a_search_prints_the_report_and_writes_everything(search: Run, tmp_path:
     assert all(f"\n{name} " in out for name in OPTIMIZER_SPACE)
     assert "SOL: 2025-09-01 00:00 to 2025-12-01 00:00 UTC, study grid_v4_wfo" in out
     assert "Best trial" in out
-    assert f"oos_pass: {str(document['oos_pass']).lower()} (" in out
+    verdict = document["verdict"]
+    assert f"Verdict: {verdict['answer'].upper()}" in out
+    assert document["oos_pass"] is (verdict["answer"] == "held")
+    assert out.index("Verdict:") < out.index("Best trial")
+    for text in (*verdict["why"], verdict["to_do"]):
+        assert " ".join(text.split()) in " ".join(out.split())
     assert "next: python3 apply_optimized_params.py --preview\n" in out
     assert "8/8" in err
     assert "best" in err
@@ -152,10 +158,11 @@ def test_the_results_hold_what_the_rest_of_the_project_reads(search: Run, tmp_pa
         "note",
         "params",
         "oos_pass",
-        "oos_rule",
         "oos_warnings",
+        "verdict",
     }
-    assert best["oos_pass"] is document["oos_pass"]
+    assert best["oos_pass"] is None
+    assert best["verdict"]["answer"] == "not tested"
     assert best["params"] == {**document["params"], **best["best_params"]}
     assert document["rules"]["SOL.tick_size"] > 0.0
     assert best["best_params"] == document["trials"][best["trial"]]["params"]
@@ -166,6 +173,16 @@ def test_the_results_hold_what_the_rest_of_the_project_reads(search: Run, tmp_pa
     assert window["train_end"] < window["test_start"] < window["test_end"]
     assert window["test_end"] == document["holdout_start"]
     assert document["deflated_sharpe"]["n_trials_ever"] == 6
+
+
+def test_with_json_the_answer_is_one_object_on_standard_output(search: Run, tmp_path: Path) -> None:
+    code, out, _ = search(*QUICK, "--json")
+    assert code == 0
+    found = json.loads(out)
+    document = results(tmp_path)
+    assert found["verdict"] == document["verdict"]
+    assert found["verdict"]["answer"] in {"undecided", "failed"}  # no permutations, no "held"
+    assert found["robust_params"] == document["robust_params"]
 
 
 def test_results_go_to_the_folder_chosen_and_the_ledger_stays(search: Run, tmp_path: Path) -> None:
@@ -309,7 +326,7 @@ def test_an_interruption_keeps_the_trials_and_leaves_the_holdout_alone(
     assert code == 130
     kept = n_trials(tmp_path / "grid_v4_wfo.db")
     assert 4 <= kept <= 6
-    assert files_in(tmp_path) == {"data/trial_ledger.jsonl", *STUDY_FILES}
+    assert files_in(tmp_path) == LEDGER_FILES | STUDY_FILES
     entries = (tmp_path / "data/trial_ledger.jsonl").read_text().splitlines()
     assert [json.loads(line)["holdout_read"] for line in entries] == [False]
     assert f"interrupted: {kept} trials are kept; the same command adds 50 more" in err
@@ -332,6 +349,10 @@ def test_an_interruption_before_anything_can_be_said_says_so(search: Run, tmp_pa
 @pytest.mark.parametrize(
     ("stage", "missing"),
     [
+        (
+            "repeated searches",
+            {"Walk-forward efficiency", "Test windows", "Permuted bars", "Holdout"},
+        ),
         ("sensitivity", {"Sensitivity:", "Permuted bars", "Holdout", "Deflated Sharpe ratio"}),
         ("permutations", {"Permuted bars", "Holdout"}),
     ],
@@ -349,6 +370,7 @@ def test_an_interruption_while_judging_reports_what_is_finished_and_leaves_the_h
         return run(*args, title=title, **kwargs)
 
     monkeypatch.setattr(backtest.optimize.judge.final_choice, "side_by_side", interrupted)
+    monkeypatch.setattr(backtest.optimize.judge.repeated_searches, "side_by_side", interrupted)
     monkeypatch.setattr(backtest.optimize.judge.monte_carlo, "side_by_side", interrupted)
     arguments = [item for item in QUICK if item != "--skip-mc"]
     code, out, err = search(*arguments, "--mc-perms", "20", "--jobs", "1")
@@ -356,7 +378,7 @@ def test_an_interruption_while_judging_reports_what_is_finished_and_leaves_the_h
     assert takes == []
     lines = [line for line in out.splitlines() if "not reached" in line]
     assert all(any(name in line for line in lines) for name in missing)
-    assert ("Deflated Sharpe ratio" in " ".join(lines)) is (stage == "sensitivity")
+    assert ("Deflated Sharpe ratio" in " ".join(lines)) is (stage != "permutations")
     assert "Walk-forward efficiency" in out
     assert "interrupted: 6 trials are kept" in err
     assert files_in(tmp_path) == LEDGER_FILES | STUDY_FILES
@@ -448,6 +470,7 @@ def request(**changes: Any) -> SearchRequest:
         "study": "s",
         "storage": None,
         "seed": 42,
+        "seeds": 2,
         "jobs": 1,
         "timeout": None,
         "permutations": 20,
@@ -467,7 +490,14 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
 def test_curves_are_digits_where_the_terminal_has_no_blocks(session: Session) -> None:
     searched, n_ever = add_trials(session)
     known = judge_trials(
-        session.prepared, session.space, searched, STRATEGY_PARAMS, n_ever=n_ever, seed=1, jobs=1
+        session.prepared,
+        session.space,
+        searched,
+        STRATEGY_PARAMS,
+        n_ever=n_ever,
+        seed=1,
+        seeds=2,
+        jobs=1,
     )
     lines = evidence_lines(known, None)
     plain = report(known, lines, STRATEGY_PARAMS, encoding="ascii")
@@ -482,7 +512,14 @@ def test_curves_are_digits_where_the_terminal_has_no_blocks(session: Session) ->
 def test_a_choice_worse_than_the_config_in_training_is_said_to_be(session: Session) -> None:
     searched, n_ever = add_trials(session)
     known = judge_trials(
-        session.prepared, session.space, searched, STRATEGY_PARAMS, n_ever=n_ever, seed=1, jobs=1
+        session.prepared,
+        session.space,
+        searched,
+        STRATEGY_PARAMS,
+        n_ever=n_ever,
+        seed=1,
+        seeds=2,
+        jobs=1,
     )
     for baseline, said in ((known.choice.outcome.score - 0.1, False), (99.0, True)):
         text = report(
@@ -529,6 +566,7 @@ def test_going_on_with_the_exchanges_candles_needs_their_end(session: Session) -
         (["--holdout", "0.6"], "--holdout 0.6 must be a share"),
         (["--holdout", "nan"], "--holdout nan must be a share"),
         (["--mc-perms", "0"], "--mc-perms 0 must be at least 1"),
+        (["--seeds", "0"], "--seeds 0 must be at least 1"),
         (["--jobs", "0"], "--jobs 0 must be at least 1"),
         (["--seed", "-1"], "--seed -1 must be 0 or more"),
         (["--timeout", "0"], "--timeout 0 must be a number of seconds above 0"),
@@ -564,12 +602,22 @@ def test_an_impossible_space_is_refused(search: Run, monkeypatch: pytest.MonkeyP
     assert "low = 2 must be under high = 1" in refusal(search(*QUICK))
 
 
-def test_a_market_in_which_nothing_can_be_chosen_is_refused_and_its_trials_kept(
+def test_that_every_trial_is_disqualified_is_an_answer_and_its_trials_are_kept(
     search: Run, tmp_path: Path
 ) -> None:
-    message = refusal(search(*QUICK, "--set", "initial_capital=50"))
-    assert "none of 6 trials has a score above -9" in message
+    code, out, err = search(*QUICK, "--set", "initial_capital=50")
+    assert code == 0
+    words = " ".join(out.split())
+    assert "Verdict: FAILED" in words
+    assert "none of 6 trials has a score above -9" in words
+    assert "on the longest train: trades, fewer than 20 (6)" in words
+    assert "the holdout is untouched" in err
+    document = results(tmp_path)
+    assert document["verdict"]["answer"] == "failed"
+    assert "robust_params" not in document
     assert n_trials(tmp_path / "grid_v4_wfo.db") == 6
+    entries = (tmp_path / LEDGER_FILE).read_text().splitlines()
+    assert [json.loads(line)["holdout_read"] for line in entries] == [False]
 
 
 def test_too_few_trials_leave_no_study_behind(search: Run) -> None:

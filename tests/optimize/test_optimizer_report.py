@@ -193,18 +193,16 @@ def test_bars_of_stability_have_their_verdicts_colours_and_the_mark_of_random_dr
     document: Document,
 ) -> None:
     spreads = document["param_stability"]
-    unstable = changed(document, "param_stability.gamma.verdict", "UNSTABLE")
-    figure = charts.stability_figure(unstable)
+    figure = charts.stability_figure(document)
     assert figure is not None
     (axes,) = figure.axes
     bars = rectangles(axes)
-    assert [bar.get_width() for bar in bars] == [row["cv"] for row in spreads.values()]
+    assert [bar.get_width() for bar in bars] == [row["spread"] for row in spreads.values()]
     names = [label.get_text() for label in axes.get_yticklabels()]
     colours = {name: to_hex(bar.get_facecolor()) for name, bar in zip(names, bars, strict=True)}
-    assert colours["gamma"] == "#b91c1c"
-    assert colours["spacing_floor"] == "#15803d"
+    assert colours["gamma"] != colours["spacing_floor"] == "#15803d"
     marks = np.asarray(axes.collections[0].get_offsets())
-    assert marks[:, 0].tolist() == [row["random_cv"] for row in spreads.values()]
+    assert marks[:, 0].tolist() == [row["random_spread"] for row in spreads.values()]
 
 
 def test_train_and_test_scores_stand_side_by_side(document: Document) -> None:
@@ -290,10 +288,10 @@ def test_the_best_so_far_begins_with_the_first_trial_that_is_not_disqualified() 
     assert disqualified(found.score).tolist() == [True, False, False, False]
 
 
-def test_picks_are_named_by_window_and_trial(document: Document) -> None:
+def test_picks_are_named_by_window(document: Document) -> None:
     found = picks(document)
     assert len(found.names) == N_WINDOWS
-    assert re.fullmatch(r"1: trial \d+", found.names[0])
+    assert found.names[0] == "window 1"
     assert found.train.tolist() == [1.1, 1.2, 1.3, 1.4]
 
 
@@ -356,7 +354,7 @@ def test_stability_in_the_page_carries_the_random_draws(document: Document) -> N
     data = stability_chart(document).renderers[0].data_source.data
     assert data["name"] == list(document["space"])
     spreads = document["param_stability"].values()
-    assert data["random"].tolist() == [row["random_cv"] for row in spreads]
+    assert data["random"].tolist() == [row["random_spread"] for row in spreads]
 
 
 def test_progress_in_the_page_is_empty_and_says_so_without_trials() -> None:
@@ -451,26 +449,28 @@ def test_the_headline_says_what_was_chosen_and_what_came_of_it(
         "2024-01-01 to 2025-06-30 UTC",
         "120 trials",
         "4 windows",
-        "The choice failed out of sample",
+        "Verdict: failed",
+        "What to do: keep your config: the choice lost",
+        "Holdout v. nothing: -0.31 % in 83 days",
+        "gamma and kappa act as a product",
         f"Chosen: the median of the best {document['top_trials_used']} of 120 trials",
         f"Holdout return {document['holdout']['return_pct']:+.2f} %",
-        "Out of sample failed",
-        f"Robustness {document['robustness_verdict']}",
+        "Seeds that gained in the last test 3 of 4",
         "Train score 0.41",
     ):
         assert expected in text, expected
 
 
 @pytest.mark.parametrize(
-    ("oos_pass", "word"), [(True, "passed"), (False, "failed"), (None, "not known")]
+    ("answer", "tone"),
+    [("held", "gain"), ("undecided", "fair"), ("failed", "loss"), (None, "open")],
 )
-@pytest.mark.slow
-def test_out_of_sample_reads_as_passed_failed_or_not_known(
-    document: Document, oos_pass: bool | None, word: str
+def test_the_verdict_comes_first_in_its_colour(
+    document: Document, answer: str | None, tone: str
 ) -> None:
-    text = words_of({**document, "oos_pass": oos_pass})
-    assert f"Out of sample {word}" in text
-    assert ("failed out of sample" in text) == (oos_pass is False)
+    made = optimizer_page(changed(document, "verdict.answer", answer)).decode()
+    assert f'<b id="verdict" class="{tone}">{answer or "not known"}</b>' in made
+    assert made.index('id="verdict"') < made.index('class="cards"')
 
 
 def test_evidence_is_coloured_by_whether_its_criterion_is_met(page: str) -> None:
@@ -499,7 +499,7 @@ def test_parameters_go_from_old_to_new(document: Document, page: str) -> None:
     assert row
     text = shown_text(row[0]).split()
     assert text[1] == f"{STRATEGY_PARAMS['spacing_floor']:g}"
-    assert float(text[2]) == pytest.approx(document["robust_params"]["spacing_floor"], rel=1e-5)
+    assert float(text[2]) == pytest.approx(document["robust_params"]["spacing_floor"], rel=1e-3)
     assert 'class="changed"' in row[0]
     same = {"robust_params": {"spacing_floor": STRATEGY_PARAMS["spacing_floor"]}}
     assert "<tr><td><code>spacing_floor</code>" in optimizer_page(same).decode()
@@ -533,26 +533,9 @@ def test_what_luck_may_explain_is_not_green(document: Document) -> None:
         assert f'<td class="text"><b class="{tone}">yes</b>' in made
 
 
-@pytest.mark.parametrize(
-    ("warnings", "tone", "words"),
-    [(["the holdout was looked at"], "fair", "passed, with warnings"), ([], "gain", "passed")],
-)
-def test_a_pass_with_warnings_is_not_green_and_names_them(
-    document: Document, warnings: list[str], tone: str, words: str
-) -> None:
-    made = optimizer_page({**document, "oos_pass": True, "oos_warnings": warnings}).decode()
-    assert f'<b class="{tone}" id="out-of-sample">{words}</b>' in made
-    assert all(text in made for text in warnings)
-
-
-def test_robustness_no_better_than_random_draws_is_not_green(document: Document) -> None:
-    word = "EXCELLENT, but no nearer to each other than random draws"
-    made = optimizer_page({**document, "robustness_verdict": word}).decode()
-    assert f'<b class="fair">{word}</b>' in made
-    edge = {**document, "robustness_score": 0.2496, "robustness_verdict": "EXCELLENT"}
-    assert '<span class="num" data-path="robustness_score">0.2496</span>' in (
-        optimizer_page(edge).decode()
-    )
+def test_what_the_verdict_does_not_tell_is_named(document: Document) -> None:
+    made = words_of({**document, "oos_warnings": ["the holdout was looked at"]})
+    assert "Whatever the verdict: the holdout was looked at." in made
 
 
 def test_a_test_that_was_left_out_is_said_to_be_left_out(document: Document) -> None:
@@ -614,17 +597,7 @@ def test_names_from_outside_cannot_become_markup() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "tone"),
-    [
-        ("STABLE", "gain"),
-        ("MODERATE", "fair"),
-        ("UNSTABLE", "loss"),
-        ("EXCELLENT", "gain"),
-        ("GOOD", "gain"),
-        ("ACCEPTABLE", "fair"),
-        ("WARNING (likely overfit)", "loss"),
-        (None, "open"),
-    ],
+    ("text", "tone"), [("agrees", "gain"), ("as random", "open"), (None, "open")]
 )
 def test_verdicts_have_a_colour(text: str | None, tone: str) -> None:
     assert f'class="{tone}"' in verdict(text)
@@ -669,7 +642,7 @@ def test_a_browser_shows_results_of_which_nothing_could_be_computed(
     assert pages.show(browser, path) == []
     check_numbers(pages.numbers_shown(browser), incomplete)
     assert len(browser.execute_script(pages.PAINTED)) == 1
-    assert browser.find_element("id", "out-of-sample").text == "not known"
+    assert browser.find_element("id", "verdict").text == "not known"
 
 
 @pages.needs_browser

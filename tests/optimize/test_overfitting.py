@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest.optimize.judge.overfitting import probability_of_overfitting
+from backtest.optimize.judge.overfitting import probability_of_overfitting, with_interval
 from core.errors import ConfigError, DataError
 
 Floats = npt.NDArray[np.float64]
@@ -159,3 +159,18 @@ def test_blocks_must_be_an_even_number_in_range(blocks: int) -> None:
 def test_returns_must_be_days_by_trials() -> None:
     with pytest.raises(DataError, match="two dimensions"):
         probability_of_overfitting(np.zeros(100))
+
+
+def test_the_interval_holds_the_probability_and_says_how_much_the_days_decide() -> None:
+    rng = np.random.default_rng(3)
+    trials = rng.normal(0.0, 0.01, (120, 15))
+    found = probability_of_overfitting(trials)
+    wide = with_interval(found, trials, 1)
+    assert 0.0 <= wide.low <= wide.pbo <= wide.high <= 1.0
+    assert wide.high - wide.low > 0.1
+    assert with_interval(found, trials, 1).low == wide.low
+    edge = trials + np.r_[0.02, np.zeros(14)]
+    sure = with_interval(probability_of_overfitting(edge), edge, 1)
+    assert (sure.low, sure.high) == (0.0, 0.0)
+    few = probability_of_overfitting(trials[:50])
+    assert with_interval(few, trials[:50], 1) is few

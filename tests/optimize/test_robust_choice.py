@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,12 +19,10 @@ from backtest.optimize.judge.robust import (
     gower_distance,
     measure_stability,
     robust_candidates,
-    robustness_word,
-    stability_bar,
     variation_text,
 )
-from backtest.optimize.judge.sensitivity import Curve, measure_sensitivity, sparkline
-from backtest.optimize.trial.space import Entry
+from backtest.optimize.judge.sensitivity import Curve, measure_sensitivity, sparkline, with_pairs
+from backtest.optimize.trial.space import Entry, Space
 from core.errors import DataError
 
 K = Entry("float", 0.0, 10.0)
@@ -186,34 +185,32 @@ def spread_of(entry: Entry, values: Iterable[Any]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("values", "cv", "word"),
+    ("values", "cv"),
     [
-        ((4.0, 4.0, 4.0), 0.0, "STABLE"),
-        ((4.0, 5.0, 6.0), 0.2, "STABLE"),
-        ((3.0, 4.0, 5.0), 0.25, "MODERATE"),
-        ((2.0, 4.0, 6.0), 0.5, "UNSTABLE"),
-        ((1.0, 4.0, 7.0), 0.75, "UNSTABLE"),
-        ((-6.0, -4.0, -2.0), 0.5, "UNSTABLE"),
+        ((4.0, 4.0, 4.0), 0.0),
+        ((4.0, 5.0, 6.0), 0.2),
+        ((3.0, 4.0, 5.0), 0.25),
+        ((2.0, 4.0, 6.0), 0.5),
+        ((1.0, 4.0, 7.0), 0.75),
+        ((-6.0, -4.0, -2.0), 0.5),
     ],
 )
 def test_a_number_s_variation_is_its_deviation_over_its_mean(
-    values: tuple[float, ...], cv: float, word: str
+    values: tuple[float, ...], cv: float
 ) -> None:
-    found = spread_of(K, values)
-    assert found.cv == pytest.approx(cv, rel=1e-12)
-    assert found.word == word
+    assert spread_of(K, values).cv == pytest.approx(cv, rel=1e-12)
 
 
 def test_around_zero_the_range_is_the_yardstick() -> None:
     entry = Entry("float", -5.0, 5.0)
     assert spread_of(entry, (-0.1, 0.0, 0.1)).cv == pytest.approx(0.1, rel=1e-9)
-    assert spread_of(entry, (-5.0, 0.0, 5.0)).word == "UNSTABLE"
+    assert spread_of(entry, (-5.0, 0.0, 5.0)).cv == pytest.approx(5.0, rel=1e-9)
 
 
 def test_a_category_s_variation_is_the_share_that_is_not_the_mode() -> None:
     values = ["geometric"] * 4 + ["arithmetic"]
     found = spread_of(MODE, values)
-    assert (found.cv, found.centre, found.word) == (0.2, "geometric", "STABLE")
+    assert (found.cv, found.centre) == (0.2, "geometric")
     assert found.random_cv == 0.5
 
 
@@ -231,69 +228,17 @@ def test_the_variation_of_random_draws_is_that_of_the_even_distribution(
     assert spread_of(entry, (2.0, 2.0)).random_cv == pytest.approx(expected, rel=2e-3)
 
 
-@pytest.mark.parametrize(
-    ("score", "word"),
-    [
-        (0.0, "EXCELLENT"),
-        (0.25, "GOOD"),
-        (0.39, "GOOD"),
-        (0.40, "ACCEPTABLE"),
-        (0.50, "ACCEPTABLE"),
-        (0.51, "WARNING (likely overfit)"),
-        (math.nan, "WARNING (likely overfit)"),
-    ],
-)
-def test_the_robustness_score_has_a_word(score: float, word: str) -> None:
-    assert robustness_word(score, 0.9) == word
-
-
-@pytest.mark.parametrize(
-    ("score", "random_score", "remark"),
-    [(0.2, 0.21, False), (0.2, 0.2, True), (0.3, 0.25, True), (0.45, 0.4, True)],
-)
-def test_what_is_no_nearer_than_random_draws_is_not_called_good_without_saying_so(
-    score: float, random_score: float, *, remark: bool
-) -> None:
-    word = robustness_word(score, random_score)
-    assert ("no nearer to each other than random draws" in word) is remark
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.25, "0.25"),
-        (0.2496, "0.2496"),
-        (0.2504, "0.2504"),
-        (0.24, "0.24"),
-        (0.399, "0.399"),
-        (0.5000001, "0.500000"),
-        (math.nan, "-"),
-        (1.0 / 3.0, "0.33"),
-    ],
-)
-def test_a_variation_is_not_rounded_onto_a_limit(value: float, text: str) -> None:
-    assert variation_text(value) == text
-
-
 def test_the_robustness_score_is_the_mean_variation() -> None:
     top = [{"k": 4.0, "mode": "geometric"}, {"k": 6.0, "mode": "arithmetic"}]
     found = measure_stability(top, {"k": K, "mode": MODE})
     assert found.score == pytest.approx((math.sqrt(2.0) / 5.0 + 0.5) / 2.0, rel=1e-12)
-    assert found.word == "GOOD"
 
 
 def test_a_single_trial_shows_no_stability() -> None:
     found = measure_stability([{"k": 4.0, "mode": "geometric"}], {"k": K, "mode": MODE})
-    assert {spread.word for spread in found.spreads} == {"UNSTABLE"}
+    assert all(math.isnan(spread.cv) for spread in found.spreads)
     assert math.isnan(found.score)
-    assert "WARNING" in found.word
-
-
-@pytest.mark.parametrize(
-    ("cv", "bar"), [(0.0, "." * 10), (0.28, "###......."), (3.0, "#" * 10), (math.nan, "?" * 10)]
-)
-def test_a_bar_shows_how_far_the_best_trials_scatter(cv: float, bar: str) -> None:
-    assert stability_bar(cv) == bar
+    assert variation_text(found.score) == "-"
 
 
 # --- sensitivity --------------------------------------------------------------------------------
@@ -436,3 +381,38 @@ def test_side_by_side_gives_the_same_curves() -> None:
 def test_a_sparkline_spans_its_scale_and_crosses_out_what_does_not_count() -> None:
     assert sparkline([0.0, 1.0, 2.0, math.nan, -10.0], -9.0, (0.0, 2.0)) == "▁▅█xx"
     assert sparkline([1.0, 1.0], -9.0, (1.0, 1.0)) == "▅▅"
+
+
+def test_a_parameter_that_changes_nothing_is_said_to_have_no_effect() -> None:
+    def score(params: Mapping[str, Any]) -> float:
+        return 1.0 + (0.0 if params["k"] > 0.0 else 1.0) + 0.5 * float(params["s"])
+
+    entries = {"k": Entry("float", 1.0, 9.0), "s": Entry("float", 0.1, 9.0)}
+    found = measure_sensitivity({"k": 4.0, "s": 4.0}, entries, clip_into(entries), score)
+    assert found.without_effect() == ["k"]
+    nowhere = replace(found, centre=-9.0)
+    assert nowhere.without_effect() == []
+
+
+@pytest.mark.parametrize(
+    ("formula", "kinds"),
+    [
+        (lambda p: 5.0 - abs(p["a"] * p["b"] - 4.0), ["product"]),
+        (lambda p: 5.0 - abs(p["a"] / p["b"] - 1.0), ["ratio"]),
+        (lambda p: 5.0 - abs(p["a"] - 2.0) - abs(p["b"] - 2.0), []),
+        (lambda p: 5.0 - abs(p["a"] - 2.0), []),
+        (lambda _: -9.0, []),
+    ],
+)
+def test_parameters_that_act_as_one_are_found(formula: Any, kinds: list[str]) -> None:
+    entries = {"a": Entry("float", 1.0, 9.0), "b": Entry("float", 1.0, 9.0)}
+    params, clip = {"a": 2.0, "b": 2.0}, clip_into(entries)
+    found = measure_sensitivity(params, entries, clip, formula)
+    found = with_pairs(found, params, entries, clip, formula)
+    assert [(pair.one, pair.other, pair.kind) for pair in found.pairs] == [
+        ("a", "b", kind) for kind in kinds
+    ]
+
+
+def clip_into(entries: Mapping[str, Entry]) -> Any:
+    return Space(entries).clip

@@ -14,6 +14,8 @@ from core.params import read_value, unknown_key
 
 KEYS: Final = ("robust_params", "best_params", "params")
 """Under which the optimizer writes parameters."""
+HELD, UNDECIDED, FAILED, NOT_TESTED = ANSWERS = ("held", "undecided", "failed", "not tested")
+"""Verdicts, as ``judge.verdict.Answer`` writes them (which takes numpy to import)."""
 _SHOWN: Final = 40
 """Characters of a wrong value that a message repeats."""
 
@@ -24,14 +26,16 @@ class ParamsFile:
 
     Attributes:
         params: the parameters, typed and within their bounds.
-        oos_pass: whether they held on candles they were not chosen on; None where it says nothing.
-        warnings: what that does not tell.
+        answer: ``held``, ``undecided``, ``failed`` or ``not tested``; None where it says nothing.
+        why: the reasons of that answer.
+        warnings: what it does not tell.
         tested_with: all other parameters they were searched and tested with, as they stand in the
             file, and readable; empty where it says nothing.
     """
 
     params: dict[str, Any]
-    oos_pass: bool | None
+    answer: str | None
+    why: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     tested_with: dict[str, Any] = field(default_factory=dict)
 
@@ -50,9 +54,7 @@ def read_params(path: Path, key: str) -> ParamsFile:
     if not isinstance(params, dict) or not params:
         what = "an empty object" if params == {} else _short(params)
         raise ConfigError(f"{path}: {key} is {what}, must be an object of parameters")
-    verdict = content.get("oos_pass")
-    if verdict is not None and not isinstance(verdict, bool):
-        raise ConfigError(f"{path}: oos_pass = {_short(verdict)} must be true or false")
+    answer, why = _read_verdict(content, path)
     warnings, whole = content.get("oos_warnings", []), content.get("params", {})
     if not isinstance(warnings, list) or not all(isinstance(text, str) for text in warnings):
         raise ConfigError(f"{path}: oos_warnings = {_short(warnings)} must be a list of texts")
@@ -60,7 +62,25 @@ def read_params(path: Path, key: str) -> ParamsFile:
         raise ConfigError(f"{path}: params is {_short(whole)}, must be an object of parameters")
     others = {name: value for name, value in whole.items() if name not in params}
     _typed(others, path, "params")
-    return ParamsFile(_typed(params, path, key), verdict, tuple(warnings), others)
+    return ParamsFile(_typed(params, path, key), answer, why, tuple(warnings), others)
+
+
+def _read_verdict(content: Mapping[str, Any], path: Path) -> tuple[str | None, tuple[str, ...]]:
+    """Return answer and reasons; None where the file has none.
+
+    Raises:
+        ConfigError: they are none of those the optimizer writes.
+    """
+    verdict = content.get("verdict")
+    if verdict is None:
+        return None, ()
+    if not isinstance(verdict, dict) or verdict.get("answer") not in ANSWERS:
+        shown = _short(verdict.get("answer") if isinstance(verdict, dict) else verdict)
+        raise ConfigError(f"{path}: verdict.answer = {shown} must be one of {', '.join(ANSWERS)}")
+    why = verdict.get("why", [])
+    if not isinstance(why, list) or not all(isinstance(text, str) for text in why):
+        raise ConfigError(f"{path}: verdict.why = {_short(why)} must be a list of texts")
+    return verdict["answer"], tuple(why)
 
 
 def default_key(path: Path) -> str:

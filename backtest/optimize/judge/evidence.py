@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
+from backtest.optimize.judge.agreement import SIGNIFICANT, Agreement
 from backtest.optimize.judge.deflated_sharpe import DeflatedSharpe
 from backtest.optimize.judge.findings import Known, Unseen
-from backtest.optimize.judge.holdout_run import HoldoutResult, half_gained, oos_pass
+from backtest.optimize.judge.holdout_run import HoldoutResult
 from backtest.optimize.judge.luck_of_choosing import LuckOfChoosing
 from backtest.optimize.judge.monte_carlo import PermutationTest
 from backtest.optimize.judge.overfitting import Overfitting
@@ -23,16 +24,11 @@ from backtest.optimize.judge.superior import SuperiorAbility
 from backtest.optimize.judge.walk_forward import WalkForward
 from backtest.optimize.search.trial_ledger import SeenBefore
 
-SIGNIFICANT: Final = 0.05
 LUCK: Final = "not distinguishable from luck"
 MIN_EFFICIENCY: Final = 0.5
 """Pardo's rule of thumb: a robust choice keeps at least half (2008, chapter 11)."""
-OOS_RULE: Final = (
-    "true if the holdout gained and the honest walk-forward gained in at least half of its test "
-    "windows, in all of them together, and in training too (efficiency above 0)"
-)
-"""The meaning of ``oos_pass``, in words."""
 _DAYS_PER_YEAR: Final = 365
+_OF_WALK: Final = ("Walk-forward efficiency", "Test windows", "The choice's tests")
 _OF_LUCK: Final = (
     "Deflated Sharpe ratio",
     "Overfitting (PBO)",
@@ -72,9 +68,8 @@ class EvidenceLine:
 def evidence_lines(known: Known, unseen: Unseen | None) -> list[EvidenceLine]:
     """Return all lines; ``unseen`` is None after a search that was interrupted."""
     lines = [
-        _efficiency(known.walk),
-        _test_windows(known.walk),
-        _own_tests(known.walk),
+        *_walk_lines(known.walk),
+        _agreement(known.agreement),
         _holdout(unseen),
         _permutations(unseen),
     ]
@@ -90,8 +85,31 @@ def evidence_lines(known: Known, unseen: Unseen | None) -> list[EvidenceLine]:
     ]
 
 
+def _walk_lines(walk: WalkForward | None) -> list[EvidenceLine]:
+    if walk is None:
+        return [EvidenceLine(name, _NO_VALUE, _NOT_REACHED, None) for name in _OF_WALK]
+    return [_efficiency(walk), _test_windows(walk), _own_tests(walk)]
+
+
+def _agreement(found: Agreement | None) -> EvidenceLine:
+    name = "Agreement of seeds"
+    if found is None:
+        text = "not measured: one seed only, or interrupted before"
+        return EvidenceLine(name, _NO_VALUE, text, passes=None)
+    value = f"{found.gained} of {found.n_seeds} choices gained in the last test"
+    if math.isnan(found.p_value):
+        text = f"{found.n_seeds - found.n_chosen} searches had nothing to choose"
+        return EvidenceLine(name, value, text, passes=False)
+    words = "nearer than chance" if found.p_value < SIGNIFICANT else "no nearer than chance"
+    apart = (
+        f"they lie {found.spread:.2f} of the range apart, at random {found.random_spread:.2f}: "
+        f"{words} ({p_text(found.p_value)})"
+    )
+    return EvidenceLine(name, value, apart, found.agree)
+
+
 def warnings_of(lines: Sequence[EvidenceLine], before: SeenBefore) -> list[str]:
-    """Return sentences on what ``oos_pass`` does not tell, whatever it says.
+    """Return sentences on what the verdict does not tell, whatever it says.
 
     Args:
         lines: all of them.
@@ -119,13 +137,8 @@ def seen_text(before: SeenBefore) -> str:
     return f"{' and '.join(parts)}, so no longer untouched" if parts else ""
 
 
-def out_of_sample(known: Known, unseen: Unseen) -> bool:
-    """Return ``oos_pass``, see ``OOS_RULE``."""
-    return oos_pass(unseen.holdout.choice.return_pct, known.walk)
-
-
 def _efficiency(walk: WalkForward) -> EvidenceLine:
-    name, value = "Walk-forward efficiency", walk.efficiency
+    name, value = _OF_WALK[0], walk.efficiency
     test, train = (rate * _DAYS_PER_YEAR for rate in (walk.test_daily_pct, walk.train_daily_pct))
     rates = f"{test:+.2f} % a year in the tests, {train:+.2f} % in training"
     if math.isnan(value):
@@ -143,7 +156,8 @@ def _efficiency(walk: WalkForward) -> EvidenceLine:
 def _test_windows(walk: WalkForward) -> EvidenceLine:
     gained, windows = walk.profitable, len(walk.picks)
     chance = _at_least(gained, windows)
-    half = "at least half" if half_gained(gained, windows) else "fewer than half"
+    most = 2 * gained >= windows
+    half = "at least half" if most else "fewer than half"
     if chance < SIGNIFICANT:
         words = f"{half}, and more than luck would ({p_text(chance)})"
     elif _at_least(windows, windows) >= SIGNIFICANT:
@@ -151,12 +165,8 @@ def _test_windows(walk: WalkForward) -> EvidenceLine:
     else:
         words = f"{half}; {LUCK} ({p_text(chance)})"
     value = f"{gained} of {windows} gained"
-    return EvidenceLine(
-        "Test windows",
-        value,
-        f"{words}; each chosen by the trains before it, among trials that all trains have steered",
-        half_gained(gained, windows),
-    )
+    text = f"{words}; each chosen by a search that saw the train before it and nothing else"
+    return EvidenceLine(_OF_WALK[1], value, text, most)
 
 
 def _at_least(gained: int, windows: int) -> float:
@@ -176,7 +186,7 @@ def _own_tests(walk: WalkForward) -> EvidenceLine:
     else:
         inside = f"tests 1 to {count - 1} lie inside later trains, so only test {count} counts"
     words = "gained" if last > 0.0 else "lost" if last < 0.0 else "neither gained nor lost"
-    return EvidenceLine("The choice's tests", value, f"{inside}: it {words}", last > 0.0)
+    return EvidenceLine(_OF_WALK[2], value, f"{inside}: it {words}", last > 0.0)
 
 
 def _holdout(unseen: Unseen | None) -> EvidenceLine:
@@ -244,13 +254,13 @@ def _deflated_sharpe(luck: LuckOfChoosing) -> EvidenceLine:
     value = (
         f"Sharpe {raw.sharpe * math.sqrt(_DAYS_PER_YEAR):.2f} a year; "
         f"{p_text(_p_of(raw))} as the best of {luck.n_ever} trials, "
-        f"{p_text(_p_of(effective))} of {luck.n_effective} different ones"
+        f"{p_text(_p_of(effective))} of {luck.n_effective} independent ones"
     )
-    passes = _p_of(raw) < SIGNIFICANT
-    if passes:
+    passes = _p_of(effective) < SIGNIFICANT
+    if _p_of(raw) < SIGNIFICANT:
         words = "more than the luck of so many trials"
-    elif _p_of(effective) < SIGNIFICANT:
-        words = "more than luck only if trials that move together count once"
+    elif passes:
+        words = "more than the luck of so many trials, as far as they differ"
     else:
         words = LUCK
     return EvidenceLine(name, value, words, passes)
@@ -271,7 +281,9 @@ def _overfitting(found: Overfitting) -> EvidenceLine:
         words = f"choosing among these trials helps more often than not; {LUCK}"
     else:
         words = f"choosing among these trials is no better than drawing lots: {LUCK}"
-    return EvidenceLine(name, f"{found.pbo:.2f}", words, passes)
+    known = math.isfinite(found.low)
+    value = f"{found.pbo:.2f}" + (f" ({found.low:.2f} to {found.high:.2f})" if known else "")
+    return EvidenceLine(name, value, words, passes)
 
 
 def _superior(name: str, found: SuperiorAbility, benchmark: str) -> EvidenceLine:
@@ -280,6 +292,11 @@ def _superior(name: str, found: SuperiorAbility, benchmark: str) -> EvidenceLine
     passes = found.consistent < SIGNIFICANT
     words = f"on the bars searched better than {benchmark}, beyond luck" if passes else LUCK
     value = f"{p_text(found.consistent)} of {found.n_models} trials (SPA)"
+    if found.reps:
+        value += (
+            f", {found.lower:.2f} to {found.upper:.2f} by which trials count, "
+            f"+-{1.96 * found.standard_error:.3f} by the draws"
+        )
     return EvidenceLine(name, value, words, passes)
 
 

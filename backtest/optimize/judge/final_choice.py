@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,13 @@ from backtest.optimize.judge.robust import (
     measure_stability,
     robust_candidates,
 )
-from backtest.optimize.judge.sensitivity import Sensitivity, measure_sensitivity
+from backtest.optimize.judge.sensitivity import (
+    Params,
+    Score,
+    Sensitivity,
+    measure_sensitivity,
+    with_pairs,
+)
 from backtest.optimize.search.progress import side_by_side
 from backtest.optimize.search.study import FinishedTrial
 from backtest.optimize.trial.space import Space
@@ -104,15 +110,11 @@ def sensitivity_of(
         outcome = evaluate(params)
         return math.nan if outcome.note else outcome.score
 
-    return measure_sensitivity(
-        choice.params,
-        space.entries,
-        space.clip,
-        score,
-        run=lambda function, sets: side_by_side(
-            function, list(sets), jobs=jobs, title="sensitivity", stop=stop
-        ),
-    )
+    def run(function: Score, sets: Iterable[Params]) -> list[float]:
+        return side_by_side(function, list(sets), jobs=jobs, title="sensitivity", stop=stop)
+
+    found = measure_sensitivity(choice.params, space.entries, space.clip, score, run=run)
+    return with_pairs(found, choice.params, space.entries, space.clip, score, run=run)
 
 
 def parameter_importance(trials: Sequence[FinishedTrial], space: Space) -> dict[str, float] | None:

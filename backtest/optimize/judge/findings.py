@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from backtest.optimize.judge.agreement import Agreement, measure_agreement
 from backtest.optimize.judge.final_choice import FinalChoice, choose_final, sensitivity_of
 from backtest.optimize.judge.holdout_run import HoldoutResult, judge_holdout
 from backtest.optimize.judge.luck_of_choosing import (
@@ -15,9 +16,17 @@ from backtest.optimize.judge.luck_of_choosing import (
     static_grid_returns,
 )
 from backtest.optimize.judge.monte_carlo import PermutationTest, compare_with_permuted
+from backtest.optimize.judge.repeated_searches import (
+    RepeatedChoice,
+    RepeatedSearches,
+    middle,
+    repeat_searches,
+)
+from backtest.optimize.judge.robust import ScoredTrial
 from backtest.optimize.judge.sensitivity import Sensitivity
-from backtest.optimize.judge.walk_forward import WalkForward, walk_forward
+from backtest.optimize.judge.walk_forward import WalkForward, mean_return_pct, walk_forward
 from backtest.optimize.search.progress import Searched
+from backtest.optimize.search.study import into_space
 from backtest.optimize.search.trial_ledger import SeenBefore
 from backtest.optimize.trial.prepare import Prepared
 from backtest.optimize.trial.space import Space
@@ -30,14 +39,16 @@ class Known:
     Attributes:
         choice: the parameters recommended.
         baseline_score: train score of the parameters in use now.
-        walk: judged on the test windows.
-        sensitivity: of their train score; this and the next: None if interrupted before.
+        walk: judged on the test windows; this and the next three: None if interrupted before.
+        agreement: of searches with other seeds; None also if there was but one.
+        sensitivity: of the choice's train score.
         luck: judged by the number of trials.
     """
 
     choice: FinalChoice
     baseline_score: float
-    walk: WalkForward
+    walk: WalkForward | None
+    agreement: Agreement | None
     sensitivity: Sensitivity | None
     luck: LuckOfChoosing | None
 
@@ -63,6 +74,7 @@ def judge_trials(
     *,
     n_ever: int,
     seed: int,
+    seeds: int,
     jobs: int,
     stop: threading.Event | None = None,
 ) -> Known:
@@ -74,7 +86,9 @@ def judge_trials(
         searched: the trials.
         baseline: all parameters in use now.
         n_ever: trials ever run on this data.
-        seed: of the bootstrap.
+        seed: of the search, and of the bootstrap.
+        seeds: searches with seeds of their own, the main one among them; 0: no search at all is
+            repeated, so there is no walk-forward either.
         jobs: runs at a time.
         stop: is set by whoever wants it to end; then what takes long is left out.
 
@@ -86,10 +100,26 @@ def judge_trials(
     known = Known(
         choice=choice,
         baseline_score=prepared.evaluate(with_capital(prepared, baseline)).score,
-        walk=walk_forward(trials, choice.outcome, prepared.plan),
+        walk=None,
+        agreement=None,
         sensitivity=None,
         luck=None,
     )
+    if seeds > 0:
+        try:
+            known = with_repetitions(
+                known,
+                prepared,
+                space,
+                searched,
+                baseline,
+                seed=seed,
+                seeds=seeds,
+                jobs=jobs,
+                stop=stop,
+            )
+        except KeyboardInterrupt:
+            return known
     try:
         found = sensitivity_of(choice, space, prepared.evaluate, jobs=jobs, stop=stop)
     except KeyboardInterrupt:
@@ -105,6 +135,84 @@ def judge_trials(
         seed=seed,
     )
     return replace(known, luck=luck)
+
+
+def with_repetitions(
+    known: Known,
+    prepared: Prepared,
+    space: Space,
+    searched: Searched,
+    baseline: Mapping[str, Any],
+    *,
+    seed: int,
+    seeds: int,
+    jobs: int,
+    stop: threading.Event | None,
+) -> Known:
+    """Return ``known`` with the clean walk-forward and the agreement of seeds.
+
+    Raises:
+        KeyboardInterrupt: ``stop`` was set before all was done.
+    """
+    repeated = repeat_searches(
+        prepared,
+        space,
+        into_space(space, baseline)[0],
+        n_trials=len(searched.trials),
+        seed=seed,
+        seeds=seeds,
+        jobs=jobs,
+        stop=stop,
+    )
+    agreement = None
+    if seeds > 1:
+        agreement = _agreement(prepared, space, searched, known.choice, repeated, seed)
+    walk = _clean_walk(prepared, known.choice, repeated)
+    return replace(known, walk=walk, agreement=agreement)
+
+
+def _clean_walk(prepared: Prepared, choice: FinalChoice, repeated: RepeatedSearches) -> WalkForward:
+    """Return the walk-forward of searches that saw each window's own train only.
+
+    The last window's train is that of the main search, so its choice is taken there.
+    """
+    chosen = [
+        None if item is None else (item.kind, prepared.evaluate(item.params))
+        for item in repeated.windows
+    ]
+    return walk_forward([*chosen, (choice.kind, choice.outcome)], choice.outcome, prepared.plan)
+
+
+def _agreement(
+    prepared: Prepared,
+    space: Space,
+    searched: Searched,
+    choice: FinalChoice,
+    repeated: RepeatedSearches,
+    seed: int,
+) -> Agreement:
+    """Return how far the main search, of as many trials as the others, and the others agree."""
+    last = len(prepared.plan.plan.windows)
+    own = RepeatedChoice(
+        choice.kind, choice.params, choice.outcome.score, len(choice.candidates.top_numbers)
+    )
+    if len(searched.trials) > repeated.n_trials:
+        scored = [
+            ScoredTrial(item.number, item.params, item.outcome.score)
+            for item in searched.trials[: repeated.n_trials]
+        ]
+        own = middle(scored, space, lambda params: prepared.train_score(params, last)) or own
+    choices = [own, *(item for item in repeated.seeds if item is not None)]
+    return measure_agreement(
+        choices,
+        space.entries,
+        n_seeds=1 + len(repeated.seeds),
+        n_trials=repeated.n_trials,
+        test_return_pct=[
+            mean_return_pct(prepared.evaluate(item.params).test, last) for item in choices
+        ],
+        seed=seed,
+    )
 
 
 def judge_unseen(

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from backtest.optimize.judge.deflated_sharpe import deflated_sharpe
-from backtest.optimize.judge.walk_forward import WalkForward
+from backtest.optimize.judge.block_bootstrap import gain_p_value
 from backtest.optimize.search.trial_ledger import SeenBefore
 from backtest.optimize.trial.prepare import Coins, Prepared
 from core.performance import bar_returns, drawdown_curve
@@ -19,6 +18,9 @@ from core.times import DAY_MS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+_SEED: Final = 1
+"""Of the bootstrap: the same holdout always has the same p value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +50,18 @@ class PortfolioRun:
         return float(drawdown_curve(self.equity, self.initial).max()) * 100.0
 
     @cached_property
+    def daily_returns(self) -> Floats:
+        """Return of each UTC day, shape (n_days,)."""
+        ends = np.flatnonzero(np.diff(self.times_ms // DAY_MS, append=-1))
+        return bar_returns(self.equity[ends], self.initial)
+
+    @cached_property
     def p_value(self) -> float:
         """Probability of doing as well per day without any edge; NaN where there is none to tell.
 
-        One minus the probabilistic Sharpe ratio against 0 of the UTC days' returns.
+        By a bootstrap of blocks of days.
         """
-        ends = np.flatnonzero(np.diff(self.times_ms // DAY_MS, append=-1))
-        days = bar_returns(self.equity[ends], self.initial)
-        return 1.0 - deflated_sharpe(days, 1, variance=0.0).psr
+        return gain_p_value(self.daily_returns, _SEED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +77,14 @@ class HoldoutResult:
     choice: PortfolioRun
     baseline: PortfolioRun
     before: SeenBefore
+
+    @cached_property
+    def better_p_value(self) -> float:
+        """Probability of being so much better per day than what is in use now, if neither is.
+
+        NaN where there are too few days, or no difference.
+        """
+        return gain_p_value(self.choice.daily_returns - self.baseline.daily_returns, _SEED)
 
 
 def judge_holdout(
@@ -103,18 +117,3 @@ def _run(prepared: Prepared, taken: Coins, drawn: Mapping[str, Any]) -> Portfoli
         initial=prepared.params.initial_capital * len(runs),
         per_coin={coin: run.metrics for coin, run in runs.items()},
     )
-
-
-def half_gained(profitable: int, windows: int) -> bool:
-    """Return whether at least half of the test windows gained."""
-    return 2 * profitable >= windows
-
-
-def oos_pass(return_pct: float, walk: WalkForward) -> bool:
-    """Return whether the choice held on candles it was not chosen on.
-
-    It did if the holdout gained, and the honest walk-forward gained in at least half of its tests,
-    in all of them together, and in its trains as well: of a loss nothing can be kept.
-    """
-    gained = (return_pct, walk.test_return_pct, walk.efficiency)
-    return all(value > 0.0 for value in gained) and half_gained(walk.profitable, len(walk.picks))

@@ -1,4 +1,24 @@
-"""How much of the choice is the luck of choosing among many: what the trials' daily returns say."""
+"""How much of the choice is the luck of choosing among many: what the trials' daily returns say.
+
+The deflated Sharpe ratio takes the variance that Sharpe ratios of worthless trials have by
+sampling alone, ``1 / (n_days - 1)`` per day (Lo, "The Statistics of Sharpe Ratios", Financial
+Analysts Journal 58(4), 2002, equation 9, at a ratio of 0). The variance across the trials at hand
+holds their true differences too: the better the best ones are, the higher it would set the bar.
+
+Measured on daily returns of Student's t with 5 degrees of freedom, equally correlated by r, of
+which the best of M is judged at p < 0.05 among the effective number of trials (size: none has an
+edge, 400 cases; power: true annual Sharpe ratios even between 0 and the one given, 100 cases; in
+brackets with the variance across the trials and all trials counted):
+
+====  ===  ===  =============  ============  ============  ============
+days  M    r    size           Sharpe 2      Sharpe 4      Sharpe 8.7
+====  ===  ===  =============  ============  ============  ============
+365   60   0.5  0.3 % (1.8 %)  21 % (15 %)   84 % (44 %)   100 % (93 %)
+365   200  0.9  0.5 % (5.0 %)  14 % (16 %)   80 % (31 %)   100 % (59 %)
+1500  60   0.5  0.5 % (1.8 %)  87 % (50 %)   100 % (94 %)  100 %
+1500  200  0.9  0.3 % (4.0 %)  83 % (36 %)   100 % (62 %)  100 % (97 %)
+====  ===  ===  =============  ============  ============  ============
+"""
 
 from __future__ import annotations
 
@@ -9,9 +29,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from backtest.optimize.judge.deflated_sharpe import DeflatedSharpe, daily_sharpes, deflated_sharpe
+from backtest.optimize.judge.deflated_sharpe import DeflatedSharpe, deflated_sharpe
 from backtest.optimize.judge.effective_trials import effective_trials
-from backtest.optimize.judge.overfitting import Overfitting, probability_of_overfitting
+from backtest.optimize.judge.overfitting import (
+    Overfitting,
+    probability_of_overfitting,
+    with_interval,
+)
 from backtest.optimize.judge.superior import SuperiorAbility, superior_predictive_ability
 from backtest.optimize.search.study import FinishedTrial
 from backtest.optimize.trial.prepare import Prepared
@@ -30,7 +54,7 @@ class LuckOfChoosing:
         n_ever: trials ever run on this data.
         n_effective: how many different ones that were.
         raw: deflated Sharpe ratio of the choice, every trial counted.
-        effective: the same, trials that move together counted once.
+        effective: the same, trials that move together counted less; the one to read.
         overfitting: probability of backtest overfitting among the trials.
         versus_nothing: is a trial better than not trading?
         versus_static: is a trial better than the grid without any mechanism?
@@ -62,13 +86,13 @@ def measure_luck(
     # Of trials in other studies the returns are not known: as alike as those that are.
     alike = effective_trials(returns).number / len(trials)
     n_effective = min(n_ever, math.ceil(alike * n_ever))
-    sharpes = daily_sharpes(returns)
+    variance = 1.0 / max(len(returns) - 1, 1)
     return LuckOfChoosing(
         n_ever=n_ever,
         n_effective=n_effective,
-        raw=deflated_sharpe(choice, n_ever, trial_sharpes=sharpes),
-        effective=deflated_sharpe(choice, n_effective, trial_sharpes=sharpes),
-        overfitting=probability_of_overfitting(returns),
+        raw=deflated_sharpe(choice, n_ever, variance=variance),
+        effective=deflated_sharpe(choice, n_effective, variance=variance),
+        overfitting=with_interval(probability_of_overfitting(returns), returns, seed),
         versus_nothing=superior_predictive_ability(returns, np.zeros(len(returns)), seed),
         versus_static=superior_predictive_ability(returns, static, seed),
     )

@@ -11,7 +11,7 @@ of Computational Finance 20(4), 2017, section 3.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Final
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata  # type: ignore[import-untyped]  # no stubs
 
+from backtest.optimize.judge.block_bootstrap import stationary_places
 from backtest.optimize.judge.deflated_sharpe import MIN_DAYS, Bools, Floats, as_matrix
 from core.errors import ConfigError
 
@@ -26,6 +27,8 @@ BLOCKS: Final = 10
 MAX_BLOCKS: Final = 16
 """12,870 splits; two blocks more would be 48,620."""
 MIN_TRIALS: Final = 2
+REPS: Final = 40
+"""Draws of days for the interval."""
 _FLAT: Final = 1e-12
 """A variance below this share of the mean square is rounding."""
 _CHUNK: Final = 256
@@ -47,6 +50,8 @@ class Overfitting:
         n_days: of the returns.
         n_trials: that were compared.
         dropped: trials left out because a day of theirs has no value.
+        low: 5 % point of ``pbo`` over days drawn again in blocks; NaN where it was not asked for.
+        high: 95 % point.
         reason: why there is no ``pbo`` (it is NaN then); empty if there is one.
     """
 
@@ -55,6 +60,8 @@ class Overfitting:
     dropped: int
     pbo: float = math.nan
     loss_probability: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
     logits: Floats = field(default_factory=lambda: np.empty(0))
     in_sample: Floats = field(default_factory=lambda: np.empty(0))
     out_of_sample: Floats = field(default_factory=lambda: np.empty(0))
@@ -100,6 +107,32 @@ def probability_of_overfitting(returns: npt.ArrayLike, blocks: int = BLOCKS) -> 
         in_sample=inside,
         out_of_sample=outside,
     )
+
+
+def with_interval(
+    found: Overfitting, returns: npt.ArrayLike, seed: int, reps: int = REPS
+) -> Overfitting:
+    """Return ``found`` with the interval of its probability: how much the days at hand decide.
+
+    The days are drawn again in blocks, the same for all trials (stationary bootstrap, see
+    ``block_bootstrap``), and the probability is computed anew. Drawing days again mixes the halves,
+    so a choice looks a little better out of sample than it is: the interval leans to small values.
+    It is widened to hold the probability itself.
+
+    Args:
+        found: of the same returns.
+        returns: daily returns of the trials, shape ``(n_days, n_trials)``.
+        seed: of the draws.
+        reps: draws.
+    """
+    if found.reason:
+        return found
+    matrix = as_matrix(returns)
+    kept = matrix[:, np.isfinite(matrix).all(axis=0)]
+    places = stationary_places(len(kept), reps, np.random.default_rng(seed))
+    drawn = [probability_of_overfitting(kept[rows]).pbo for rows in places]
+    low, high = np.quantile(drawn, (0.05, 0.95))
+    return replace(found, low=min(float(low), found.pbo), high=max(float(high), found.pbo))
 
 
 def _problem(days: int, trials: int) -> str:

@@ -27,16 +27,13 @@ DISQUALIFIED: Final = 1.0 - PENALTY
 """Score that no trial with a flawed window is above; under it, it does not count."""
 TOP_SHARE: Final = 0.10
 TOP_LEAST: Final = 5
-STABLE_BELOW: Final = 0.25
-MODERATE_BELOW: Final = 0.50
-GOOD_BELOW: Final = 0.40
 _NEAR_ZERO: Final = 0.10
 """Share of the range below which a mean is no yardstick any more: the range is then."""
 _DRAWS: Final = 1000
-_BAR_WIDTH: Final = 10
-_MOST_DIGITS: Final = 6
-NO_NEARER: Final = "no nearer to each other than random draws"
-"""Remark on best trials that have nothing in common."""
+
+
+class NothingToChooseError(DataError):
+    """Every trial is disqualified: an answer about the space, not a mistake of anybody's."""
 
 
 class ScoredTrial(NamedTuple):
@@ -84,23 +81,20 @@ class Spread(NamedTuple):
         cv: coefficient of variation; of categories the share that is not the mode.
         random_cv: what even draws from the whole range would have: no nearer to each other than
             that, the best trials have nothing in common in this parameter.
-        word: STABLE, MODERATE or UNSTABLE.
     """
 
     name: str
     centre: Any
     cv: float
     random_cv: float
-    word: str
 
 
 class Stability(NamedTuple):
-    """Stability of all parameters; ``score`` is the mean ``cv``, ``word`` how it reads."""
+    """Scatter of all parameters among the best trials of one search; ``score`` is the mean."""
 
     spreads: tuple[Spread, ...]
     score: float
     random_score: float
-    word: str
 
 
 def robust_candidates(
@@ -122,11 +116,12 @@ def robust_candidates(
         disqualified: a trial whose score is at or under it, or not finite, does not count.
 
     Raises:
-        DataError: no trial has a score that counts, or one lacks a parameter.
+        NothingToChooseError: no trial has a score that counts.
+        DataError: a trial lacks a parameter.
     """
     counted = [item for item in trials if math.isfinite(item.score) and item.score > disqualified]
     if not counted:
-        raise DataError(
+        raise NothingToChooseError(
             f"none of {len(trials)} trials has a score above {disqualified:g}, where trials are "
             "disqualified: nothing to choose from; widen the search space or run more trials"
         )
@@ -182,16 +177,12 @@ def measure_stability(top: Sequence[Mapping[str, Any]], entries: Mapping[str, En
     """Return how far the best trials scatter, parameter by parameter and on average.
 
     Nearness is not an edge: the sampler draws ever more near what has scored well, on pure noise
-    too, so trials of such a search lie nearer to each other than random draws whatever the market.
-    Only the contrary says something: no nearer than random draws, they have nothing in common.
+    too, so trials of one search lie nearer to each other than random draws whatever the market.
+    What independent searches agree on is another matter (``agreement``).
 
     The coefficient of variation is ``sd / |mean|`` (ddof 1). Where ``|mean|`` is under a tenth of
     the range searched, that tenth takes its place, so that a parameter around 0 is judged by its
-    range. Of categories it is the share that is not the mode. Under 0.25 STABLE, under 0.5
-    MODERATE, else UNSTABLE. The mean of them, the robustness score: under 0.25 EXCELLENT, under
-    0.40 GOOD, up to 0.50 ACCEPTABLE, else WARNING; with a remark where random draws have no more.
-    One trial alone has no spread: NaN, UNSTABLE,
-    WARNING.
+    range. Of categories it is the share that is not the mode. One trial alone has no spread: NaN.
 
     Args:
         top: parameters of the best trials, best first.
@@ -201,44 +192,15 @@ def measure_stability(top: Sequence[Mapping[str, Any]], entries: Mapping[str, En
     for name, entry in entries.items():
         values = _column(top, name)
         cv = _variation(values, entry)
-        word = "STABLE" if cv < STABLE_BELOW else "MODERATE" if cv < MODERATE_BELOW else "UNSTABLE"
-        random_cv = _random_variation(entry)
-        spreads.append(Spread(name, _centre(values, entry), cv, random_cv, word))
+        spreads.append(Spread(name, _centre(values, entry), cv, _random_variation(entry)))
     score = float(np.mean([item.cv for item in spreads]))
     random_score = float(np.mean([item.random_cv for item in spreads]))
-    return Stability(tuple(spreads), score, random_score, robustness_word(score, random_score))
-
-
-def robustness_word(score: float, random_score: float) -> str:
-    """Return how a robustness score (mean coefficient of variation) reads; NaN: a warning.
-
-    Args:
-        score: of the best trials.
-        random_score: of even draws from the space.
-    """
-    if not score <= MODERATE_BELOW:
-        return "WARNING (likely overfit)"
-    word = "EXCELLENT" if score < STABLE_BELOW else "GOOD" if score < GOOD_BELOW else "ACCEPTABLE"
-    return f"{word}, but {NO_NEARER}" if score >= random_score else word
+    return Stability(tuple(spreads), score, random_score)
 
 
 def variation_text(value: float) -> str:
-    """Return a coefficient of variation with two digits, more where two would be a limit."""
-    if math.isnan(value):
-        return "-"
-    digits = 2
-    limits = (STABLE_BELOW, GOOD_BELOW, MODERATE_BELOW)
-    while round(value, digits) in limits and value not in limits and digits < _MOST_DIGITS:
-        digits += 1
-    return f"{value:.{digits}f}"
-
-
-def stability_bar(cv: float) -> str:
-    """Return a coefficient of variation as a bar; a full one is 1 or more, ``?`` none known."""
-    if math.isnan(cv):
-        return "?" * _BAR_WIDTH
-    filled = min(_BAR_WIDTH, round(cv * _BAR_WIDTH))
-    return "#" * filled + "." * (_BAR_WIDTH - filled)
+    """Return a coefficient of variation with two digits."""
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _searched(trial: ScoredTrial, entries: Mapping[str, Entry]) -> dict[str, Any]:

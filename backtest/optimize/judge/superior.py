@@ -34,6 +34,7 @@ class SuperiorAbility:
         dropped: models left out: a day without a value, the same difference to the benchmark on
             every day, or the same returns as another model.
         block_days: mean length of the bootstrap's blocks.
+        reps: bootstrap repetitions the p values rest on.
         reason: why there are no p values (they are NaN then); empty if there are.
     """
 
@@ -41,10 +42,16 @@ class SuperiorAbility:
     n_models: int
     dropped: int
     block_days: int = 0
+    reps: int = 0
     lower: float = math.nan
     consistent: float = math.nan
     upper: float = math.nan
     reason: str = ""
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of ``consistent`` by the number of draws, ``sqrt(p (1 - p) / reps)``."""
+        return math.sqrt(self.consistent * (1.0 - self.consistent) / self.reps)
 
 
 def superior_predictive_ability(
@@ -98,6 +105,7 @@ def superior_predictive_ability(
         n_models=kept,
         dropped=dropped,
         block_days=block,
+        reps=reps,
         lower=lower,
         consistent=consistent,
         upper=upper,

@@ -2,10 +2,9 @@
 
 Train windows are anchored: train 3 contains tests 1 and 2. The parameters chosen in the end were
 chosen on all train windows, so of their test windows only the last is one they have not been
-fitted to. The honest walk-forward therefore chooses anew at every window: the trial that is best
-by the train scores up to that window, which end before its test begins. One thing it cannot undo:
-what was tried at all was steered by the train scores of all windows, so even this flatters a
-little.
+fitted to. The clean walk-forward therefore takes, at every window, what a search of its own has
+chosen that saw this window's train and nothing after it (``repeated_searches``). Where a search had
+nothing to choose, all of its trials disqualified, nothing is traded and the test comes to 0.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from backtest.optimize.search.study import FinishedTrial
 from backtest.optimize.trial.trial import Scores, TrialOutcome
 from backtest.optimize.trial.windows import SharedPlan
 from core.times import DAY_MS
@@ -27,7 +25,7 @@ class Pick:
 
     Attributes:
         window: from 1.
-        trial: number of the trial chosen.
+        kind: ``median`` or ``medoid`` of the best tenth; empty: nothing could be chosen.
         train_score: lowest of all coins and train windows up to this one.
         test_score: lowest of all coins in this window's test.
         train_return_pct: of this window's train, the mean over the coins, percent.
@@ -35,7 +33,7 @@ class Pick:
     """
 
     window: int
-    trial: int
+    kind: str
     train_score: float
     test_score: float
     train_return_pct: float
@@ -44,7 +42,7 @@ class Pick:
 
 @dataclass(frozen=True, kw_only=True)
 class WalkForward:
-    """The honest walk-forward, and the final choice on the same tests.
+    """The clean walk-forward, and the final choice on the same tests.
 
     Attributes:
         picks: one per window.
@@ -85,17 +83,17 @@ class WalkForward:
 
 
 def walk_forward(
-    trials: Sequence[FinishedTrial], choice: TrialOutcome, plan: SharedPlan
+    chosen: Sequence[tuple[str, TrialOutcome] | None], choice: TrialOutcome, plan: SharedPlan
 ) -> WalkForward:
     """Return what choosing by the past came to at every window.
 
     Args:
-        trials: at least one that could be run.
+        chosen: kind and outcome of what was chosen by each window's own train; None: nothing.
         choice: the final one.
         plan: of the windows.
     """
     windows = plan.plan.windows
-    picks = tuple(_pick(trials, window) for window in range(1, len(windows) + 1))
+    picks = tuple(_pick(item, window) for window, item in enumerate(chosen, 1))
     train_days = [_days(plan, window.train_end - plan.plan.first_bar) for window in windows]
     test_days = [_days(plan, window.test_end - window.test_start) for window in windows]
     rates = [pick.train_return_pct / days for pick, days in zip(picks, train_days, strict=True)]
@@ -114,12 +112,20 @@ def mean_return_pct(scores: Scores, window: int) -> float:
     return fmean(rows[window - 1].return_pct for rows in scores.values())
 
 
-def _pick(trials: Sequence[FinishedTrial], window: int) -> Pick:
-    best = min(trials, key=lambda item: (-_score_until(item.outcome, window), item.number))
-    outcome = best.outcome
+def _pick(chosen: tuple[str, TrialOutcome] | None, window: int) -> Pick:
+    if chosen is None:
+        return Pick(
+            window=window,
+            kind="",
+            train_score=math.nan,
+            test_score=math.nan,
+            train_return_pct=0.0,
+            test_return_pct=0.0,
+        )
+    kind, outcome = chosen
     return Pick(
         window=window,
-        trial=best.number,
+        kind=kind,
         train_score=_score_until(outcome, window),
         test_score=min(rows[window - 1].score for rows in outcome.test.values()),
         train_return_pct=mean_return_pct(outcome.train, window),

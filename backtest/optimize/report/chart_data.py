@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.optimize.judge.robust import DISQUALIFIED
-from backtest.report.figures import GAIN, LOSS, MUTED
+from backtest.report.figures import GAIN, MUTED
 
 Document = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int64]
 
 DARK: Final = "#0f172a"
 FAIR: Final = "#b45309"
-VERDICT_COLOURS: Final = {"STABLE": GAIN, "MODERATE": FAIR, "UNSTABLE": LOSS}
+VERDICT_COLOURS: Final = {"agrees": GAIN, "as random": MUTED}
 BASELINE: Final = "current parameters"
 """Name of the curve of the parameters in force before the search."""
 _MARGIN: Final = 0.07
@@ -149,9 +149,9 @@ def importance(document: Document) -> dict[str, float]:
 
 
 def spreads(document: Document) -> dict[str, Document]:
-    """Return the stability of each parameter that has a coefficient of variation."""
+    """Return the stability of each parameter of which seeds were compared."""
     found: Mapping[str, Document] = look_up(document, "param_stability") or {}
-    return {name: row for name, row in found.items() if row.get("cv") is not None}
+    return {name: row for name, row in found.items() if row.get("spread") is not None}
 
 
 def verdict_colours(found: Mapping[str, Document]) -> list[str]:
@@ -168,13 +168,9 @@ def windows(document: Document) -> Windows:
 
 
 def picks(document: Document) -> Windows:
-    """Return the scores of what would have been picked at the end of each train window."""
+    """Return the scores of what a search of each window's own train has chosen."""
     return _pairs(
-        (
-            f"{row['window']}: trial {row.get('trial', '?')}",
-            row.get("train_score"),
-            row.get("test_score"),
-        )
+        (f"window {row['window']}", row.get("train_score"), row.get("test_score"))
         for row in rows(document, "walk_forward.picks")
     )
 

@@ -129,27 +129,27 @@ def importance_figure(document: Document) -> Figure | None:
 
 
 def stability_figure(document: Document) -> Figure | None:
-    """Draw each parameter's coefficient of variation, in the colour of its verdict."""
+    """Draw how far apart seeds choose each parameter, in the colour of its verdict."""
     found = spreads(document)
     if not found:
         return None
     figure, axes = _lying_bars(len(found))
-    values = [row["cv"] for row in found.values()]
+    values = [row["spread"] for row in found.values()]
     axes.barh(list(found), values, color=verdict_colours(found), height=0.7)
-    random = numbers(row.get("random_cv") for row in found.values())
+    random = numbers(row.get("random_spread") for row in found.values())
     drawn = axes.scatter(
         random, np.arange(len(found)), marker="|", s=190, color=DARK, linewidths=2.0
     )
     keys = [Patch(color=colour, label=name) for name, colour in VERDICT_COLOURS.items()]
     axes.legend(
         [*keys, drawn],
-        [*VERDICT_COLOURS, "draws at random"],
+        [*VERDICT_COLOURS, "at random"],
         frameon=False,
         ncols=4,
         loc="lower right",
         bbox_to_anchor=(1.0, 1.0),
     )
-    axes.set_xlabel("coefficient of variation among the best trials")
+    axes.set_xlabel("distance between the choices of independent seeds, share of the range")
     axes.set_title("Stability", loc="left")
     _finish(axes, "x")
     return figure
@@ -159,7 +159,7 @@ def train_test_figure(document: Document) -> Figure | None:
     """Draw train against test scores: of the choice, and of the walk-forward picks."""
     parts = {
         "The choice, by coin and window": windows(document),
-        "Walk-forward: best on the trains so far": picks(document),
+        "Walk-forward: a search per window": picks(document),
     }
     drawn = {title: scores for title, scores in parts.items() if scores.names}
     if not drawn:

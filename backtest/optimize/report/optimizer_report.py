@@ -37,7 +37,7 @@ from backtest.optimize.report.report_figures import (
     progress_chart,
     stability_chart,
 )
-from backtest.optimize.report.verdict_tones import criterion, out_of_sample, verdict
+from backtest.optimize.report.verdict_tones import ANSWERS, answer, criterion, verdict
 from backtest.report.parameter_table import parameter_rows, value_text
 from backtest.report.template import NOTHING, Numbers, number_text, parameter_table, render
 
@@ -141,7 +141,8 @@ def optimizer_page(document: Document) -> bytes:
             "verdict": verdict,
             "passes": partial(criterion, failed=data.get("oos_pass") is False),
             "variation": numbers.variation,
-            "out_of_sample": out_of_sample(data),
+            "answer": answer(data),
+            "tones": ANSWERS,
             "parameters": _parameters(data),
             "parameter_rows": _all_parameters(data),
             "statistics": lambda *paths: _statistics([numbers.at(path) for path in paths]),
@@ -160,7 +161,7 @@ def _charts(document: Document) -> dict[str, Any]:
         "importance": importance_chart(document),
         "stability": stability_chart(document),
         "train_test": pairs_chart("The choice, by coin and window", windows(document)),
-        "picks": pairs_chart("Best trial on the trains so far", picks(document)),
+        "picks": pairs_chart("A search per window", picks(document)),
         "permuted": histogram_chart(
             "Return on permuted bars, %",
             rows(document, "monte_carlo.permuted"),
@@ -207,10 +208,12 @@ def _subtitle(data: Document) -> str:
 
 
 def _parameters(data: Document) -> list[dict[str, Any]]:
-    """Return the parameters searched: ``name before changed meter cliff``."""
+    """Return the parameters searched: ``name before changed meter cliff idle``."""
     before = {row.name: row.default for row in parameter_rows()}
     chosen, shares = data.get("robust_params") or {}, importance(data)
-    cliffs = {row["name"] for row in rows(data, "sensitivity") if row.get("cliff")}
+    curves = rows(data, "sensitivity")
+    cliffs = {row["name"] for row in curves if row.get("cliff")}
+    idle = {row["name"] for row in curves if row.get("no_effect")}
     return [
         {
             "name": name,
@@ -218,6 +221,7 @@ def _parameters(data: Document) -> list[dict[str, Any]]:
             "changed": value is not None and value_text(value) != before.get(name),
             "meter": 100.0 * shares.get(name, 0.0) / max(shares.values(), default=1.0),
             "cliff": name in cliffs,
+            "idle": name in idle,
         }
         for name, value in chosen.items()
     ]

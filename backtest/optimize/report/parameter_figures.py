@@ -144,6 +144,8 @@ def _parameter_chart(
         chart = plain_chart(_HEIGHT, name, limits, x_axis_type="log" if log else "linear")
         chart.xaxis.formatter = NumeralTickFormatter(format="0.[000000]")
         chart.xaxis.ticker.desired_num_ticks = 4
+        if all(isinstance(value, int) for value in values if value is not None):
+            chart.xaxis.ticker.min_interval = 1  # there is nothing between whole numbers
     chart.yaxis.ticker.desired_num_ticks = 4
     return chart
 

@@ -105,18 +105,18 @@ def importance_chart(document: Document) -> Any:
 
 
 def stability_chart(document: Document) -> Any:
-    """Return the coefficients of variation in their verdicts' colours, and those of luck alone."""
+    """Return how far apart seeds choose, in the verdicts' colours, and by luck alone."""
     found = spreads(document)
     if not found:
         return None
-    names, values = list(found), [row["cv"] for row in found.values()]
-    random = numbers(row.get("random_cv") for row in found.values())
+    names, values = list(found), [row["spread"] for row in found.values()]
+    random = numbers(row.get("random_spread") for row in found.values())
     chart = bars_chart(
-        "Stability: CV among the best trials (dash: at random)",
+        "Stability: how far apart seeds choose (dash: at random)",
         names,
         values,
         "0.[00]",
-        "CV @value{0.000}, at random @random{0.000}",
+        "@value{0.000}, at random @random{0.000}",
         colours=verdict_colours(found),
     )
     source = chart.renderers[0].data_source

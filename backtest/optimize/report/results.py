@@ -13,17 +13,13 @@ import numpy as np
 
 from backtest.market.timeframes import format_time
 from backtest.optimize.apply.result_folders import BEST, PAGE, RESULTS, ResultFolders
-from backtest.optimize.judge.evidence import (
-    OOS_RULE,
-    evidence_lines,
-    mc_significant,
-    out_of_sample,
-    warnings_of,
-)
+from backtest.optimize.judge.agreement import Agreement, ParameterAgreement
+from backtest.optimize.judge.evidence import evidence_lines, mc_significant, warnings_of
 from backtest.optimize.judge.final_choice import FinalChoice
 from backtest.optimize.judge.findings import Known, Unseen
 from backtest.optimize.judge.holdout_run import PortfolioRun
 from backtest.optimize.judge.sensitivity import Sensitivity
+from backtest.optimize.judge.verdict import MEANING, TO_DO, Answer, Verdict, nothing_gained
 from backtest.optimize.search.progress import Searched
 from backtest.optimize.search.study import FinishedTrial
 from backtest.optimize.search.study_identity import StudyIdentity
@@ -33,6 +29,9 @@ from backtest.results.files import json_bytes, write_file
 from core.params import read_value
 
 BEST_NOTE: Final = "reference only: the best of many trials is partly luck; use robust_params"
+_NOT_TESTED: Final = (
+    "it is the best of many trials, which is partly luck, and the holdout was for the robust choice"
+)
 _MOST_POINTS: Final = 2_000
 """Of an equity curve; more than a screen shows."""
 
@@ -43,6 +42,7 @@ def results_document(
     searched: Searched,
     known: Known,
     unseen: Unseen,
+    verdict: Verdict,
     *,
     importance: Mapping[str, float] | None,
     seconds: float,
@@ -55,17 +55,19 @@ def results_document(
         searched: the trials.
         known: what they say.
         unseen: what the holdout says.
+        verdict: of both.
         importance: each parameter's share, or None.
         seconds: the whole command took so far.
     """
     choice, lines = known.choice.params, evidence_lines(known, unseen)
     typed = {name: read_value(name, value) for name, value in choice.items()}
     document = {
-        **_choice(known.choice),
+        "verdict": verdict.to_dict(),
+        **_choice(known.choice, known.agreement),
         "n_windows": identity.windows,
         "coins": list(identity.coins),
-        "oos_pass": out_of_sample(known, unseen),
-        "oos_rule": OOS_RULE,
+        "oos_pass": verdict.answer is Answer.HELD,
+        "oos_rule": f"true if the verdict is {Answer.HELD.value!r}. {MEANING}",
         "oos_warnings": warnings_of(lines, unseen.holdout.before),
         **_monte_carlo(unseen),
         "start": identity.start,
@@ -82,12 +84,16 @@ def results_document(
         "params": replace(prepared.params, **typed).to_dict(),
         "baseline_train_score": known.baseline_score,
         "num_trials": len(searched.trials),
+        "nothing_gained_on_train": nothing_gained(known),
         "windows": _windows(known.choice, prepared.plan),
         "walk_forward": _walk_forward(known),
         "holdout": _holdout(unseen),
         **_luck(known),
         "evidence": [line.to_dict() for line in lines],
         "sensitivity": _sensitivity(known.sensitivity),
+        "products": [pair._asdict() for pair in known.sensitivity.pairs]
+        if known.sensitivity
+        else [],
         "trials": [_trial(item) for item in searched.trials],
         "importance": None if importance is None else dict(importance),
         "timing": {"seconds": seconds, **searched.timing()},
@@ -97,18 +103,20 @@ def results_document(
 
 
 def best_document(document: Mapping[str, Any], best: FinishedTrial) -> dict[str, Any]:
-    """Return the parameters of the trial of the highest score, and what became of the search.
+    """Return the parameters of the trial of the highest score, which is not tested.
 
-    The trial itself was not run on the holdout: that was for the robust choice, and where even
-    that has failed there is less reason to believe in the luckiest trial.
+    It was not run on the holdout: that was for the robust choice, whose verdict is not this one's.
     """
+    answer = Answer.NOT_TESTED
     return {
         "best_params": best.params,
         "best_score": best.outcome.score,
         "trial": best.number,
         "note": BEST_NOTE,
         "params": {**document["params"], **best.params},
-        **{key: document[key] for key in ("oos_pass", "oos_rule", "oos_warnings")},
+        "verdict": {"answer": answer.value, "why": [_NOT_TESTED], "to_do": TO_DO[answer]},
+        "oos_pass": None,
+        "oos_warnings": document["oos_warnings"],
     }
 
 
@@ -134,9 +142,10 @@ def write_results(
     return paths
 
 
-def _choice(choice: FinalChoice) -> dict[str, Any]:
+def _choice(choice: FinalChoice, agreement: Agreement | None) -> dict[str, Any]:
     stability, candidates = choice.stability, choice.candidates
     centres = candidates.top_params
+    seeds = {} if agreement is None else {item.name: item for item in agreement.parameters}
     return {
         "robust_params": choice.params,
         "robust_choice": choice.kind,
@@ -147,20 +156,46 @@ def _choice(choice: FinalChoice) -> dict[str, Any]:
         "param_stability": {
             item.name: {
                 "cv": item.cv,
-                "verdict": item.word,
                 "random_cv": item.random_cv,
                 "median": item.centre,
                 **_range([params[item.name] for params in centres]),
+                **_seeds_of(seeds.get(item.name)),
             }
             for item in stability.spreads
         },
         "robustness_score": stability.score,
         "robustness_random": stability.random_score,
-        "robustness_verdict": stability.word,
+        "agreement": None if agreement is None else _agreement(agreement),
         "top_trials_used": len(candidates.top_numbers),
         "trials_scored": candidates.scored,
         "best_single_trial_score": choice.best.outcome.score,
         "best_single_trial_number": choice.best.number,
+    }
+
+
+def _seeds_of(found: ParameterAgreement | None) -> dict[str, Any]:
+    """Return how near the choices of all seeds are in one parameter."""
+    if found is None:
+        return {"verdict": None, "spread": None, "random_spread": None, "p_value": None}
+    return {
+        "verdict": found.word,
+        "spread": found.spread,
+        "random_spread": found.random_spread,
+        "p_value": found.p_value,
+        "seeds": list(found.values),
+    }
+
+
+def _agreement(found: Agreement) -> dict[str, Any]:
+    return {
+        "seeds": found.n_seeds,
+        "chosen": found.n_chosen,
+        "trials_each": found.n_trials,
+        "spread": found.spread,
+        "random_spread": found.random_spread,
+        "p_value": found.p_value,
+        "last_test_return_pct": list(found.test_return_pct),
+        "agree": found.agree,
     }
 
 
@@ -210,6 +245,8 @@ def _windows(choice: FinalChoice, plan: SharedPlan) -> list[dict[str, Any]]:
 
 def _walk_forward(known: Known) -> dict[str, Any]:
     walk = known.walk
+    if walk is None:
+        return {}
     return {
         "efficiency": walk.efficiency,
         "profitable_share": walk.profitable_share,
@@ -265,6 +302,7 @@ def _luck(known: Known) -> dict[str, Any]:
 
 
 def _sensitivity(found: Sensitivity | None) -> list[dict[str, Any]]:
+    idle = [] if found is None else found.without_effect()
     return (
         []
         if found is None
@@ -276,6 +314,7 @@ def _sensitivity(found: Sensitivity | None) -> list[dict[str, Any]]:
                 "steps": [point.step for point in curve.points],
                 "cliff": bool(curve.cliffs),
                 "cliffs": list(curve.cliffs),
+                "no_effect": curve.name in idle,
             }
             for curve in found.curves
         ]

@@ -7,10 +7,12 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from backtest.optimize.judge.evidence import OOS_RULE, EvidenceLine
+from backtest.optimize.judge.agreement import AGREES, Agreement
+from backtest.optimize.judge.evidence import EvidenceLine
 from backtest.optimize.judge.findings import Known
-from backtest.optimize.judge.robust import stability_bar, variation_text
+from backtest.optimize.judge.robust import variation_text
 from backtest.optimize.judge.sensitivity import Curve, Sensitivity, sparkline
+from backtest.optimize.judge.verdict import Verdict, nothing_gained
 from backtest.optimize.session import WIDTH, short
 
 _TICKS: Final = "▁▂▃▄▅▆▇█"
@@ -19,16 +21,21 @@ _NAME_WIDTH: Final = 27
 _MARKS: Final = {True: "yes", False: "no", None: "-"}
 
 
-def out_of_sample_text(*, passed: bool, warnings: Sequence[str]) -> str:
-    """Return whether the choice held on candles it was not chosen on, and what that means.
-
-    Args:
-        passed: ``oos_pass``.
-        warnings: what it does not tell.
-    """
-    texts = [f"oos_pass: {'true' if passed else 'false'} ({OOS_RULE})"]
-    texts += [f"warning: {text}" for text in warnings]
-    return "\n".join(textwrap.fill(text, WIDTH) for text in texts)
+def verdict_text(verdict: Verdict) -> str:
+    """Return the answer, why, and what to do: the first thing a reader sees."""
+    lines = [f"Verdict: {verdict.answer.value.upper()}"]
+    rows = [("why", verdict.why), ("do", (verdict.to_do,))]
+    for label, texts in rows:
+        for k, text in enumerate(texts):
+            lines.append(
+                textwrap.fill(
+                    text,
+                    WIDTH,
+                    initial_indent=f"  {label if k == 0 else '':<4}",
+                    subsequent_indent=" " * 8,
+                )
+            )
+    return "\n".join(lines)
 
 
 def report(
@@ -66,44 +73,60 @@ def _scores(known: Known) -> str:
             else f"has {choice.median_score:.3f}"
         )
         other = f"the median {score}"
-    best, lower = choice.best, ""
+    best, notes = choice.best, []
     if choice.outcome.score < known.baseline_score:
-        lower = "\n               higher than the choice: even in training the search is no gain"
+        notes.append("higher than the choice: even in training the search is no gain, keep it")
+    if nothing_gained(known):
+        notes.append("nothing in this space made money on train")
+    remarks = "".join(f"\n               {note}" for note in notes)
     return (
-        f"Best trial     score {best.outcome.score:.3f}, trial {best.number}: for reference, the "
-        "best of many is partly luck\n"
+        f"Config now     train score {known.baseline_score:.3f}{remarks}\n"
         f"Robust choice  train score {choice.outcome.score:.3f}, the {choice.kind}; {other}\n"
         f"               {choice.candidates.sentence()}\n"
-        f"Config now     train score {known.baseline_score:.3f}{lower}"
+        f"Best trial     score {best.outcome.score:.3f}, trial {best.number}: not tested; the best "
+        "of many is partly luck"
     )
 
 
 def _parameters(known: Known, current: Mapping[str, Any], *, blocks: bool) -> str:
-    choice, stability = known.choice, known.choice.stability
+    choice, agreement = known.choice, known.agreement
     head = (
-        f"{'parameter':<{_NAME_WIDTH}}{'config':>10} -> {'chosen':<10}{'CV':>6}{'random':>8}"
-        f"  {'':<20}{'-20..+20 %':<11}"
+        f"{'parameter':<{_NAME_WIDTH}}{'config':>10} -> {'chosen':<10}{'apart':>6}{'random':>8}"
+        f"  {'seeds':<10}{'-20..+20 %':<11}"
     )
     rows = [head.rstrip(), "-" * len(head)]
     found = known.sensitivity
     curves = {curve.name: curve for curve in found.curves} if found else {}
-    for spread in stability.spreads:
-        name = spread.name
+    idle = found.without_effect() if found else []
+    seeds = {item.name: item for item in agreement.parameters} if agreement else {}
+    for name, value in choice.params.items():
         drawn = _curve(curves[name], found, blocks=blocks) if found else ""
-        rows.append(
-            f"{name:<{_NAME_WIDTH}}{short(current[name]):>10} -> {short(choice.params[name]):<10}"
-            f"{variation_text(spread.cv):>6}{variation_text(spread.random_cv):>8}  "
-            f"{stability_bar(spread.cv)} {spread.word:<9}{drawn}".rstrip()
+        if name in idle:
+            drawn = f"{drawn:<6}no effect"
+        own = seeds.get(name)
+        near = (
+            f"{variation_text(own.spread):>6}{variation_text(own.random_spread):>8}  {own.word:<10}"
+            if own
+            else f"{'-':>6}{'-':>8}  {'':<10}"
         )
-    rows.append(
-        textwrap.fill(
-            f"Robustness score (mean CV) {variation_text(stability.score)}: {stability.word}; "
-            f"random draws would have {variation_text(stability.random_score)}. A search draws "
-            "near what scored well, on noise too: nearness is no edge",
-            WIDTH,
-        )
-    )
+        values = f"{name:<{_NAME_WIDTH}}{short(current[name]):>10} -> {short(value):<10}"
+        rows.append(f"{values}{near}{drawn}".rstrip())
+    rows.append(textwrap.fill(_agreement(agreement), WIDTH))
     return "\n".join([*rows, _cliffs(found)])
+
+
+def _agreement(found: Agreement | None) -> str:
+    if found is None:
+        return "Seeds: not compared, so nothing is known of how stable these values are"
+    if math.isnan(found.p_value):
+        return f"Seeds: only {found.n_chosen} of {found.n_seeds} searches had something to choose"
+    agreeing = sum(item.word == AGREES for item in found.parameters)
+    return (
+        f"Seeds: {found.n_seeds} independent searches of {found.n_trials} trials; apart: how far "
+        "their choices lie from each other, as a share of the range; agrees: nearer than choices "
+        f"of searches whose scores say nothing (p < 0.05): {agreeing} of {len(found.parameters)}, "
+        f"about {0.05 * len(found.parameters):.0f} would by chance"
+    )
 
 
 def _curve(curve: Curve, found: Sensitivity, *, blocks: bool) -> str:
@@ -125,10 +148,16 @@ def _cliffs(found: Sensitivity | None) -> str:
     if found is None:
         return "Sensitivity: not reached: interrupted before"
     names = ", ".join(found.cliffs())
-    if not names:
-        return "Sensitivity: no cliff within 20 % of any value (x: disqualified)"
-    text = f"Sensitivity: the score falls off a cliff within 20 % of {names}"
-    return textwrap.fill(text, WIDTH, subsequent_indent=" " * 13)
+    texts = [
+        f"Sensitivity: the score falls off a cliff within 20 % of {names}"
+        if names
+        else "Sensitivity: no cliff within 20 % of any value (x: disqualified)"
+    ]
+    texts += [
+        f"{pair.one} and {pair.other} act as a {pair.kind}: only their {pair.kind} matters here"
+        for pair in found.pairs
+    ]
+    return "\n".join(textwrap.fill(text, WIDTH, subsequent_indent=" " * 13) for text in texts)
 
 
 def _evidence(line: EvidenceLine) -> str:

@@ -1,9 +1,10 @@
 """The search of one process: deterministic, and the same after an interruption.
 
-Finished trials are written in the order of their numbers, each in one transaction, by a thread of
-its own while others are evaluated. So at any moment the study on disk is the beginning of the
-study that an uninterrupted search would leave, and holds nothing else: no trial is half there, and
-none is reported before it is there. Trials that have ended behind one that has not, when the
+Finished trials are written in the order of their numbers, those that wait together in one
+transaction, by a thread of its own while others are evaluated. No trial is begun while
+``MOST_UNWRITTEN`` wait. So at any moment the study on disk is the beginning of the study that an
+uninterrupted search would leave, and holds nothing else: no trial is half there, and none is
+reported before it is there. Trials that wait, or have ended behind one that has not, when the
 process is killed or the earlier one raises an error, are not kept; the same parameters are tried
 under the same numbers the next time. A stop lets every trial that has begun end, so nothing is
 lost by it.
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from optuna.trial import TrialState
 
@@ -22,6 +23,9 @@ from backtest.optimize.search.sampling import BATCH, Sampler
 from backtest.optimize.search.trial_pool import Effort, Evaluated, ProgressReport, TrialPool
 from backtest.optimize.search.trial_store import StoredStudy, complete_trial, result_of
 from core.errors import ConfigError
+
+MOST_UNWRITTEN: Final = 2 * BATCH
+"""Evaluated trials that may wait to be written: what a kill loses at most, with those that run."""
 
 
 class Scored(NamedTuple):
@@ -80,11 +84,12 @@ class LocalRun:
         begun: dict[int, Mapping[str, Any]] = {}
         ended: dict[int, Future[Evaluated]] = {}
         while True:
-            if upcoming is not None and pool.free and not pool.halted:
+            more = upcoming is not None and not pool.halted
+            if upcoming is not None and more and pool.free and not writer.full:
                 pool.begin(*upcoming)
                 begun |= [upcoming]
                 upcoming = next(proposals, None)
-            elif pool.busy:
+            elif pool.busy or (more and writer.full):
                 ended |= pool.collect(also=writer.pending)
                 while (number := len(self._known)) in ended:
                     self._keep(number, begun[number], ended[number].result(), writer)
@@ -105,6 +110,15 @@ class LocalRun:
         writer.put(number, params, evaluated)
 
 
+class _Waiting(NamedTuple):
+    """A trial that waits to be written; ``written`` is done once it is on disk."""
+
+    number: int
+    params: Mapping[str, Any]
+    evaluated: Evaluated
+    written: Future[None]
+
+
 class _Writer:
     """Writes trials in the order they are put, on a thread of its own."""
 
@@ -116,7 +130,8 @@ class _Writer:
         self._effort = effort
         self._report = report
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
-        self._queue: deque[tuple[int, float, Future[None]]] = deque()
+        self._unreported: deque[_Waiting] = deque()
+        self._unwritten: deque[_Waiting] = deque()
         self._failed = False
 
     def __enter__(self) -> Self:
@@ -129,13 +144,20 @@ class _Writer:
 
     @property
     def pending(self) -> list[Future[None]]:
-        """Jobs that were put and not reported."""
-        return [future for _, _, future in self._queue]
+        """Trials that were put and not reported."""
+        return [item.written for item in self._unreported]
+
+    @property
+    def full(self) -> bool:
+        """Whether so many wait that no further trial should be begun: a kill would lose them."""
+        return len(self._unreported) >= MOST_UNWRITTEN
 
     def put(self, number: int, params: Mapping[str, Any], evaluated: Evaluated) -> None:
         """Write a trial, after all that were put before."""
-        future = self._thread.submit(self._write, number, params, evaluated)
-        self._queue.append((number, evaluated.outcome.score, future))
+        item = _Waiting(number, params, evaluated, Future())
+        self._unreported.append(item)
+        self._unwritten.append(item)
+        self._thread.submit(self._write_waiting)
 
     def report_written(self) -> None:
         """Report the trials that have been written since.
@@ -143,25 +165,54 @@ class _Writer:
         Raises:
             ConfigError: the next one could not be.
         """
-        while self._queue and self._queue[0][2].done():
-            number, score, future = self._queue.popleft()
-            future.result()
-            self._report.kept(number, score)
+        while self._unreported and self._unreported[0].written.done():
+            item = self._unreported.popleft()
+            item.written.result()
+            self._report.kept(item.number, item.evaluated.outcome.score)
 
-    def _write(self, number: int, params: Mapping[str, Any], evaluated: Evaluated) -> None:
+    def _write_waiting(self) -> None:
+        """Write all that waits, perhaps nothing: an earlier call has taken it along.
+
+        One trial only where several cannot be kept all or none.
+        """
+        items: list[_Waiting] = []
+        while self._unwritten and (self._study.in_one_transaction or not items):
+            items.append(self._unwritten.popleft())
+        if not items:
+            return
+        try:
+            self._write(items)
+        except BaseException as error:  # noqa: BLE001 - raised where the trial is reported
+            for item in items:
+                item.written.set_exception(error)
+        else:
+            for item in items:
+                item.written.set_result(None)
+
+    def _write(self, items: list[_Waiting]) -> None:
         if self._failed:  # a trial written now would take the number of the one that is missing
-            raise ConfigError(f"trial {number} is not kept: an earlier one could not be")
+            raise ConfigError(f"trial {items[0].number} is not kept: an earlier one could not be")
         self._failed = True
-        outcome, seconds = evaluated
         with self._effort.spent("writing"):
-            result = {"outcome": outcome.to_dict(), "seconds": seconds}
-            trial = complete_trial(params, self._distributions, outcome.score, result)
-            got = self._study.add(trial)
-        if got != number:
-            raise ConfigError(
-                f"trial {number} was kept as number {got}: another program writes to the study; "
-                "end it and search under another --study-name"
-            )
+            trials = [
+                complete_trial(
+                    item.params,
+                    self._distributions,
+                    item.evaluated.outcome.score,
+                    {
+                        "outcome": item.evaluated.outcome.to_dict(),
+                        "seconds": item.evaluated.seconds,
+                    },
+                )
+                for item in items
+            ]
+            numbers = self._study.add_complete(trials)
+        for item, got in zip(items, numbers, strict=True):
+            if got != item.number:
+                raise ConfigError(
+                    f"trial {item.number} was kept as number {got}: another program writes to the "
+                    "study; end it and search under another --study-name"
+                )
         self._failed = False
 
 

@@ -29,6 +29,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBSt
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy import exc
 
+from backtest.optimize.search.trial_rows import RowWriter
 from backtest.optimize.search.trial_store import StorageErrors, TrialStore, shown
 from core.errors import ConfigError
 from core.files import FileLock, LockHeldError
@@ -96,15 +97,17 @@ def open_store(url: str) -> TrialStore:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     scheme, _, rest = url.partition("://")
+    database: RDBStorage | None = None
     with ExitStack() as resources, StorageErrors(url):
         if scheme == "grpc":
             api = _open_proxy(url, resources)
         elif scheme == "journal":
             api = _open_journal(Path(rest))
         else:
-            api = _open_database(url, resources)
+            api, database = _open_database(url, resources)
         shared = not scheme.startswith("sqlite")
-        return TrialStore(api, url, shared=shared, resources=resources.pop_all())
+        rows = None if shared or database is None else RowWriter(database.engine)
+        return TrialStore(api, url, shared=shared, resources=resources.pop_all(), rows=rows)
 
 
 def _open_proxy(url: str, resources: ExitStack) -> BaseStorage:
@@ -158,7 +161,7 @@ def drop_torn_line(path: Path) -> None:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def _open_database(url: str, resources: ExitStack) -> BaseStorage:
+def _open_database(url: str, resources: ExitStack) -> tuple[BaseStorage, RDBStorage]:
     parsed = sqlalchemy.make_url(url)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername=_POSTGRESQL)
@@ -183,13 +186,13 @@ def _open_database(url: str, resources: ExitStack) -> BaseStorage:
 
 def _optuna_storage(
     url: sqlalchemy.URL, options: dict[str, Any], fresh: bool, resources: ExitStack
-) -> BaseStorage:
+) -> tuple[BaseStorage, RDBStorage]:
     address = url.render_as_string(hide_password=False)
     literal = address.replace("{", "{{").replace("}", "}}")  # Optuna formats the address
     database = RDBStorage(literal, engine_kwargs=options, skip_table_creation=not fresh)
     resources.callback(database.engine.dispose)
     resources.callback(database.remove_session)
-    return get_storage(database)
+    return get_storage(database), database
 
 
 def _is_fresh(url: sqlalchemy.URL, options: dict[str, Any]) -> bool:

@@ -94,7 +94,7 @@ class Search:
         self._space = space
         self._jobs = jobs
         self._rhythm = rhythm or Rhythm()
-        self._first, moved = _into_space(space, current)
+        self._first, moved = into_space(space, current)
         self._store = open_store(storage_url(storage, identity.name))
         try:
             approve(self._store.n_trials(identity.name))
@@ -185,7 +185,7 @@ class Search:
         return self._store.count_trials_ever(self._data_hash)
 
 
-def _into_space(space: Space, current: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def into_space(space: Space, current: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the ``current`` value of every entry, and a sentence on each that had to be moved."""
     first: dict[str, Any] = {}
     moved = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Final
@@ -17,6 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from backtest.optimize.search.trial_rows import RowWriter
 from core.errors import ConfigError, GridError
 from core.redaction import Redactor
 
@@ -74,8 +75,17 @@ class TrialStore:
         shared: whether several processes may use it at once.
     """
 
-    def __init__(self, api: BaseStorage, url: str, *, shared: bool, resources: ExitStack) -> None:
+    def __init__(
+        self,
+        api: BaseStorage,
+        url: str,
+        *,
+        shared: bool,
+        resources: ExitStack,
+        rows: RowWriter | None = None,
+    ) -> None:
         self.url = url
+        self._rows = rows
         self.shared = shared
         self._api = api
         self._resources = resources
@@ -97,7 +107,7 @@ class TrialStore:
                     f"study {name!r} in {shown(self.url)} was not made by this program; choose "
                     "another --study-name"
                 )
-        return StoredStudy(self._api, study, StorageErrors(self.url))
+        return StoredStudy(self._api, study, StorageErrors(self.url), self._rows)
 
     def n_trials(self, name: str) -> int:
         """Return how many trials of the study ``name`` are complete; 0 if there is none.
@@ -141,8 +151,11 @@ class TrialStore:
 class StoredStudy:
     """One study of an open storage; every method raises ConfigError if the storage fails."""
 
-    def __init__(self, api: BaseStorage, study: int, errors: StorageErrors) -> None:
+    def __init__(
+        self, api: BaseStorage, study: int, errors: StorageErrors, rows: RowWriter | None = None
+    ) -> None:
         self._api = api
+        self._rows = rows
         self._study = study
         self._errors = errors
 
@@ -166,6 +179,18 @@ class StoredStudy:
         with self._errors:
             trial_id = self._api.create_new_trial(self._study, trial)
             return self._api.get_trial_number_from_id(trial_id)
+
+    @property
+    def in_one_transaction(self) -> bool:
+        """Whether ``add_complete`` keeps all of its trials or none."""
+        return self._rows is not None
+
+    def add_complete(self, trials: Sequence[FrozenTrial]) -> list[int]:
+        """Keep complete trials and return their numbers; in a file, all in one transaction."""
+        if self._rows is None:
+            return [self.add(trial) for trial in trials]
+        with self._errors:
+            return self._rows.add(self._study, trials)
 
     def set_trial_attribute(self, number: int, key: str, value: Any) -> bool:
         """Set an attribute of a running trial; return False if it has been ended."""

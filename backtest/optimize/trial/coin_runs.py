@@ -110,6 +110,18 @@ class CoinRuns:
         test = [self._test(replay, window) for window in plan.windows]
         return CoinScores(train, test, day_equity)
 
+    def train_scores(
+        self, params: StrategyParams, buffers: Buffers, windows: int
+    ) -> list[WindowScore]:
+        """Return the scores of the first ``windows`` trains; no later bar is run."""
+        replay, state = _Replay(self, params, buffers), new_state(params.initial_capital)
+        start, found = self.plan.first_bar, []
+        for window in self.plan.windows[:windows]:
+            replay.advance(state, start, window.train_end)
+            found.append(self._score(replay, state, self.plan.first_bar, window.train_end))
+            start = window.train_end
+        return found
+
     def _test(self, replay: _Replay, window: Window) -> WindowScore:
         state = replay.fresh_state()
         replay.advance(state, window.test_start, window.test_end)

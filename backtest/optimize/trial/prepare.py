@@ -146,6 +146,23 @@ class Prepared:
             daily_returns=_portfolio_returns(scores, params.initial_capital),
         )
 
+    def train_score(self, drawn: Mapping[str, Any], windows: int) -> float:
+        """Return the lowest train score of all coins and the first ``windows`` windows.
+
+        No bar after the last of these trains is run; safe to call from several threads. Of values
+        that contradict each other it is ``WORST_SCORE``.
+        """
+        params = self._read(drawn)
+        try:
+            params.check_relations()
+        except ConfigError:
+            return WORST_SCORE
+        return min(
+            row.score
+            for runs in self._runs.values()
+            for row in runs.train_scores(params, self._buffers, windows)
+        )
+
     def evaluate_range(
         self,
         drawn: Mapping[str, Any],

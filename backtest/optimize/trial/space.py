@@ -190,6 +190,8 @@ def _read_range(name: str, kind: str, given: Mapping[str, Any]) -> Entry:
 
 
 def _read_bound(name: str, key: str, value: Any) -> float:
+    if isinstance(value, str):
+        raise _error(name, f"{key} = {value!r} is a text, must be a number without quotes")
     try:
         bound: float = read_value(name, value)
     except ConfigError as error:
@@ -202,7 +204,10 @@ def _read_choices(name: str, given: Mapping[str, Any]) -> Entry:
     if isinstance(values, str) or not isinstance(values, list | tuple):
         raise _error(name, f"choices = {values!r} must be a list of values")
     choices = []
+    is_number = get_type_hints(StrategyParams)[name] in {int, float}
     for value in values:
+        if is_number and isinstance(value, str):
+            raise _error(name, f"choices: {value!r} is a text, must be a number without quotes")
         try:
             choices.append(_plain_choice(read_value(name, value)))
         except ConfigError as error:

@@ -24,7 +24,6 @@ SPACE: Final[dict[str, Any]] = {
 SCALARS: Final = (
     "robust_choice",
     "robustness_score",
-    "robustness_verdict",
     "num_trials",
     "top_trials_used",
     "best_single_trial_score",
@@ -93,7 +92,30 @@ def full_document(n_trials: int = 200, names: Collection[str] = tuple(SPACE)) ->
         "param_stability": {row.name: _stability(row, tops[row.name]) for row in stability.spreads},
         "robustness_score": stability.score,
         "robustness_random": stability.random_score,
-        "robustness_verdict": stability.word,
+        "verdict": {
+            "answer": "failed",
+            "why": ["Holdout v. nothing: -0.31 % in 83 days"],
+            "to_do": "keep your config: the choice lost",
+            "level": 0.05,
+            "rule": "held: on the holdout better than doing nothing",
+            "checks": [
+                {"name": "Train", "answer": "held", "text": "the choice gained, score 0.41"},
+                {"name": "Holdout v. nothing", "answer": "failed", "text": "-0.31 % in 83 days"},
+                {"name": "Permuted bars", "answer": "undecided", "text": "p = 0.31"},
+            ],
+        },
+        "nothing_gained_on_train": False,
+        "agreement": {
+            "seeds": 4,
+            "chosen": 4,
+            "trials_each": 120,
+            "spread": 0.31,
+            "random_spread": 0.32,
+            "p_value": 0.41,
+            "last_test_return_pct": [0.4, -0.2, 0.1, 0.3],
+            "agree": False,
+        },
+        "products": [{"one": "gamma", "other": "kappa", "kind": "product"}],
         "trials_scored": choice.scored,
         "baseline_train_score": -0.1893,
         "oos_rule": "true if the holdout gained and at least half of the tests did",
@@ -192,8 +214,11 @@ def _stability(row: Spread, values: list[Any]) -> dict[str, Any]:
     known = [value for value in values if not isinstance(value, bool)]
     return {
         "cv": row.cv,
-        "verdict": row.word,
+        "verdict": "agrees" if row.name == "spacing_floor" else "as random",
         "random_cv": row.random_cv,
+        "spread": 0.07 if row.name == "spacing_floor" else 0.33,
+        "random_spread": 0.32,
+        "p_value": 0.012 if row.name == "spacing_floor" else 0.55,
         "median": row.centre,
         "low": min(known, default=None),
         "high": max(known, default=None),
@@ -239,7 +264,7 @@ def _walk_forward(random: np.random.Generator, best: int) -> dict[str, Any]:
     picks = [
         {
             "window": k,
-            "trial": best - k,
+            "kind": "medoid" if (best + k) % 2 else "median",
             "train_score": 1.0 + 0.1 * k,
             "test_score": float(random.normal(0.1, 0.3)),
             "train_return_pct": 2.5,
