@@ -54,7 +54,7 @@ RENAMED: Final = {
     "SATS": "1000SATS",
     "RATS": "1000RATS",
 }
-"""What the exchange calls a coin, or its successor, now."""
+"""Present names of coins that the exchange has renamed, or of their successors."""
 
 
 def fetch_data(

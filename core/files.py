@@ -34,7 +34,7 @@ _DAMAGED_ZIP: Final = (
     NotImplementedError,  # a compression or a feature nobody uses
     RuntimeError,  # encrypted
 )
-"""What reading a damaged zip raises besides OSError and ValueError."""
+"""Errors of reading a damaged zip, besides OSError and ValueError."""
 LARGEST_DOCUMENT: Final = 256 << 20
 """Bytes of the largest document that is read whole; years of results have a tenth of that."""
 PRIVATE_FOLDER: Final = 0o700
@@ -44,7 +44,7 @@ _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _ABANDONED_S: Final = 3_600.0
 _SAFE: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
-"""What network file systems say that cannot make a folder durable."""
+"""Errors of network file systems that cannot make a folder durable."""
 
 
 class LockHeldError(BlockingIOError):

@@ -1,4 +1,4 @@
-"""What other processes may learn of this one: children get no keys, nobody reads its memory."""
+"""Secrets kept from other processes: children get no keys, nobody reads the memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Books what an exchange reports: executions, in whole or in part, funding, strangers' closes.
+"""Books what an exchange reports: executions, in whole or in part, funding, closes by others.
 
 The simulated exchange fills orders whole and works prices and fees out (``engine.execution``); a
 real one says what was traded, at which price and for which fee. The ledger underneath is the same.

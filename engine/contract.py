@@ -1,4 +1,4 @@
-"""What a strategy and what drives it say to each other: one Protocol and the values that cross.
+"""The seam between a strategy and its drivers: one Protocol and the values that cross.
 
 A driver (a live session, a dry run, a replay) knows nothing of a strategy but this. Money changes
 in two calls only: ``book``, with what an account reports, and ``simulate``, with what prices do to
@@ -27,7 +27,7 @@ LIQUIDATION: Final = "LIQUIDATION"
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a strategy must be given.
+    """The needs of a strategy.
 
     Attributes:
         bars: name and length in ms of the candles whose closes are its steps; None: it takes none.

@@ -1,4 +1,4 @@
-"""What the path of a price meets first of the resting orders of any strategy.
+"""The resting order that the path of a price meets first, of any strategy.
 
 On each leg the next event is whichever the path reaches first; at the same price take-profit,
 entry, stop, liquidation. A falling leg can only meet buy limits (long entries, short

@@ -39,13 +39,13 @@ TRADE_FIELDS: Final = (
     "fill_id",
 )
 CYCLE_FIELDS: Final = ("cycle", "slot")
-"""What the records of a strategy with cycles have besides."""
+"""Fields that the records of a strategy with cycles have besides."""
 _REGIMES: Final = {**REGIME_NAMES, NO_REGIME: "NONE"}
 
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """What one run came to.
+    """The result of one run.
 
     Attributes:
         metrics: see ``run_metrics``.

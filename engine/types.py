@@ -164,7 +164,7 @@ class SideLedger:
 
 
 class Moment:
-    """What trade records say of the step."""
+    """The fields of the step in trade records."""
 
     bar: int
     ts_ms: int
@@ -173,7 +173,7 @@ class Moment:
 
 
 class ClosedFill:
-    """What is remembered of a fully closed fill."""
+    """The memory of a fully closed fill."""
 
     net_return: float  # of its entry notional
     regime: int  # when entered
@@ -217,7 +217,7 @@ class Account:
 
 
 class Tape:
-    """What a step hands out: market exits decided, trade records written.
+    """The output of a step: market exits decided, trade records written.
 
     A record rather than two arrays: passing an array from kernel to kernel counts references.
     """

@@ -64,7 +64,7 @@ class AuditRequest:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What was checked of one coin, and the first thing that is wrong.
+    """The checks of one coin, and the first fault.
 
     Attributes:
         lines: what was checked, with counts.

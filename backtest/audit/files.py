@@ -1,4 +1,4 @@
-"""What a run left on disk, read for the audit: ``{COIN}_trades.csv``, ``{COIN}_summary.json``."""
+"""Files of a run, read for the audit: ``{COIN}_trades.csv``, ``{COIN}_summary.json``."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class TradeRow:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong, and where.
+    """A fault, and where it is.
 
     Attributes:
         place: row and line, or the key of a summary.

@@ -46,7 +46,7 @@ FIXED_NOT_CHECKED: Final = (
 )
 
 Reason = tuple[str, str]
-"""What is wrong, and what is expected instead."""
+"""The fault, and what is expected instead."""
 
 
 @dataclass

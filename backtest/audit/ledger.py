@@ -13,10 +13,10 @@ LONG: Final = "LONG"
 SHORT: Final = "SHORT"
 SIGNS: Final[Mapping[str, float]] = {LONG: 1.0, SHORT: -1.0}
 RELATIVE: Final = 1e-9
-"""What rounding may miss an amount by, of its notional or price."""
+"""Largest rounding error of an amount, as a share of its notional or price."""
 
 Reason = tuple[str, str]
-"""What is wrong, and what is expected instead."""
+"""The fault, and what is expected instead."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class OpenFill:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one row or settlement did to the account; lots are positive where it opened."""
+    """The change of the account by one row or settlement; lots are positive where it opened."""
 
     bar: int
     wallet: float  # quote

@@ -17,7 +17,7 @@ from backtest.audit.rules import CLOSE_END, ENTRY, GRID, HALT, KINDS, LIQUIDATIO
 
 @dataclass(frozen=True)
 class PriceRules:
-    """What prices are judged by.
+    """The facts prices are judged by.
 
     Attributes:
         bars: the bars that may trade.

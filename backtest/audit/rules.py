@@ -21,7 +21,7 @@ HALT: Final = "halt"
 LIQUIDATION: Final = "liquidation"
 CLOSE_END: Final = "close at the end"
 GRID: Final = 1e-6
-"""What a price or quantity may miss a whole tick or lot by, in ticks or lots."""
+"""Largest distance of a price or quantity from a whole tick or lot, in ticks or lots."""
 
 KINDS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "BUY_OPEN_LONG": (ENTRY, (LONG,)),
@@ -45,7 +45,7 @@ NO_FILL: Final = -1
 
 @dataclass(frozen=True)
 class RowRules:
-    """What single rows are judged by.
+    """The facts single rows are judged by.
 
     Attributes:
         bars: the bars that may trade.

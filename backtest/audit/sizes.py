@@ -20,7 +20,7 @@ from backtest.audit.rules import GRID
 
 @dataclass
 class SizeRules:
-    """What sizes are judged by.
+    """The facts sizes are judged by.
 
     Attributes:
         bars: the bars that may trade.

@@ -17,7 +17,7 @@ from core.times import DAY_MS
 
 ABSOLUTE: Final = 1e-6
 RELATIVE: Final = 1e-9
-"""What rounding may miss a figure by."""
+"""Largest rounding error of a figure."""
 NOT_CHECKED: Final = (
     "metrics.trailing_shifts, var_blocks and capacity_reached (steps that leave no record)",
     "parameters that neither bound a record nor an order's size (what decides when to trade)",
@@ -27,7 +27,7 @@ NOT_CHECKED: Final = (
     "bands other than the run itself, bands_summary, notices, program_version, code_fingerprint",
     "HTML report and charts",
 )
-"""What no file besides the summary can confirm, or what only running again can."""
+"""Facts that no file besides the summary can confirm, or only running again can."""
 
 
 class Between(NamedTuple):

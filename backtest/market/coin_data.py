@@ -1,4 +1,4 @@
-"""What one coin's run reads: its candles and rates, its rules, and where trading begins."""
+"""The data of one coin's run: candles and rates, rules, and where trading begins."""
 
 from __future__ import annotations
 

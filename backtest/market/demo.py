@@ -104,7 +104,7 @@ _HOURLY_VOLUME: Final = np.array(
 
 @dataclass(frozen=True)
 class DemoCoin:
-    """What distinguishes one made-up coin from another.
+    """The traits that tell one made-up coin from another.
 
     Attributes:
         seed: of its own random numbers.

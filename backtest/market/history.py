@@ -100,7 +100,7 @@ class BinanceHistory:
     def _present(self, now_ms: int) -> int:
         """Return the earlier of ``now_ms`` and the exchange's time.
 
-        Where the exchange is out of reach (it is barred in some countries, its archive is not)
+        Where the exchange is out of reach (it is blocked in some countries, its archive is not)
         ``now_ms`` must do: the archive holds finished candles only, whatever this clock says.
         """
         try:

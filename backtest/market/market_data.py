@@ -19,7 +19,7 @@ QUOTE: Final = "USDT"
 
 @dataclass(frozen=True, eq=False)
 class MarketData:
-    """What a backtest of one coin reads.
+    """The data a backtest of one coin reads.
 
     Attributes:
         coin: base coin of the USDT-margined perpetual, for example ``BTC``.

@@ -63,7 +63,7 @@ class MarketSource:
 
 
 AnySource = MarketSource | Mapping[str, Any] | str | Path
-"""What may be named as a source, see ``market_source``."""
+"""Everything that may be named as a source, see ``market_source``."""
 
 
 def market_source(source: AnySource, cache_dir: Path) -> MarketSource:

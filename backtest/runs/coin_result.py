@@ -1,4 +1,4 @@
-"""What a backtest of one coin came to, and what it was made of."""
+"""The result of a backtest of one coin, and what it was made of."""
 
 from __future__ import annotations
 

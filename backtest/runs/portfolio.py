@@ -21,7 +21,7 @@ Result = Mapping[str, Any]
 
 
 class Risk(Protocol):
-    """What the value at risk is reckoned with."""
+    """Parameters of the value at risk."""
 
     @property
     def volatility_period(self) -> int:

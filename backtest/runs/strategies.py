@@ -27,7 +27,7 @@ Notices = Callable[[str, Any, CoinData, RunResult], list[str]]
 
 @dataclass(frozen=True)
 class PortfolioRisk:
-    """What the value at risk of a portfolio is reckoned with, in candles of the run."""
+    """Parameters of a portfolio's value at risk, in candles of the run."""
 
     volatility_period: int
     var_horizon_bars: float

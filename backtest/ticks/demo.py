@@ -57,7 +57,7 @@ _NO_NUMBER: Final = 6
 
 @dataclass(frozen=True)
 class DemoTickCoin:
-    """What distinguishes one made-up coin from another.
+    """The traits that tell one made-up coin from another.
 
     Attributes:
         seed: of its own random numbers.

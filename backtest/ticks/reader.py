@@ -70,7 +70,7 @@ class Gap:
 
 @dataclass
 class TickReport:
-    """What was found in the files of a session, filled while it is read.
+    """Findings in the files of a session, filled while it is read.
 
     Attributes:
         notes: what was repaired or left out, as sentences.

@@ -18,7 +18,7 @@ QUARTER_MS: Final = 15 * MINUTE_MS
 
 
 class CandleFlags:
-    """What a run must know of a candle besides its prices."""
+    """The facts of a candle besides its prices."""
 
     ready: bool  # always
     begins_step: bool

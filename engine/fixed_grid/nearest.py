@@ -1,4 +1,4 @@
-"""What comes next of a book: the nearest close order and stop, counts and ages.
+"""The nearest orders of a book: close order and stop, counts and ages.
 
 Most steps and most candles change nothing; these few numbers show it.
 """

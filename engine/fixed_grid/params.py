@@ -38,7 +38,7 @@ class Direction(IntEnum):
 
 
 class RecoveryMode(IntEnum):
-    """What is done for a stuck position."""
+    """The ways out of a stuck position."""
 
     AGGRESSIVE = 0
     LADDER = 1
@@ -47,7 +47,7 @@ class RecoveryMode(IntEnum):
 
 
 class Escalation(IntEnum):
-    """What is done when a ladder has stood too long."""
+    """The actions when a ladder has stood too long."""
 
     ALERT = 0
     CLOSE = 1

@@ -1,4 +1,4 @@
-"""What becomes of positions that are stuck: phases 4 to 6 of a step (A7).
+"""Recovery of positions that are stuck: phases 4 to 6 of a step (A7).
 
 Every function decides for the worst position that needs something and returns; it is asked again
 when that is done, until it decides nothing. So each decision reads the ledger that the ones before

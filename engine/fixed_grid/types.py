@@ -162,14 +162,14 @@ class Working:
 
 
 class Step(Moment):
-    """What a step knows; ``ts_ms`` is the open time of the candle."""
+    """The knowledge of a step; ``ts_ms`` is the open time of the candle."""
 
     prev_close: float  # quote
     step_s: int  # t_k, s since 1970: every time a rule compares
 
 
 class Nearest:
-    """What follows from the positions and their orders; made anew when they change."""
+    """Figures that follow from the positions and their orders; made anew when they change."""
 
     stale: bool
     exit_price: float  # quote, of the next reduce-only limit order; 0 = none
@@ -237,7 +237,7 @@ class FixedState(Account):
 
 
 class FixedTape(Tape):
-    """What a step hands out: market exits decided, trade records and marks written."""
+    """The output of a step: market exits decided, trade records and marks written."""
 
     exits: Annotated[Table[FixedExit], MAX_FIXED_EXITS]
     trades: Annotated[Table[FixedTrade], MAX_TRADES]

@@ -19,7 +19,7 @@ from engine.ledger import equity_at
 from engine.types import KELLY_MEMORY, LONG, MAX_FILLS, SHORT, sign_of
 
 SHARE_SLACK: Final = 1e-9
-"""What floating point may miss a closed share by."""
+"""Largest floating-point error of a closed share."""
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""The gardener: five pruning rules and the VaR de-leverage (step 5)."""
+"""Pruning: five rules and the VaR de-leverage (step 5)."""
 
 from __future__ import annotations
 

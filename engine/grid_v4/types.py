@@ -60,7 +60,7 @@ class PositionSide(SideLedger):
 
 
 class Now(Moment):
-    """What step ``i`` knows: the clock, the reference price, indicators of bar ``i - 1``."""
+    """The knowledge of step ``i``: the clock, the reference price, indicators of bar ``i - 1``."""
 
     prev_close: float
     er: float

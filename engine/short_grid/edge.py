@@ -1,4 +1,4 @@
-"""What a trade is hoped to bring over what it costs, and what own trades have taught."""
+"""The edge hoped for over the costs, and the lesson of own trades."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What arrives about one symbol: checked, counted by reason, kept as the last known.
+"""The feed of one symbol: checked, counted by reason, kept as the last known.
 
 Nothing is repaired: an event is used as it is or not at all. A symbol's exchange numbers its
 books (``u``) and its trades (``a``); two connections may deliver both twice.

@@ -1,4 +1,4 @@
-"""What is observed of every symbol: events routed to them, steps done on all of them.
+"""The observation of every symbol: events routed to them, steps done on all of them.
 
 Step ``k`` at ``t_k = k * step`` knows exactly the events before ``t_k``: it runs before the first
 event that is not.
@@ -42,7 +42,7 @@ class Observed:
 
 
 class Universe:
-    """What all symbols have in common."""
+    """The part all symbols have in common."""
 
     step: int  # number of the last step, 0 = none yet
     n_symbols: int

@@ -405,7 +405,7 @@ DEFAULTS: Final[Mapping[str, float | int | bool]] = {
     "fee_maker_bps": 2.0,
     "fee_taker_bps": 5.0,
 }
-"""What ships; one value per declared parameter."""
+"""The shipped values, one per declared parameter."""
 
 DOCUMENTED: Final[Mapping[str, float | int | bool]] = {
     "pump_latch_s": 0.0,

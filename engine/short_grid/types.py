@@ -31,7 +31,7 @@ MAX_COMMANDS: Final = 4_096
 
 
 class SlotState(IntEnum):
-    """What is known of an order."""
+    """The states of an order, as far as known."""
 
     NONE = 0
     SENT = 1
@@ -42,7 +42,7 @@ class SlotState(IntEnum):
 
 
 class ReportKind(IntEnum):
-    """What the exchange, or the driver in its place, says about an order."""
+    """Reports of the exchange, or of the driver in its place, about an order."""
 
     ACCEPTED = 0
     REJECTED = 1
@@ -54,7 +54,7 @@ class ReportKind(IntEnum):
 
 
 class CommandKind(IntEnum):
-    """What is asked of the exchange."""
+    """Requests to the exchange."""
 
     PLACE = 0
     AMEND = 1
@@ -129,7 +129,7 @@ class Rules:
 
 
 class Layer:
-    """What one decision has opened and is still open."""
+    """The part of one decision's entries that is still open."""
 
     steps: int
     ticks: int  # of its last fill
@@ -287,7 +287,7 @@ class SymbolState:
 
 
 class Portfolio:
-    """What all symbols share: limits, budget, flags."""
+    """The part all symbols share: limits, budget, flags."""
 
     universe: Universe
     start_ns: int
@@ -326,7 +326,7 @@ class Command:
 
 
 class Commands:
-    """What a step or a report hands out."""
+    """The output of a step or a report."""
 
     n_commands: int
     commands: Annotated[Table[Command], MAX_COMMANDS]

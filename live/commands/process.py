@@ -1,4 +1,4 @@
-"""What a session needs of the machine it runs on: keys, clock, way to the exchange, log, alerts."""
+"""The process of a session: keys, clock, way to the exchange, log, alerts."""
 
 from __future__ import annotations
 

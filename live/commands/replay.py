@@ -193,7 +193,7 @@ _WIDTH: Final = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What is replayed.
+    """The data of a replay.
 
     Attributes:
         coin: such as BTC.

@@ -25,7 +25,7 @@ from live.store.state_file import decode, read_document
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedState:
-    """What stands in a state file.
+    """The content of a state file.
 
     Attributes:
         saved_at: ms UTC.

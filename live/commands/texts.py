@@ -1,4 +1,4 @@
-"""What a person reads when a session begins and when it ends."""
+"""Texts at the beginning and the end of a session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``live_trade.py`` does to trade: look, ask, begin, run, and say how it ended."""
+"""The command to trade: look, ask, begin, run, and say how it ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an amount in another asset is worth in USDT."""
+"""The worth in USDT of an amount in another asset."""
 
 from __future__ import annotations
 

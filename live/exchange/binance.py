@@ -31,10 +31,10 @@ from live.exchange.request import InFlight
 from live.exchange.trade_history import TradeHistory
 from live.exchange.types import (
     Balance,
+    CancelResult,
     Candles,
     ExchangeOrder,
     Execution,
-    Fate,
     FundingPayment,
     KeyRights,
     MarketFacts,
@@ -201,7 +201,7 @@ class BinanceExecutor:
         """Send ``orders``, a reply each, in their order."""
         return self._orders.create_orders(orders)
 
-    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[Fate]:
+    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[CancelResult]:
         """Cancel; return what became of each, judged by the ``filled_qty`` known of it."""
         return self._cancels.cancel_orders(orders)
 

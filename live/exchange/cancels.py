@@ -17,7 +17,7 @@ from live.exchange.orders import Orders
 from live.exchange.replies.orders import batch_elements, normal_order, refusal_code
 from live.exchange.replies.shapes import as_row, wrong
 from live.exchange.request import Request
-from live.exchange.types import ExchangeOrder, Fate, OrderKind
+from live.exchange.types import CancelResult, ExchangeOrder, OrderKind
 
 BATCH_CANCELS: Final = 10
 """Orders one request may cancel."""
@@ -36,7 +36,7 @@ class Cancels:
         """Ask nothing yet; ``orders`` looks up what a cancel leaves open."""
         self._connection, self._orders, self._symbol = connection, orders, symbol
 
-    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[Fate]:
+    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[CancelResult]:
         """Cancel; return what became of each, judged by the ``filled_qty`` known of it.
 
         Normal orders go ten to a request, conditional ones have no batch. Once an order can
@@ -46,13 +46,15 @@ class Cancels:
             CredentialsError: there are no keys.
         """
         self._connection.require_keys()
-        fates = [Fate.STUCK] * len(orders)
+        cancel_results = [CancelResult.STUCK] * len(orders)
         try:
-            for place, fate in self._cancel_all(orders):
-                fates[place] = fate
+            for place, cancel_result in self._cancel_all(orders):
+                cancel_results[place] = cancel_result
         except GridError as error:
-            _log.warning("%d orders may still be open: %s", fates.count(Fate.STUCK), error)
-        return fates
+            _log.warning(
+                "%d orders may still be open: %s", cancel_results.count(CancelResult.STUCK), error
+            )
+        return cancel_results
 
     def countdown(self, countdown_ms: int) -> None:
         """Let the exchange cancel the symbol's normal orders unless this is said again in time.
@@ -70,7 +72,7 @@ class Cancels:
         )
         self._connection.read(request, lambda reply: _check_countdown(reply, self._symbol))
 
-    def _cancel_all(self, orders: Sequence[ExchangeOrder]) -> Iterator[tuple[int, Fate]]:
+    def _cancel_all(self, orders: Sequence[ExchangeOrder]) -> Iterator[tuple[int, CancelResult]]:
         """Yield (place in ``orders``, what became of it), each as it becomes known.
 
         Raises:
@@ -90,7 +92,9 @@ class Cancels:
             if order.kind is OrderKind.STOP:
                 yield place, self._cancel_stop(order)
 
-    def _cancel_batch(self, orders: Sequence[ExchangeOrder], *, by_id: bool) -> Iterator[Fate]:
+    def _cancel_batch(
+        self, orders: Sequence[ExchangeOrder], *, by_id: bool
+    ) -> Iterator[CancelResult]:
         """Cancel normal orders, by the exchange's identities or by ours; one kind a request."""
         known = {order.order_id if by_id else order.client_id: order for order in orders}
         # The exchange takes these parameters in small letters only; ccxt spells the second so.
@@ -98,24 +102,24 @@ class Cancels:
         query = {"symbol": self._symbol, list_name: list(known)}
         request = Request("fapiPrivateDeleteBatchOrders", query, urgent=True)
         try:
-            fates = self._connection.read(
+            cancel_results = self._connection.read(
                 request, lambda reply: self._cancelled(reply, known, by_id=by_id)
             )
         except GridError as error:
             _log.warning("cancelling %s: %s", [order.client_id for order in orders], error)
-            fates = {}
+            cancel_results = {}
         for name, order in known.items():
-            yield fates.get(name, Fate.STUCK) or self._looked_up_fate(order)
+            yield cancel_results.get(name, CancelResult.STUCK) or self._looked_up_result(order)
 
     def _cancelled(
         self, reply: Any, known: Mapping[str, ExchangeOrder], *, by_id: bool
-    ) -> dict[str, Fate]:
+    ) -> dict[str, CancelResult]:
         """Return what a batch's answer says became of ``known``, by name.
 
         Refusals do not say whose they are. If all of them are «unknown order», all orders the
         answer does not name are gone; else those are left to be looked up.
         """
-        fates: dict[str, Fate] = {}
+        cancel_results: dict[str, CancelResult] = {}
         codes: set[int] = set()
         for element in batch_elements(reply, len(known)):
             code = refusal_code(element)
@@ -126,11 +130,11 @@ class Cancels:
             name = order.order_id if by_id else order.client_id
             if name not in known:
                 raise ReplyError(f"cancelled {list(known)}, told of {name}")
-            fates[name] = _fate(known[name], order)
-        rest = Fate.GONE if codes == {_UNKNOWN_ORDER} else Fate.STUCK
-        return dict.fromkeys(known, rest) | fates
+            cancel_results[name] = _result_of(known[name], order)
+        rest = CancelResult.GONE if codes == {_UNKNOWN_ORDER} else CancelResult.STUCK
+        return dict.fromkeys(known, rest) | cancel_results
 
-    def _cancel_stop(self, order: ExchangeOrder) -> Fate:
+    def _cancel_stop(self, order: ExchangeOrder) -> CancelResult:
         identity = {"algoId": order.order_id}
         if not order.order_id:
             identity = {"clientAlgoId": order.client_id}
@@ -141,27 +145,27 @@ class Cancels:
             told = self._connection.find(request, _stop_reply, GONE_CODES)
         except GridError as error:
             _log.warning("cancelling %s: %s", order.client_id, error)
-            return self._looked_up_fate(order)
+            return self._looked_up_result(order)
         if told is None:
-            return Fate.GONE
-        return Fate.UNTRADED if told == order.client_id else self._looked_up_fate(order)
+            return CancelResult.GONE
+        return CancelResult.UNTRADED if told == order.client_id else self._looked_up_result(order)
 
-    def _looked_up_fate(self, order: ExchangeOrder) -> Fate:
+    def _looked_up_result(self, order: ExchangeOrder) -> CancelResult:
         """Look an order up whose cancel was refused, or not answered."""
         if order.kind is OrderKind.STOP or not order.order_id:
             now = self._orders.find_order(order.client_id, order.kind)
         else:
             now = self._orders.order_by_id(order.order_id)
-        return Fate.GONE if now is None else _fate(order, now)
+        return CancelResult.GONE if now is None else _result_of(order, now)
 
 
-def _fate(known: ExchangeOrder, now: ExchangeOrder) -> Fate:
+def _result_of(known: ExchangeOrder, now: ExchangeOrder) -> CancelResult:
     """Return what became of an order, known as ``known`` before and told as ``now``."""
     if now.is_open:
-        return Fate.STUCK
+        return CancelResult.STUCK
     has_fired = now.kind is OrderKind.STOP and now.status != "CANCELED"
     has_traded = now.has_traded_beyond(known.filled_qty)
-    return Fate.GONE if has_fired or has_traded else Fate.UNTRADED
+    return CancelResult.GONE if has_fired or has_traded else CancelResult.UNTRADED
 
 
 def _stop_reply(reply: Any) -> str:

@@ -252,8 +252,8 @@ class Connection:
     def _send(self, request: Request) -> Outcome:
         try:
             self._budget.wait_for(request.weight, request.orders, urgent=request.urgent)
-        except RateLimitError as barred:
-            return Outcome(error=barred)
+        except RateLimitError as ban:
+            return Outcome(error=ban)
         sent_ms = self.clock.now_ms()
         self.in_flight = InFlight(request.endpoint, time.monotonic())
         try:

@@ -1,4 +1,4 @@
-"""What ccxt raises, in our words, and what it means for an order.
+"""Errors of ccxt, in our words, and their meaning for an order.
 
 Three questions decide: was the request carried out, may it be repeated, and who must act. The
 exchange's own rule is the base: with an answer 4xx it was not carried out, an answer 5xx says

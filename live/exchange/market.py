@@ -29,7 +29,7 @@ _MOST_WEIGHT: Final = 10
 
 @final
 class Market:
-    """What anyone may ask of one symbol, with or without keys."""
+    """Public questions about one symbol, with or without keys."""
 
     def __init__(self, connection: Connection, symbol: str) -> None:
         """Ask nothing yet."""

@@ -63,7 +63,7 @@ class Orders:
         self._symbol, self._working_type = symbol, working_type
 
     def open_orders(self) -> list[ExchangeOrder]:
-        """Return every open order of the symbol, conditional ones and strangers' included."""
+        """Return every open order of the symbol, conditional ones and those of others included."""
         query = {"symbol": self._symbol}
         resting = self._connection.read(
             Request("fapiPrivateGetOpenOrders", query),

@@ -11,10 +11,10 @@ from core.market import MarketRules
 from live.exchange.request import InFlight
 from live.exchange.types import (
     Balance,
+    CancelResult,
     Candles,
     ExchangeOrder,
     Execution,
-    Fate,
     FundingPayment,
     KeyRights,
     MarketFacts,
@@ -188,7 +188,7 @@ class Exchange(MarketReader, Protocol):
         """
         ...
 
-    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[Fate]:
+    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[CancelResult]:
         """Cancel; return what became of each, judged by the ``filled_qty`` known of it."""
         ...
 

@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a request: a reply, or an error.
+    """The outcome of a request: a reply, or an error.
 
     Attributes:
         reply: parsed JSON, an object or a list; its shape is not checked yet.

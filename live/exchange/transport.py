@@ -13,7 +13,7 @@ from live.exchange.port import Clock
 from live.exchange.request import Request
 
 _TRIPPED: Final = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
-"""What ccxt's error handling does over JSON it does not expect; too deep JSON is the last."""
+"""Errors of ccxt's own handling over JSON it does not expect; too deep JSON is the last."""
 
 
 @final

@@ -1,4 +1,4 @@
-"""What passes between the runner and an exchange, in our words: orders, answers, account.
+"""Values between the runner and an exchange, in our words: orders, answers, account.
 
 Nothing here knows ccxt; ``live.exchange.binance`` translates.
 """
@@ -35,7 +35,7 @@ class Candle:
 
 
 class OrderKind(Enum):
-    """What an order is for."""
+    """The purpose of an order."""
 
     ENTRY = "E"
     """Post-only limit that opens or adds to a side."""
@@ -48,7 +48,7 @@ class OrderKind(Enum):
 
 
 class Answer(Enum):
-    """What became of an order that was sent."""
+    """The outcome of an order that was sent."""
 
     ACCEPTED = "accepted"
     """It exists: it rests, or it has been filled since."""
@@ -70,7 +70,7 @@ class Answer(Enum):
 
 
 class Meaning(Enum):
-    """What a failure means for whoever must act on it."""
+    """The meaning of a failure for whoever must act on it."""
 
     UNKNOWN = "unknown outcome"
     """Whether it was done is not known: look it up before anything is sent."""
@@ -92,8 +92,8 @@ class Meaning(Enum):
     """A question about a time its records no longer hold; no later try will answer it."""
 
 
-class Fate(IntEnum):
-    """What became of an order that was cancelled; of several the smallest counts."""
+class CancelResult(IntEnum):
+    """The result of a cancel; of several the smallest counts."""
 
     STUCK = 0
     """It may still be open."""
@@ -157,7 +157,7 @@ class ExchangeOrder:
     """An order as the exchange tells it.
 
     Attributes:
-        client_id: ours, or a stranger's.
+        client_id: ours, or of somebody else.
         order_id: the exchange's; of a STOP the algo order's.
         kind: STOP for conditional orders; else ENTRY or TAKE_PROFIT by side and direction, EXIT
             for market orders.
@@ -282,7 +282,7 @@ class Balance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketFacts:
-    """What is read once at start.
+    """The facts read at start.
 
     Attributes:
         symbol: the exchange's, such as BTCUSDT.
@@ -347,7 +347,7 @@ class QuantitativeRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRights:
-    """What the API key may do.
+    """The rights of the API key.
 
     Attributes:
         may_read: read the account.

@@ -19,7 +19,7 @@ They are written down with every save, so not for longer."""
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
-    """What is remembered of an open fill for the figures of its close."""
+    """The memory of an open fill for the figures of its close."""
 
     price: float  # quote
     qty: float  # base

@@ -9,7 +9,7 @@ from engine.contract import Exit
 
 
 class Broker(Protocol):
-    """What the runner asks for around the decisions of a step."""
+    """The broker of a runner: the acts around the decisions of a step."""
 
     def settle(self, until_ms: int) -> None:
         """Take in what happened on the account before ``until_ms``, ms UTC, and save."""

@@ -1,4 +1,4 @@
-"""What is left if this process dies: stops, and no entries."""
+"""The dead man's countdown: if this process dies, stops are left and no entries."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Final
 from core.errors import ExchangeError, GridError, StateError, UnknownOutcome
 from engine.contract import POSITION_SIDES, Exit
 from live.exchange.port import Clock, Exchange
-from live.exchange.types import Fate, MarketFacts, OrderKind
+from live.exchange.types import CancelResult, MarketFacts, OrderKind
 from live.execution.books import LiveSession
 from live.execution.dead_man import DeadMan
 from live.execution.entry_permission import EntryPermission
@@ -304,7 +304,7 @@ class ExchangeBroker:
             StateError: none is, but that could not be written down.
         """
         failure: GridError | None = None
-        results = [Fate.STUCK]
+        results = [CancelResult.STUCK]
 
         def cancel() -> None:
             results[0] = self._cancel_limits()
@@ -323,7 +323,7 @@ class ExchangeBroker:
             sides = " and ".join(sorted(self._stops.unprotected)) or "a position"
             raise UnknownOutcome(f"{sides} may be without a stop")
 
-    def _cancel_limits(self) -> Fate:
+    def _cancel_limits(self) -> CancelResult:
         self._desk.resolve()
         self._desk.refresh(is_leaving=True)
         return self._desk.cancel(self._session.orders.alive(*LIMITS))
@@ -379,6 +379,6 @@ class ExchangeBroker:
             raise ExchangeError(f"{' and '.join(left)} could not be closed; stops stay there")
 
 
-def _refuse_stuck(result: Fate) -> None:
-    if result is Fate.STUCK:
+def _refuse_stuck(result: CancelResult) -> None:
+    if result is CancelResult.STUCK:
         raise UnknownOutcome("some entries or take-profits may still be open")

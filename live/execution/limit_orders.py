@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from engine.contract import POSITION_SIDES, RestingOrder
-from live.exchange.types import Answer, Fate, OrderKind
+from live.exchange.types import Answer, CancelResult, OrderKind
 from live.execution.books import LiveSession
 from live.execution.dead_man import DeadMan
 from live.execution.entry_permission import EntryPermission
@@ -90,9 +90,9 @@ class RestingOrders:
             without = unprotected | self._held_back_sides()
             difference = self._compare()
             result = self._desk.cancel(self._gone(difference, without))
-            if result is Fate.STUCK:
+            if result is CancelResult.STUCK:
                 return
-            if result is Fate.GONE:
+            if result is CancelResult.GONE:
                 self._fills.take()
                 continue  # something filled before it could be cancelled
             self._lay_limits(

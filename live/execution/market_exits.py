@@ -11,7 +11,7 @@ from core.errors import NetworkError, UnknownOutcome
 from core.market import MarketRules
 from engine.contract import LIQUIDATION, POSITION_SIDES, Exit
 from live.exchange.port import Clock
-from live.exchange.types import Answer, Fate, OrderKind
+from live.exchange.types import Answer, CancelResult, OrderKind
 from live.execution.books import LiveSession
 from live.execution.fills import Fills
 from live.execution.order_desk import OrderDesk
@@ -156,7 +156,7 @@ class MarketExits:
         """Cancel the take-profits of ``directions``; return those where some may still be open."""
         orders = self._session.orders
         wanted = [r for r in orders.alive(OrderKind.TAKE_PROFIT) if r.direction in directions]
-        if self._desk.cancel(wanted) is not Fate.UNTRADED:
+        if self._desk.cancel(wanted) is not CancelResult.UNTRADED:
             self._fills.take()
             for record in wanted:
                 if record.state is not OrderState.DONE:

@@ -8,7 +8,7 @@ from typing import Final
 
 from core.errors import AccountError, CredentialsError
 from live.exchange.port import Clock, Exchange
-from live.exchange.types import Answer, ExchangeOrder, Fate, Meaning, OrderKind, OrderReply
+from live.exchange.types import Answer, CancelResult, ExchangeOrder, Meaning, OrderKind, OrderReply
 from live.execution.order_register import OUR_IDS, OrderRecord, OrderRegister, OrderState
 from live.execution.symbol_facts import SymbolFacts
 from live.health.events import Events, Notice
@@ -212,7 +212,7 @@ class OrderDesk:
         order = self._exchange.order_by_id(stop.fired_order_id)
         return order is not None and (order.is_open or order.filled_qty > 0.0)
 
-    def cancel(self, records: Sequence[OrderRecord]) -> Fate:
+    def cancel(self, records: Sequence[OrderRecord]) -> CancelResult:
         """Cancel ``records``; return what became of them.
 
         What is gone, but has traded what is not booked, counts as there until it is booked.
@@ -225,17 +225,17 @@ class OrderDesk:
             GridError: the exchange could not be asked.
         """
         if not records:
-            return Fate.UNTRADED
+            return CancelResult.UNTRADED
         results = self._exchange.cancel_orders([_as_open(record) for record in records])
         return min(self._settle(*cancelled) for cancelled in zip(records, results, strict=True))
 
-    def _settle(self, record: OrderRecord, result: Fate) -> Fate:
+    def _settle(self, record: OrderRecord, result: CancelResult) -> CancelResult:
         """Take over what became of a cancelled order; where that is not clear it is looked up."""
-        if result is Fate.UNTRADED:
+        if result is CancelResult.UNTRADED:
             record.state = OrderState.DONE
-        elif result is Fate.GONE:
+        elif result is CancelResult.GONE:
             self.look_for(record)
-        return Fate.UNTRADED if record.state is OrderState.DONE else result
+        return CancelResult.UNTRADED if record.state is OrderState.DONE else result
 
     def refresh(self, *, is_leaving: bool = False) -> bool:
         """Bring the register in line with the exchange's open orders.

@@ -18,7 +18,7 @@ BEGINS_LIQUIDATION: Final = "liquidation"
 
 
 class OrderState(Enum):
-    """What we know of an order."""
+    """The states of an order, as far as we know."""
 
     INTENDED = "intended"
     """Written down; whether the exchange has it is not known."""

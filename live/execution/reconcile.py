@@ -1,4 +1,4 @@
-"""What must be sent so that the exchange's open orders become the desired ones. Pure."""
+"""Reconciliation: the requests that make the open orders the desired ones. Pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Resting:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What separates the open orders from the desired ones.
+    """The difference between the open orders and the desired ones.
 
     Attributes:
         cancels: client ids to cancel.

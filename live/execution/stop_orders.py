@@ -8,7 +8,7 @@ from typing import Final
 from core.errors import ExchangeError, GridError, StateError
 from engine.contract import POSITION_SIDES, RestingOrder
 from live.exchange.port import Clock, Exchange
-from live.exchange.types import Answer, Fate, Meaning, OrderKind, OrderReply
+from live.exchange.types import Answer, CancelResult, Meaning, OrderKind, OrderReply
 from live.execution.books import LiveSession
 from live.execution.fills import Fills, entry_fill
 from live.execution.market_exits import MarketExits
@@ -114,10 +114,10 @@ class StopOrders:
         has_fired, replies = False, dict[str, OrderReply]()
         for direction in POSITION_SIDES:
             if direction not in wanted:
-                has_fired |= self._drop(self._alive(direction)) is Fate.GONE
+                has_fired |= self._drop(self._alive(direction)) is CancelResult.GONE
             elif direction in fresh:
                 reply, result = self._lay(fresh[direction])
-                has_fired |= result is Fate.GONE
+                has_fired |= result is CancelResult.GONE
                 if reply is not None:
                     replies[direction] = reply
         unclear = {d for d in wanted if not self._is_settled(d, fresh, replies)}
@@ -157,7 +157,7 @@ class StopOrders:
             return
         record = self._intend(order)
         self._desk.write_down()
-        if self._desk.cancel(old) is not Fate.UNTRADED:
+        if self._desk.cancel(old) is not CancelResult.UNTRADED:
             record.state = OrderState.DONE
             return  # it has fired, or may rest on: the next look says
         reply = self._place(record)
@@ -239,12 +239,12 @@ class StopOrders:
 
     # --- laying and moving ------------------------------------------------------------------------
 
-    def _lay(self, record: OrderRecord) -> tuple[OrderReply | None, Fate]:
+    def _lay(self, record: OrderRecord) -> tuple[OrderReply | None, CancelResult]:
         """Lay or move a side's closing stop; return the last answer, and what its old one did."""
         old = [r for r in self._alive(record.direction) if r is not record and r.closes_all]
         try:
             if not old:
-                return self._place(record), Fate.UNTRADED
+                return self._place(record), CancelResult.UNTRADED
             return self._move(record, old)
         except StateError:
             raise
@@ -252,7 +252,7 @@ class StopOrders:
             self._failure = error
             if record.state is OrderState.INTENDED and not record.sent_ms:
                 record.state = OrderState.DONE  # it was not sent
-            return None, Fate.UNTRADED
+            return None, CancelResult.UNTRADED
 
     def _place(self, record: OrderRecord) -> OrderReply:
         """Send a closing stop; one that the exchange has already is found out about."""
@@ -285,7 +285,9 @@ class StopOrders:
         bridge.qty = min(bridge.qty, self._facts.now.max_market_qty)
         return bridge
 
-    def _move(self, record: OrderRecord, old: list[OrderRecord]) -> tuple[OrderReply | None, Fate]:
+    def _move(
+        self, record: OrderRecord, old: list[OrderRecord]
+    ) -> tuple[OrderReply | None, CancelResult]:
         """Put a stop in the place of another one, so that the side has one at every moment."""
         if self._takes_both and not self._has_part_at(record):
             (reply,) = self._desk.send([self._bridge(record)])
@@ -293,13 +295,13 @@ class StopOrders:
                 self._takes_both = reply.meaning is not Meaning.REFUSED
                 if reply.answer in NOT_TAKEN or reply.answer is Answer.PASSED:
                     record.state = OrderState.DONE  # the old one stays
-                    return reply, Fate.UNTRADED
+                    return reply, CancelResult.UNTRADED
             else:
                 record.state = OrderState.DONE  # it follows in ``tidy``
                 self._moving.add(record.direction)
-                return reply, Fate.UNTRADED
+                return reply, CancelResult.UNTRADED
         result = self._desk.cancel(old)
-        if result is not Fate.UNTRADED:
+        if result is not CancelResult.UNTRADED:
             record.state = OrderState.DONE
             return None, result
         reply = self._place(record)
@@ -328,9 +330,9 @@ class StopOrders:
             reply.answer.value,
         )
 
-    def _drop(self, records: Iterable[OrderRecord]) -> Fate:
+    def _drop(self, records: Iterable[OrderRecord]) -> CancelResult:
         """Take stops off; where that cannot be done they are taken off at the next look."""
-        result = Fate.UNTRADED
+        result = CancelResult.UNTRADED
         for record in records:
             if record.state is OrderState.INTENDED and not record.sent_ms:
                 record.state = OrderState.DONE

@@ -17,7 +17,7 @@ LEAST_MS: Final = 30_000
 
 
 class SymbolFacts:
-    """What the exchange says of the symbol.
+    """The exchange's facts of the symbol.
 
     Args:
         facts: as read at the start.

@@ -28,7 +28,7 @@ def nothing() -> None:
 
 
 class CandleSource(Protocol):
-    """What a step reads of the past."""
+    """The past as a step reads it."""
 
     @property
     def first_bar(self) -> int:

@@ -1,1 +1,1 @@
-"""What a person learns: log, alerts, conditions and the health file."""
+"""Telling a person: log, alerts, conditions and the health file."""

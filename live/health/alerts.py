@@ -36,7 +36,7 @@ _BETWEEN_URLS: Final = re.compile(r"[\s,]+(?=[A-Za-z0-9]+://)")
 
 
 class Verdict(IntEnum):
-    """What the runner must do, by rising urgency."""
+    """The runner's next action, by rising urgency."""
 
     OK = 0
     WARN = 1
@@ -50,7 +50,7 @@ class Verdict(IntEnum):
 
     @property
     def word(self) -> str:
-        """What a person reads: an alarm is an emergency, whatever the runner does."""
+        """The word a person reads: an alarm is an emergency, whatever the runner does."""
         return "EMERGENCY" if self is Verdict.ALARM else self.name
 
     @property

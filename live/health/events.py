@@ -1,4 +1,4 @@
-"""What happens in a session, published once; whoever wants to know subscribes."""
+"""Events of a session, published once; whoever wants to know subscribes."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _JOIN_S: Final = 5.0
 
 @dataclass(slots=True, kw_only=True)
 class Readings:
-    """What the session last reported; None: nothing yet."""
+    """The last report of the session; None: nothing yet."""
 
     started_ms: int
     last_step_ms: int | None = None

@@ -44,7 +44,7 @@ def refuse_wrong_clock(settings: Mapping[str, Any], usage: Usage) -> None:
 
 WITHDRAWALS, TRANSFERS, ANY_ADDRESS = "withdrawals", "transfers", "any-address"
 RIGHTS: Final = (WITHDRAWALS, TRANSFERS, ANY_ADDRESS)
-"""What a key may do besides trading; each must be accepted by its name."""
+"""Rights of a key besides trading; each must be accepted by its name."""
 
 
 def refuse_key_rights(rights: KeyRights, accepted: Collection[str] = ()) -> None:

@@ -43,7 +43,7 @@ LATE_MARGIN_MS: Final = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a person asked for.
+    """The request of a person.
 
     Attributes:
         symbol: such as BTCUSDT.
@@ -73,7 +73,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Equipment:
-    """What a session uses of the process: time, files, people."""
+    """The part of the process a session uses: time, files, people."""
 
     clock: Clock
     stop: StopRequest

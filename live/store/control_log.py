@@ -1,4 +1,4 @@
-"""What people and the program did with a session: a log in which nothing can be changed unseen.
+"""The control log of a session: what people and the program did; no line changes unseen.
 
 Every line holds the hash of the line before it, so a line that was changed, removed or put in
 breaks the chain from there on. Who may write the file can write all of it anew: keep the newest

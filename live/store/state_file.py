@@ -1,4 +1,4 @@
-"""What a restart continues from: one JSON file per symbol, replaced as a whole, and snapshots.
+"""The state a restart continues from: one JSON file per symbol, replaced as a whole, and snapshots.
 
 Layout of the file: an object with one key per line. Its second line holds the SHA-256 of every
 byte behind that line, so a file that was cut off or edited is noticed. The seal is for damage, not
@@ -51,7 +51,7 @@ _ABSENT: Final = "absent"
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
-    """What ``StateManager.load`` found.
+    """The findings of ``StateManager.load``.
 
     Attributes:
         saved_at: ms UTC.

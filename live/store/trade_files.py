@@ -45,7 +45,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Close:
-    """What the close of a fill, or of a part of it, came to.
+    """The result of the close of a fill, or of a part of it.
 
     Attributes:
         net: profit after the fee of the close and the part's share of the entry fee, quote.

@@ -1,4 +1,4 @@
-"""What a person hands over in Python is read as files are, repaired with a word, or refused."""
+"""Python input is read as files are, repaired with a word, or refused."""
 
 from __future__ import annotations
 

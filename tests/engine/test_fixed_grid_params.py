@@ -1,4 +1,4 @@
-"""What the fixed grid accepts, refuses in one line, and says at load."""
+"""Parameters of the fixed grid: accepted, refused in one line, and notes at load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ccxt raises over real answers, and what we make of it."""
+"""Errors ccxt raises over real answers, and our meaning of them."""
 
 from __future__ import annotations
 

@@ -24,7 +24,14 @@ from core.errors import (
 from live.exchange.binance import BinanceExecutor
 from live.exchange.order_fields import on_step
 from live.exchange.port import Exchange
-from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply, OrderSpec
+from live.exchange.types import (
+    Answer,
+    CancelResult,
+    ExchangeOrder,
+    OrderKind,
+    OrderReply,
+    OrderSpec,
+)
 from tests.support.exchanges.canned import (
     KEY,
     SECRET,
@@ -721,8 +728,8 @@ def test_open_orders_hold_normal_and_conditional_ones_and_strangers(
 # --- cancels --------------------------------------------------------------------------------------
 
 
-def gone(fates: list[Fate]) -> list[bool]:
-    return [fate is not Fate.STUCK for fate in fates]
+def gone(cancel_results: list[CancelResult]) -> list[bool]:
+    return [cancel_result is not CancelResult.STUCK for cancel_result in cancel_results]
 
 
 def cancel_all(sent: Sent) -> Any:
@@ -783,30 +790,38 @@ def test_a_cancelled_order_that_is_told_as_open_is_looked_up(exchange: CannedExc
 
 
 @pytest.mark.parametrize(
-    ("traded", "known", "fate"),
-    [("0", 0.0, Fate.UNTRADED), ("0.004", 0.004, Fate.UNTRADED), ("0.004", 0.003, Fate.GONE)],
+    ("traded", "known", "cancel_result"),
+    [
+        ("0", 0.0, CancelResult.UNTRADED),
+        ("0.004", 0.004, CancelResult.UNTRADED),
+        ("0.004", 0.003, CancelResult.GONE),
+    ],
 )
 def test_a_cancel_tells_whether_its_order_traded_meanwhile(
-    exchange: CannedExchange, traded: str, known: float, fate: Fate
+    exchange: CannedExchange, traded: str, known: float, cancel_result: CancelResult
 ) -> None:
     row = order_row("a", status="CANCELED", executedQty=traded)
     exchange.then(CANCEL, (200, [row]), (200, [{"code": -2011, "msg": "x"}]))
     order = resting("a", filled_qty=known)
     executor = exchange.executor()
-    assert executor.cancel_orders([order]) == [fate]
-    assert executor.cancel_orders([order]) == [Fate.GONE]  # an unknown order tells nothing
+    assert executor.cancel_orders([order]) == [cancel_result]
+    assert executor.cancel_orders([order]) == [CancelResult.GONE]  # an unknown order tells nothing
 
 
 @pytest.mark.parametrize(
-    ("status", "fate"),
-    [("CANCELED", Fate.UNTRADED), ("TRIGGERED", Fate.GONE), ("FINISHED", Fate.GONE)],
+    ("status", "cancel_result"),
+    [
+        ("CANCELED", CancelResult.UNTRADED),
+        ("TRIGGERED", CancelResult.GONE),
+        ("FINISHED", CancelResult.GONE),
+    ],
 )
 def test_a_stop_that_fired_instead_of_being_cancelled_is_told_apart(
-    exchange: CannedExchange, status: str, fate: Fate
+    exchange: CannedExchange, status: str, cancel_result: CancelResult
 ) -> None:
     exchange.always(CANCEL_STOP, (200, {"clientAlgoId": "s1"}))
     exchange.always(FIND_STOP, (200, algo_row("s1", algoStatus=status)))
-    assert exchange.executor().cancel_orders([resting_stop()]) == [fate]
+    assert exchange.executor().cancel_orders([resting_stop()]) == [cancel_result]
 
 
 def test_a_lost_cancel_is_repeated(exchange: CannedExchange) -> None:
@@ -838,8 +853,8 @@ def test_out_of_reach_cancels_are_given_up_after_one_look(exchange: CannedExchan
     exchange.always(CANCEL, OUT_OF_REACH)
     exchange.always(FIND, OUT_OF_REACH)
     orders = [resting(f"o{i}", order_id=str(100 + i)) for i in range(25)]
-    fates = exchange.executor().cancel_orders([*orders, resting_stop()])
-    assert gone(fates) == [True] * 10 + [False] * 16
+    cancel_results = exchange.executor().cancel_orders([*orders, resting_stop()])
+    assert gone(cancel_results) == [True] * 10 + [False] * 16
     assert len(exchange.asked(CANCEL)) == 6  # one, then one with four repetitions
     assert len({sent.params["orderId"] for sent in exchange.asked(FIND)}) == 1
 

@@ -1,4 +1,4 @@
-"""What is read through the real executor and the real ccxt, over canned answers."""
+"""Reads through the real executor and the real ccxt, over canned answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What protection asks of the exchange beyond orders and positions, over canned answers."""
+"""Requests of protection beyond orders and positions, over canned answers."""
 
 from __future__ import annotations
 

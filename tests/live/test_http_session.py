@@ -24,7 +24,7 @@ from live.commands.process import Process, SystemClock
 from live.exchange.binance import open_exchange
 from live.exchange.credentials import Credentials
 from live.exchange.http_session import MEGABYTE, AnswerLimits, AnswerRefused, HttpSession
-from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderSpec
+from live.exchange.types import Answer, CancelResult, ExchangeOrder, OrderKind, OrderSpec
 from live.session.shutdown import StopRequest
 from tests.support.exchanges.canned import KEY, SECRET, CannedExchange, refusal
 
@@ -270,7 +270,7 @@ def test_a_program_that_is_to_end_repeats_a_cancel_once_only() -> None:
         is_open=True,
         status="NEW",
     )
-    assert executor.cancel_orders([order]) == [Fate.STUCK]
+    assert executor.cancel_orders([order]) == [CancelResult.STUCK]
     assert len(exchange.asked("DELETE /fapi/v1/batchOrders")) == 2
     assert len(exchange.asked("GET /fapi/v1/order")) == 2
 

@@ -1,4 +1,4 @@
-"""What goes wrong at the exchange, on the way to it, on the account and on the disk."""
+"""Faults at the exchange, on the way to it, on the account and on the disk."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from tests.support.processes.watched_day import (
 )
 
 PATIENCE_MS: Final = 30_000
-"""What finding out about a request that went wrong takes: its window, tries and pauses."""
+"""Time to find out about a request that went wrong: its window, tries and pauses."""
 SIDES: Final = ("LONG", "SHORT")
 KINDS: Final = ("ENTRY", "TAKE_PROFIT", "STOP", "EXIT")
 DELAYS_MS: Final = {FaultKind.DELAY: 3_000, FaultKind.CLOCK_JUMP: 50}
@@ -77,7 +77,7 @@ ERRORS: Final[dict[FaultKind, type[GridError]]] = {
     FaultKind.HTML: ReplyError,
     FaultKind.CUT_JSON: ReplyError,
 }
-"""What a question that goes wrong raises, when it is asked once."""
+"""Errors of a question that goes wrong, when it is asked once."""
 
 
 @pytest.mark.parametrize("over_socket", [False, True], ids=["in process", "over a socket"])

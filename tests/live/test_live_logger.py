@@ -1,4 +1,4 @@
-"""What a session tells and what it keeps of its trades: console, log file, CSV and JSONL."""
+"""The log of a session and its trade files: console, log file, CSV and JSONL."""
 
 from __future__ import annotations
 

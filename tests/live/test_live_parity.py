@@ -126,7 +126,7 @@ VARIED = {
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What these tests write need not survive a power cut."""
+    """The files of these tests need not survive a power cut."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 

@@ -37,7 +37,7 @@ from tests.support.processes.watched_day import (
 POLL_S: Final = 5.0
 POLL_MS: Final = 5_000
 READABLE_MS: Final = 2_000
-"""What a look takes where everything can be read: a moment to sleep, and its requests."""
+"""Time of a look where everything can be read: a moment to sleep, and its requests."""
 KNOWN_MS: Final = POLL_MS + READABLE_MS
 """After so long a session must know of a fill, so its health file may not be silent."""
 QUIET: Final = {**NO_LOSS_LIMIT, "poll_s": POLL_S, "max_errors_in_row": 10_000}

@@ -38,9 +38,9 @@ from tests.support.processes.watched_day import (
 POLL_S: Final = 60.0
 SHORT_POLL_S: Final = 5.0
 PATIENCE_MS: Final = 30_000
-"""What finding out about a request that went wrong takes: its window, tries and pauses."""
+"""Time to find out about a request that went wrong: its window, tries and pauses."""
 READABLE_MS: Final = 2_000
-"""What it may take where orders and positions can be read."""
+"""Time it may take where orders and positions can be read."""
 LAGS_MS: Final = {FaultKind.LATE_TRADES: 20_000, FaultKind.LATE_CANDLES: 20_000}
 DELAYS_MS: Final = {FaultKind.DELAY: 3_000, FaultKind.CLOCK_JUMP: 50}
 LATE: Final = {FaultKind.LATE_TRADES, FaultKind.LATE_CANDLES, FaultKind.NO_CANDLES}

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from core.errors import AccountError, CredentialsError, NetworkError, StateError
 from live.exchange.port import Exchange
-from live.exchange.types import Answer, ExchangeOrder, Fate, OrderKind, OrderReply, OrderSpec
+from live.exchange.types import (
+    Answer,
+    CancelResult,
+    ExchangeOrder,
+    OrderKind,
+    OrderReply,
+    OrderSpec,
+)
 from live.execution.order_desk import DENIALS, LISTED_LATE_MS, OrderDesk
 from live.execution.order_register import OrderRecord, OrderRegister, OrderState, in_base_36
 from live.execution.symbol_facts import SymbolFacts
@@ -24,7 +31,7 @@ from live.health.logger import session_logger
 LATE_MS = 10_000
 BAR = 1_900_000
 ID_RULE = re.compile(r"^[\.A-Z\:/a-z0-9_-]{1,36}$")
-"""What Binance takes as newClientOrderId."""
+"""The form Binance takes as newClientOrderId."""
 
 
 class FakeExchange:
@@ -46,7 +53,7 @@ class FakeExchange:
         self.orders: dict[str, ExchangeOrder] = {}
         self.normal: dict[str, ExchangeOrder] = {}
         self.hidden: set[str] = set()
-        self.results: dict[str, Fate] = {}
+        self.results: dict[str, CancelResult] = {}
         self.error: NetworkError | None = None
 
     def _ask(self, call: str) -> None:
@@ -83,10 +90,10 @@ class FakeExchange:
             if order.is_open and order.client_id not in self.hidden
         ]
 
-    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[Fate]:
+    def cancel_orders(self, orders: list[ExchangeOrder]) -> list[CancelResult]:
         """Answer as laid out."""
         self._ask("cancel")
-        return [self.results.get(order.client_id, Fate.UNTRADED) for order in orders]
+        return [self.results.get(order.client_id, CancelResult.UNTRADED) for order in orders]
 
 
 class HandClock:
@@ -232,7 +239,7 @@ def test_without_orders_nothing_is_written_and_nothing_asked() -> None:
     scene = Scene()
 
     assert scene.desk.send([]) == []
-    assert scene.desk.cancel([]) is Fate.UNTRADED
+    assert scene.desk.cancel([]) is CancelResult.UNTRADED
     assert scene.calls == []
 
 
@@ -575,49 +582,49 @@ def test_what_is_everyday_is_not_told(answer: Answer) -> None:
 def test_cancelling_marks_only_what_is_certainly_gone() -> None:
     scene = Scene()
     gone, stuck, unsure = scene.send(), scene.send(), scene.send(Answer.UNKNOWN)
-    scene.exchange.results = dict.fromkeys([stuck.client_id, unsure.client_id], Fate.STUCK)
+    scene.exchange.results = dict.fromkeys([stuck.client_id, unsure.client_id], CancelResult.STUCK)
 
-    assert scene.desk.cancel([stuck, gone, unsure]) is Fate.STUCK
+    assert scene.desk.cancel([stuck, gone, unsure]) is CancelResult.STUCK
 
     assert [record.state for record in (gone, stuck, unsure)] == [
         OrderState.DONE,
         OrderState.OPEN,
         OrderState.INTENDED,
     ]
-    assert scene.desk.cancel([stuck]) is Fate.STUCK
+    assert scene.desk.cancel([stuck]) is CancelResult.STUCK
     scene.exchange.results.clear()
-    assert scene.desk.cancel([stuck]) is Fate.UNTRADED
+    assert scene.desk.cancel([stuck]) is CancelResult.UNTRADED
     assert stuck.state is OrderState.DONE
 
 
 @pytest.mark.parametrize(
     ("traded", "result", "state"),
-    [(0.0, Fate.UNTRADED, OrderState.DONE), (0.5, Fate.GONE, OrderState.OPEN)],
+    [(0.0, CancelResult.UNTRADED, OrderState.DONE), (0.5, CancelResult.GONE, OrderState.OPEN)],
 )
 def test_what_a_cancel_leaves_open_is_looked_up(
-    traded: float, result: Fate, state: OrderState
+    traded: float, result: CancelResult, state: OrderState
 ) -> None:
     scene = Scene()
     record = scene.send()
-    scene.exchange.results = {record.client_id: Fate.GONE}
+    scene.exchange.results = {record.client_id: CancelResult.GONE}
     scene.exchange.orders[record.client_id] = told(record, filled=traded, is_open=False)
 
     assert scene.desk.cancel([record, scene.send()]) is result
     assert record.state is state
 
     record.booked_qty = traded
-    assert scene.desk.cancel([record]) is Fate.UNTRADED
+    assert scene.desk.cancel([record]) is CancelResult.UNTRADED
 
 
 def test_an_order_that_cancel_and_look_up_deny_is_there_until_it_is_denied_twice() -> None:
     scene = Scene()
     record = scene.send()
     scene.clock.sleep(LISTED_LATE_MS / 1e3)
-    scene.exchange.results = {record.client_id: Fate.GONE}
+    scene.exchange.results = {record.client_id: CancelResult.GONE}
 
-    assert scene.desk.cancel([record]) is Fate.GONE
+    assert scene.desk.cancel([record]) is CancelResult.GONE
     assert record.state is OrderState.OPEN
-    assert scene.desk.cancel([record]) is Fate.UNTRADED
+    assert scene.desk.cancel([record]) is CancelResult.UNTRADED
 
 
 def test_a_look_at_the_open_orders_counts_for_a_while() -> None:

@@ -1,4 +1,4 @@
-"""What is installed where: one list of requirements, a lock for live trading, a task per check."""
+"""Packaging: one list of requirements, a lock for live trading, a task per check."""
 
 from __future__ import annotations
 

@@ -34,3 +34,16 @@ def test_a_room_says_what_belongs_there_and_exports_nothing(folder: Path) -> Non
     assert ast.get_docstring(tree), "its first line is the sentence"
     if "tests" not in folder.parts:
         assert len(tree.body) == 1, "a room re-exports nothing"
+
+
+@pytest.mark.parametrize("house", HOUSES)
+def test_a_docstring_says_what_a_thing_is_not_what_what_is(house: str) -> None:
+    found = []
+    for path in (ROOT / house).rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                text = node.value.value
+                if isinstance(text, str) and text.startswith("What "):
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {text.splitlines()[0]}")
+    assert found == []

@@ -60,7 +60,7 @@ class RepeatedChoice(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RepeatedSearches:
-    """What all repeated searches chose; None: all their trials were disqualified.
+    """Choices of all repeated searches; None: all their trials were disqualified.
 
     Attributes:
         n_trials: of each.

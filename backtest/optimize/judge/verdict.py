@@ -19,7 +19,7 @@ LEVEL: Final = 0.05
 
 
 class Answer(StrEnum):
-    """What can be said of a choice, or of one of its tests."""
+    """Answers about a choice, or about one of its tests."""
 
     HELD = "held"
     UNDECIDED = "undecided"

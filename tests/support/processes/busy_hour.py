@@ -81,7 +81,7 @@ class HourExchange(SimExchange):
         self.start_ms = self.now_ms
         self.unprotected_ms = 0
         self.orders: dict[int, list[OrderRow]] = {}
-        """What rested through the last sleep of every bar."""
+        """The orders that rested through the last sleep of every bar."""
         self.before_time: Callable[[], None] = lambda: None
         """Called before time goes on: the session sleeps."""
 
@@ -116,7 +116,7 @@ class HourExchange(SimExchange):
 
 @dataclass
 class Outcome:
-    """What is left of a scene.
+    """The traces of a scene.
 
     Attributes:
         positions: by side.

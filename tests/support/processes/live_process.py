@@ -41,7 +41,7 @@ _UNSEEN: Final = ("requests", "faults", "max_weight")
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a session is to do.
+    """The orders to a session in a process.
 
     Attributes:
         port: of the exchange.

@@ -122,7 +122,7 @@ class Scene:
     plan: Plan
     http: requests.Session
     capital: float
-    """What the ledger began with, quote."""
+    """The capital the ledger began with, quote."""
     market: SymbolMarket
     """The symbol it trades."""
     last_bar: int = -1

@@ -45,7 +45,7 @@ MUCH_AT_A_TIME: Final = {"max_errors_in_row": 1_000}
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What these tests write need not survive a power cut."""
+    """The files of these tests need not survive a power cut."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 

@@ -59,7 +59,7 @@ class Position:
 
 @dataclass(kw_only=True)
 class Wallet:
-    """What the symbols of one account share.
+    """The part the symbols of one account share.
 
     Attributes:
         balance: quote, without unrealised profit.

@@ -28,7 +28,7 @@ class Bar(NamedTuple):
 
 
 class Leg(NamedTuple):
-    """What is left of a straight piece of the path; ``number`` 0 to 2."""
+    """The rest of a straight piece of the path; ``number`` 0 to 2."""
 
     number: int
     start: Decimal

@@ -228,7 +228,7 @@ class SimExchange:
 
     @property
     def entry(self) -> OrderEntry:
-        """What takes orders of the first symbol."""
+        """The entry of orders of the first symbol."""
         return self.market.entry
 
     @property
@@ -270,7 +270,7 @@ class SimExchange:
 
     @property
     def clock_ms(self) -> int:
-        """What the exchange's own clock shows, ms UTC."""
+        """The time of the exchange's own clock, ms UTC."""
         return self.now_ms + self.clock_skew_ms
 
     def market_of(self, params: Params) -> SymbolMarket:

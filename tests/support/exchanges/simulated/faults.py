@@ -1,4 +1,4 @@
-"""What goes wrong between a client and the exchange, on demand: scheduled, or by chance."""
+"""Faults between a client and the exchange, on demand: scheduled, or by chance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the exchange refuses, and in which words: error codes and the filters of a symbol."""
+"""Refusals of the exchange, and their words: error codes and the filters of a symbol."""
 
 from __future__ import annotations
 

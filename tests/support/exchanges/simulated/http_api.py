@@ -40,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back over the wire.
+    """The reply that goes back over the wire.
 
     Attributes:
         status: HTTP status; 0: nothing goes back and the connection closes.
@@ -95,7 +95,7 @@ FAULT_REPLIES: Final = {
     ),
     FaultKind.HTML: Reply(200, PAGE, {}, "text/html"),
 }
-"""What is answered instead of the endpoint's reply."""
+"""The answer in place of the endpoint's reply."""
 
 
 def spoilt(reply: Reply, fault: Fault) -> Reply:

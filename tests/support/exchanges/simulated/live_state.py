@@ -1,4 +1,4 @@
-"""What a client reads of its orders and positions, now and some time ago."""
+"""Orders and positions as a client reads them, now and some time ago."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What everybody may know: candles, funding rates, the rules of the symbol."""
+"""Public facts: candles, funding rates, the rules of the symbol."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ STOP_RANK: Final = 2
 
 
 class Touch(NamedTuple):
-    """What the path meets: an order, a stop, or with None the liquidation.
+    """The thing the path meets: an order, a stop, or with None the liquidation.
 
     Attributes:
         price: the path's price there.

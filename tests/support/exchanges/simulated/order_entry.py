@@ -1,4 +1,4 @@
-"""What is asked of an order before it is taken, in the order in which the exchange asks it."""
+"""Checks of an order before it is taken, in the exchange's order."""
 
 from __future__ import annotations
 
