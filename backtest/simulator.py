@@ -292,9 +292,12 @@ class BacktestSimulator:
         """Return how many bars there should have been and are not: to warm up, and to trade."""
         times = loaded.market.candles["timestamp"].to_numpy()
         first = -(-start_ms // self.bar_ms)
+        traded, last = times[loaded.first_bar :] // self.bar_ms, end_ms // self.bar_ms
         return {
             "warmup_missing": max(0, self.settings["warmup_bars"] - loaded.first_bar),
-            "range_missing": end_ms // self.bar_ms - first - len(times[loaded.first_bar :]),
+            "range_missing": last - first - len(traded),
+            "missing_before": max(0, int(traded[0]) - first) if len(traded) else 0,
+            "missing_after": max(0, last - int(traded[-1]) - 1) if len(traded) else 0,
         }
 
 

@@ -204,9 +204,13 @@ def data_lines(result: Result) -> list[str]:
 
 
 def _gap_text(data: Mapping[str, Any]) -> str:
-    if not data["gaps"]:
-        return "no gaps"
-    return f"{len(data['gaps'])} gaps ({data['missing_bars']:,} candles), not filled"
+    ends = [
+        f"{data[key]:,} candles missing {where} of the range"
+        for key, where in (("missing_before", "at the start"), ("missing_after", "at the end"))
+        if data.get(key)
+    ]
+    gaps = f"{len(data['gaps'])} gaps ({data['missing_bars']:,} candles), not filled"
+    return "; ".join([*ends, gaps if data["gaps"] else "no gaps"])
 
 
 def _wrapped(name: str, text: str) -> list[str]:

@@ -22,7 +22,7 @@ from backtest.market.market_data import MarketData, empty_funding
 from backtest.market.oddities import price_oddities
 from backtest.market.sources import MarketSource
 from backtest.market.timeframes import parse_time
-from backtest.report.console import missing_lines
+from backtest.report.console import data_lines, missing_lines
 from backtest.simulator import BacktestSimulator
 from config import PRESETS
 from core.errors import ConfigError, DataError
@@ -477,3 +477,18 @@ def test_an_installation_that_cannot_keep_machine_code_says_so(
     text = compiling.compile_notice()
     assert "again at every start" in text
     assert "XDG_CACHE_HOME" in text
+
+
+def test_candles_missing_at_the_ends_of_a_range_are_said() -> None:
+    source = {"BTC": CANDLES.iloc[100:400]}
+    start, end = (pd.Timestamp(int(CANDLES["timestamp"].iloc[k]), unit="ms") for k in (40, 460))
+    simulator = BacktestSimulator(CONFIG, {"warmup_bars": 0}, source=source)
+    result = simulator.run_single("BTC", start, end)
+    data = result["data"]
+    assert (data["missing_before"], data["missing_after"]) == (60, 60)
+    text = " ".join(" ".join(data_lines(result)).split())
+    assert "60 candles missing at the start of the range" in text
+    assert "60 candles missing at the end of the range; no gaps" in text
+    whole = BacktestSimulator(CONFIG, {"warmup_bars": 0}, source={"BTC": CANDLES})
+    whole_text = " ".join(data_lines(whole.run_single("BTC", start, end)))
+    assert "missing" not in whole_text
