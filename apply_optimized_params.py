@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from core.command_line import EXIT_FAILED, add_version_option, end_process, run_command, say, warn
 from core.errors import ConfigError
-from engine.options import add_strategy_option, chosen_strategy
 
 if TYPE_CHECKING:
     from backtest.optimize.apply.config_edit import ConfigEdit
@@ -67,7 +66,11 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version_option(parser)
-    add_strategy_option(parser)
+    parser.add_argument(
+        "--strategy",
+        metavar="NAME",
+        help="the strategy that was searched (default: grid_v4, the only one searched)",
+    )
     parser.add_argument(
         "--params",
         type=Path,
@@ -103,6 +106,9 @@ def _run(args: argparse.Namespace) -> int:
     # Only now: importing libcst takes as long as --help may.
     from backtest.optimize.apply.config_edit import check_writable, plan_edit  # noqa: PLC0415
     from backtest.optimize.apply.params_file import default_key, read_params  # noqa: PLC0415
+
+    # Not before: it reads config.py, which --help must survive broken.
+    from engine.options import chosen_strategy  # noqa: PLC0415
 
     chosen_strategy(args)  # refuses one that there is not
     config = args.config or _near(CONFIG)

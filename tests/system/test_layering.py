@@ -147,7 +147,8 @@ ROOMS = {
     "backtest.optimize.apply": "core config backtest.results",
     "backtest.optimize.report": "core backtest.market backtest.report backtest.results "
     "backtest.optimize.trial backtest.optimize.search backtest.optimize.apply",
-    "backtest.optimize.judge": "core config backtest.market backtest.runs backtest.trust "
+    "backtest.optimize.judge": "core config backtest.market backtest.results backtest.runs "
+    "backtest.trust "
     "backtest.optimize.trial backtest.optimize.search backtest.optimize.apply "
     "backtest.optimize.report",
     "backtest.optimize": "core engine.contract engine.compiling engine.registry backtest.market "
