@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 
-def known_fault(reason: str) -> Any:
+def known_fault(reason: str) -> pytest.MarkDecorator:
     """Mark a test that fails at present; ``reason`` says what is wrong, and it runs all the same.
 
     Not strict: some of these pass or fail with the machine's load.
