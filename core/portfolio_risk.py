@@ -21,14 +21,22 @@ import numpy as np
 import numpy.typing as npt
 
 from core.jit import kernel
+from core.records import Table, zeros_table
 from core.risk import CORRELATION_BARS, Z_95
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 HALVINGS: Final = 60
 """Steps of the bisection: the share is known to 1e-18."""
 LEAST_RETURNS: Final = 2
 """A correlation needs as many."""
+UNIT: Final = 1e-7
+"""Unit of a return in the windows: far below any tick, and 672 squares of returns fit."""
+LARGEST_RETURN: Final = 2.0
+"""A larger one counts as this."""
+NO_RETURN: Final = -(2**62)
+"""The return of a bar that a coin does not have, or whose bar before it does not."""
 
 
 @kernel
@@ -136,36 +144,101 @@ def allowed_share(
     return low
 
 
-@kernel
-def correlation_matrix(returns: Floats, high_corr_threshold: float, into: Floats) -> None:
-    """Write the correlations of the coins' returns, those above the threshold as 1.
+class PairWindow:
+    """Sums over the last 672 bars that a pair of coins have both: exact, as they are integers.
 
-    A coin whose price stood still has correlation 0 with every other; coins that have not met often
-    enough for a correlation count as moving together.
+    So a window that was moved over years of candles and one that was filled a moment ago hold the
+    same numbers, and a backtest and a live session the same correlation.
+    """
+
+    first: int  # coin
+    second: int  # coin
+    count: int  # bars
+    oldest: int  # no bar before it is in the window
+    sum_first: int
+    sum_second: int
+    square_first: int
+    square_second: int
+    product: int
+
+
+def whole_returns(returns: npt.ArrayLike) -> Ints:
+    """Return one-bar returns in units of 1e-7, within +-2; ``NO_RETURN`` where not a number."""
+    given = np.asarray(returns, dtype=np.float64)
+    known = np.isfinite(given)
+    whole = np.rint(np.clip(np.where(known, given, 0.0), -LARGEST_RETURN, LARGEST_RETURN) / UNIT)
+    return np.where(known, whole.astype(np.int64), NO_RETURN)
+
+
+def pair_windows(n_coins: int) -> Table[PairWindow]:
+    """Return an empty window for each pair of coins."""
+    pairs = [(i, j) for i in range(n_coins) for j in range(i)]
+    windows = zeros_table(PairWindow, len(pairs))
+    for k, (first, second) in enumerate(pairs):
+        windows[k].first, windows[k].second = first, second
+    return windows
+
+
+@kernel
+def _count_bar(window: PairWindow, first: int, second: int, sign: int) -> None:
+    window.count += sign
+    window.sum_first += sign * first
+    window.sum_second += sign * second
+    window.square_first += sign * first * first
+    window.square_second += sign * second * second
+    window.product += sign * first * second
+
+
+@kernel
+def add_bar(windows: Table[PairWindow], returns: Ints, bar: int) -> None:
+    """Move every pair's window on to ``bar``, the one after the bar that was added last.
 
     Args:
-        returns: one-bar returns, shape (n_coins, n_bars); the last 672 bars are used.
-        high_corr_threshold: a correlation above it counts as 1.
-        into: written, shape (n_coins, n_coins).
+        windows: of all pairs.
+        returns: in whole units, shape (n_coins, n_bars).
+        bar: that has closed.
     """
-    n_coins, n_bars = returns.shape
-    begin = max(0, n_bars - CORRELATION_BARS)
-    used = n_bars - begin
-    mean, size = np.zeros(n_coins), np.zeros(n_coins)
-    for i in range(n_coins):
-        for k in range(begin, n_bars):
-            mean[i] += returns[i, k]
-        mean[i] /= max(used, 1)
-        for k in range(begin, n_bars):
-            size[i] += (returns[i, k] - mean[i]) * (returns[i, k] - mean[i])
-    for i in range(n_coins):
-        into[i, i] = 1.0
-        for j in range(i):
-            shared = 0.0
-            for k in range(begin, n_bars):
-                shared += (returns[i, k] - mean[i]) * (returns[j, k] - mean[j])
-            spread = math.sqrt(size[i]) * math.sqrt(size[j])
-            found = 0.0 if spread == 0.0 else shared / spread
-            if used < LEAST_RETURNS or not found <= high_corr_threshold:  # also where not a number
-                found = 1.0
-            into[i, j], into[j, i] = found, found
+    for k in range(len(windows)):
+        window = windows[k]
+        first, second = returns[window.first, bar], returns[window.second, bar]
+        if NO_RETURN in (first, second):
+            continue
+        _count_bar(window, first, second, 1)
+        while window.count > CORRELATION_BARS:
+            oldest = window.oldest
+            first, second = returns[window.first, oldest], returns[window.second, oldest]
+            if NO_RETURN not in (first, second):
+                _count_bar(window, first, second, -1)
+            window.oldest = oldest + 1
+
+
+@kernel
+def write_correlation(
+    windows: Table[PairWindow], high_corr_threshold: float, correlation: Floats
+) -> None:
+    """Write the matrix of the pairs' correlations, those above the threshold as 1.
+
+    A coin whose price stood still has correlation 0 with every other. Coins that have met less
+    than twice count as moving together.
+
+    Args:
+        windows: of all pairs.
+        high_corr_threshold: a correlation above it counts as 1.
+        correlation: written, shape (n_coins, n_coins).
+    """
+    for i in range(len(correlation)):
+        correlation[i, i] = 1.0
+    for k in range(len(windows)):
+        window = windows[k]
+        n = float(window.count)
+        first, second = float(window.sum_first), float(window.sum_second)
+        spread = math.sqrt(max(0.0, n * float(window.square_first) - first * first)) * math.sqrt(
+            max(0.0, n * float(window.square_second) - second * second)
+        )
+        found = 0.0
+        if spread > 0.0:
+            found = (n * float(window.product) - first * second) / spread
+        if window.count < LEAST_RETURNS or found > high_corr_threshold:
+            found = 1.0
+        correlation[window.first, window.second] = found
+        correlation[window.second, window.first] = found
