@@ -208,6 +208,7 @@ class Account:
     next_fill_id: int
     too_small: bool  # every order there could have been was under the exchange's minimum
     capital_needed: float  # quote, for one order then
+    entry_share: float  # of the room for entries, which the risk of the whole portfolio leaves
     now: Moment
     counters: Counters
     sides: Table[SideLedger]

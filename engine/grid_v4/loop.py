@@ -24,15 +24,56 @@ def records_per_step(state: State, params: StrategyParams) -> int:
 
 
 @kernel
-def decide_step(state: State, params: StrategyParams, market: Market, tape: Tape) -> None:
-    """Do steps 2 to 8, with every exit and every stop already passed done at the step's price."""
+def exit_step(state: State, params: StrategyParams, market: Market, tape: Tape) -> None:
+    """Do steps 2 to 5, with every exit done at the step's price."""
     for phase in range(PROTECT_PHASES):
         if protect(state, params, market, phase, tape) > 0:
             execute_exits(state, params, market, tape)
         if state.ended:
             return
+
+
+@kernel
+def order_step(state: State, params: StrategyParams, market: Market, tape: Tape) -> None:
+    """Do steps 6 to 8, with every stop already passed done at the step's price."""
+    if state.ended:
+        return
     arrange(state, params, market)
     trigger_passed_stops(state, params, market, tape)
+
+
+@kernel
+def pass_bar(
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    bar: Bar,
+    detail: Table[Bar],
+    begin: int,
+    end: int,
+    due: float,
+    tape: Tape,
+) -> float:
+    """Let the orders rest through ``bar`` and settle funding; return what it paid, quote.
+
+    Args:
+        state: after ``order_step``.
+        params: strategy parameters.
+        market: rules of the symbol.
+        bar: walked as a candle where it has no sub-bars.
+        detail: sub-bars.
+        begin: first sub-bar of the bar.
+        end: exclusive.
+        due: sum of the funding rates settled in the bar.
+        tape: trade records are appended.
+    """
+    if end > begin:
+        walk_detail(state, params, market, detail, begin, end, tape)
+    else:
+        walk_bar(state, params, market, bar, tape)
+    if params.funding_enabled and due != 0.0:
+        return settle_funding(state, due, bar.close)
+    return 0.0
 
 
 @kernel
@@ -91,13 +132,19 @@ def run_bars(
                 state, i, bar.ts_ms, bar.open, bars[i - 1].close, signals[i - 1], funding[i].known
             )
             walk_gap(state, params, market, bars[i - 1].close, bar.open, tape)
-            decide_step(state, params, market, tape)
-            if detail_from[i + 1] > detail_from[i]:
-                walk_detail(state, params, market, detail, detail_from[i], detail_from[i + 1], tape)
-            else:
-                walk_bar(state, params, market, bar, tape)
-            if params.funding_enabled and funding[i].due != 0.0:
-                paid = settle_funding(state, funding[i].due, bar.close)
+            exit_step(state, params, market, tape)
+            order_step(state, params, market, tape)
+            paid = pass_bar(
+                state,
+                params,
+                market,
+                bar,
+                detail,
+                detail_from[i],
+                detail_from[i + 1],
+                funding[i].due,
+                tape,
+            )
         log_bar(state, paid, bar.close, log[i])
     return len(bars)
 

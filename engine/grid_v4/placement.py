@@ -93,6 +93,21 @@ def order_scale(state: State, params: StrategyParams, position_side: int) -> flo
 
 
 @kernel
+def room_for_entries(
+    state: State, params: StrategyParams, position_side: int, equity: float, committed: float
+) -> float:
+    """Return the notional that the caps leave to the side's entry orders, quote; may be negative.
+
+    ``committed`` is the notional of both positions and of the entries placed before, quote.
+    """
+    return min(
+        position_cap(state, params, position_side, equity)
+        - state.sides[position_side].qty * state.now.price,
+        params.max_capital_pct * equity * params.leverage - committed,
+    )
+
+
+@kernel
 def place_entries(
     state: State, params: StrategyParams, market: Market, position_side: int, committed: float
 ) -> float:
@@ -111,10 +126,11 @@ def place_entries(
     position = state.sides[position_side]
     price = state.now.price
     equity = equity_at(state, price)
-    room = min(
-        position_cap(state, params, position_side, equity) - position.qty * price,
-        params.max_capital_pct * equity * params.leverage - committed,
-    )
+    room = room_for_entries(state, params, position_side, equity, committed)
+    if state.entry_share < 1.0:
+        held = (state.sides[LONG].qty + state.sides[SHORT].qty) * price
+        whole = room_for_entries(state, params, position_side, equity, held)
+        room = min(room, state.entry_share * whole)
     if not (
         position.settled
         and position.resting_notional <= room

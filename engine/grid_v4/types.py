@@ -100,7 +100,7 @@ class State(Account):
 def new_state(initial_capital: float) -> State:
     """Return the state before the first step, with ``initial_capital`` (quote) in the wallet."""
     state = zeros(State)
-    state.wallet = initial_capital
+    state.wallet, state.entry_share = initial_capital, 1.0
     state.cooldown_bar = NEVER
     state.kelly_trips = NOT_COMPUTED
     for position_side in (LONG, SHORT):
@@ -120,7 +120,9 @@ def own_counts(state: State) -> dict[str, int]:
 
 
 def load_state(state: State, saved: Mapping[str, Any]) -> None:
-    """Fill ``state`` from ``to_jsonable`` output of this version or of schema 1.
+    """Fill ``state`` from ``to_jsonable`` output of this version or of an earlier one.
+
+    A state that does not know its share of a portfolio's room has all of it.
 
     Schema 1 noted whether ``kelly`` had to be computed anew; now that follows from the number of
     round trips it was computed with.
@@ -128,7 +130,7 @@ def load_state(state: State, saved: Mapping[str, Any]) -> None:
     Raises:
         ValueError: the fields or capacities differ.
     """
-    data = dict(saved)
+    data = {"entry_share": 1.0, **saved}
     if "kelly_stale" in data:
         stale = data.pop("kelly_stale")
         data["kelly_trips"] = NOT_COMPUTED if stale else data["counters"]["round_trips"]

@@ -20,7 +20,7 @@ from core.funding import schedule_funding
 from core.market import MarketRules
 from core.records import dtype_of, freeze
 from core.signals import Signal, SignalArray
-from engine.grid_v4.loop import decide_step, run_bars
+from engine.grid_v4.loop import exit_step, order_step, run_bars
 from engine.grid_v4.types import PositionSide
 from engine.grid_v4.walk import walk_gap
 from engine.strategy import GridStrategyV4
@@ -174,7 +174,8 @@ class Scenario:
             float(funding[bar].known),
         )
         walk_gap(strategy.state, params, market, before.close, now.open, strategy.tape)
-        decide_step(strategy.state, params, market, strategy.tape)
+        exit_step(strategy.state, params, market, strategy.tape)
+        order_step(strategy.state, params, market, strategy.tape)
         return strategy
 
     def side(self, bar: int, side: int = LONG) -> PositionSide:

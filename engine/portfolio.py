@@ -1,0 +1,93 @@
+"""What several strategies on one account publish at a step, and what it lets their entries have."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from core.jit import kernel
+from core.portfolio_risk import PairWindow, allowed_share, largest_value_at_risk, write_correlation
+from core.records import Table
+
+Floats = npt.NDArray[np.float64]
+
+LONE: Final = 1
+"""So many strategies are no portfolio: nothing bounds them together."""
+
+
+class Publication:
+    """What a strategy tells the portfolio after ``protect``, all in quote at its price."""
+
+    net: float  # notional, long minus short
+    sigma: float  # of one bar's return
+    long_room: float  # notional that long entries may still have, >= 0
+    short_room: float
+    equity: float
+
+
+class PortfolioRisk:
+    """How much all strategies together may have at risk."""
+
+    enabled: bool
+    drawdown_pct: float  # of the sum of equity
+    horizon_bars: float
+    high_corr_threshold: float
+
+
+class PortfolioStep:
+    """What the portfolio decided at one step."""
+
+    share: float  # lambda: of every side's room, what entries may use
+    at_risk: float  # value at risk that no fill of nothing more exceeds: U(0), quote
+    budget: float  # quote
+
+
+@kernel
+def assume_filled(published: Publication, long_resting: float, short_resting: float) -> None:
+    """Let a strategy that does not step count with all its resting entries (quote) filled.
+
+    Its net notional becomes the largest in size that these fills can make of it, and its room 0:
+    what rests may fill whatever the others do.
+    """
+    bought, sold = published.net + long_resting, published.net - short_resting
+    published.net = bought if abs(bought) >= abs(sold) else sold
+    published.long_room, published.short_room = 0.0, 0.0
+
+
+@kernel
+def share_of_room(
+    published: Table[Publication],
+    windows: Table[PairWindow],
+    risk: PortfolioRisk,
+    rows: Floats,
+    correlation: Floats,
+    step: PortfolioStep,
+) -> None:
+    """Decide what share of its room every strategy may use for entries.
+
+    Args:
+        published: the newest publication of each strategy.
+        windows: of all pairs, moved on to the last closed bar.
+        risk: the budget.
+        rows: scratch, shape (4, n_strategies).
+        correlation: scratch, shape (n_strategies, n_strategies).
+        step: written.
+    """
+    equity = 0.0
+    for c in range(len(published)):
+        rows[0, c], rows[1, c] = published[c].net, published[c].sigma
+        rows[2, c], rows[3, c] = published[c].long_room, published[c].short_room
+        equity += published[c].equity
+    write_correlation(windows, risk.high_corr_threshold, correlation)
+    net, sigma, long_room, short_room = rows[0], rows[1], rows[2], rows[3]
+    step.budget = risk.drawdown_pct * equity
+    step.at_risk = largest_value_at_risk(
+        0.0, net, sigma, long_room, short_room, correlation, risk.horizon_bars
+    )
+    step.share = 1.0
+    if risk.enabled and len(published) > LONE:
+        step.share = allowed_share(
+            net, sigma, long_room, short_room, correlation, risk.horizon_bars, step.budget
+        )
