@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from core.jit import kernel
-from core.portfolio_risk import PairWindow, allowed_share, largest_value_at_risk, write_correlation
+from core.portfolio_risk import PairWindow, allowed_share, write_correlation
 from core.records import Table
+from core.risk import Z_95
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,7 +42,6 @@ class PortfolioStep:
     """What the portfolio decided at one step."""
 
     share: float  # lambda: of every side's room, what entries may use
-    at_risk: float  # value at risk that no fill of nothing more exceeds: U(0), quote
     budget: float  # quote
 
 
@@ -75,19 +76,22 @@ def share_of_room(
         correlation: scratch, shape (n_strategies, n_strategies).
         step: written.
     """
-    equity = 0.0
+    equity, sum_of_all, sum_of_numbers = 0.0, 0.0, 0.0
     for c in range(len(published)):
-        rows[0, c], rows[1, c] = published[c].net, published[c].sigma
-        rows[2, c], rows[3, c] = published[c].long_room, published[c].short_room
-        equity += published[c].equity
+        x = published[c]
+        rows[0, c], rows[1, c] = x.net, x.sigma
+        rows[2, c], rows[3, c] = x.long_room, x.short_room
+        equity += x.equity
+        sum_of_numbers += x.net + x.sigma + x.long_room + x.short_room
+        sum_of_all += x.sigma * max(abs(x.net + x.long_room), abs(x.net - x.short_room))
+    step.budget, step.share = risk.drawdown_pct * equity, 1.0
+    if not risk.enabled or len(published) <= LONE:
+        return
+    # No correlation makes more of the coins than their sum: mostly that is within the budget.
+    most = Z_95 * math.sqrt(risk.horizon_bars) * sum_of_all
+    if math.isfinite(sum_of_numbers) and most <= step.budget < math.inf:
+        return
     write_correlation(windows, risk.high_corr_threshold, correlation)
-    net, sigma, long_room, short_room = rows[0], rows[1], rows[2], rows[3]
-    step.budget = risk.drawdown_pct * equity
-    step.at_risk = largest_value_at_risk(
-        0.0, net, sigma, long_room, short_room, correlation, risk.horizon_bars
+    step.share = allowed_share(
+        rows[0], rows[1], rows[2], rows[3], correlation, risk.horizon_bars, step.budget
     )
-    step.share = 1.0
-    if risk.enabled and len(published) > LONE:
-        step.share = allowed_share(
-            net, sigma, long_room, short_room, correlation, risk.horizon_bars, step.budget
-        )

@@ -301,8 +301,8 @@ def test_one_coin_is_no_portfolio() -> None:
 
 def test_a_portfolio_without_budget_opens_nothing() -> None:
     inputs = inputs_for(related_candles(2, 300, 5), BUSY, 5)
-    assert any(len(trades) for trades in together(inputs, 0.1).trades)
-    assert not any(len(trades) for trades in together(inputs, 0.0).trades)
+    assert any(trades["qty"].any() for trades in together(inputs, 0.1).trades)
+    assert not any(trades["qty"].any() for trades in together(inputs, 0.0).trades)
 
 
 @given(SEEDS, st.sampled_from([0.02, 0.05, 0.1]))
