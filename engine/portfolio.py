@@ -1,4 +1,4 @@
-"""What several strategies on one account publish at a step, and what it lets their entries have."""
+"""Several strategies on one account: their publications at a step, and what entries may have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONE: Final = 1
 
 
 class Publication:
-    """What a strategy tells the portfolio after ``protect``, all in quote at its price."""
+    """A strategy as the portfolio sees it after ``protect``, in quote at its price."""
 
     net: float  # notional, long minus short
     sigma: float  # of one bar's return
@@ -39,7 +39,7 @@ class PortfolioRisk:
 
 
 class PortfolioStep:
-    """What the portfolio decided at one step."""
+    """The decision of the portfolio at one step."""
 
     share: float  # lambda: of every side's room, what entries may use
     budget: float  # quote

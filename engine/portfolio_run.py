@@ -56,7 +56,7 @@ class CoinRun:
 
 @dataclass(frozen=True, eq=False)
 class PortfolioRun:
-    """What a portfolio did.
+    """The outcome of a portfolio.
 
     Attributes:
         times: instants at which any coin has a bar, ms UTC, shape (n_times,).

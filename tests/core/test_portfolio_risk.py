@@ -37,7 +37,7 @@ def correlations(returns: Floats, threshold: float = 0.8, begin: int = 0) -> Flo
 
 
 class Book:
-    """What several coins hold and may buy, drawn from a seed."""
+    """Positions of several coins and room for more, drawn from a seed."""
 
     def __init__(self, seed: int, n_coins: int) -> None:
         random = np.random.default_rng(seed)
