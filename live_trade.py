@@ -11,6 +11,7 @@ from typing import Any, Final
 from config import LIVE_CONFIG
 from core.command_line import add_version_option, end_process, run_command, say, warn
 from core.errors import ConfigError
+from engine.contract import StrategySpec
 from engine.options import add_parameter_options, chosen_params, chosen_strategy, parameter_names
 
 KEY_RIGHTS: Final = ("withdrawals", "transfers", "any-address")
@@ -182,14 +183,15 @@ def _add_other_actions(group: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     """Do what the arguments ask for and return the exit code."""
     _check_flags(args)
-    if not chosen_strategy(args).live:
+    spec = chosen_strategy(args)
+    if not spec.live:
         raise ConfigError(
             f"{args.strategy} does not trade live yet, nor in a dry run or a replay; backtest it: "
             f"main.py --strategy {args.strategy}"
         )
     params = chosen_params(args)
     if args.replay is not None:
-        return _replay(args, params)
+        return _replay(args, spec, params)
     # Only now: importing numba, pandas and ccxt takes longer than --help may.
     from backtest.market.market_data import normalize_coin  # noqa: PLC0415
     from live.commands.target import find_target  # noqa: PLC0415
@@ -225,7 +227,8 @@ def _run(args: argparse.Namespace) -> int:
     return trade(
         TradeRequest(
             target=target,
-            params=chosen_strategy(args).read(params),
+            spec=spec,
+            params=spec.read(params),
             capital=capital,
             resume=args.resume,
             accept_code_change=args.accept_code_change,
@@ -259,9 +262,8 @@ def _check_flags(args: argparse.Namespace) -> None:
             raise ConfigError(f"--replay has no session and asks nobody: leave --{flag} out")
 
 
-def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
+def _replay(args: argparse.Namespace, spec: StrategySpec, params: dict[str, Any]) -> int:
     from backtest.simulator import BacktestSimulator  # noqa: PLC0415 - pandas and numba, 0.7 s
-    from engine.compiling import load_live_code  # noqa: PLC0415
     from live.commands.replay import (  # noqa: PLC0415
         REPLAY_DIR,
         Recording,
@@ -276,9 +278,9 @@ def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
     if folder.is_relative_to(kept):
         raise ConfigError(f"--replay-dir {folder} lies where live sessions are kept: name another")
 
-    simulator = BacktestSimulator(params, source=args.replay)
+    simulator = BacktestSimulator(params, source=args.replay, strategy=spec)
     loaded = simulator.load(args.coin, args.start, args.end)
-    load_live_code()
+    spec.load_code()
     recording = Recording(
         coin=loaded.market.coin,
         candles=candle_table(loaded.market.candles),
@@ -287,7 +289,7 @@ def _replay(args: argparse.Namespace, params: dict[str, Any]) -> int:
         settlements=loaded.market.funding["timestamp"].to_numpy(copy=True),
         rates=loaded.market.funding["rate"].to_numpy(copy=True),
     )
-    session = run_replay(recording, simulator.params)
+    session = run_replay(recording, spec, simulator.params)
     path = write_trades(recording, session, args.replay_dir or REPLAY_DIR)
     say(f"{report_text(recording, session)}\nTrades in {path}")
     if loaded.notice:

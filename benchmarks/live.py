@@ -26,6 +26,7 @@ from config import LIVE_CONFIG, PRESETS
 from core.times import BAR_MS
 from core.warmup import bars_needed
 from engine.compiling import load_live_code
+from engine.registry import GRID_V4
 from engine.strategy import known_market, read_config
 from live.exchange.binance import open_exchange
 from live.health.events import Events
@@ -188,6 +189,7 @@ def stage(candles: pd.DataFrame, config: Mapping[str, Any], reply_s: float) -> I
         )
         plan = Plan(
             symbol=exchange.symbol,
+            spec=GRID_V4,
             params=params,
             mode="live",
             capital=None,

@@ -204,6 +204,11 @@ class StrategyParams:
         """Return plain values that ``from_dict`` accepts and JSON can hold."""
         return plain_values(self)
 
+    @property
+    def position_sides(self) -> tuple[str, ...]:
+        """Sides it may hold with these values."""
+        return ("LONG", "SHORT") if self.allow_short else ("LONG",)
+
 
 def plain_values(params: Any) -> dict[str, Any]:
     """Return the values of declared parameters as their class's ``from_dict`` accepts them."""

@@ -53,6 +53,10 @@ class Needs:
         return self.bars[1]
 
 
+def _no_code() -> None:
+    """Load nothing: the strategy has no machine code of its own."""
+
+
 @dataclass(frozen=True)
 class StrategySpec:
     """A strategy as commands know it before it runs.
@@ -68,6 +72,7 @@ class StrategySpec:
         create: answers with the strategy for these parameters and rules, as drivers see it; rules
             None: for reading a saved state only.
         backtest: answers with what runs over candles.
+        load_code: has the machine code of a live session ready before its first step.
         live: it trades live and in a dry run.
         exclusive: pairs of parameters of which one alone is above 0: giving one sets the other to
             0.
@@ -82,6 +87,7 @@ class StrategySpec:
     needs: Needs
     create: Callable[[Any, MarketRules | None], Strategy]
     backtest: Callable[[Any, MarketRules], Backtest]
+    load_code: Callable[[], None] = _no_code
     live: bool = True
     exclusive: tuple[tuple[str, str], ...] = ()
 

@@ -35,6 +35,12 @@ def _grid_v4_backtest(params: Any, rules: MarketRules) -> Backtest:
     return GridStrategyV4(params, rules)
 
 
+def _load_grid_v4() -> None:
+    from engine.compiling import load_live_code  # noqa: PLC0415 - as above
+
+    load_live_code()
+
+
 GRID_V4: Final = StrategySpec(
     name="grid_v4",
     module="engine.strategy",
@@ -45,6 +51,7 @@ GRID_V4: Final = StrategySpec(
     needs=Needs(bars=("15m", BAR_MS)),
     create=_grid_v4,
     backtest=_grid_v4_backtest,
+    load_code=_load_grid_v4,
 )
 
 

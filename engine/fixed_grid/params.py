@@ -145,6 +145,11 @@ class FixedGridParams:
         return 1.0 if self.direction is Direction.BUY else -1.0
 
     @property
+    def position_sides(self) -> tuple[str, ...]:
+        """Side of its positions; a hedge stands on the other one, for a time."""
+        return ("LONG",) if self.direction is Direction.BUY else ("SHORT",)
+
+    @property
     def stuck_bound_pct(self) -> float:
         """Distance from the close price at which the stop acts, % of the close price.
 

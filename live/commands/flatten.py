@@ -6,9 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from core.errors import GridError, NetworkError, StateError
-from core.params import StrategyParams
 from core.text import money
-from engine.compiling import load_live_code
 from engine.contract import CLOSE_END, POSITION_SIDES
 from live.commands.process import (
     Process,
@@ -67,7 +65,7 @@ def flatten(request: FlattenRequest) -> int:
         confirm(target.symbol, question, yes=request.yes)
         alerts = stack.enter_context(closing(AlertSender(process.urls, target.title)))
         with silence():
-            load_live_code()
+            saved.spec.load_code()
         log = stack.enter_context(closing(open_log(process, request.log_level)))
         equipment = equip(process, StopRequest(), log, alerts)
         assembled = assemble(_plan(target, saved), process, equipment, log)
@@ -96,7 +94,8 @@ def _to_be_closed(target: Target, saved: SavedState) -> str:
 def _plan(target: Target, saved: SavedState) -> Plan:
     return Plan(
         symbol=target.symbol,
-        params=StrategyParams.from_dict(saved.parameters),
+        spec=saved.spec,
+        params=saved.params,
         mode=target.mode,
         capital=None,
         resume=True,

@@ -22,8 +22,7 @@ from core.records import dtype_of
 from core.signals import compute_signals
 from core.text import number
 from core.times import utc_text
-from engine.contract import CLOSE_END, CloseAll
-from engine.strategy import create
+from engine.contract import CLOSE_END, CloseAll, StrategySpec
 from live.exchange.replies.account import QUOTE
 from live.exchange.types import Candle, Candles, MarketFacts
 from live.execution.books import LiveSession
@@ -222,8 +221,8 @@ class Recording:
         return len(self.candles) - self.first
 
 
-def run_replay(recording: Recording, params: StrategyParams) -> LiveSession:
-    """Return the session after it has traded ``recording``; nothing is written.
+def run_replay(recording: Recording, spec: StrategySpec, params: Any) -> LiveSession:
+    """Return the session of a strategy after it has traded ``recording``; nothing is written.
 
     Raises:
         DataError: there is a hole in the candles, or nothing to trade.
@@ -237,7 +236,7 @@ def run_replay(recording: Recording, params: StrategyParams) -> LiveSession:
         is_trading=True,
         max_orders=_MAX_ORDERS,
     )
-    strategy = create(params, recording.rules)
+    strategy = spec.create(params, recording.rules)
     bar_ms = strategy.needs.bar_ms
     market = RecordedMarket(
         recording.candles, recording.settlements, recording.rates, params, facts, bar_ms

@@ -7,13 +7,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from core.errors import StateError
+from core.errors import ConfigError, StateError
 from core.files import parse_json
-from core.params import StrategyParams
 from core.text import decimals_of, money, number
 from core.times import utc_text
-from engine.contract import POSITION_SIDES, Strategy, View
-from engine.strategy import create
+from engine.contract import POSITION_SIDES, Strategy, StrategySpec, View
+from engine.registry import find_strategy
 from live.commands.target import MODE_NAMES, Target
 from live.exchange.types import OrderKind
 from live.execution.books import Progress
@@ -31,7 +30,8 @@ class SavedState:
         saved_at: ms UTC.
         program: version of the program that wrote it.
         code_fingerprint: of its decision code.
-        parameters: of the strategy, as ``StrategyParams.to_dict`` gave them.
+        spec: of its strategy.
+        params: of the strategy.
         strategy: as it was saved; it can be read only.
         orders: every order still remembered.
         progress: how far the session has come.
@@ -40,7 +40,8 @@ class SavedState:
     saved_at: int
     program: str
     code_fingerprint: str
-    parameters: dict[str, Any]
+    spec: StrategySpec
+    params: Any
     strategy: Strategy
     orders: list[OrderRecord]
     progress: Progress
@@ -63,19 +64,21 @@ def saved_state(path: Path) -> SavedState | None:
     session = decode(document["session"])
     known = {item.name for item in fields(Progress)}
     try:
-        parameters = decode(document["parameters"])
-        strategy = create(StrategyParams.from_dict(parameters), None)
+        spec = find_strategy(str(document["strategy"]))
+        params = spec.params.from_dict(decode(document["parameters"]))
+        strategy = spec.create(params, None)
         strategy.load_state_dict(decode(document["engine"]))
         return SavedState(
             saved_at=int(document["saved_at"]),
             program=str(document["program"]),
             code_fingerprint=str(document["code_fingerprint"]),
-            parameters=parameters,
+            spec=spec,
+            params=params,
             strategy=strategy,
             orders=[OrderRecord.from_dict(row) for row in session["orders"]],
             progress=Progress(**{k: v for k, v in session["progress"].items() if k in known}),
         )
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, ConfigError) as error:
         raise StateError(
             f"{path} is not of this version's layout: {error}; go on with the code that wrote it"
         ) from None

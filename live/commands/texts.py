@@ -7,11 +7,9 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any, Final
 
-from config import STRATEGY_PARAMS
 from core.errors import ConfigError
-from core.params import StrategyParams
 from core.text import money, number
-from engine.contract import POSITION_SIDES
+from engine.contract import POSITION_SIDES, StrategySpec
 from live.commands.status import qty_text, stop_text
 from live.commands.target import Target
 from live.exchange.types import MarketFacts, OrderKind
@@ -21,16 +19,17 @@ from live.session.shutdown import Ending
 _WIDTH: Final = 100
 
 
-def changed_text(params: StrategyParams) -> str:
-    """Return the parameters that differ from ``STRATEGY_PARAMS``, in words."""
-    shipped = StrategyParams.from_dict(STRATEGY_PARAMS).to_dict()
+def changed_text(spec: StrategySpec, params: Any) -> str:
+    """Return the parameters that differ from the shipped ones, in words."""
+    shipped = spec.read().to_dict()
     changed = {name: v for name, v in params.to_dict().items() if v != shipped[name]}
     return ", ".join(f"{name} = {_plain(v)}" for name, v in changed.items()) or "nothing"
 
 
 def start_text(
     target: Target,
-    params: StrategyParams,
+    spec: StrategySpec,
+    params: Any,
     facts: MarketFacts,
     capital: str,
     n_alerts: int,
@@ -40,7 +39,8 @@ def start_text(
 
     Args:
         target: which session.
-        params: as configured.
+        spec: the strategy.
+        params: of it, as configured.
         facts: of the symbol.
         capital: what it trades with, in words.
         n_alerts: addresses that alerts go to.
@@ -52,8 +52,8 @@ def start_text(
     rows = {
         "capital": capital,
         "leverage": f"{params.leverage:g}",
-        "sides": "long and short" if params.allow_short else "long only",
-        "changed": f"{changed_text(params)} (against config.py)",
+        "sides": _sides_text(params),
+        "changed": f"{changed_text(spec, params)} (against config.py)",
         "fees": _fees(params, facts),
         "losses": f"{warn} % is reported, {most} % closes everything and ends the session",
         "alerts": f"to {n_alerts} addresses" if n_alerts else "to nobody (see alert_urls)",
@@ -78,7 +78,12 @@ def _row(name: str, text: str) -> str:
     )
 
 
-def _fees(params: StrategyParams, facts: MarketFacts) -> str:
+def _sides_text(params: Any) -> str:
+    names = [name.lower() for name in params.position_sides]
+    return f"{names[0]} only" if len(names) == 1 else " and ".join(names)
+
+
+def _fees(params: Any, facts: MarketFacts) -> str:
     """Return the fees the session reckons with."""
     whose = "of config.py" if facts.fee_maker is None else "of this account"
     maker = params.fee_maker if facts.fee_maker is None else facts.fee_maker

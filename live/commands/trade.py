@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from core.errors import CredentialsError, GridError, KeyRightsError, NetworkError
-from core.params import StrategyParams
 from core.text import money
 from core.version import VERSION
-from engine.compiling import load_live_code
+from engine.contract import StrategySpec
 from live.commands.acknowledge import acknowledged_ms
 from live.commands.machine_checks import refuse_weaknesses, weaknesses
 from live.commands.process import (
@@ -54,7 +53,8 @@ class TradeRequest:
 
     Attributes:
         target: coin, mode, settings.
-        params: of the strategy; the capital in them is not used but by a dry run.
+        spec: the strategy.
+        params: of it; the capital in them is not used but by a dry run.
         capital: quote; None: the whole wallet, in a dry run ``initial_capital`` of ``params``.
         resume: go on from the state file where there is one.
         accept_code_change: also where other decision code wrote it.
@@ -65,7 +65,8 @@ class TradeRequest:
     """
 
     target: Target
-    params: StrategyParams
+    spec: StrategySpec
+    params: Any
     capital: float | None
     resume: bool = False
     accept_code_change: bool = False
@@ -84,6 +85,7 @@ class TradeRequest:
         """The same for the session."""
         return Plan(
             symbol=self.target.symbol,
+            spec=self.spec,
             params=self.params,
             mode=self.target.mode,
             capital=self.capital,
@@ -110,7 +112,7 @@ def trade(request: TradeRequest) -> int:
             is_saved = request.resume and target.mode != "dry" and target.state_path.exists()
             # The stops of a saved session come before any question that can wait.
             found = None if is_saved else _look(process, request.accepted_rights)
-            load_live_code()
+            request.spec.load_code()
             stack.enter_context(InstanceLock(target.lock_path))
             goes_on = check_state(plan, process.clock)
         if found is not None:
@@ -125,7 +127,9 @@ def trade(request: TradeRequest) -> int:
 
 def _print_start(request: TradeRequest, process: Process, facts: MarketFacts, capital: str) -> None:
     target, notes = request.target, weaknesses(request.target)
-    text = start_text(target, request.params, facts, capital, len(process.urls), notes)
+    text = start_text(
+        target, request.spec, request.params, facts, capital, len(process.urls), notes
+    )
     print(text, flush=True)  # noqa: T201
 
 
@@ -225,7 +229,7 @@ def _tell_start(request: TradeRequest, assembled: Assembled, alerts: AlertSender
         f"started: {request.target.mode_name}, wallet {money(strategy.view().wallet)}, "
         f"leverage {strategy.params.leverage:g}"
     )
-    changed = changed_text(request.params)
+    changed = changed_text(request.spec, request.params)
     session_logger(request.target.symbol).info(
         "%s; changed: %s; decision code %s", text, changed, strategy.fingerprint
     )

@@ -9,9 +9,7 @@ from typing import Any, Final
 
 from core.errors import AccountError, DataError, GridError, StateError
 from core.market import MarketRules
-from core.params import StrategyParams
-from engine.contract import POSITION_SIDES
-from engine.strategy import create
+from engine.contract import POSITION_SIDES, StrategySpec
 from live.exchange.port import Clock, Exchange, MarketReader
 from live.exchange.types import MarketFacts
 from live.execution.books import LiveSession
@@ -47,7 +45,8 @@ class Plan:
 
     Attributes:
         symbol: such as BTCUSDT.
-        params: of the strategy, as configured; capital and fees of the account come on top.
+        spec: the strategy.
+        params: of it, as configured; capital and fees of the account come on top.
         mode: live, testnet or dry.
         capital: quote; None: the whole wallet, as far as ``max_capital_pct`` allows.
         resume: go on from the state file.
@@ -57,7 +56,8 @@ class Plan:
     """
 
     symbol: str
-    params: StrategyParams
+    spec: StrategySpec
+    params: Any
     mode: str
     capital: float | None
     resume: bool
@@ -176,7 +176,7 @@ def _protect_saved(
     register = OrderRegister(str(plan.settings["instance"]), plan.symbol)
     files, events = TradeFiles(plan.symbol, plan.state_folder), Events()
     events.subscribe(StateSaved, lambda saved: files.append(saved.trades))  # its outbox, too
-    session = LiveSession(create(plan.params, rules), register, states, events, 0, log)
+    session = LiveSession(plan.spec.create(plan.params, rules), register, states, events, 0, log)
     session.resume(loaded)
     if not session.strategy.view().has_position:
         return False
@@ -238,7 +238,7 @@ def assemble_dry(plan: Plan, reader: MarketReader, equipment: Equipment) -> Asse
     return Assembled(runner=runner, session=session, broker=broker, facts=facts)
 
 
-def with_account(params: StrategyParams, facts: MarketFacts, capital: float) -> StrategyParams:
+def with_account(params: Any, facts: MarketFacts, capital: float) -> Any:
     """Return ``params`` with the account's capital and, where it reports them, its fees."""
     if facts.fee_maker is not None:
         params = replace(params, fee_maker=facts.fee_maker)
@@ -267,6 +267,7 @@ def _states(plan: Plan, clock: Clock) -> StateManager:
     return StateManager(
         plan.symbol,
         plan.state_folder,
+        spec=plan.spec,
         params=plan.params,
         mode=plan.mode,
         clock=clock,
@@ -291,7 +292,7 @@ def _loaded(states: StateManager, plan: Plan) -> LoadedState | None:
 
 def _session(
     plan: Plan,
-    params: StrategyParams,
+    params: Any,
     facts: MarketFacts,
     equipment: Equipment,
     states: StateManager,
@@ -306,7 +307,7 @@ def _session(
     events.subscribe(StateSaved, lambda saved: files.append(saved.trades))
     events.subscribe(Unprotected, lambda now: equipment.monitor.note_unprotected(now.sides))
     session = LiveSession(
-        create(params, facts.rules),
+        plan.spec.create(params, facts.rules),
         OrderRegister(str(plan.settings["instance"]), plan.symbol),
         states,
         equipment.events,
@@ -338,7 +339,7 @@ def _refuse_to_forget(states: StateManager, plan: Plan) -> None:
     loaded = states.load(accept_code_change=True)
     if loaded is None:
         return
-    strategy = create(plan.params, None)
+    strategy = plan.spec.create(plan.params, None)
     strategy.load_state_dict(loaded.engine)
     held = sum(len(strategy.fills(position_side)) for position_side in POSITION_SIDES)
     alive = sum(order["state"] != "done" for order in loaded.session["orders"])

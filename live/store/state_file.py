@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from core.errors import ConfigError, StateError
-from core.params import StrategyParams
 from core.version import VERSION
-from engine.strategy import create
+from engine.contract import StrategySpec
 from live.exchange.port import Clock
 from live.store.durable_file import plain_symbol, read_file, write_atomically
 from live.store.older_states import READABLE, upgraded
@@ -57,7 +56,7 @@ class LoadedState:
         saved_at: ms UTC.
         program: version of the program that wrote it.
         code_fingerprint: of its decision code.
-        engine: as ``GridStrategyV4.state_dict`` gave it.
+        engine: as ``Strategy.state_dict`` gave it.
         session: as the runner gave it.
     """
 
@@ -74,7 +73,8 @@ class StateManager:
     Args:
         symbol: such as BTCUSDT or BTC/USDT.
         folder: made when first written.
-        params: a state is of use with the very parameters it was written with only.
+        spec: the strategy whose state it is.
+        params: of it; a state is of use with the very parameters it was written with only.
         mode: live, testnet or dry.
         clock: of ``saved_at``.
         snapshots: how many are kept.
@@ -85,7 +85,8 @@ class StateManager:
         symbol: str,
         folder: Path,
         *,
-        params: StrategyParams,
+        spec: StrategySpec,
+        params: Any,
         mode: str,
         clock: Clock,
         snapshots: int = 10,
@@ -99,7 +100,7 @@ class StateManager:
         self._snapshots, self._keep = folder / "snapshots", snapshots
         self._mode, self._clock = mode, clock
         self._parameters = params.to_dict()
-        self._strategy = create(params, None)
+        self._strategy = spec.create(params, None)
         self._capacities = dict(self._strategy.capacities)
         self._saved_at, self._body = 0, b""
 
@@ -107,7 +108,7 @@ class StateManager:
         """Replace the state file; what is in it is on the disk when this returns.
 
         Args:
-            engine: ``GridStrategyV4.state_dict()``.
+            engine: ``Strategy.state_dict()``.
             session: what the runner wants back; JSON-ready, keys are text.
 
         Raises:

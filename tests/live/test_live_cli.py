@@ -26,6 +26,7 @@ from backtest.simulator import BacktestSimulator
 from config import LIVE_CONFIG, STRATEGY_PARAMS
 from core.errors import ConfigError, CredentialsError
 from engine.options import chosen_params
+from engine.registry import GRID_V4
 from engine.types import CLOSE_END, LABEL_NAMES
 from live.commands.machine_checks import refuse_weaknesses, weaknesses
 from live.commands.process import SystemClock
@@ -980,7 +981,7 @@ def test_a_replay_trades_as_the_backtest_does_to_the_last_cent(
         rates=funding["rate"].to_numpy(copy=True),
         rules=loaded.rules,
     )
-    session = run_replay(recording, simulator.params)
+    session = run_replay(recording, GRID_V4, simulator.params)
     first = int(expected["candles"]["timestamp"].iloc[0]) // BAR_MS
     assert [
         (t.label, t.bar - first, t.timestamp, t.price, t.qty, t.pnl, t.fee, t.regime, t.fill_id)

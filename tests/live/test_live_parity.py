@@ -20,6 +20,7 @@ import pytest
 
 from config import PRESETS
 from core.market import MarketRules, tick_down, tick_up
+from engine.registry import GRID_V4
 from engine.strategy import read_config
 from live.commands.replay import Recording, candle_table, run_replay
 from live.execution.books import LiveSession
@@ -158,7 +159,8 @@ def dry_run_of(window: Window) -> LiveSession:
         rates=np.array(funding["rate"], np.float64),
         rules=window.rules,
     )
-    return run_replay(recording, read_config({**window.config, "initial_capital": window.capital}))
+    params = read_config({**window.config, "initial_capital": window.capital})
+    return run_replay(recording, GRID_V4, params)
 
 
 def stage_of(

@@ -15,7 +15,7 @@ import pytest
 
 from config import LIVE_CONFIG
 from core.errors import AccountError
-from engine.strategy import create, read_config
+from engine.strategy import create
 from live.commands.status import SavedState, position_lines, saved_state
 from live.commands.target import find_target
 from live.commands.texts import left_open
@@ -247,12 +247,7 @@ def test_the_stop_that_is_told_is_the_one_at_the_exchange(stage: Stage, state: O
     testnet = find_target("BTC", dry_run=False, testnet=True, settings=LIVE_CONFIG)
     document: Any = read_document(stage.folder / STATE)
     session = LiveSession(
-        create(read_config(kept.parameters), RULES),
-        OrderRegister("a"),
-        None,
-        Events(),
-        0,
-        session_logger("BTCUSDT"),
+        create(kept.params, RULES), OrderRegister("a"), None, Events(), 0, session_logger("BTCUSDT")
     )
     session.strategy.load_state_dict(decode(document["engine"]))
     session.orders.load([order.to_dict() for order in kept.orders])

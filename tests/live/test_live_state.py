@@ -26,6 +26,7 @@ from core.params import MAX_LEVELS, MAX_STOP_EVENTS, StrategyParams
 from core.records import dtype_of, table_capacities
 from core.version import VERSION
 from engine.grid_v4.types import LATTICE, State
+from engine.registry import GRID_V4
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
 from engine.types import KELLY_MEMORY, LABEL_NAMES, LONG, MAX_FILLS, SHORT
 from live.exchange.types import OrderKind
@@ -72,6 +73,7 @@ def states(
     return StateManager(
         symbol,
         folder,
+        spec=GRID_V4,
         params=params(changes),
         mode=mode,
         clock=SteppingClock(),

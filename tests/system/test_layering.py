@@ -111,7 +111,7 @@ ROOMS = {
     "engine.short_grid": "core engine.kit engine.contract",
     "engine.strategy": "core config engine.kit engine.contract engine.grid_v4",
     "engine.registry": "core config engine.contract engine.strategy engine.fixed_grid "
-    "engine.short_grid",
+    "engine.short_grid engine.compiling",
     "engine.fixed_strategy": "core engine.kit engine.fixed_grid engine.strategy engine.registry",
     "engine.compiling": "core engine.kit engine.contract engine.grid_v4 engine.strategy",
     "engine.options": "core engine.contract engine.registry",
@@ -125,7 +125,7 @@ ROOMS = {
     "live.host": "core engine.contract engine.registry live.exchange live.feed live.store "
     "live.health live.execution live.session",
     "live.bridge": "core engine.contract backtest.results",
-    "live.commands": "core config engine.contract engine.registry engine.compiling live.exchange "
+    "live.commands": "core config engine.contract engine.registry live.exchange "
     "live.feed live.store live.health live.execution live.session live.host live.bridge",
     "backtest.data_fetcher": "core config backtest.market",
     "backtest.market": "core live.exchange",
@@ -168,10 +168,6 @@ EXCEPTIONS = {
     ("backtest.optimize.report", "backtest.optimize.judge"),
     ("backtest.optimize.report", "backtest.optimize"),
     ("backtest.optimize.judge", "backtest.optimize"),
-    # Live trading creates the strategy there was before there was a registry.
-    ("live.store", "engine.strategy"),
-    ("live.session", "engine.strategy"),
-    ("live.commands", "engine.strategy"),
 }
 """Imports that the table forbids, until whoever owns the room mends them."""
 

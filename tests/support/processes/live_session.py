@@ -16,6 +16,7 @@ from requests.adapters import HTTPAdapter
 from config import LIVE_CONFIG
 from core.market import MarketRules
 from core.warmup import bars_needed
+from engine.registry import GRID_V4
 from engine.strategy import GridStrategyV4, read_config
 from live.exchange.binance import open_exchange
 from live.execution.books import LiveSession
@@ -232,6 +233,7 @@ def on_stage(
     )
     plan = Plan(
         symbol=exchange.symbol,
+        spec=GRID_V4,
         params=params,
         mode="live",
         capital=capital,
