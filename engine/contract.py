@@ -327,7 +327,7 @@ class Exit:
 class RestingOrder:
     """An order that should rest at the exchange now."""
 
-    direction: str  # LONG or SHORT
+    position_side: str  # LONG or SHORT
     kind: str  # ENTRY, TAKE_PROFIT or STOP
     price: float
     qty: float  # base; of a stop: the whole position

@@ -87,7 +87,7 @@ def write_trade(
     state: Account,
     tape: Tape,
     label: int,
-    direction: int,
+    position_side: int,
     fill_id: int,
     price: float,
     qty: float,
@@ -98,13 +98,13 @@ def write_trade(
     trade = tape.trades[tape.n_trades]
     trade.bar, trade.ts_ms, trade.regime = state.now.bar, state.now.ts_ms, state.now.regime
     trade.price, trade.qty, trade.label = price, qty, label
-    trade.pnl, trade.fee, trade.direction, trade.fill_id = pnl, fee, direction, fill_id
+    trade.pnl, trade.fee, trade.direction, trade.fill_id = pnl, fee, position_side, fill_id
     tape.n_trades += 1
     state.wallet += pnl - fee
     state.counters.turnover += price * qty
     state.counters.fees += fee
-    if direction >= 0:
-        state.sides[direction].realized_today += pnl - fee
+    if position_side >= 0:
+        state.sides[position_side].realized_today += pnl - fee
 
 
 @kernel

@@ -82,13 +82,13 @@ class Ledger:
         """Start with the capital."""
         self.wallet = self.capital
 
-    def held(self, direction: str) -> list[OpenFill]:
+    def held(self, position_side: str) -> list[OpenFill]:
         """Return the open fills of one side, oldest first."""
-        return [fill for fill in self.fills.values() if fill.row.direction == direction]
+        return [fill for fill in self.fills.values() if fill.row.direction == position_side]
 
-    def average_entry(self, direction: str) -> float | None:
+    def average_entry(self, position_side: str) -> float | None:
         """Return the average entry price of one side, None when it is flat."""
-        fills = self.held(direction)
+        fills = self.held(position_side)
         lots = sum(fill.lots for fill in fills)
         return sum(fill.row.price * fill.lots for fill in fills) / lots if lots else None
 
@@ -109,8 +109,8 @@ class Ledger:
         ``rate * notional - amount`` in the bracket of each side's notional.
         """
         total = 0.0
-        for direction in SIGNS:
-            notional = price * self.step_size * sum(fill.lots for fill in self.held(direction))
+        for position_side in SIGNS:
+            notional = price * self.step_size * sum(fill.lots for fill in self.held(position_side))
             rows = [row for row in self.market["brackets"] if notional > row[0]]
             if notional > 0.0 and rows:
                 total += rows[-1][1] * notional - rows[-1][2]

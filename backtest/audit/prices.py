@@ -129,10 +129,14 @@ class PriceRules:
         expected = self._market_price(row.direction, basis)
         return f"price is {row.price!r}", f"{expected:.12g}: {where}, {basis!r}, with slippage"
 
-    def _market_price(self, direction: str, basis: float) -> float:
+    def _market_price(self, position_side: str, basis: float) -> float:
         """Return the price of a market exit at ``basis``: slippage against us, then the tick."""
-        ticks = basis * (1.0 - SIGNS[direction] * float(self.parameters["slippage"])) / self._tick
-        whole = math.floor(ticks + RELATIVE) if direction == LONG else math.ceil(ticks - RELATIVE)
+        ticks = (
+            basis * (1.0 - SIGNS[position_side] * float(self.parameters["slippage"])) / self._tick
+        )
+        whole = (
+            math.floor(ticks + RELATIVE) if position_side == LONG else math.ceil(ticks - RELATIVE)
+        )
         return max(1, whole) * self._tick
 
     def _is_market_exit(self, row: TradeRow, basis: float) -> bool:

@@ -87,7 +87,7 @@ def write_record(
     state: FixedState,
     tape: FixedTape,
     label: int,
-    direction: int,
+    position_side: int,
     fill_id: int,
     position: Position,
     price: float,
@@ -96,7 +96,7 @@ def write_record(
     fee: float,
 ) -> None:
     """Append a trade record of a cycle and book its money."""
-    write_trade(state, tape, label, direction, fill_id, price, qty, pnl, fee)
+    write_trade(state, tape, label, position_side, fill_id, price, qty, pnl, fee)
     trade = tape.trades[tape.n_trades - 1]
     trade.cycle, trade.slot = position.cycle, position.slot
     position.pnl += pnl

@@ -207,19 +207,19 @@ def qty_text(qty: float) -> str:
     return number(qty, decimals_of(qty))
 
 
-def stop_text(orders: Iterable[OrderRecord], direction: str, wanted: float, mode: str) -> str:
+def stop_text(orders: Iterable[OrderRecord], position_side: str, wanted: float, mode: str) -> str:
     """Return what protects a position: the order at the exchange, not the ledger's wish for one.
 
     Args:
         orders: of the session.
-        direction: LONG or SHORT.
+        position_side: LONG or SHORT.
         wanted: the ledger's stop price, quote, 0 = none; in a dry run that is all there is.
         mode: live, testnet or dry.
     """
     prices = [
         order.price
         for order in orders
-        if (order.kind, order.direction) == (OrderKind.STOP, direction)
+        if (order.kind, order.position_side) == (OrderKind.STOP, position_side)
         and order.state is OrderState.OPEN
     ]
     if mode == "dry":
@@ -253,18 +253,20 @@ def order_lines(target: Target, saved: SavedState) -> list[str]:
     """Return the orders that rest as far as is known; those of a dry run are on paper."""
     if target.mode == "dry":
         rows = [
-            (order.direction, order.kind, order.qty, order.price, "on paper")
+            (order.position_side, order.kind, order.qty, order.price, "on paper")
             for order in saved.strategy.desired()
         ]
     else:
         rows = list(_known(order for order in saved.orders if order.state is not OrderState.DONE))
     lines = [_row("orders", str(len(rows)) if rows else "none")]
     return lines + [
-        _row("", f"{direction:<5} {kind:<11} {qty_text(qty):>12} at {price_text(price)}, {state}")
-        for direction, kind, qty, price, state in sorted(rows, key=lambda row: -row[3])
+        _row(
+            "", f"{position_side:<5} {kind:<11} {qty_text(qty):>12} at {price_text(price)}, {state}"
+        )
+        for position_side, kind, qty, price, state in sorted(rows, key=lambda row: -row[3])
     ]
 
 
 def _known(orders: Iterable[OrderRecord]) -> Iterable[tuple[str, str, float, float, str]]:
     for order in orders:
-        yield order.direction, order.kind.name, order.rest, order.price, order.state.value
+        yield order.position_side, order.kind.name, order.rest, order.price, order.state.value

@@ -86,13 +86,13 @@ class Account:
         request = Request("fapiPrivateV3GetPositionRisk", {"symbol": symbol}, weight=5)
         sides = self.connection.read(request, lambda reply: open_sides(reply, symbol))
         marks = [side.mark_price for side in sides.values()]
-        for direction in SIDES:
-            if direction not in sides:
+        for position_side in SIDES:
+            if position_side not in sides:
                 marks = marks or [self._mark_price(symbol)]
-                sides[direction] = SidePosition(
+                sides[position_side] = SidePosition(
                     qty=0.0, avg_entry=0.0, mark_price=marks[0], liquidation_price=0.0
                 )
-        return {direction: sides[direction] for direction in SIDES}
+        return {position_side: sides[position_side] for position_side in SIDES}
 
     def all_positions(self) -> dict[tuple[str, str], SidePosition]:
         """Return every open position of the account by (symbol, LONG, SHORT or BOTH)."""

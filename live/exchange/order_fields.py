@@ -56,7 +56,7 @@ def order_fields(
         raise ExchangeError(
             f"client id {spec.client_id!r} must be 1 to 36 of letters, digits and . : / _ -"
         )
-    fields = {"symbol": symbol, "side": spec.side, "positionSide": spec.direction}
+    fields = {"symbol": symbol, "side": spec.side, "positionSide": spec.position_side}
     if spec.kind is OrderKind.STOP:
         amount = {"closePosition": "true"}
         if not spec.closes_all:

@@ -336,7 +336,7 @@ def _report(spec: OrderSpec, reply: OrderReply) -> None:
         spec.client_id,
         spec.kind.name,
         spec.side,
-        spec.direction,
+        spec.position_side,
         spec.qty,
         spec.price,
         reply.answer.value,

@@ -40,7 +40,7 @@ class TradeWatch:
         Args:
             orders: open ones, as the exchange tells them.
             now_ms: ms UTC; a clock set back makes trades due.
-            positions: quantity by direction, base; None if they were not looked at.
+            positions: quantity by position side, base; None if they were not looked at.
         """
         seen = {order.client_id: (order.filled_qty, order.status) for order in orders}
         is_due = self._asked_ms is None or not 0 <= now_ms - self._asked_ms < self._longest_ms

@@ -110,7 +110,7 @@ class OrderSpec:
     Attributes:
         client_id: our identity for it, unique for ever, <= 36 characters.
         kind: what it is for.
-        direction: LONG or SHORT, the position it belongs to.
+        position_side: LONG or SHORT, the position it belongs to.
         price: limit or trigger price, quote; 0 for a market order.
         qty: base; of a STOP that closes all the position when it was laid.
         closes_all: of a STOP: whether it closes whatever there is (the exchange takes one such a
@@ -119,7 +119,7 @@ class OrderSpec:
 
     client_id: str
     kind: OrderKind
-    direction: str
+    position_side: str
     price: float
     qty: float
     closes_all: bool = True
@@ -128,7 +128,7 @@ class OrderSpec:
     def side(self) -> str:
         """BUY or SELL."""
         opens = self.kind is OrderKind.ENTRY
-        return "BUY" if (self.direction == "LONG") == opens else "SELL"
+        return "BUY" if (self.position_side == "LONG") == opens else "SELL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,9 +159,9 @@ class ExchangeOrder:
     Attributes:
         client_id: ours, or of somebody else.
         order_id: the exchange's; of a STOP the algo order's.
-        kind: STOP for conditional orders; else ENTRY or TAKE_PROFIT by side and direction, EXIT
+        kind: STOP for conditional orders; else ENTRY or TAKE_PROFIT by side and position side, EXIT
             for market orders.
-        direction: LONG, SHORT or BOTH (one-way accounts).
+        position_side: LONG, SHORT or BOTH (one-way accounts).
         price: limit or trigger price, quote.
         qty: ordered, base; 0 for a stop that closes the position.
         filled_qty: base.
@@ -175,7 +175,7 @@ class ExchangeOrder:
     client_id: str
     order_id: str
     kind: OrderKind
-    direction: str
+    position_side: str
     price: float
     qty: float
     filled_qty: float
@@ -210,7 +210,7 @@ class Execution:
     Attributes:
         trade_id: the exchange's, rising within the symbol.
         order_id: of the order filled (of a triggered stop: the market order it became).
-        direction: LONG, SHORT or BOTH.
+        position_side: LONG, SHORT or BOTH.
         side: BUY or SELL.
         price: quote.
         qty: base.
@@ -222,7 +222,7 @@ class Execution:
 
     trade_id: int
     order_id: str
-    direction: str
+    position_side: str
     side: str
     price: float
     qty: float

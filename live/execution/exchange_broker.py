@@ -339,7 +339,9 @@ class ExchangeBroker:
         self._fills.take()
         for position_side in POSITION_SIDES:
             wanted = self._exits.all_of(position_side)
-            if wanted and not self._session.orders.alive(OrderKind.EXIT, direction=position_side):
+            if wanted and not self._session.orders.alive(
+                OrderKind.EXIT, position_side=position_side
+            ):
                 self._exits.intend(position_side, label, wanted)
         self._refresh_facts()
         self._exits.finish()
@@ -374,7 +376,7 @@ class ExchangeBroker:
                 left.append(name)
                 continue
             strategy.cancel(name, keep_stop=False)
-            self._desk.cancel(self._session.orders.alive(OrderKind.STOP, direction=name))
+            self._desk.cancel(self._session.orders.alive(OrderKind.STOP, position_side=name))
         if left:
             raise ExchangeError(f"{' and '.join(left)} could not be closed; stops stay there")
 

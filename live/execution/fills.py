@@ -150,7 +150,7 @@ class Fills:
         record = orders.with_order_id(execution.order_id)
         if record is not None:
             return record
-        for stop in orders.alive(OrderKind.STOP, direction=execution.direction):
+        for stop in orders.alive(OrderKind.STOP, position_side=execution.position_side):
             found = self._exchange.find_order(stop.client_id, OrderKind.STOP)
             if found is not None:
                 self._desk.adopt(stop, found)
@@ -178,8 +178,8 @@ class Fills:
         if left > 0.0:
             self._events.publish(
                 Notice(
-                    f"trade {execution.trade_id} closed {left:g} {record.direction} more than the "
-                    "ledger holds"
+                    f"trade {execution.trade_id} closed {left:g} {record.position_side} more "
+                    "than the ledger holds"
                 )
             )
 
@@ -191,7 +191,7 @@ class Fills:
         strategy = self._session.strategy
         is_new = not self._session.orders.has_begun(record.begins)
         if record.kind is OrderKind.STOP or (is_new and record.begins.startswith(BEGINS_STOP)):
-            strategy.book(StopFired(record.direction, execution.ts_ms))
+            strategy.book(StopFired(record.position_side, execution.ts_ms))
         elif is_new and record.begins.startswith(BEGINS_LIQUIDATION):
             strategy.book(LiquidationDecided())
 
@@ -200,14 +200,14 @@ class Fills:
         order = self._exchange.order_by_id(execution.order_id)
         client_id = order.client_id if order is not None else ""
         text = (
-            f"trade {execution.trade_id} ({execution.side} {execution.direction} "
+            f"trade {execution.trade_id} ({execution.side} {execution.position_side} "
             f"{execution.qty:g} at {execution.price:g})"
         )
         closer = closer_of(client_id)
-        if closer is None or execution.direction not in POSITION_SIDES:
+        if closer is None or execution.position_side not in POSITION_SIDES:
             self._events.publish(Notice(f"{text} is not of this bot"))
             if is_closing(execution):
-                closes = self.foreign_closes.setdefault(execution.direction, [])
+                closes = self.foreign_closes.setdefault(execution.position_side, [])
                 closes.append((execution.qty, execution.price))
             return ""
         self._events.publish(Notice(f"{text}: {_CLOSED_BY[closer]}"))
@@ -215,7 +215,7 @@ class Fills:
             self._session.strategy.book(
                 ForeignClose(
                     ts_ms=execution.ts_ms,
-                    position_side=execution.direction,
+                    position_side=execution.position_side,
                     price=execution.price,
                     qty=execution.qty,
                     fee=execution.fee,
@@ -225,7 +225,7 @@ class Fills:
         self._session.strategy.book(
             Liquidation(
                 ts_ms=execution.ts_ms,
-                position_side=execution.direction,
+                position_side=execution.position_side,
                 price=execution.price,
                 qty=execution.qty,
                 fee=execution.fee,
@@ -272,7 +272,7 @@ _CLOSED_BY: Final = {
 
 def is_closing(execution: Execution) -> bool:
     """Return whether a trade reduces the side it is of."""
-    return (execution.side == "SELL") == (execution.direction == "LONG")
+    return (execution.side == "SELL") == (execution.position_side == "LONG")
 
 
 def _fill_of(execution: Execution, record: OrderRecord) -> Fill:
@@ -283,7 +283,7 @@ def _fill_of(execution: Execution, record: OrderRecord) -> Fill:
     return Fill(
         ts_ms=execution.ts_ms,
         kind=record.kind.name,
-        position_side=record.direction,
+        position_side=record.position_side,
         price=price,
         qty=qty,
         fee=fee,
@@ -299,7 +299,7 @@ def entry_fill(record: OrderRecord, ts_ms: int, price: float, qty: float, fee: f
     return Fill(
         ts_ms=ts_ms,
         kind=record.kind.name,
-        position_side=record.direction,
+        position_side=record.position_side,
         price=price,
         qty=qty,
         fee=fee,

@@ -99,7 +99,7 @@ class RestingOrders:
                 [
                     order
                     for order in difference.creates
-                    if order.kind == "TAKE_PROFIT" or order.direction not in without
+                    if order.kind == "TAKE_PROFIT" or order.position_side not in without
                 ]
             )
             self._stops.tidy()
@@ -116,7 +116,7 @@ class RestingOrders:
         """
         orders = self._session.orders
         resting = [
-            Resting(r.client_id, r.kind, r.direction, r.price, r.rest)
+            Resting(r.client_id, r.kind, r.position_side, r.price, r.rest)
             for r in orders.alive(*LIMITS)
         ]
         desired = [order for order in self._session.strategy.desired() if order.kind != "STOP"]
@@ -130,10 +130,10 @@ class RestingOrders:
 
     def _is_beyond_stop(self, order: RestingOrder) -> bool:
         """Return whether an entry would fill after its side's stop has fired."""
-        stop = self._stops.price_of(order.direction)
+        stop = self._stops.price_of(order.position_side)
         if order.kind != "ENTRY" or stop <= 0.0:
             return False
-        return order.price <= stop if order.direction == "LONG" else order.price >= stop
+        return order.price <= stop if order.position_side == "LONG" else order.price >= stop
 
     def _held_back_sides(self) -> set[str]:
         """Return the sides that the gate allows no entries; a person hears of it once."""
@@ -155,7 +155,7 @@ class RestingOrders:
             record
             for record in orders.alive(*LIMITS)
             if record.client_id in difference.cancels
-            or (record.kind is OrderKind.ENTRY and record.direction in without)
+            or (record.kind is OrderKind.ENTRY and record.position_side in without)
         ]
 
     def _lay_limits(self, wanted: list[RestingOrder]) -> None:
@@ -189,12 +189,12 @@ class RestingOrders:
 
     @staticmethod
     def _is_buy(order: RestingOrder) -> bool:
-        return (order.kind == "ENTRY") == (order.direction == "LONG")
+        return (order.kind == "ENTRY") == (order.position_side == "LONG")
 
     def _intend(self, order: RestingOrder) -> OrderRecord:
         return self._session.orders.new(
             KINDS[order.kind],
-            order.direction,
+            order.position_side,
             order.price,
             order.qty,
             self._session.progress.bar,

@@ -66,7 +66,7 @@ class MarketExits:
 
         Until that is booked the ledger goes on wanting a stop.
         """
-        if self._session.orders.alive(OrderKind.EXIT, direction=position_side):
+        if self._session.orders.alive(OrderKind.EXIT, position_side=position_side):
             return
         # A stop that the strategy decided itself is counted by it; this one fired.
         _mark(
@@ -140,8 +140,8 @@ class MarketExits:
             NetworkError: an exit is not known to have arrived.
             GridError: the exchange or the disk refused.
         """
-        waiting = self._cancel_take_profits({record.direction for record in exits})
-        ready = [record for record in exits if record.direction not in waiting]
+        waiting = self._cancel_take_profits({record.position_side for record in exits})
+        ready = [record for record in exits if record.position_side not in waiting]
         held = {
             fill.fill_id: fill.qty
             for position_side in POSITION_SIDES
@@ -152,16 +152,18 @@ class MarketExits:
             names = " and ".join(sorted(waiting))
             raise UnknownOutcome(f"take-profits of {names} may still be open; the exit waits")
 
-    def _cancel_take_profits(self, directions: set[str]) -> set[str]:
-        """Cancel the take-profits of ``directions``; return those where some may still be open."""
+    def _cancel_take_profits(self, position_sides: set[str]) -> set[str]:
+        """Cancel take-profits of ``position_sides``; return those where some may still be open."""
         orders = self._session.orders
-        wanted = [r for r in orders.alive(OrderKind.TAKE_PROFIT) if r.direction in directions]
+        wanted = [
+            r for r in orders.alive(OrderKind.TAKE_PROFIT) if r.position_side in position_sides
+        ]
         if self._desk.cancel(wanted) is not CancelResult.UNTRADED:
             self._fills.take()
             for record in wanted:
                 if record.state is not OrderState.DONE:
                     self._desk.look_for(record)
-        return {record.direction for record in wanted if record.state is not OrderState.DONE}
+        return {record.position_side for record in wanted if record.state is not OrderState.DONE}
 
     def _is_still_due(self, record: OrderRecord, held: dict[int, float]) -> bool:
         """Cut an exit down to what its fills still hold; return whether anything is left.

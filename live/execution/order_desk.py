@@ -138,7 +138,7 @@ class OrderDesk:
         """
         now_ms = self._clock.now_ms()
         for record, reply in zip(records, replies, strict=True):
-            told = self._told.setdefault((record.direction, record.kind), {})
+            told = self._told.setdefault((record.position_side, record.kind), {})
             for price in [p for p, ms in told.items() if now_ms - ms > REFUSAL_KEPT_MS]:
                 del told[price]
             if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN}:
@@ -291,13 +291,13 @@ class OrderDesk:
         """Return whether an order may still be listed late, as it was accepted a moment ago."""
         return 0 <= self._clock.now_ms() - record.sent_ms < LISTED_LATE_MS
 
-    def revive_stops(self, direction: str, age_ms: int) -> None:
+    def revive_stops(self, position_side: str, age_ms: int) -> None:
         """Count the newest accepted closing stop of a side as there again.
 
         The exchange says that the side has a stop; it is one that was given up.
 
         Args:
-            direction: LONG or SHORT.
+            position_side: LONG or SHORT.
             age_ms: how long ago it may have been sent.
         """
         least_ms = self._clock.now_ms() - age_ms
@@ -305,7 +305,7 @@ class OrderDesk:
             record
             for record in self._register
             if record.kind is OrderKind.STOP
-            and record.direction == direction
+            and record.position_side == position_side
             and record.closes_all
             and record.order_id
             and not record.fired_order_id
@@ -319,7 +319,7 @@ class OrderDesk:
         """Return the record of a stop of ours that a full disk kept out of the state, else None."""
         if order.kind is OrderKind.STOP and order.client_id.startswith(self._register.prefix):
             return self._register.adopt_stop(
-                order.client_id, order.direction, order.price, closes_all=order.closes_all
+                order.client_id, order.position_side, order.price, closes_all=order.closes_all
             )
         return None
 
@@ -330,8 +330,8 @@ class OrderDesk:
             self._foreign_orders.append(order.client_id)
             self._events.publish(
                 Notice(
-                    f"order {order.client_id} ({order.direction} {order.qty:g} at {order.price:g}) "
-                    "is not ours; it is left alone"
+                    f"order {order.client_id} ({order.position_side} {order.qty:g} at "
+                    f"{order.price:g}) is not ours; it is left alone"
                 )
             )
 
@@ -347,7 +347,7 @@ def shared_symbol_error(client_id: str) -> AccountError:
 
 def _refusal_text(record: OrderRecord, reply: OrderReply) -> str:
     return (
-        f"{record.kind.name} {record.direction} {record.qty:g} at {record.price:g}: "
+        f"{record.kind.name} {record.position_side} {record.qty:g} at {record.price:g}: "
         f"{reply.answer.value} ({reply.text})"
     )
 
@@ -357,7 +357,7 @@ def _as_open(record: OrderRecord) -> ExchangeOrder:
         client_id=record.client_id,
         order_id=record.order_id,
         kind=record.kind,
-        direction=record.direction,
+        position_side=record.position_side,
         price=record.price,
         qty=record.qty,
         filled_qty=record.booked_qty,

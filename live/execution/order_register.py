@@ -35,7 +35,7 @@ class OrderRecord:
     Attributes:
         client_id: our identity for it.
         kind: what it is for.
-        direction: LONG or SHORT.
+        position_side: LONG or SHORT.
         price: limit or trigger price, quote; 0 for a market order.
         qty: base; of a stop the position when it was laid.
         bar: index of the step that wanted it.
@@ -57,7 +57,7 @@ class OrderRecord:
 
     client_id: str
     kind: OrderKind
-    direction: str
+    position_side: str
     price: float
     qty: float
     bar: int
@@ -92,7 +92,7 @@ class OrderRecord:
         return OrderSpec(
             client_id=self.client_id,
             kind=self.kind,
-            direction=self.direction,
+            position_side=self.position_side,
             price=self.price,
             qty=self.qty,
             closes_all=self.closes_all,
@@ -189,14 +189,14 @@ class OrderRegister:
                 return record
         return None
 
-    def alive(self, *kinds: OrderKind, direction: str | None = None) -> list[OrderRecord]:
-        """Return orders not known to be gone, of ``kinds`` (none: all) and ``direction``."""
+    def alive(self, *kinds: OrderKind, position_side: str | None = None) -> list[OrderRecord]:
+        """Return orders not known to be gone, of ``kinds`` (none: all) and ``position_side``."""
         return [
             record
             for record in self._records.values()
             if record.state is not OrderState.DONE
             and (not kinds or record.kind in kinds)
-            and direction in {None, record.direction}
+            and position_side in {None, record.position_side}
         ]
 
     def has_begun(self, begins: str) -> bool:
@@ -206,7 +206,7 @@ class OrderRegister:
     def new(
         self,
         kind: OrderKind,
-        direction: str,
+        position_side: str,
         price: float,
         qty: float,
         bar: int,
@@ -222,12 +222,12 @@ class OrderRegister:
         Its identity follows from instance, coin, session, bar, side, kind, level and how many of
         these there were: the same decision after a restart from the same state gets the same one.
         """
-        stem = f"{self.prefix}{in_base_36(bar)}-{direction[0]}{kind.value}{max(level, 0):02d}-"
+        stem = f"{self.prefix}{in_base_36(bar)}-{position_side[0]}{kind.value}{max(level, 0):02d}-"
         count = sum(1 for client_id in self._records if client_id.startswith(stem))
         record = OrderRecord(
             client_id=stem + in_base_36(count),
             kind=kind,
-            direction=direction,
+            position_side=position_side,
             price=price,
             qty=qty,
             bar=bar,
@@ -241,13 +241,13 @@ class OrderRegister:
         return record
 
     def adopt_stop(
-        self, client_id: str, direction: str, price: float, *, closes_all: bool = True
+        self, client_id: str, position_side: str, price: float, *, closes_all: bool = True
     ) -> OrderRecord:
         """Take up a stop of ours that was sent and could not be written down; return it."""
         record = OrderRecord(
             client_id=client_id,
             kind=OrderKind.STOP,
-            direction=direction,
+            position_side=position_side,
             price=price,
             qty=0.0,
             bar=0,

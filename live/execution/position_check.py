@@ -68,7 +68,7 @@ class PositionCheck:
                 self._give_up(name, qty)
 
     def _surplus(self) -> dict[str, float]:
-        """Return what the ledger holds and the account does not, by direction, base.
+        """Return what the ledger holds and the account does not, by position side, base.
 
         0 where it is the account that holds more.
         """

@@ -25,14 +25,14 @@ class Resting:
     Attributes:
         client_id: our identity for it.
         kind: ENTRY, TAKE_PROFIT or STOP.
-        direction: LONG or SHORT.
+        position_side: LONG or SHORT.
         price: limit or trigger price, quote.
         rest: base not filled yet.
     """
 
     client_id: str
     kind: OrderKind
-    direction: str
+    position_side: str
     price: float
     rest: float
 
@@ -91,17 +91,17 @@ def reconcile(
 _Key = tuple[OrderKind, str, int, int]
 
 
-def _key(kind: OrderKind, direction: str, price: float, qty: float, rules: MarketRules) -> _Key:
+def _key(kind: OrderKind, position_side: str, price: float, qty: float, rules: MarketRules) -> _Key:
     lots = 0 if kind is OrderKind.STOP else round(qty / rules.step_size)
-    return kind, direction, round(price / rules.tick_size), lots
+    return kind, position_side, round(price / rules.tick_size), lots
 
 
 def _desired_key(order: RestingOrder, rules: MarketRules) -> _Key:
-    return _key(KINDS[order.kind], order.direction, order.price, order.qty, rules)
+    return _key(KINDS[order.kind], order.position_side, order.price, order.qty, rules)
 
 
 def _resting_key(order: Resting, rules: MarketRules) -> _Key:
-    return _key(order.kind, order.direction, order.price, order.rest, rules)
+    return _key(order.kind, order.position_side, order.price, order.rest, rules)
 
 
 def _urgency(order: RestingOrder) -> tuple[int, int]:

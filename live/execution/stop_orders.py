@@ -84,12 +84,12 @@ class StopOrders:
         """The sides that had no stop at the last look."""
         return frozenset(self._unprotected_since_ms)
 
-    def price_of(self, direction: str) -> float:
+    def price_of(self, position_side: str) -> float:
         """Return the trigger of the stop laid last for a side; 0: none rests.
 
         While a stop moves, its predecessor rests beside it until the limits are laid.
         """
-        resting = self._resting(direction)
+        resting = self._resting(position_side)
         return resting[-1].price if resting else 0.0
 
     def keep(self) -> set[str] | None:
@@ -99,8 +99,8 @@ class StopOrders:
         that is booked both are tried at every look.
 
         Returns:
-            The directions whose stop is not where it should be, or may not be; None if the ledger
-            has changed.
+            The position sides whose stop is not where it should be, or may not be; None if the
+            ledger has changed.
 
         Raises:
             StateError: the disk refuses: stops that rest stay as they are, a side without one has
@@ -109,17 +109,17 @@ class StopOrders:
                 is passed.
         """
         self._unwritten = self._failure = None
-        wanted = {order.direction: order for order in self._desired()}
+        wanted = {order.position_side: order for order in self._desired()}
         fresh = self._intend_all(wanted)
         has_fired, replies = False, dict[str, OrderReply]()
-        for direction in POSITION_SIDES:
-            if direction not in wanted:
-                has_fired |= self._drop(self._alive(direction)) is CancelResult.GONE
-            elif direction in fresh:
-                reply, result = self._lay(fresh[direction])
+        for position_side in POSITION_SIDES:
+            if position_side not in wanted:
+                has_fired |= self._drop(self._alive(position_side)) is CancelResult.GONE
+            elif position_side in fresh:
+                reply, result = self._lay(fresh[position_side])
                 has_fired |= result is CancelResult.GONE
                 if reply is not None:
-                    replies[direction] = reply
+                    replies[position_side] = reply
         unclear = {d for d in wanted if not self._is_settled(d, fresh, replies)}
         if self._unwritten:
             self._note_unprotected(wanted, replies)
@@ -141,18 +141,18 @@ class StopOrders:
             GridError: the exchange could not be asked, or the disk refused.
         """
         for order in self._desired():
-            if order.direction in self._moving:
-                self._moving.discard(order.direction)
+            if order.position_side in self._moving:
+                self._moving.discard(order.position_side)
                 self._replace(order)
-            closing = [r for r in self._resting(order.direction) if r.closes_all]
+            closing = [r for r in self._resting(order.position_side) if r.closes_all]
             if any(self._is_at(record, order.price) for record in closing):
-                extras = [r for r in self._alive(order.direction) if not r.closes_all]
+                extras = [r for r in self._alive(order.position_side) if not r.closes_all]
                 if extras:
                     self._drop(extras)
 
     def _replace(self, order: RestingOrder) -> None:
         """Put the closing stop of a side where its stop with a quantity is already."""
-        old = [record for record in self._alive(order.direction) if record.closes_all]
+        old = [record for record in self._alive(order.position_side) if record.closes_all]
         if any(self._is_at(record, order.price) for record in old):
             return
         record = self._intend(order)
@@ -176,14 +176,14 @@ class StopOrders:
         ]
         return [order for order in strategy.desired(unlisted) if order.kind == "STOP"]
 
-    def _alive(self, direction: str) -> list[OrderRecord]:
-        return self._session.orders.alive(OrderKind.STOP, direction=direction)
+    def _alive(self, position_side: str) -> list[OrderRecord]:
+        return self._session.orders.alive(OrderKind.STOP, position_side=position_side)
 
-    def _resting(self, direction: str) -> list[OrderRecord]:
+    def _resting(self, position_side: str) -> list[OrderRecord]:
         """Return the stops of a side that the exchange has accepted and that have not gone."""
         return [
             record
-            for record in self._alive(direction)
+            for record in self._alive(position_side)
             if record.state is OrderState.OPEN and not record.fired_order_id
         ]
 
@@ -194,16 +194,16 @@ class StopOrders:
     def _intend_all(self, wanted: dict[str, RestingOrder]) -> dict[str, OrderRecord]:
         """Write down a closing stop for every side whose own is missing or lies elsewhere."""
         fresh = {
-            direction: self._intend(order)
-            for direction, order in wanted.items()
+            position_side: self._intend(order)
+            for position_side, order in wanted.items()
             if not self._is_laid(order)
         }
         try:
             if fresh:
                 self._desk.write_down()
         except StateError as error:
-            for direction in [d for d in fresh if self._resting(d)]:
-                fresh.pop(direction).state = OrderState.DONE  # the old one stays
+            for position_side in [d for d in fresh if self._resting(d)]:
+                fresh.pop(position_side).state = OrderState.DONE  # the old one stays
             self._unwritten = error
         return fresh
 
@@ -211,18 +211,18 @@ class StopOrders:
         """Return whether a side has its stop, or is on its way to it."""
         if any(
             record.closes_all and self._is_at(record, order.price)
-            for record in self._alive(order.direction)
+            for record in self._alive(order.position_side)
         ):
-            self._moving.discard(order.direction)
+            self._moving.discard(order.position_side)
             return True
-        return order.direction in self._moving and self._has_part_at(order)
+        return order.position_side in self._moving and self._has_part_at(order)
 
     def _intend(
         self, order: RestingOrder, *, closes_all: bool = True, price: float = 0.0
     ) -> OrderRecord:
         return self._session.orders.new(
             OrderKind.STOP,
-            order.direction,
+            order.position_side,
             price or order.price,
             order.qty,
             self._session.progress.bar,
@@ -230,18 +230,18 @@ class StopOrders:
         )
 
     def _is_settled(
-        self, direction: str, fresh: dict[str, OrderRecord], replies: dict[str, OrderReply]
+        self, position_side: str, fresh: dict[str, OrderRecord], replies: dict[str, OrderReply]
     ) -> bool:
         """Return whether the stop of a side is known to be where it should be."""
-        if direction in fresh:
-            return direction in replies and replies[direction].answer is Answer.ACCEPTED
-        return bool(self._resting(direction))  # else sent, and not known to have arrived
+        if position_side in fresh:
+            return position_side in replies and replies[position_side].answer is Answer.ACCEPTED
+        return bool(self._resting(position_side))  # else sent, and not known to have arrived
 
     # --- laying and moving ------------------------------------------------------------------------
 
     def _lay(self, record: OrderRecord) -> tuple[OrderReply | None, CancelResult]:
         """Lay or move a side's closing stop; return the last answer, and what its old one did."""
-        old = [r for r in self._alive(record.direction) if r is not record and r.closes_all]
+        old = [r for r in self._alive(record.position_side) if r is not record and r.closes_all]
         try:
             if not old:
                 return self._place(record), CancelResult.UNTRADED
@@ -266,12 +266,12 @@ class StopOrders:
         with a quantity.
         """
         self._desk.refresh(is_leaving=True)
-        if not self._resting(record.direction):
-            self._desk.revive_stops(record.direction, LISTED_LATE_MS)
-        closing = [r for r in self._resting(record.direction) if r.closes_all]
+        if not self._resting(record.position_side):
+            self._desk.revive_stops(record.position_side, LISTED_LATE_MS)
+        closing = [r for r in self._resting(record.position_side) if r.closes_all]
         if closing:
             self._session.log.info(
-                "%s has the stop %s already", record.direction, closing[0].client_id
+                "%s has the stop %s already", record.position_side, closing[0].client_id
             )
             return OrderReply(client_id=closing[0].client_id, answer=Answer.ACCEPTED)
         bridge = self._bridge(record)
@@ -280,7 +280,7 @@ class StopOrders:
 
     def _bridge(self, record: OrderRecord) -> OrderRecord:
         """Return a stop with the quantity of the side, at the price of ``record``."""
-        order = RestingOrder(record.direction, "STOP", record.price, record.qty, -1)
+        order = RestingOrder(record.position_side, "STOP", record.price, record.qty, -1)
         bridge = self._intend(order, closes_all=False)
         bridge.qty = min(bridge.qty, self._facts.now.max_market_qty)
         return bridge
@@ -298,7 +298,7 @@ class StopOrders:
                     return reply, CancelResult.UNTRADED
             else:
                 record.state = OrderState.DONE  # it follows in ``tidy``
-                self._moving.add(record.direction)
+                self._moving.add(record.position_side)
                 return reply, CancelResult.UNTRADED
         result = self._desk.cancel(old)
         if result is not CancelResult.UNTRADED:
@@ -313,19 +313,19 @@ class StopOrders:
         step = self._facts.rules.step_size
         return any(
             self._is_at(part, record.price) and part.qty >= record.qty - 0.5 * step
-            for part in self._resting(record.direction)
+            for part in self._resting(record.position_side)
             if not part.closes_all
         )
 
     def _lay_again(self, old: OrderRecord) -> None:
         """Lay the old stop again where the new one is refused and nothing else protects."""
-        if self._resting(old.direction):
+        if self._resting(old.position_side):
             return
-        order = RestingOrder(old.direction, "STOP", old.price, old.qty, -1)
+        order = RestingOrder(old.position_side, "STOP", old.price, old.qty, -1)
         (reply,) = self._desk.send([self._intend(order)])
         self._session.log.warning(
             "the new stop of %s is refused; the old one at %g: %s",
-            old.direction,
+            old.position_side,
             old.price,
             reply.answer.value,
         )
@@ -346,7 +346,7 @@ class StopOrders:
         self, wanted: dict[str, RestingOrder], replies: dict[str, OrderReply]
     ) -> None:
         """Publish which sides have no stop now."""
-        lacking = [direction for direction in wanted if not self._resting(direction)]
+        lacking = [position_side for position_side in wanted if not self._resting(position_side)]
         held = [d for d in lacking if self._is_held(d, replies.get(d))]
         now_ms = self._clock.now_ms()
         self._unprotected_since_ms = {d: self._unprotected_since_ms.get(d, now_ms) for d in held}
@@ -354,14 +354,14 @@ class StopOrders:
         self.looks = self.looks + 1 if lacking or has_failed else 0
         self._events.publish(Unprotected({d: _unprotected_text(replies.get(d)) for d in held}))
 
-    def _is_held(self, direction: str, reply: OrderReply | None) -> bool:
+    def _is_held(self, position_side: str, reply: OrderReply | None) -> bool:
         """Return whether the account holds a side; a refusal may say that it does not."""
         if reply is None or reply.answer is not Answer.NOTHING_TO_CLOSE:
             return True
-        if direction in self._unprotected_since_ms:
+        if position_side in self._unprotected_since_ms:
             return True
         try:
-            return self._exchange.positions()[direction].qty > 0.0
+            return self._exchange.positions()[position_side].qty > 0.0
         except GridError as error:
             self._failure = self._failure or error
             return True
@@ -373,32 +373,32 @@ class StopOrders:
         """
         has_closed = False
         until_ms = self._clock.now_ms() - 1e3 * UNPROTECTED_LIMIT_S
-        for direction in POSITION_SIDES:
-            reply = replies.get(direction)
+        for position_side in POSITION_SIDES:
+            reply = replies.get(position_side)
             is_passed = reply is not None and reply.answer is Answer.PASSED
-            since_ms = self._unprotected_since_ms.get(direction)
+            since_ms = self._unprotected_since_ms.get(position_side)
             if not is_passed and (since_ms is None or since_ms > until_ms):
                 continue
             try:
-                is_closed = self._close(direction)
+                is_closed = self._close(position_side)
             except StateError:
                 raise
             except GridError as error:
                 self._failure = error
                 is_closed = False
             has_closed |= is_closed
-            if not is_closed and self._session.strategy.fills(direction):
-                self._report_stuck(direction)
+            if not is_closed and self._session.strategy.fills(position_side):
+                self._report_stuck(position_side)
                 if is_passed and self._failure is None:
-                    self._failure = _passed_error(fresh[direction])
+                    self._failure = _passed_error(fresh[position_side])
         return has_closed
 
-    def _report_stuck(self, direction: str) -> None:
+    def _report_stuck(self, position_side: str) -> None:
         now_ms = self._clock.now_ms()
-        if now_ms - self._reported_ms.get(direction, -REPORT_MS) >= REPORT_MS:
-            self._reported_ms[direction] = now_ms
+        if now_ms - self._reported_ms.get(position_side, -REPORT_MS) >= REPORT_MS:
+            self._reported_ms[position_side] = now_ms
             self._session.log.error(
-                "%s can neither be stopped nor closed; both are tried again", direction
+                "%s can neither be stopped nor closed; both are tried again", position_side
             )
 
     def _close(self, position_side: str) -> bool:
@@ -418,8 +418,8 @@ def is_existing(reply: OrderReply) -> bool:
 
 def _passed_error(stop: OrderRecord) -> ExchangeError:
     return ExchangeError(
-        f"the stop of {stop.direction} at {stop.price:g} is passed, and the position could not be "
-        "closed at market; it is tried again: look at the exchange"
+        f"the stop of {stop.position_side} at {stop.price:g} is passed, and the position could not "
+        "be closed at market; it is tried again: look at the exchange"
     )
 
 

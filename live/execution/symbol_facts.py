@@ -77,7 +77,7 @@ class SymbolFacts:
         return OrderSpec(
             client_id=spec.client_id,
             kind=spec.kind,
-            direction=spec.direction,
+            position_side=spec.position_side,
             price=price,
             qty=qty,
             closes_all=spec.closes_all,

@@ -134,7 +134,7 @@ def test_a_fired_stop_is_booked_as_the_simulated_exchange_does_it(side: int) -> 
         ]
         assert booked.wallet == pytest.approx(simulated.wallet, rel=1e-14)
         assert booked.n_stop_events == simulated.n_stop_events
-        assert not [order for order in OrderBook(booked, 5) if order.direction == NAMES[side]]
+        assert not [order for order in OrderBook(booked, 5) if order.position_side == NAMES[side]]
 
 
 @given(cuts=st.lists(st.integers(1, 9), min_size=1, max_size=4))
@@ -190,7 +190,7 @@ def test_the_rest_of_an_entry_goes_on_resting_and_occupies_no_second_place() -> 
     rest = {
         order.level: order.qty
         for order in OrderBook(state, 5)
-        if order.kind == "ENTRY" and order.direction == "LONG"
+        if order.kind == "ENTRY" and order.position_side == "LONG"
     }
     assert rest[level] == pytest.approx(ordered - 0.001)
     assert sum(1 for order in OrderBook(state, 5) if order.kind == "ENTRY") == resting

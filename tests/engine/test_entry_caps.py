@@ -42,8 +42,8 @@ SLACK = 1.0 + 1e-12
 Orders = list[RestingOrder]
 
 
-def of_kind(orders: Orders, direction: str, kind: str) -> Orders:
-    return [order for order in orders if (order.direction, order.kind) == (direction, kind)]
+def of_kind(orders: Orders, position_side: str, kind: str) -> Orders:
+    return [order for order in orders if (order.position_side, order.kind) == (position_side, kind)]
 
 
 def notional(orders: Orders) -> float:

@@ -63,7 +63,7 @@ def exchange() -> CannedExchange:
 def entry(client_id: str, **changes: Any) -> OrderSpec:
     values: dict[str, Any] = {
         "kind": OrderKind.ENTRY,
-        "direction": "LONG",
+        "position_side": "LONG",
         "price": 50_000.0,
         "qty": 0.01,
     }
@@ -86,7 +86,7 @@ def resting(client_id: str, **changes: Any) -> ExchangeOrder:
     values: dict[str, Any] = {
         "order_id": str(order_row(client_id)["orderId"]),
         "kind": OrderKind.ENTRY,
-        "direction": "LONG",
+        "position_side": "LONG",
         "price": 50_000.0,
         "qty": 0.01,
         "filled_qty": 0.0,
@@ -122,8 +122,8 @@ def test_entries_and_take_profits_are_post_only_in_hedge_mode(exchange: CannedEx
     orders = [
         entry("a"),
         entry("b", kind=OrderKind.TAKE_PROFIT, price=51_000.5),
-        entry("c", direction="SHORT"),
-        entry("d", direction="SHORT", kind=OrderKind.TAKE_PROFIT),
+        entry("c", position_side="SHORT"),
+        entry("d", position_side="SHORT", kind=OrderKind.TAKE_PROFIT),
     ]
     replies = exchange.executor().create_orders(orders)
     assert answers(replies) == [Answer.ACCEPTED] * 4
@@ -714,7 +714,7 @@ def test_open_orders_hold_normal_and_conditional_ones_and_strangers(
     exchange.always("GET /fapi/v1/openOrders", (200, resting_orders))
     exchange.always("GET /fapi/v1/openAlgoOrders", (200, [algo_row("s1")]))
     orders = exchange.executor().open_orders()
-    assert [(order.client_id, order.kind, order.direction) for order in orders] == [
+    assert [(order.client_id, order.kind, order.position_side) for order in orders] == [
         ("a", OrderKind.ENTRY, "LONG"),
         ("b", OrderKind.TAKE_PROFIT, "LONG"),
         ("c", OrderKind.ENTRY, "SHORT"),

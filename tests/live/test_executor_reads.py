@@ -414,7 +414,7 @@ def test_a_trade_is_told_as_it_was(exchange: CannedExchange) -> None:
     sold = trade(9, side="SELL", positionSide="SHORT", maker="false", commission="-0.01")
     exchange.then(TRADES, (200, [sold]))
     (item,) = exchange.executor().executions(9, 0)
-    assert (item.order_id, item.side, item.direction, item.is_maker) == (
+    assert (item.order_id, item.side, item.position_side, item.is_maker) == (
         "49",
         "SELL",
         "SHORT",

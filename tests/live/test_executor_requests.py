@@ -69,7 +69,7 @@ def stop(**changes: Any) -> OrderSpec:
     values: dict[str, Any] = {
         "client_id": "s1",
         "kind": OrderKind.STOP,
-        "direction": "LONG",
+        "position_side": "LONG",
         "price": 45_000.0,
         "qty": 0.01,
     }
@@ -576,7 +576,7 @@ def resting(client_id: str, filled_qty: float = 0.0, **changes: Any) -> Exchange
     values: dict[str, Any] = {
         "order_id": client_id,
         "kind": OrderKind.ENTRY,
-        "direction": "LONG",
+        "position_side": "LONG",
         "price": 1.0,
         "qty": 1.0,
         "is_open": True,

@@ -263,7 +263,7 @@ def test_a_program_that_is_to_end_repeats_a_cancel_once_only() -> None:
         client_id="a",
         order_id="5",
         kind=OrderKind.ENTRY,
-        direction="LONG",
+        position_side="LONG",
         price=1.0,
         qty=1.0,
         filled_qty=0.0,
@@ -305,7 +305,7 @@ def test_a_redirected_order_is_looked_up_not_believed() -> None:
     exchange = CannedExchange()
     exchange.then("POST /fapi/v1/order", (307, "", {"Location": "http://elsewhere/"}))
     exchange.always("GET /fapi/v1/order", refusal(-2013))
-    spec = OrderSpec(client_id="x", kind=OrderKind.EXIT, direction="LONG", price=0.0, qty=0.01)
+    spec = OrderSpec(client_id="x", kind=OrderKind.EXIT, position_side="LONG", price=0.0, qty=0.01)
     (reply,) = exchange.executor().create_orders([spec])
     assert reply.answer is Answer.NOT_SENT
     assert len(exchange.asked("GET /fapi/v1/order")) == 3

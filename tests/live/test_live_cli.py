@@ -653,7 +653,7 @@ def test_an_account_that_cannot_leave_one_way_mode_is_refused(stage_with: OpenSt
     stage.exchange.book.new_order(
         client_id="web_1",
         side="BUY",
-        direction="BOTH",
+        position_side="BOTH",
         kind="LIMIT",
         qty=Decimal(1),
         price=Decimal(9_000),

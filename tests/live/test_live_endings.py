@@ -45,7 +45,7 @@ def lay_foreign_order(exchange: SimExchange) -> None:
     exchange.book.new_order(
         client_id=FOREIGN,
         side="BUY",
-        direction="LONG",
+        position_side="LONG",
         kind="LIMIT",
         qty=Decimal("0.01"),
         price=Decimal(1_000),

@@ -236,7 +236,7 @@ def test_what_a_person_closes_of_ours_leaves_the_ledger_with_its_trade(tmp_path:
     assert (sync.direction, sync.qty, steps) == (done[0], float(by_hand.qty), 0)
     assert scene.position_gaps() == [0.0, 0.0]
     for stop in exchange.book.open_stops.values():
-        assert float(stop.trigger) == scene.session.strategy.view().side(stop.direction).stop
+        assert float(stop.trigger) == scene.session.strategy.view().side(stop.position_side).stop
     assert scene.ears.count("is not of this bot") == 1
     assert scene.ears.count("is gone from the account") == 1
 
@@ -249,7 +249,9 @@ def test_what_is_not_ours_is_told_once_and_never_touched(tmp_path: Path) -> None
         assert scene.run_to(WARM + 16) is Ending.ASKED
     assert exchange.account.positions["SHORT"].qty == Decimal("0.05")
     assert {
-        order.client_id[:4] for order in exchange.book.orders.values() if order.direction == "SHORT"
+        order.client_id[:4]
+        for order in exchange.book.orders.values()
+        if order.position_side == "SHORT"
     } == {"web_"}
     assert scene.ears.count("is not of this bot") == 1
     assert scene.ears.count("WARN SHORT position") == 1

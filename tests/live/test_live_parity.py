@@ -362,7 +362,7 @@ def test_a_session_that_is_stopped_and_resumed_makes_the_same_trades(tmp_path: P
             exchange = first.exchange
             assert not exchange.book.open_orders  # only stops rest while nobody watches
             held = {d for d, p in exchange.account.positions.items() if p.qty}
-            assert {stop.direction for stop in exchange.book.open_stops.values()} == held
+            assert {stop.position_side for stop in exchange.book.open_stops.values()} == held
             n_trades = len(exchange.account.trades)
             exchange.advance(end_ms - exchange.now_ms)
             assert len(exchange.account.trades) == n_trades

@@ -82,12 +82,12 @@ class Watched:
         assert_nothing_twice(end)
 
 
-def fill(market: SymbolMarket, direction: str = "LONG") -> None:
+def fill(market: SymbolMarket, position_side: str = "LONG") -> None:
     """Let the entry nearest to the price fill."""
     entries = [
         order
         for order in market.book.open_orders.values()
-        if not order.closes and order.direction == direction
+        if not order.closes and order.position_side == position_side
     ]
     nearest = min(entries, key=lambda order: abs(order.price - market.price))
     market.book.fill_limit(nearest, market.walk.stamp_ms)

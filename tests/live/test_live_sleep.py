@@ -156,7 +156,7 @@ def test_a_side_whose_stop_is_refused_for_a_minute_is_closed_at_market(
             watchman.look()
             told.append(exchange.now_ms if any("LONG" in t for t in scene.ears.heard) else 10**15)
             if not exchange.account.is_flat and any(
-                order.direction == "LONG" and not order.closes
+                order.position_side == "LONG" and not order.closes
                 for order in exchange.book.open_orders.values()
             ):
                 rested.append(exchange.now_ms)

@@ -68,7 +68,7 @@ def lay(stage: Stage, client_id: str) -> None:
     stage.exchange.book.new_order(
         client_id=client_id,
         side="BUY",
-        direction="LONG",
+        position_side="LONG",
         kind="LIMIT",
         qty=Decimal("0.01"),
         price=Decimal(1_000),
@@ -80,13 +80,13 @@ def lay(stage: Stage, client_id: str) -> None:
 # --- foreign orders -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("direction", "side"), [("LONG", "BUY"), ("SHORT", "SELL")])
+@pytest.mark.parametrize(("position_side", "side"), [("LONG", "BUY"), ("SHORT", "SELL")])
 def test_a_new_session_is_refused_where_the_account_holds_the_coin_already(
-    stage: Stage, direction: str, side: str
+    stage: Stage, position_side: str, side: str
 ) -> None:
-    stage.exchange.hand_trade(direction, side, 0.3)
+    stage.exchange.hand_trade(position_side, side, 0.3)
     line = refusal(stage.run(*TESTNET))
-    assert f"the account holds {direction} 0.3 of this coin already" in line
+    assert f"the account holds {position_side} 0.3 of this coin already" in line
     assert "close it, or trade in a sub-account" in line
     assert stage.paths() == {LOCK}
     assert not changes(stage), "the leverage of somebody else's position"
@@ -341,7 +341,7 @@ def lay_stop(stage: Stage, client_id: str, instead_of: Any) -> None:
     book.new_stop(
         client_id=client_id,
         side=instead_of.side,
-        direction=instead_of.direction,
+        position_side=instead_of.position_side,
         trigger=instead_of.trigger,
         now_ms=now_ms,
     )

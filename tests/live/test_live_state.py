@@ -275,9 +275,9 @@ def test_another_mode_symbol_or_schema_is_refused(
     with pytest.raises(StateError, match="of symbol ETHUSDT, this is BTCUSDT"):
         states(tmp_path).load()
     with monkeypatch.context() as patch:
-        patch.setattr(live.store.state_file, "SCHEMA", 3)
+        patch.setattr(live.store.state_file, "SCHEMA", 4)
         states(tmp_path).save(ENGINE, SESSION)
-    with pytest.raises(StateError, match="of schema 3, this version reads schema 1 and 2"):
+    with pytest.raises(StateError, match="of schema 4, this version reads schema 1 and 2 and 3"):
         states(tmp_path).load()
 
 
@@ -291,22 +291,34 @@ def test_a_state_of_another_strategy_is_refused(
         states(tmp_path).load()
 
 
-def first_schema(body: bytes) -> bytes:
-    """Return a state file in the layout of schema 1, sealed."""
+def older_schema(body: bytes, schema: int) -> bytes:
+    """Return a state file in the layout of an earlier ``schema``, sealed."""
     document = json.loads(body)
     session = document["session"]
-    session["progress"]["strange_orders"] = session["progress"].pop("foreign_orders")
     for order in session["orders"]:
-        order["told_qty"] = order.pop("reported_qty")
-        order["label"] = LABEL_NAMES.index(order["label"]) if order["label"] else -1
-    old = {**document, "schema": 1, "session": session}
-    names = [name for name in document if name not in {"sha256", "program", "strategy"}]
+        order["direction"] = order.pop("position_side")
+    names = [name for name in document if name != "sha256"]
+    if schema == 1:
+        names = [name for name in names if name not in {"program", "strategy"}]
+        make_first(session)
+    old = {**document, "schema": schema, "session": session}
     lines = [f'"{name}": {json.dumps(old[name])}' for name in names]
     sealed = (",\n".join(lines) + "\n}\n").encode()
     return f'{{\n"sha256": "{hashlib.sha256(sealed).hexdigest()}",\n'.encode() + sealed
 
 
-def test_a_state_of_schema_1_is_read_as_one_of_schema_2(tmp_path: Path) -> None:
+def make_first(session: dict[str, Any]) -> None:
+    """Give a session the names it had in schema 1."""
+    session["progress"]["strange_orders"] = session["progress"].pop("foreign_orders")
+    for order in session["orders"]:
+        order["told_qty"] = order.pop("reported_qty")
+        order["label"] = LABEL_NAMES.index(order["label"]) if order["label"] else -1
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_state_of_an_earlier_schema_is_read_as_one_of_the_present(
+    tmp_path: Path, schema: int
+) -> None:
     register = OrderRegister("a")
     entry = register.new(OrderKind.ENTRY, "LONG", 100.0, 1.0, 7, level=3, generation=2)
     entry.reported_qty = 0.25
@@ -316,20 +328,21 @@ def test_a_state_of_schema_1_is_read_as_one_of_schema_2(tmp_path: Path) -> None:
     manager = states(tmp_path)
     manager.save(ENGINE, session)
     new = manager.load()
-    manager.path.write_bytes(first_schema(manager.path.read_bytes()))
+    manager.path.write_bytes(older_schema(manager.path.read_bytes(), schema))
     old = manager.load()
 
     assert new is not None
     assert old is not None
     assert old.session == new.session == session
     assert old.engine == new.engine
-    assert (new.program, old.program) == (VERSION, "before 4.1.0")
+    assert new.program == VERSION
+    assert old.program == (VERSION if schema > 1 else "before 4.1.0")
 
 
 def test_a_state_of_schema_1_that_lacks_something_is_refused_with_a_reason(tmp_path: Path) -> None:
     manager = states(tmp_path)
     manager.save(ENGINE, {"progress": {"foreign_orders": []}, "orders": []})
-    body = first_schema(manager.path.read_bytes()).partition(b"\n")[2].partition(b"\n")[2]
+    body = older_schema(manager.path.read_bytes(), 1).partition(b"\n")[2].partition(b"\n")[2]
     sealed = body.replace(b'"orders": []', b'"orders": [{}]')
     seal = hashlib.sha256(sealed).hexdigest()
     manager.path.write_bytes(f'{{\n"sha256": "{seal}",\n'.encode() + sealed)

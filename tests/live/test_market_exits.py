@@ -30,13 +30,13 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr(os, "fsync", lambda _: None)
     candles = synthetic_candles(WARM + 97, 112)
     with on_stage(candles, CONFIG, RULES, tmp_path, start_bar=WARM) as scene:
-        while {order.direction for order in take_profits(scene)} != set(POSITION_SIDES):
+        while {order.position_side for order in take_profits(scene)} != set(POSITION_SIDES):
             scene.live.runner.run(once=True)
         yield scene
 
 
-def take_profits(scene: Scene, direction: str | None = None) -> list[OrderRecord]:
-    return scene.session.orders.alive(OrderKind.TAKE_PROFIT, direction=direction)
+def take_profits(scene: Scene, position_side: str | None = None) -> list[OrderRecord]:
+    return scene.session.orders.alive(OrderKind.TAKE_PROFIT, position_side=position_side)
 
 
 def exits_of(scene: Scene) -> list[Exit]:

@@ -161,19 +161,19 @@ class Scene:
         self.written.append(self.register.to_list())
 
     def new(
-        self, kind: OrderKind = OrderKind.ENTRY, direction: str = "LONG", level: int = 0
+        self, kind: OrderKind = OrderKind.ENTRY, position_side: str = "LONG", level: int = 0
     ) -> OrderRecord:
         """Return an order that is meant to be sent."""
-        return self.register.new(kind, direction, 100.0, 0.5, BAR, level=level)
+        return self.register.new(kind, position_side, 100.0, 0.5, BAR, level=level)
 
     def send(
         self,
         answer: Answer = Answer.ACCEPTED,
         kind: OrderKind = OrderKind.ENTRY,
-        direction: str = "LONG",
+        position_side: str = "LONG",
     ) -> OrderRecord:
         """Return an order that was sent and answered so."""
-        record = self.new(kind, direction)
+        record = self.new(kind, position_side)
         self.exchange.answers[record.client_id] = answer
         self.desk.send([record])
         return record
@@ -187,7 +187,7 @@ def told(
         client_id=record.client_id,
         order_id="77",
         kind=record.kind,
-        direction=record.direction,
+        position_side=record.position_side,
         price=record.price,
         qty=record.qty,
         filled_qty=filled,
@@ -202,7 +202,7 @@ def strange(client_id: str) -> ExchangeOrder:
         client_id=client_id,
         order_id="5",
         kind=OrderKind.ENTRY,
-        direction="LONG",
+        position_side="LONG",
         price=90.0,
         qty=1.0,
         filled_qty=0.0,
@@ -516,7 +516,7 @@ def test_a_stop_of_ours_that_was_not_written_down_is_taken_up() -> None:
     scene.desk.refresh()
 
     (record,) = scene.register.alive(OrderKind.STOP)
-    assert (record.client_id, record.direction, record.price) == (ours, "LONG", 90.0)
+    assert (record.client_id, record.position_side, record.price) == (ours, "LONG", 90.0)
     assert record.state is OrderState.OPEN
     assert record.order_id == "5"
 
@@ -562,9 +562,9 @@ def test_refusals_of_another_side_or_kind_are_told_on_their_own() -> None:
     scene = Scene()
 
     scene.send(Answer.REFUSED)
-    scene.send(Answer.REFUSED, direction="SHORT")
+    scene.send(Answer.REFUSED, position_side="SHORT")
     scene.send(Answer.REFUSED, kind=OrderKind.TAKE_PROFIT)
-    scene.send(Answer.ACCEPTED, direction="SHORT")
+    scene.send(Answer.ACCEPTED, position_side="SHORT")
     scene.send(Answer.REFUSED)
 
     assert len(scene.alerts) == 3
@@ -650,8 +650,8 @@ WANTED = st.lists(
 
 def ids_of(register: OrderRegister, wanted: list[tuple[OrderKind, str, int, int]]) -> list[str]:
     return [
-        register.new(kind, direction, 1.0, 1.0, bar, level=level).client_id
-        for kind, direction, level, bar in wanted
+        register.new(kind, position_side, 1.0, 1.0, bar, level=level).client_id
+        for kind, position_side, level, bar in wanted
     ]
 
 

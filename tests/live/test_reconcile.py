@@ -18,7 +18,7 @@ RULES = MarketRules(tick_size=0.1, step_size=0.001, min_qty=0.001, min_notional=
 URGENCY = ("STOP", "TAKE_PROFIT", "ENTRY")
 
 Spot = tuple[str, str, int, int]
-"""Kind, direction, price in ticks, quantity in lots: what an order is without float noise."""
+"""Kind, position side, price in ticks, quantity in lots: what an order is without float noise."""
 SPOTS = st.tuples(
     st.sampled_from(URGENCY),
     st.sampled_from(["LONG", "SHORT"]),
@@ -31,9 +31,9 @@ RESTING = st.lists(st.tuples(SPOTS, NOISE), max_size=12)
 
 
 def desired_at(spot: Spot, noise: float = 0.0, level: int = 0) -> RestingOrder:
-    kind, direction, ticks, lots = spot
+    kind, position_side, ticks, lots = spot
     return RestingOrder(
-        direction,
+        position_side,
         kind,
         ticks * 0.1 * (1.0 + noise),
         lots * 0.001 * (1.0 - noise),
@@ -42,9 +42,13 @@ def desired_at(spot: Spot, noise: float = 0.0, level: int = 0) -> RestingOrder:
 
 
 def laid_at(spot: Spot, client_id: str, noise: float = 0.0) -> Resting:
-    kind, direction, ticks, lots = spot
+    kind, position_side, ticks, lots = spot
     return Resting(
-        client_id, KINDS[kind], direction, ticks / 10 * (1.0 + noise), lots / 1_000 * (1.0 + noise)
+        client_id,
+        KINDS[kind],
+        position_side,
+        ticks / 10 * (1.0 + noise),
+        lots / 1_000 * (1.0 + noise),
     )
 
 
@@ -57,7 +61,7 @@ def applied(difference: Difference, resting: list[Resting]) -> list[Resting]:
     """Return the open orders after ``difference`` was sent."""
     left = [order for order in resting if order.client_id not in difference.cancels]
     return left + [
-        Resting(f"new-{k}", KINDS[order.kind], order.direction, order.price, order.qty)
+        Resting(f"new-{k}", KINDS[order.kind], order.position_side, order.price, order.qty)
         for k, order in enumerate(difference.creates)
     ]
 
@@ -97,7 +101,9 @@ def test_only_what_is_surplus_goes_and_only_what_is_missing_comes(
 
     assert Counter(spot_of[client_id] for client_id in difference.cancels) == held - owed
     created = Counter(
-        meaning((order.kind, order.direction, round(order.price * 10), round(order.qty * 1_000)))
+        meaning(
+            (order.kind, order.position_side, round(order.price * 10), round(order.qty * 1_000))
+        )
         for order in difference.creates
     )
     assert created == owed - held
@@ -118,7 +124,7 @@ def test_kept_orders_match_what_they_are_kept_for(
     for client_id, order in difference.kept:
         there_is = laid[client_id]
         assert there_is.kind is KINDS[order.kind]
-        assert there_is.direction == order.direction
+        assert there_is.position_side == order.position_side
         assert there_is.price == pytest.approx(order.price, rel=1e-9)
         if order.kind != "STOP":
             assert there_is.rest == pytest.approx(order.qty, rel=1e-9)

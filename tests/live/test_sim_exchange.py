@@ -78,17 +78,17 @@ def test_at_one_price_come_take_profit_then_entries_by_age_then_stop() -> None:
     assert run_out(exchange) == 4
     met = exchange.account.trades[2:]
     assert [trade.order_id for trade in met[:3]] == [profit, older, younger]
-    assert (met[3].side, met[3].direction, met[3].qty) == ("SELL", "LONG", Decimal(3))
+    assert (met[3].side, met[3].position_side, met[3].qty) == ("SELL", "LONG", Decimal(3))
 
 
 def test_at_one_price_the_long_side_comes_before_the_short_side() -> None:
     exchange = exchange_of(FLAT)
     book, price = exchange.book, Decimal(97)
-    for side, direction in (("SELL", "SHORT"), ("BUY", "LONG")):
+    for side, position_side in (("SELL", "SHORT"), ("BUY", "LONG")):
         book.new_order(
             client_id=side,
             side=side,
-            direction=direction,
+            position_side=position_side,
             kind="LIMIT",
             qty=Decimal(1),
             price=price,
@@ -380,8 +380,8 @@ def test_an_order_is_refused_with_the_exchanges_code(code: int, changes: dict[st
 
 def test_the_ends_of_the_price_band_are_inside() -> None:
     exchange = exchange_of(FLAT)
-    for side, direction, price in (("BUY", "LONG", "105"), ("SELL", "SHORT", "95")):
-        taking = {"side": side, "positionSide": direction, "price": price, "timeInForce": "GTC"}
+    for side, position_side, price in (("BUY", "LONG", "105"), ("SELL", "SHORT", "95")):
+        taking = {"side": side, "positionSide": position_side, "price": price, "timeInForce": "GTC"}
         exchange.entry.place({**LIMIT, **taking})
     assert len(exchange.account.trades) == 2
 

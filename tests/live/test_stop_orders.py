@@ -38,7 +38,9 @@ def filled_at(scene: Scene, after_ms: int, *then: Callable[[], None]) -> int:
         for action in then:
             action()
         book = scene.exchange.book
-        entries = [o for o in book.open_orders.values() if not o.closes and o.direction == "LONG"]
+        entries = [
+            o for o in book.open_orders.values() if not o.closes and o.position_side == "LONG"
+        ]
         book.fill_limit(max(entries, key=lambda order: order.price), scene.exchange.stamp_ms)
 
     when = scene.opens_ms(WARM) + after_ms
@@ -47,7 +49,7 @@ def filled_at(scene: Scene, after_ms: int, *then: Callable[[], None]) -> int:
 
 
 def stops_of(scene: Scene) -> set[str]:
-    return {stop.direction for stop in scene.exchange.book.open_stops.values()}
+    return {stop.position_side for stop in scene.exchange.book.open_stops.values()}
 
 
 def entries_of(scene: Scene) -> list[object]:

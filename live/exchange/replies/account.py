@@ -33,18 +33,18 @@ def open_sides(reply: Any, symbol: str) -> dict[str, SidePosition]:
     """
     sides: dict[str, SidePosition] = {}
     for row in rows_of(reply, "position", symbol):
-        direction = row.text("positionSide", *SIDES, "BOTH")
+        position_side = row.text("positionSide", *SIDES, "BOTH")
         amount = row.number("positionAmt")
-        if direction == "BOTH":
+        if position_side == "BOTH":
             if amount:
                 raise AccountError(
                     f"{symbol}: the account is in one-way mode and holds {amount:g}; close that "
                     "position and start again, which sets hedge mode"
                 )
             continue
-        if direction in sides:
-            raise wrong("positions", direction, "told once each")
-        sides[direction] = _side(row, amount if direction == "LONG" else -amount)
+        if position_side in sides:
+            raise wrong("positions", position_side, "told once each")
+        sides[position_side] = _side(row, amount if position_side == "LONG" else -amount)
     return sides
 
 
@@ -56,14 +56,14 @@ def all_open_sides(reply: Any) -> dict[tuple[str, str], SidePosition]:
     """
     sides: dict[tuple[str, str], SidePosition] = {}
     for row in rows_of(reply, "position"):
-        direction = row.text("positionSide", *SIDES, "BOTH")
+        position_side = row.text("positionSide", *SIDES, "BOTH")
         amount = row.number("positionAmt")
         if not amount:
             continue
-        name = (row.text("symbol"), direction)
+        name = (row.text("symbol"), position_side)
         if name in sides:
             raise wrong("positions", name, "told once each")
-        qty = {"LONG": amount, "SHORT": -amount}.get(direction, abs(amount))
+        qty = {"LONG": amount, "SHORT": -amount}.get(position_side, abs(amount))
         sides[name] = _side(row, qty)
     return sides
 
@@ -126,7 +126,7 @@ def _execution(row: Row, in_quote: InQuote) -> Execution:
     return Execution(
         trade_id=row.integer("id"),
         order_id=str(row.integer("orderId")),
-        direction=row.text("positionSide", *SIDES, "BOTH"),
+        position_side=row.text("positionSide", *SIDES, "BOTH"),
         side=row.text("side", "BUY", "SELL"),
         price=row.positive("price"),
         qty=row.positive("qty"),

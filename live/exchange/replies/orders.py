@@ -16,7 +16,7 @@ _OPEN: Final = frozenset({"NEW", "PARTIALLY_FILLED"})
 _CLOSED: Final = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"})
 _ALGO_OPEN: Final = frozenset({"NEW", "TRIGGERING"})  # TRIGGERING: on its way, not yet gone
 _ALGO_CLOSED: Final = frozenset({"TRIGGERED", "FINISHED", "CANCELED", "EXPIRED", "REJECTED"})
-_DIRECTIONS: Final = ("LONG", "SHORT", "BOTH")
+_POSITION_SIDES: Final = ("LONG", "SHORT", "BOTH")
 
 
 def normal_order(reply: Any, symbol: str) -> ExchangeOrder:
@@ -32,12 +32,12 @@ def normal_order(reply: Any, symbol: str) -> ExchangeOrder:
 
 
 def _normal_order(row: Row) -> ExchangeOrder:
-    direction = row.text("positionSide", *_DIRECTIONS)
+    position_side = row.text("positionSide", *_POSITION_SIDES)
     return ExchangeOrder(
         client_id=row.text("clientOrderId"),
         order_id=str(row.integer("orderId")),
-        kind=_kind(row, direction),
-        direction=direction,
+        kind=_kind(row, position_side),
+        position_side=position_side,
         price=row.number("price", 0.0),
         qty=row.number("origQty", 0.0),
         filled_qty=row.number("executedQty", 0.0),
@@ -52,15 +52,15 @@ def _status(row: Row, key: str, known: frozenset[str]) -> str:
     return status if status in known else UNKNOWN_STATUS
 
 
-def _kind(row: Row, direction: str) -> OrderKind:
+def _kind(row: Row, position_side: str) -> OrderKind:
     """Return what a normal order is for; a stop that has fired is a market order."""
     if row.text("type") == "MARKET":
         return OrderKind.EXIT
     side = row.text("side", "BUY", "SELL")
-    if direction == "BOTH":
+    if position_side == "BOTH":
         reduces = row.get("reduceOnly") is not None and row.flag("reduceOnly")
     else:
-        reduces = (side == "SELL") == (direction == "LONG")
+        reduces = (side == "SELL") == (position_side == "LONG")
     return OrderKind.TAKE_PROFIT if reduces else OrderKind.ENTRY
 
 
@@ -92,7 +92,7 @@ def _algo_order(row: Row) -> ExchangeOrder:
         client_id=row.text("clientAlgoId"),
         order_id=str(row.integer("algoId")),
         kind=OrderKind.STOP,
-        direction=row.text("positionSide", *_DIRECTIONS),
+        position_side=row.text("positionSide", *_POSITION_SIDES),
         price=row.number("triggerPrice", 0.0),
         qty=0.0 if closes_all else row.number("quantity", 0.0),
         filled_qty=0.0,

@@ -188,7 +188,7 @@ class Scenario:
         return [
             (order.level, order.price, order.qty)
             for order in self.at(bar).book
-            if order.kind == "ENTRY" and order.direction == name
+            if order.kind == "ENTRY" and order.position_side == name
         ]
 
     def entry_prices(self, bar: int, side: int = LONG) -> list[float]:

@@ -53,7 +53,7 @@ SETTINGS: Final = {"poll_s": 900.0, "buffer_bars": 100}
 GIVE_UP_S: Final = 60.0
 Hook = Callable[[int, str, str], None]
 OrderRow = tuple[str, str, float, float]
-"""Kind, direction, price, quantity of an open order; of a stop the position's."""
+"""Kind, position side, price, quantity of an open order; of a stop the position's."""
 
 
 class Point(NamedTuple):
@@ -97,11 +97,16 @@ class HourExchange(SimExchange):
     def resting(self) -> list[OrderRow]:
         """Return the open orders."""
         limits = [
-            ("TAKE_PROFIT" if o.closes else "ENTRY", o.direction, float(o.price), float(o.rest))
+            ("TAKE_PROFIT" if o.closes else "ENTRY", o.position_side, float(o.price), float(o.rest))
             for o in self.book.open_orders.values()
         ]
         stops = [
-            ("STOP", s.direction, float(s.trigger), float(self.account.positions[s.direction].qty))
+            (
+                "STOP",
+                s.position_side,
+                float(s.trigger),
+                float(self.account.positions[s.position_side].qty),
+            )
             for s in self.book.open_stops.values()
         ]
         return sorted(limits + stops)
@@ -109,7 +114,7 @@ class HourExchange(SimExchange):
     @property
     def is_unprotected(self) -> bool:
         """Whether a side holds something and has no stop."""
-        guarded = {stop.direction for stop in self.book.open_stops.values()}
+        guarded = {stop.position_side for stop in self.book.open_stops.values()}
         held = {side for side, held in self.account.positions.items() if held.qty}
         return bool(held - guarded)
 

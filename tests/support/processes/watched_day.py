@@ -193,26 +193,28 @@ class Watchman:
     def look(self, *_: object) -> None:
         """Look."""
         book, now_ms = self._exchange.book, self._exchange.now_ms
-        for direction, position in self._exchange.account.positions.items():
-            covered = any(stop.direction == direction for stop in book.open_stops.values())
+        for position_side, position in self._exchange.account.positions.items():
+            covered = any(stop.position_side == position_side for stop in book.open_stops.values())
             if position.qty and not covered:
-                if direction not in self._unprotected_since:
-                    self._unprotected_since[direction] = self._begin_ms(direction)
-            elif direction in self._unprotected_since:
-                self._spells.append((self._unprotected_since.pop(direction), now_ms))
-        entries = Counter((o.direction, o.price) for o in book.open_orders.values() if not o.closes)
+                if position_side not in self._unprotected_since:
+                    self._unprotected_since[position_side] = self._begin_ms(position_side)
+            elif position_side in self._unprotected_since:
+                self._spells.append((self._unprotected_since.pop(position_side), now_ms))
+        entries = Counter(
+            (o.position_side, o.price) for o in book.open_orders.values() if not o.closes
+        )
         self.doubled += [f"{place} at {now_ms}" for place, n in entries.items() if n > 1]
 
-    def _begin_ms(self, direction: str) -> int:
+    def _begin_ms(self, position_side: str) -> int:
         """Return since when a side that has no stop now has been unprotected."""
         held, opened_ms = Decimal(0), 0
         for trade in self._exchange.account.trades:
-            if trade.direction == direction:
-                opens = (trade.side == "BUY") == (direction == "LONG")
+            if trade.position_side == position_side:
+                opens = (trade.side == "BUY") == (position_side == "LONG")
                 opened_ms = trade.ts_ms if opens and not held else opened_ms
                 held += trade.qty if opens else -trade.qty
         stops = self._exchange.book.stops.values()
-        ended = [s.updated_ms for s in stops if s.direction == direction and not s.is_open]
+        ended = [s.updated_ms for s in stops if s.position_side == position_side and not s.is_open]
         return max([opened_ms, *(ms for ms in ended if ms >= opened_ms)])
 
 
@@ -260,12 +262,12 @@ def finish(scene: Scene) -> tuple[Scene, list[LiveTrade]]:
     return again, scene.session.trades + again.session.trades
 
 
-def fill_nearest(exchange: SimExchange, direction: str = "LONG") -> None:
-    """Let the entry of ``direction`` that is nearest to the price fill, wherever the price is."""
+def fill_nearest(exchange: SimExchange, position_side: str = "LONG") -> None:
+    """Let the entry of ``position_side`` nearest to the price fill, wherever the price is."""
     entries = [
         order
         for order in exchange.book.open_orders.values()
-        if not order.closes and order.direction == direction
+        if not order.closes and order.position_side == position_side
     ]
     nearest = min(entries, key=lambda order: abs(order.price - exchange.price))
     exchange.book.fill_limit(nearest, exchange.stamp_ms)
@@ -280,7 +282,7 @@ def fill_on_a_flat_side(exchange: SimExchange) -> None:
 def assert_all_stopped(exchange: SimExchange, *foreign_orders: str) -> None:
     """Every position has its stop, and no limit order but of ``foreign_orders`` is open."""
     held = {name for name, side in exchange.account.positions.items() if side.qty}
-    assert {stop.direction for stop in exchange.book.open_stops.values()} == held
+    assert {stop.position_side for stop in exchange.book.open_stops.values()} == held
     assert [o.client_id for o in exchange.book.open_orders.values()] == list(foreign_orders)
 
 

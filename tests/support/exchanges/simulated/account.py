@@ -152,11 +152,11 @@ class Account:
         """Return the open profit of both sides at ``price``, quote."""
         return sum((self.unrealized_of(side, price) for side in self.positions), ZERO)
 
-    def unrealized_of(self, direction: str, price: Decimal) -> Decimal:
+    def unrealized_of(self, position_side: str, price: Decimal) -> Decimal:
         """Return the open profit of one side at ``price``, quote."""
-        position = self.positions[direction]
+        position = self.positions[position_side]
         profit = price * position.qty - position.cost
-        return profit if direction == LONG else -profit
+        return profit if position_side == LONG else -profit
 
     def equity(self, price: Decimal) -> Decimal:
         """Return wallet plus unrealised profit at ``price``, quote; others' at their own."""
@@ -188,7 +188,7 @@ class Account:
         *,
         order_id: int,
         side: str,
-        direction: str,
+        position_side: str,
         price: Decimal,
         qty: Decimal,
         fee: Decimal,
@@ -196,10 +196,10 @@ class Account:
         is_maker: bool,
     ) -> Trade:
         """Change position and wallet by an execution; ``fee`` in quote."""
-        position = self.positions[direction]
+        position = self.positions[position_side]
         pnl = ZERO
-        if is_closing(side, direction):
-            pnl = money(position.reduce(qty, price, 1 if direction == LONG else -1))
+        if is_closing(side, position_side):
+            pnl = money(position.reduce(qty, price, 1 if position_side == LONG else -1))
         else:
             position.qty += qty
             position.cost += price * qty
@@ -208,7 +208,7 @@ class Account:
             trade_id=next(self._trade_ids),
             order_id=order_id,
             side=side,
-            direction=direction,
+            position_side=position_side,
             price=price,
             qty=qty,
             fee=money(fee),
@@ -218,7 +218,7 @@ class Account:
             fee_asset=self.fee_asset,
         )
         self.trades.append(trade)
-        if is_closing(side, direction):
+        if is_closing(side, position_side):
             self.book_income("REALIZED_PNL", pnl, ts_ms, str(trade.trade_id))
         self.book_income("COMMISSION", -trade.fee, ts_ms, str(trade.trade_id), self.fee_asset)
         return trade
@@ -245,10 +245,10 @@ class Account:
 
     def settle_funding(self, rate: Decimal, mark: Decimal, ts_ms: int) -> None:
         """Let each side pay or receive ``position * mark * rate``; longs pay a positive rate."""
-        for direction, position in self.positions.items():
+        for position_side, position in self.positions.items():
             if position.qty:
                 payment = position.qty * mark * rate
-                amount = -payment if direction == LONG else payment
+                amount = -payment if position_side == LONG else payment
                 self.book_income("FUNDING_FEE", money(amount), ts_ms, asset=self.fee_asset)
 
     # --- margin ---------------------------------------------------------------------------------
@@ -269,11 +269,11 @@ class Account:
             mark, held = other.mark(), other.account
             equity += float(held.unrealized(mark))
             equity -= sum(held.maintenance(float(mark * side.qty)) for side in held.held)
-        for direction, position in self.positions.items():
+        for position_side, position in self.positions.items():
             if position.qty:
                 value = price * float(position.qty)
                 profit = value - float(position.cost)
-                equity += profit if direction == LONG else -profit
+                equity += profit if position_side == LONG else -profit
                 equity -= self.maintenance(value)
         return equity
 
@@ -318,16 +318,16 @@ class Account:
         Args:
             price: quote.
             ts_ms: ms UTC.
-            order_ids: of the closing orders, by direction.
+            order_ids: of the closing orders, by position side.
         """
         notional = self.notional(price)
         fee = min(self.liquidation_fee * notional, self.equity(price))
-        for direction, order_id in order_ids.items():
-            qty = self.positions[direction].qty
+        for position_side, order_id in order_ids.items():
+            qty = self.positions[position_side].qty
             self.book_trade(
                 order_id=order_id,
-                side=SELL if direction == LONG else BUY,
-                direction=direction,
+                side=SELL if position_side == LONG else BUY,
+                position_side=position_side,
                 price=price,
                 qty=qty,
                 fee=fee * (price * qty / notional),

@@ -37,19 +37,19 @@ class Holding(Protocol):
 
 
 def position_row(
-    account: Account, symbol: str, direction: str, mark: Decimal, liquidation: Decimal
+    account: Account, symbol: str, position_side: str, mark: Decimal, liquidation: Decimal
 ) -> dict[str, Json]:
     """Return what both versions of ``positionRisk`` say of one side; a short is negative."""
-    position = account.positions[direction]
-    sign = 1 if direction == LONG else -1
+    position = account.positions[position_side]
+    sign = 1 if position_side == LONG else -1
     return {
         "symbol": symbol,
-        "positionSide": direction,
+        "positionSide": position_side,
         "positionAmt": plain(sign * position.qty),
         "entryPrice": plain(money(position.avg_entry)),
         "breakEvenPrice": plain(money(position.avg_entry)),
         "markPrice": plain(mark),
-        "unRealizedProfit": plain(money(account.unrealized_of(direction, mark))),
+        "unRealizedProfit": plain(money(account.unrealized_of(position_side, mark))),
         "liquidationPrice": plain(money(liquidation)) if position.qty else "0",
         "isolatedMargin": "0",
         "notional": plain(sign * mark * position.qty),
@@ -75,8 +75,8 @@ def position_risk(
     """
     rows = []
     liquidation = account.liquidation_price(mark)
-    for direction, position in account.positions.items():
-        row = position_row(account, symbol, direction, mark, liquidation)
+    for position_side, position in account.positions.items():
+        row = position_row(account, symbol, position_side, mark, liquidation)
         value = mark * position.qty
         if version == 2:
             row |= {
@@ -86,9 +86,9 @@ def position_risk(
                 "isAutoAddMargin": "false",
             }
             rows.append(row)
-        elif position.qty or opening[direction]:
+        elif position.qty or opening[position_side]:
             position_margin = value / account.leverage
-            order_margin = opening[direction] / account.leverage
+            order_margin = opening[position_side] / account.leverage
             row |= {
                 "marginAsset": "USDT",
                 "initialMargin": plain(money(position_margin + order_margin)),

@@ -51,13 +51,15 @@ def exchange_of(*bars: Ohlc, **options: Any) -> SimExchange:
     return SimExchange(rows, **{"rules": RULES, "wallet": 100_000.0, **options})
 
 
-def lay(exchange: SimExchange, side: str, direction: str, price: float, qty: float = 1.0) -> int:
+def lay(
+    exchange: SimExchange, side: str, position_side: str, price: float, qty: float = 1.0
+) -> int:
     """Rest a post-only limit and return its id."""
     order = exchange.entry.place(
         {
             **LIMIT,
             "side": side,
-            "positionSide": direction,
+            "positionSide": position_side,
             "price": str(price),
             "quantity": str(qty),
         }
@@ -65,11 +67,11 @@ def lay(exchange: SimExchange, side: str, direction: str, price: float, qty: flo
     return order.order_id
 
 
-def lay_stop(exchange: SimExchange, direction: str, trigger: float) -> int:
+def lay_stop(exchange: SimExchange, position_side: str, trigger: float) -> int:
     """Rest a stop for a whole side and return its id."""
-    side = "SELL" if direction == "LONG" else "BUY"
+    side = "SELL" if position_side == "LONG" else "BUY"
     stop = exchange.entry.place_stop(
-        {**STOP, "side": side, "positionSide": direction, "triggerPrice": str(trigger)}
+        {**STOP, "side": side, "positionSide": position_side, "triggerPrice": str(trigger)}
     )
     return stop.algo_id
 
@@ -82,7 +84,7 @@ def refused(code: int) -> Any:
 def executions(exchange: SimExchange) -> list[tuple[str, str, float, float, float]]:
     """Return side, position, price, quantity and time in bars of every trade."""
     return [
-        (t.side, t.direction, float(t.price), float(t.qty), (t.ts_ms - START) / BAR)
+        (t.side, t.position_side, float(t.price), float(t.qty), (t.ts_ms - START) / BAR)
         for t in exchange.account.trades
     ]
 

@@ -338,7 +338,7 @@ class SimExchange:
     # --- what people do by hand -----------------------------------------------------------------
 
     def hand_trade(
-        self, direction: str, side: str, qty: float, market: SymbolMarket | None = None
+        self, position_side: str, side: str, qty: float, market: SymbolMarket | None = None
     ) -> Order:
         """Trade at market as a person would on the exchange's own page.
 
@@ -347,13 +347,13 @@ class SimExchange:
         """
         with self.lock:
             amount, market = exact(qty), market or self.market
-            held = market.account.positions[direction].qty
-            if is_closing(side, direction) and amount > held:
-                raise ValueError(f"{direction} holds less than {amount}")
+            held = market.account.positions[position_side].qty
+            if is_closing(side, position_side) and amount > held:
+                raise ValueError(f"{position_side} holds less than {amount}")
             order = market.book.new_order(
                 client_id=f"web_{market.book.changes}",
                 side=side,
-                direction=direction,
+                position_side=position_side,
                 kind="MARKET",
                 qty=amount,
                 now_ms=self.stamp_ms,

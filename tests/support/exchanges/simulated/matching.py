@@ -102,7 +102,7 @@ class Book:
         *,
         client_id: str,
         side: str,
-        direction: str,
+        position_side: str,
         kind: str,
         qty: Decimal,
         now_ms: int,
@@ -115,7 +115,7 @@ class Book:
             order_id=next(self._order_ids),
             client_id=client_id,
             side=side,
-            direction=direction,
+            position_side=position_side,
             kind=kind,
             time_in_force=time_in_force,
             price=price,
@@ -134,7 +134,7 @@ class Book:
         *,
         client_id: str,
         side: str,
-        direction: str,
+        position_side: str,
         trigger: Decimal,
         now_ms: int,
         qty: Decimal = ZERO,
@@ -144,7 +144,7 @@ class Book:
             algo_id=next(self._algo_ids),
             client_id=client_id,
             side=side,
-            direction=direction,
+            position_side=position_side,
             trigger=trigger,
             ts_ms=now_ms,
             updated_ms=now_ms,
@@ -167,17 +167,17 @@ class Book:
         self.open_stops.pop(stop.algo_id, None)
         self.changes += 1
 
-    def closing_qty(self, direction: str) -> Decimal:
+    def closing_qty(self, position_side: str) -> Decimal:
         """Return what the open orders would close of a side, base."""
         orders = self.open_orders.values()
-        return sum((o.rest for o in orders if o.closes and o.direction == direction), ZERO)
+        return sum((o.rest for o in orders if o.closes and o.position_side == position_side), ZERO)
 
     def opening_notional(self) -> dict[str, Decimal]:
         """Return the notional that the open orders would open, by side, quote."""
         sums = {LONG: ZERO, SHORT: ZERO}
         for order in self.open_orders.values():
             if not order.closes:
-                sums[order.direction] += order.price * order.rest
+                sums[order.position_side] += order.price * order.rest
         return sums
 
     # --- what the path meets --------------------------------------------------------------------
@@ -191,7 +191,7 @@ class Book:
         found: Touch | None = None
         for price, rank, touched in self._touches(start, end):
             age = touched.algo_id if isinstance(touched, Stop) else touched.order_id
-            key = (abs(price - start), rank, touched.direction == SHORT, age)
+            key = (abs(price - start), rank, touched.position_side == SHORT, age)
             if best is None or key < best:
                 best, found = key, Touch(price, touched)
         return found
@@ -225,7 +225,7 @@ class Book:
 
         Where the price has jumped so far that no equity is left, it is a liquidation instead.
         """
-        held = self.account.positions[stop.direction].qty
+        held = self.account.positions[stop.position_side].qty
         qty = min(stop.qty, held) if stop.qty else held
         if not qty:
             self.end_stop(stop, "REJECTED", now_ms)
@@ -236,7 +236,7 @@ class Book:
         order = self.new_order(
             client_id=f"algo-{stop.algo_id}",
             side=stop.side,
-            direction=stop.direction,
+            position_side=stop.position_side,
             kind="MARKET",
             qty=qty,
             now_ms=now_ms,
@@ -252,32 +252,32 @@ class Book:
         for order in list(self.open_orders.values()):
             self.end_order(order, "CANCELED", now_ms)
         ids = {}
-        for direction, position in self.account.positions.items():
+        for position_side, position in self.account.positions.items():
             if position.qty:
-                side = SELL if direction == LONG else BUY
+                side = SELL if position_side == LONG else BUY
                 order = self.new_order(
-                    client_id=f"autoclose-{now_ms}-{direction}",
+                    client_id=f"autoclose-{now_ms}-{position_side}",
                     side=side,
-                    direction=direction,
+                    position_side=position_side,
                     kind="MARKET",
                     qty=position.qty,
                     now_ms=now_ms,
                 )
                 order.filled, order.quote = order.qty, price * order.qty
                 self.end_order(order, "FILLED", now_ms)
-                ids[direction] = order.order_id
+                ids[position_side] = order.order_id
         self.account.liquidate(price, now_ms, ids)
-        for direction in ids:
-            self._expire_closing(direction, now_ms)
+        for position_side in ids:
+            self._expire_closing(position_side, now_ms)
 
     def close_by_exchange(
-        self, direction: str, qty: Decimal, price: Decimal, client_id: str, now_ms: int
+        self, position_side: str, qty: Decimal, price: Decimal, client_id: str, now_ms: int
     ) -> Order:
         """Close ``qty`` of a side without fee, as the exchange does at ADL and delisting."""
         order = self.new_order(
             client_id=client_id,
-            side=SELL if direction == LONG else BUY,
-            direction=direction,
+            side=SELL if position_side == LONG else BUY,
+            position_side=position_side,
             kind="MARKET",
             qty=qty,
             now_ms=now_ms,
@@ -285,7 +285,7 @@ class Book:
         self.account.book_trade(
             order_id=order.order_id,
             side=order.side,
-            direction=direction,
+            position_side=position_side,
             price=price,
             qty=qty,
             fee=ZERO,
@@ -294,8 +294,8 @@ class Book:
         )
         order.filled, order.quote = qty, price * qty
         self.end_order(order, "FILLED", now_ms)
-        if not self.account.positions[direction].qty:
-            self._expire_closing(direction, now_ms)
+        if not self.account.positions[position_side].qty:
+            self._expire_closing(position_side, now_ms)
         return order
 
     def cancel_all(self, now_ms: int) -> None:
@@ -312,7 +312,7 @@ class Book:
         """Return how much of a limit executes at once."""
         qty = order.rest
         if order.closes:
-            qty = min(qty, self.account.positions[order.direction].qty)
+            qty = min(qty, self.account.positions[order.position_side].qty)
         lots = int(qty / self.filters.step)
         if lots > 1 and self.partial_fills and self.random.random() < self.partial_fills:
             return self.random.randint(1, lots - 1) * self.filters.step
@@ -325,7 +325,7 @@ class Book:
         self.account.book_trade(
             order_id=order.order_id,
             side=order.side,
-            direction=order.direction,
+            position_side=order.position_side,
             price=price,
             qty=qty,
             fee=price * qty * fee_rate,
@@ -338,15 +338,15 @@ class Book:
         self.changes += 1
         if not order.rest:
             self.end_order(order, "FILLED", now_ms)
-        if order.closes and not self.account.positions[order.direction].qty:
-            self._expire_closing(order.direction, now_ms)
+        if order.closes and not self.account.positions[order.position_side].qty:
+            self._expire_closing(order.position_side, now_ms)
 
-    def _expire_closing(self, direction: str, now_ms: int) -> None:
+    def _expire_closing(self, position_side: str, now_ms: int) -> None:
         """Expire what would close a side that has become flat."""
         for order in list(self.open_orders.values()):
-            if order.closes and order.direction == direction:
+            if order.closes and order.position_side == position_side:
                 self.end_order(order, "EXPIRED", now_ms)
         if self.stops_need_position:
             for stop in list(self.open_stops.values()):
-                if stop.direction == direction and not stop.qty:
+                if stop.position_side == position_side and not stop.qty:
                     self.end_stop(stop, "EXPIRED", now_ms)

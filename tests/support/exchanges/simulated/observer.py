@@ -25,7 +25,7 @@ class Side(NamedTuple):
     """One position side of one symbol."""
 
     symbol: str
-    direction: str
+    position_side: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +101,13 @@ class ProtectionObserver:
         """Look at every side of every symbol."""
         with self._exchange.lock:
             for market in self._exchange.markets.values():
-                for direction in market.account.positions:
-                    self._look_at(market, Side(market.symbol, direction))
+                for position_side in market.account.positions:
+                    self._look_at(market, Side(market.symbol, position_side))
 
     def _look_at(self, market: SymbolMarket, side: Side) -> None:
         now_ms, open_spell = self._exchange.now_ms, self._open.get(side)
-        self.looks += bool(market.account.positions[side.direction].qty)
-        if is_protected(market, side.direction):
+        self.looks += bool(market.account.positions[side.position_side].qty)
+        if is_protected(market, side.position_side):
             if open_spell is not None:
                 self._end(side, open_spell, now_ms)
                 del self._open[side]
@@ -143,7 +143,7 @@ class ProtectionObserver:
             return
         health = json.loads(path.read_text(encoding="utf-8"))
         is_fresh = int(health["updated_at"]) >= spell.since_ms + self._known_after_ms
-        if is_fresh and f"{side.direction} stop" not in health["conditions"]:
+        if is_fresh and f"{side.position_side} stop" not in health["conditions"]:
             self.false_health.append((now_ms, side, health["status"]))
 
     @property
@@ -168,9 +168,11 @@ class ProtectionObserver:
         assert self.false_health == []
 
 
-def is_protected(market: SymbolMarket, direction: str) -> bool:
+def is_protected(market: SymbolMarket, position_side: str) -> bool:
     """Return whether a side is flat, or accepted stops close all of it."""
-    held = market.account.positions[direction].qty
-    stops = [stop for stop in market.book.open_stops.values() if stop.direction == direction]
+    held = market.account.positions[position_side].qty
+    stops = [
+        stop for stop in market.book.open_stops.values() if stop.position_side == position_side
+    ]
     closes_all = any(not stop.qty for stop in stops)
     return not held or closes_all or sum((stop.qty for stop in stops), ZERO) >= held

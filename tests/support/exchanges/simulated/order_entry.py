@@ -98,22 +98,22 @@ class OrderEntry:
         if kind not in {"LIMIT", "MARKET"}:
             raise ApiError(-1116)
         time_in_force = self._time_in_force(params, kind)
-        side, direction = self._sides(params)
+        side, position_side = self._sides(params)
         client_id = params.get("newClientOrderId") or f"web_{self.book.changes}"
         self._check_client_id(client_id, self.book.open_orders.values())
         qty = number_of(params, "quantity")
         price = number_of(params, "price") if kind == "LIMIT" else None
         self._check_open(moment)
-        self.restriction.check(closes=is_closing(side, direction), now_ms=moment.now_ms)
-        self._check_filters(side, direction, qty, price, moment)
+        self.restriction.check(closes=is_closing(side, position_side), now_ms=moment.now_ms)
+        self._check_filters(side, position_side, qty, price, moment)
         takes = price is None or self._crosses(side, price, moment.price)
-        self._check_account(side, direction, qty, price, moment)
+        self._check_account(side, position_side, qty, price, moment)
         if takes and time_in_force == "GTX":
             raise ApiError(-5022)
         order = self.book.new_order(
             client_id=client_id,
             side=side,
-            direction=direction,
+            position_side=position_side,
             kind=kind,
             qty=qty,
             price=price or ZERO,
@@ -127,7 +127,7 @@ class OrderEntry:
     def place_stop(self, params: Params) -> Stop:
         """Take a stop that closes a side, or ``quantity`` of it; no other conditional orders."""
         moment = self.moment()
-        side, direction, qty = self._stop_of(params)
+        side, position_side, qty = self._stop_of(params)
         closes_all = not qty
         client_id = params.get("clientAlgoId") or f"web_{self.book.changes}"
         self._check_client_id(client_id, self.book.open_stops.values())
@@ -138,7 +138,7 @@ class OrderEntry:
         self.restriction.check(closes=True, now_ms=moment.now_ms)
         self.book.filters.check_tick(trigger)
         if closes_all:
-            self._check_closing_stop(side, direction, moment)
+            self._check_closing_stop(side, position_side, moment)
         else:
             self.book.filters.check_qty(qty, at_market=True)
         if len(self.book.open_stops) >= self.restriction.max_open_stops:
@@ -148,50 +148,50 @@ class OrderEntry:
         return self.book.new_stop(
             client_id=client_id,
             side=side,
-            direction=direction,
+            position_side=position_side,
             trigger=trigger,
             now_ms=moment.now_ms,
             qty=qty,
         )
 
     def _stop_of(self, params: Params) -> tuple[str, str, Decimal]:
-        """Return side, direction and quantity of a conditional order, 0 for the whole side."""
+        """Return side, position side and quantity of a conditional order, 0 for the whole side."""
         if text_of(params, "algoType") != "CONDITIONAL":
             raise ApiError(-1130, "algoType")
         closes_all = is_true(params, "closePosition")
         if text_of(params, "type") != "STOP_MARKET" or not (closes_all or params.get("quantity")):
             raise ApiError(-1116)
-        side, direction = self._sides(params)
-        if not is_closing(side, direction):
+        side, position_side = self._sides(params)
+        if not is_closing(side, position_side):
             raise ApiError(-1117)
         if not closes_all:
-            return side, direction, number_of(params, "quantity")
+            return side, position_side, number_of(params, "quantity")
         if params.get("quantity"):
             raise ApiError(-4137)
-        return side, direction, ZERO
+        return side, position_side, ZERO
 
-    def _check_closing_stop(self, side: str, direction: str, moment: Moment) -> None:
+    def _check_closing_stop(self, side: str, position_side: str, moment: Moment) -> None:
         """Refuse a second closing stop for a side, and one without a position that is seen."""
         if not self.book.stops_need_position:
             return
-        if not self.book.account.positions[direction].qty:
+        if not self.book.account.positions[position_side].qty:
             raise ApiError(-4509)
-        if moment.now_ms < self._opened_ms(direction) + self.restriction.unseen_ms:
+        if moment.now_ms < self._opened_ms(position_side) + self.restriction.unseen_ms:
             raise ApiError(-4509)
         if any(
-            stop.direction == direction and stop.side == side and not stop.qty
+            stop.position_side == position_side and stop.side == side and not stop.qty
             for stop in self.book.open_stops.values()
         ):
             raise ApiError(-4130)
 
-    def _opened_ms(self, direction: str) -> int:
+    def _opened_ms(self, position_side: str) -> int:
         """Return when the position of a side was opened, ms UTC; 0: long ago."""
         if not self.restriction.unseen_ms:
             return 0
         held, opened_ms = ZERO, 0
         for trade in self.book.account.trades:
-            if trade.direction == direction:
-                opens = not is_closing(trade.side, direction)
+            if trade.position_side == position_side:
+                opens = not is_closing(trade.side, position_side)
                 opened_ms = trade.ts_ms if opens and not held else opened_ms
                 held += trade.qty if opens else -trade.qty
         return opened_ms
@@ -201,12 +201,12 @@ class OrderEntry:
         side = text_of(params, "side")
         if side not in {BUY, SELL}:
             raise ApiError(-1117)
-        direction = params.get("positionSide", "BOTH")
-        if not self.book.account.is_hedged or direction not in {LONG, SHORT}:
+        position_side = params.get("positionSide", "BOTH")
+        if not self.book.account.is_hedged or position_side not in {LONG, SHORT}:
             raise ApiError(-4061)
         if "reduceOnly" in params:
             raise ApiError(-1106, "reduceonly")
-        return side, direction
+        return side, position_side
 
     @staticmethod
     def _time_in_force(params: Params, kind: str) -> str:
@@ -235,23 +235,23 @@ class OrderEntry:
         return market <= price if side == BUY else market >= price
 
     def _check_filters(
-        self, side: str, direction: str, qty: Decimal, price: Decimal | None, moment: Moment
+        self, side: str, position_side: str, qty: Decimal, price: Decimal | None, moment: Moment
     ) -> None:
         filters = self.book.filters
         filters.check_qty(qty, at_market=price is None)
         if price is not None:
             filters.check_tick(price)
             filters.check_band(side, price, moment.price)
-        if not is_closing(side, direction):
+        if not is_closing(side, position_side):
             filters.check_notional(price or moment.price, qty)
 
     def _check_account(
-        self, side: str, direction: str, qty: Decimal, price: Decimal | None, moment: Moment
+        self, side: str, position_side: str, qty: Decimal, price: Decimal | None, moment: Moment
     ) -> None:
         """Refuse what there is no position or no margin for, and one order too many."""
         book, account = self.book, self.book.account
-        if is_closing(side, direction):
-            if book.closing_qty(direction) + qty > account.positions[direction].qty:
+        if is_closing(side, position_side):
+            if book.closing_qty(position_side) + qty > account.positions[position_side].qty:
                 raise ApiError(-2022)
         else:
             at = price or book.filters.market_price(moment.price, side, book.costs.slippage)

@@ -23,9 +23,9 @@ Json = Any
 """Whatever ``json.dumps`` takes."""
 
 
-def is_closing(side: str, direction: str) -> bool:
-    """Return whether an order of ``side`` reduces the position ``direction``."""
-    return (side == SELL) == (direction == LONG)
+def is_closing(side: str, position_side: str) -> bool:
+    """Return whether an order of ``side`` reduces the position of ``position_side``."""
+    return (side == SELL) == (position_side == LONG)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Order:
         order_id: the exchange's, rising.
         client_id: the client's.
         side: BUY or SELL.
-        direction: LONG or SHORT, the position it belongs to.
+        position_side: LONG or SHORT, the position it belongs to.
         kind: LIMIT or MARKET.
         time_in_force: GTC or GTX.
         price: limit; 0 of a market order.
@@ -53,7 +53,7 @@ class Order:
     order_id: int
     client_id: str
     side: str
-    direction: str
+    position_side: str
     kind: str
     time_in_force: str
     price: Decimal
@@ -69,7 +69,7 @@ class Order:
     @property
     def closes(self) -> bool:
         """Whether it reduces its position."""
-        return is_closing(self.side, self.direction)
+        return is_closing(self.side, self.position_side)
 
     @property
     def rest(self) -> Decimal:
@@ -100,7 +100,7 @@ class Order:
             "reduceOnly": self.closes,
             "closePosition": False,
             "side": self.side,
-            "positionSide": self.direction,
+            "positionSide": self.position_side,
             "stopPrice": "0",
             "workingType": "CONTRACT_PRICE",
             "priceProtect": False,
@@ -121,7 +121,7 @@ class Stop:
         algo_id: the exchange's, rising.
         client_id: the client's.
         side: BUY or SELL.
-        direction: LONG or SHORT.
+        position_side: LONG or SHORT.
         trigger: price at which it becomes a market order.
         qty: base; 0: it closes the whole side (``closePosition``).
         ts_ms: when it was taken.
@@ -135,7 +135,7 @@ class Stop:
     algo_id: int
     client_id: str
     side: str
-    direction: str
+    position_side: str
     trigger: Decimal
     ts_ms: int
     updated_ms: int
@@ -159,7 +159,7 @@ class Stop:
             "orderType": "STOP_MARKET",
             "symbol": symbol,
             "side": self.side,
-            "positionSide": self.direction,
+            "positionSide": self.position_side,
             "timeInForce": "GTC" if self.qty else "GTE_GTC",
             "quantity": plain(self.qty),
             "algoStatus": self.status,
@@ -188,7 +188,7 @@ class Trade:
     trade_id: int
     order_id: int
     side: str
-    direction: str
+    position_side: str
     price: Decimal
     qty: Decimal
     fee: Decimal
@@ -212,7 +212,7 @@ class Trade:
             "commission": plain(self.fee),
             "commissionAsset": self.fee_asset,
             "time": self.ts_ms,
-            "positionSide": self.direction,
+            "positionSide": self.position_side,
             "buyer": self.side == BUY,
             "maker": self.is_maker,
         }

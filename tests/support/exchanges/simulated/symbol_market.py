@@ -108,30 +108,32 @@ class SymbolMarket:
         """Close every position as the exchange does when a symbol is delisted."""
         self.closed_code, now_ms = SETTLED, self.walk.stamp_ms
         done = []
-        for direction, position in self.account.positions.items():
+        for position_side, position in self.account.positions.items():
             if position.qty:
-                name = f"settlement_autoclose-{now_ms}-{direction}"
+                name = f"settlement_autoclose-{now_ms}-{position_side}"
                 done.append(
-                    self.book.close_by_exchange(direction, position.qty, self.price, name, now_ms)
+                    self.book.close_by_exchange(
+                        position_side, position.qty, self.price, name, now_ms
+                    )
                 )
         self.book.cancel_all_stops(now_ms)
         return done
 
-    def deleverage(self, direction: str, qty: float) -> Order:
+    def deleverage(self, position_side: str, qty: float) -> Order:
         """Close ``qty`` of a side by auto-deleveraging; all such orders bear the same name."""
         now_ms = self.walk.stamp_ms
         return self.book.close_by_exchange(
-            direction, exact(qty), self.price, "adl_autoclose", now_ms
+            position_side, exact(qty), self.price, "adl_autoclose", now_ms
         )
 
     def order_by_hand(
-        self, client_id: str, direction: str, price: float, qty: float, told_status: str = ""
+        self, client_id: str, position_side: str, price: float, qty: float, told_status: str = ""
     ) -> Order:
         """Let somebody else's entry rest; ``told_status`` is a word instead of its real one."""
         order = self.book.new_order(
             client_id=client_id,
-            side="BUY" if direction == LONG else "SELL",
-            direction=direction,
+            side="BUY" if position_side == LONG else "SELL",
+            position_side=position_side,
             kind="LIMIT",
             qty=exact(qty),
             now_ms=self.walk.stamp_ms,
