@@ -110,7 +110,7 @@ def test_a_search_ends_in_a_verdict_and_its_choice_is_written_where_it_belongs(
     document = json.loads(Path("out/optimizer_results_robust.json").read_text(encoding="utf-8"))
     assert document["strategy"] == "fixed_grid"
     assert set(document["robust_params"]) == set(FIXED_GRID.space)
-    config = shutil.copy(ROOT / "config.py", tmp_path / "other.py")
+    config = Path(shutil.copy(ROOT / "config.py", tmp_path / "other.py"))
     results = ["--params", "out/optimizer_results_robust.json", "--config", str(config)]
     assert apply_optimized_params.main([*results, "--yes", "--force"]) == 0
     names: dict[str, Any] = {}
