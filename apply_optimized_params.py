@@ -17,6 +17,7 @@ from core.errors import ConfigError
 if TYPE_CHECKING:
     from backtest.optimize.apply.config_edit import ConfigEdit
     from backtest.optimize.apply.params_file import ParamsFile
+    from engine.contract import StrategySpec
 
 EXIT_NOT_WANTED: Final = 1
 
@@ -41,8 +42,9 @@ examples:
   mv config.py.bak config.py
       undo the last write
 
-Only values in STRATEGY_PARAMS change; comments, order and all other parameters stay. What was there
-is kept as config.py.bak, in place of an earlier one. The new file is executed and compared with the
+Only values in STRATEGY_PARAMS change, or in FIXED_GRID_PARAMS where FILE is of the fixed grid;
+comments, order and all other parameters stay. What was there is kept as config.py.bak, in place of
+an earlier one. The new file is executed and compared with the
 old one before it takes its place; whatever is wrong, the old one stays untouched.
 
 What may be written depends on the verdict in FILE. held: as it is. undecided (it may be luck): the
@@ -69,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--strategy",
         metavar="NAME",
-        help="the strategy that was searched (default: grid_v4, the only one searched)",
+        help="the strategy that was searched (default: what FILE says)",
     )
     parser.add_argument(
         "--params",
@@ -108,15 +110,13 @@ def _run(args: argparse.Namespace) -> int:
     from backtest.optimize.apply.params_file import default_key, read_params  # noqa: PLC0415
 
     # Not before: it reads config.py, which --help must survive broken.
-    from engine.options import chosen_strategy  # noqa: PLC0415
-
-    chosen_strategy(args)  # refuses one that there is not
+    spec = _searched(args)
     config = args.config or _near(CONFIG)
     args.key = args.key or default_key(args.params)
-    found = read_params(args.params, args.key)
+    found = read_params(args.params, args.key, spec.params)
     notes = _verdict(found, args)
-    edit = plan_edit(config, found.params)
-    notes += _untested(found, edit, args, config)
+    edit = plan_edit(config, found.params, (spec.params_name, spec.params))
+    notes += _untested(found, edit, args, config, spec)
     if not edit.changes:
         _tell(notes)
         say(f"{config} holds {_values(edit.unchanged, these=True)} already; nothing to write")
@@ -140,6 +140,23 @@ def _run(args: argparse.Namespace) -> int:
         return EXIT_NOT_WANTED
     _write(edit, config)
     return 0
+
+
+def _searched(args: argparse.Namespace) -> StrategySpec:
+    """Return the strategy whose parameters are to be written.
+
+    Raises:
+        ConfigError: there is none of that name, or FILE is of another.
+    """
+    from backtest.optimize.apply.params_file import strategy_in  # noqa: PLC0415 - as above
+    from engine.options import chosen_strategy  # noqa: PLC0415
+    from engine.registry import DEFAULT, find_strategy  # noqa: PLC0415
+
+    asked = chosen_strategy(args)
+    name = strategy_in(args.params) or (args.strategy or DEFAULT.name)
+    if args.strategy is not None and name != asked.name:
+        raise ConfigError(f"{args.params} is of strategy {name}, not of {asked.name}")
+    return find_strategy(name)
 
 
 def _verdict(found: ParamsFile, args: argparse.Namespace) -> list[str]:
@@ -170,7 +187,7 @@ def _verdict(found: ParamsFile, args: argparse.Namespace) -> list[str]:
 
 
 def _untested(
-    found: ParamsFile, edit: ConfigEdit, args: argparse.Namespace, config: Path
+    found: ParamsFile, edit: ConfigEdit, args: argparse.Namespace, config: Path, spec: StrategySpec
 ) -> list[str]:
     """Return what of the config differs from what the parameters were tested with.
 
@@ -182,7 +199,7 @@ def _untested(
     lines = [
         f"{name} {value}, {config} has {edit.values[name]}"
         for name, value in found.tested_with.items()
-        if read_value(name, value) != read_value(name, edit.values[name])
+        if read_value(name, value, spec.params) != read_value(name, edit.values[name], spec.params)
     ]
     if not lines:
         return []

@@ -13,7 +13,7 @@ from core.command_line import add_version_option, end_process, run_command
 from core.errors import ConfigError
 from engine.options import add_strategy_option, add_value_options, chosen_params, chosen_strategy
 
-STUDY: Final = "grid_v4_wfo"
+STUDY: Final = "_wfo"
 STORAGE_VARIABLE: Final = "GRID_STORAGE"
 
 EXAMPLES: Final = """\
@@ -176,9 +176,9 @@ def _add_search_options(group: Any) -> None:
     )
     group.add_argument(
         "--study-name",
-        default=STUDY,
         metavar="NAME",
-        help=f"trials are kept, and can be added to, under this name (default: {STUDY})",
+        help=f"trials are kept, and can be added to, under this name (default: the strategy's name "
+        f"and {STUDY})",
     )
     group.add_argument(
         "--storage",
@@ -266,7 +266,7 @@ def _run(args: argparse.Namespace) -> int:
             windows=args.windows,
             holdout=args.holdout,
             objective=args.objective,
-            study=args.study_name,
+            study=args.study_name or f"{chosen_strategy(args).name}{STUDY}",
             storage=storage,
             seed=args.seed,
             seeds=args.seeds,

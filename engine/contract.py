@@ -74,6 +74,8 @@ class StrategySpec:
         backtest: answers with what runs over candles.
         load_code: has the machine code of a live session ready before its first step.
         live: it trades live and in a dry run.
+        params_name: of the dict in ``config.py`` that holds the shipped values.
+        space_name: likewise of what the optimizer searches.
         exclusive: pairs of parameters of which one alone is above 0: giving one sets the other to
             0.
     """
@@ -90,6 +92,8 @@ class StrategySpec:
     load_code: Callable[[], None] = _no_code
     live: bool = True
     exclusive: tuple[tuple[str, str], ...] = ()
+    params_name: str = "STRATEGY_PARAMS"
+    space_name: str = "OPTIMIZER_SPACE"
 
     @property
     def fingerprint(self) -> str:

@@ -77,6 +77,8 @@ FIXED_GRID: Final = StrategySpec(
     backtest=_fixed_grid_backtest,
     live=False,
     exclusive=(("quantity", "quantity_usd"),),
+    params_name="FIXED_GRID_PARAMS",
+    space_name="FIXED_GRID_SPACE",
 )
 DEFAULT: Final = GRID_V4
 SPECS: Final = {spec.name: spec for spec in (GRID_V4, FIXED_GRID)}

@@ -21,9 +21,10 @@ from backtest.optimize.search.trial_ledger import WEEK_MS, DataSet, TrialLedger
 from backtest.optimize.trial.prepare import Prepared, prepare
 from backtest.optimize.trial.space import Space, read_space
 from backtest.report.parameter_table import value_text
+from backtest.runs.strategies import is_compiled
 from backtest.simulator import BacktestSimulator
 from core.errors import ConfigError
-from engine.compiling import compile_notice, is_compiled
+from engine.compiling import compile_notice
 
 WIDTH: Final = 96
 _TIE: Final = "\x1f"
@@ -69,10 +70,10 @@ def open_session(request: SearchRequest) -> Session:
             f"the optimizer does not search {request.strategy.name} yet; search grid_v4, or "
             "compare settings of it with main.py --set"
         )
-    space = read_space(request.strategy.space)
+    space = read_space(request.strategy.space, request.strategy)
     folders = ResultFolders.chosen(request.output)
     folders.check_writable(plot=request.plot)
-    if not is_compiled():
+    if not is_compiled(simulator.how):
         say(compile_notice())
     prepared = prepare(
         simulator,
@@ -231,7 +232,8 @@ def _notes_on_given(request: SearchRequest, space: Space) -> list[str]:
     if searched:
         notes.append(
             f"{', '.join(searched)}: searched, so the value given is only where the search "
-            "begins; comment an entry of OPTIMIZER_SPACE in config.py out to keep it fixed"
+            f"begins; comment an entry of {request.strategy.space_name} in config.py out "
+            "to keep it fixed"
         )
     if fixed:
         notes.append(

@@ -46,6 +46,8 @@ class Backtested:
         warms_up: candles before the start are loaded for indicators.
         notices: what a reader must know about a run; CapitalError where no order was possible.
         removals: what ``--compare`` runs besides the full strategy, by name; None: as of GridV4.
+        static: answers with the parameters of the plain grid a search must beat;
+            None: as of GridV4.
         risk: of a portfolio, from parameters and candle length in ms.
         searched: the optimizer can search it.
         is_compiled: its machine code is on disk.
@@ -59,6 +61,7 @@ class Backtested:
     warms_up: bool
     notices: Notices
     removals: Callable[[Any], dict[str, Any]] | None
+    static: Callable[[Any], Any] | None
     risk: Callable[[Any, int], Any]
     searched: bool
     is_compiled: Callable[[], bool]
@@ -102,6 +105,11 @@ def _fixed_removals(params: FixedGridParams) -> dict[str, FixedGridParams]:
     return {name: variant for name, variant in found.items() if variant != params}
 
 
+def _static_fixed_grid(params: FixedGridParams) -> FixedGridParams:
+    """Return the fixed grid with nothing but its entries and take-profits."""
+    return replace(params, stop_loss_enabled=False, recovery_mode=RecoveryMode.NONE, wait_time=0.0)
+
+
 def _fixed_risk(params: FixedGridParams, bar_ms: int) -> PortfolioRisk:  # noqa: ARG001
     defaults: Mapping[str, Any] = GRID_V4.defaults
     horizon = float(defaults["var_horizon_bars"]) * BAR_MS / bar_ms
@@ -120,6 +128,7 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
         warms_up=True,
         notices=_grid_notices,
         removals=None,
+        static=None,
         risk=lambda params, bar_ms: params,  # noqa: ARG005
         searched=True,
         is_compiled=is_grid_compiled,
@@ -134,8 +143,9 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
         warms_up=False,
         notices=_fixed_notices,
         removals=_fixed_removals,
+        static=_static_fixed_grid,
         risk=_fixed_risk,
-        searched=False,
+        searched=True,
         is_compiled=is_fixed_grid_compiled,
         load=lambda: load_fixed_grid(FIXED_GRID.read()),
     ),

@@ -69,7 +69,7 @@ def search(
 ) -> Run:
     """Return ``optimizer.main`` in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backtest.optimize.session, "is_compiled", lambda: True)
+    monkeypatch.setattr(backtest.optimize.session, "is_compiled", lambda _: True)
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = optimizer.main(arguments)
@@ -152,6 +152,7 @@ def test_the_results_hold_what_the_rest_of_the_project_reads(search: Run, tmp_pa
     assert (document["mc_p_value"], document["mc_significant"]) == (None, None)
     best = json.loads((tmp_path / "data/best_params_v4.json").read_text())
     assert set(best) == {
+        "strategy",
         "best_params",
         "best_score",
         "trial",
@@ -598,7 +599,7 @@ def test_a_wrong_argument_is_refused_with_what_to_do(
 
 def test_an_impossible_space_is_refused(search: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"gamma": {"type": "float", "low": 2.0, "high": 1.0}}
-    monkeypatch.setattr(backtest.optimize.session, "read_space", lambda _: read_space(wrong))
+    monkeypatch.setattr(backtest.optimize.session, "read_space", lambda *_: read_space(wrong))
     assert "low = 2 must be under high = 1" in refusal(search(*QUICK))
 
 
@@ -740,7 +741,8 @@ def test_the_documented_command_means_what_it_says() -> None:
     assert (args.coins, args.trials, args.windows) == (["BTC", "ETH", "SOL"], 200, 4)
     assert (args.study_name, args.mc_perms, args.skip_mc) == ("grid_v4_wfo", 50, True)
     plain = optimizer.build_parser().parse_args([])
-    assert (plain.trials, plain.windows, plain.study_name) == (100, 4, "grid_v4_wfo")
+    assert (plain.trials, plain.windows) == (100, 4)
+    assert plain.study_name is None  # named after the strategy
     assert (plain.mc_perms, plain.seed, plain.holdout, plain.storage) == (50, 42, 0.15, None)
     assert (plain.objective, plain.skip_mc) == ("calmar_pf", False)
     # Written out there, because importing the modules that hold them takes too long for --help.

@@ -261,7 +261,7 @@ def test_the_observed_return_is_that_of_a_backtest_of_the_unseen_bars() -> None:
         cut_window(data.market, data.rules, start_ms, whole.plan.end_ms, WARMUP)
         for data in whole.data.values()
     ]
-    runs = [run_range(cut, whole.params) for cut in cuts]
+    runs = [run_range(cut, whole.how, whole.params) for cut in cuts]
     expected = np.mean([run.metrics["total_return_pct"] for run in runs])
     assert observed == pytest.approx(expected, rel=1e-12)
 

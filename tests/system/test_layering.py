@@ -141,8 +141,9 @@ ROOMS = {
     "engine.fixed_grid backtest.market backtest.runs backtest.simulator",
     "backtest.report": "core config engine.contract engine.registry engine.fixed_grid "
     "backtest.market backtest.results backtest.runs backtest.trust",
-    "backtest.optimize.trial": "core config engine.kit engine.grid_v4 engine.strategy "
-    "engine.compiling backtest.market backtest.runs backtest.simulator",
+    "backtest.optimize.trial": "core config engine.kit engine.contract engine.grid_v4 "
+    "engine.fixed_grid engine.strategy engine.registry engine.compiling backtest.market "
+    "backtest.runs backtest.simulator",
     "backtest.optimize.search": "core config backtest.results backtest.optimize.trial",
     "backtest.optimize.apply": "core config backtest.results",
     "backtest.optimize.report": "core backtest.market backtest.report backtest.results "
@@ -152,8 +153,8 @@ ROOMS = {
     "backtest.optimize.trial backtest.optimize.search backtest.optimize.apply "
     "backtest.optimize.report",
     "backtest.optimize": "core engine.contract engine.compiling engine.registry backtest.market "
-    "backtest.report backtest.simulator backtest.optimize.trial backtest.optimize.search "
-    "backtest.optimize.apply backtest.optimize.report backtest.optimize.judge",
+    "backtest.runs backtest.report backtest.simulator backtest.optimize.trial "
+    "backtest.optimize.search backtest.optimize.apply backtest.optimize.report backtest.optimize.judge",
     "backtest.commands": "core engine.contract engine.compiling engine.options engine.registry "
     "backtest.market backtest.audit backtest.report backtest.results backtest.runs "
     "backtest.simulator backtest.trust",

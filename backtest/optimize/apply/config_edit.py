@@ -24,7 +24,8 @@ from core.files import sync_folder, temporary_file
 from core.params import StrategyParams, read_value
 from core.processes import child_environment
 
-_DICT: Final = "STRATEGY_PARAMS"
+SHIPPED: Final = ("STRATEGY_PARAMS", StrategyParams)
+"""Dict of the default strategy, and the class of its parameters."""
 _SECOND_NS: Final = 1_000_000_000
 _ANY_WRITER: Final = 0o222
 
@@ -84,8 +85,10 @@ class ConfigEdit:
         return self.path.with_name(f"{self.path.name}.bak")
 
 
-def plan_edit(config: Path, params: Mapping[str, Any]) -> ConfigEdit:
-    """Work out ``config`` with the values ``params`` in its ``STRATEGY_PARAMS``; write nothing.
+def plan_edit(
+    config: Path, params: Mapping[str, Any], target: tuple[str, type[Any]] = SHIPPED
+) -> ConfigEdit:
+    """Work out ``config`` with the values ``params`` in a strategy's dict; write nothing.
 
     The new source is executed in a process of its own before this returns: it holds exactly the
     new values, and every other dict of the file is as it was.
@@ -93,23 +96,25 @@ def plan_edit(config: Path, params: Mapping[str, Any]) -> ConfigEdit:
     Args:
         config: a file like this project's ``config.py``.
         params: some of the strategy parameters, of any type ``core.params.read_value`` takes.
+        target: name of the dict in the file, and the class of the parameters in it.
 
     Raises:
         ConfigError: a parameter is unknown, of the wrong type or out of range, or parameters
             contradict each other; the file cannot be read, executed, or rewritten safely.
     """
-    typed = {name: read_value(name, value) for name, value in params.items()}
+    name_of_dict, declared = target
+    typed = {name: read_value(name, value, declared) for name, value in params.items()}
     before = _read(config)
     dicts = _executed(before, config)
-    old = _strategy_params(dicts, config)
+    old = _strategy_params(dicts, config, target)
     try:
-        new = StrategyParams.from_dict({**old.to_dict(), **typed})
+        new = declared.from_dict({**old.to_dict(), **typed})
     except ConfigError as error:
         raise ConfigError(f"with the new values in {config}, {error}") from None
     was, will_be = old.to_dict(), new.to_dict()
     values = {name: value for name, value in will_be.items() if value != was[name]}
-    after, texts = rewritten(before, _DICT, values, str(config))
-    _prove(after, config, new, dicts)
+    after, texts = rewritten(before, name_of_dict, values, str(config))
+    _prove(after, config, new, dicts, target)
     changes = tuple(
         Change(name, *text, _percent(was[name], will_be[name])) for name, text in texts.items()
     )
@@ -149,29 +154,32 @@ def _executed(source: bytes, config: Path) -> dict[str, str]:
     return dicts
 
 
-def _strategy_params(dicts: Mapping[str, str], config: Path) -> StrategyParams:
-    if _DICT not in dicts:
-        raise ConfigError(f"{config}: must hold a dict {_DICT}, and has none")
+def _strategy_params(dicts: Mapping[str, str], config: Path, target: tuple[str, type[Any]]) -> Any:
+    name, declared = target
+    if name not in dicts:
+        raise ConfigError(f"{config}: must hold a dict {name}, and has none")
     try:
-        return StrategyParams.from_dict(ast.literal_eval(dicts[_DICT]))
+        return declared.from_dict(ast.literal_eval(dicts[name]))
     except ConfigError as error:
         raise ConfigError(f"{config}: {error}") from None
     except (ValueError, SyntaxError, TypeError):
         raise ConfigError(
-            f"{config}: {_DICT} must hold plain values under names, and nothing else"
+            f"{config}: {name} must hold plain values under names, and nothing else"
         ) from None
 
 
-def _prove(after: bytes, config: Path, new: StrategyParams, before: Mapping[str, str]) -> None:
+def _prove(
+    after: bytes, config: Path, new: Any, before: Mapping[str, str], target: tuple[str, type[Any]]
+) -> None:
     """Raise ConfigError unless executing ``after`` gives ``new`` and every other dict as before."""
     dicts = _executed(after, config)
-    will_be, got = new.to_dict(), _strategy_params(dicts, config).to_dict()
+    will_be, got = new.to_dict(), _strategy_params(dicts, config, target).to_dict()
     wrong = [name for name in will_be if got[name] != will_be[name]]
     wrong += [name for name in {**before, **dicts} if dicts.get(name) != before.get(name)]
-    wrong = [name for name in wrong if name != _DICT]
+    wrong = [name for name in wrong if name != target[0]]
     if wrong:
         raise ConfigError(
-            f"{config}: new values in {_DICT} would not give what they should in: "
+            f"{config}: new values in {target[0]} would not give what they should in: "
             f"{', '.join(wrong)}; other code of that file sets or uses them: edit it by hand"
         )
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from core.errors import ConfigError
 from core.files import read_json
-from core.params import read_value, unknown_key
+from core.params import StrategyParams, read_value, unknown_key
 
 KEYS: Final = ("robust_params", "best_params", "params")
 """Under which the optimizer writes parameters."""
@@ -29,6 +29,7 @@ class ParamsFile:
         answer: ``held``, ``undecided``, ``failed`` or ``not tested``; None where it says nothing.
         why: the reasons of that answer.
         warnings: what it does not tell.
+        strategy: name of the strategy that was searched; "" where it says nothing.
         tested_with: all other parameters they were searched and tested with, as they stand in the
             file, and readable; empty where it says nothing.
     """
@@ -37,11 +38,17 @@ class ParamsFile:
     answer: str | None
     why: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    strategy: str = ""
     tested_with: dict[str, Any] = field(default_factory=dict)
 
 
-def read_params(path: Path, key: str) -> ParamsFile:
+def read_params(path: Path, key: str, declared: type[Any] = StrategyParams) -> ParamsFile:
     """Return the parameters under ``key`` of a JSON file, and whether it vouches for them.
+
+    Args:
+        path: of the file.
+        key: in it.
+        declared: class of the strategy's parameters.
 
     Raises:
         ConfigError: the file cannot be read, holds no object of parameters there, or a parameter
@@ -61,8 +68,22 @@ def read_params(path: Path, key: str) -> ParamsFile:
     if not isinstance(whole, dict):
         raise ConfigError(f"{path}: params is {_short(whole)}, must be an object of parameters")
     others = {name: value for name, value in whole.items() if name not in params}
-    _typed(others, path, "params")
-    return ParamsFile(_typed(params, path, key), answer, why, tuple(warnings), others)
+    _typed(others, path, "params", declared)
+    strategy = strategy_in(path)
+    typed = _typed(params, path, key, declared)
+    return ParamsFile(typed, answer, why, tuple(warnings), strategy, others)
+
+
+def strategy_in(path: Path) -> str:
+    """Return the name of the strategy a file's parameters belong to, "" where it says nothing.
+
+    Raises:
+        ConfigError: the file cannot be read, or the name is none.
+    """
+    name = _read_object(path).get("strategy", "")
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}: strategy = {_short(name)} must be the name of a strategy")
+    return name
 
 
 def _read_verdict(content: Mapping[str, Any], path: Path) -> tuple[str | None, tuple[str, ...]]:
@@ -92,9 +113,9 @@ def default_key(path: Path) -> str:
     return next((key for key in KEYS[:2] if key in _read_object(path)), KEYS[1])
 
 
-def _typed(params: Mapping[str, Any], path: Path, key: str) -> dict[str, Any]:
+def _typed(params: Mapping[str, Any], path: Path, key: str, declared: type[Any]) -> dict[str, Any]:
     try:
-        return {name: read_value(name, value) for name, value in params.items()}
+        return {name: read_value(name, value, declared) for name, value in params.items()}
     except ConfigError as error:
         raise ConfigError(f"{path}: {key}: {error}") from None
 

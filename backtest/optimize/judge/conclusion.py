@@ -26,7 +26,6 @@ from backtest.optimize.report.search_report import report, verdict_text
 from backtest.optimize.search.progress import Interruption, Searched
 from backtest.optimize.session import Session, header, say
 from backtest.results.files import json_bytes, write_file
-from config import STRATEGY_PARAMS
 from core.errors import DataError
 
 _SUMMARY: Final = (
@@ -110,7 +109,7 @@ def _judge(
         session.prepared,
         session.space,
         searched,
-        STRATEGY_PARAMS,
+        session.request.strategy.defaults,
         n_ever=n_ever,
         seed=request.seed,
         seeds=seeds,
@@ -153,7 +152,7 @@ def _finish(
     unseen = judge_unseen(
         session.prepared,
         known.choice.params,
-        STRATEGY_PARAMS,
+        session.request.strategy.defaults,
         permuted=permuted,
         before=before,
         warmup_bars=session.warmup_bars,
@@ -197,6 +196,7 @@ def _finish_without_choice(session: Session, searched: Searched, reason: str) ->
     identity = session.identity
     document = {
         "verdict": verdict.to_dict(),
+        "strategy": session.request.strategy.name,
         "oos_pass": False,
         "oos_warnings": [],
         "num_trials": len(searched.trials),
@@ -228,7 +228,7 @@ def _print_report(
 ) -> None:
     encoding = sys.stdout.encoding or "ascii"
     answer = "" if verdict is None else f"{verdict_text(verdict)}\n\n"
-    text = report(known, evidence, STRATEGY_PARAMS, encoding=encoding)
+    text = report(known, evidence, session.request.strategy.defaults, encoding=encoding)
     _print(f"{header(session)}\n\n{answer}{text}")
 
 

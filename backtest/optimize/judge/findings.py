@@ -29,7 +29,7 @@ from backtest.optimize.search.progress import Searched
 from backtest.optimize.search.study import into_space
 from backtest.optimize.search.trial_ledger import SeenBefore
 from backtest.optimize.trial.prepare import Prepared
-from backtest.optimize.trial.space import Space
+from backtest.optimize.trial.space import NOT_SEARCHABLE, Space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,5 +246,9 @@ def judge_unseen(
 
 
 def with_capital(prepared: Prepared, baseline: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters in use now with the capital of the search, so returns compare."""
-    return {**baseline, "initial_capital": prepared.params.initial_capital}
+    """Return the parameters in use now with what no search may choose as the search has it.
+
+    With the same capital and on the same candles returns compare.
+    """
+    same = [name for name in NOT_SEARCHABLE if name in baseline]
+    return {**baseline, **{name: getattr(prepared.params, name) for name in same}}

@@ -110,7 +110,7 @@ def _run(prepared: Prepared, taken: Coins, drawn: Mapping[str, Any]) -> Portfoli
     plan = prepared.plan
     runs = prepared.evaluate_range(drawn, start_ms=plan.holdout_ms, data=taken)
     times = plan.times_ms[plan.plan.holdout_start :]
-    curves = [run.equity_curve[np.searchsorted(run.times_ms, times)] for run in runs.values()]
+    curves = [run.equity_at(times) for run in runs.values()]
     return PortfolioRun(
         times_ms=times,
         equity=np.sum(curves, axis=0),

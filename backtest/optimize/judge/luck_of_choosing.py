@@ -103,16 +103,13 @@ def static_grid_returns(prepared: Prepared) -> Floats:
 
     Geometry, size limits and costs are those of the parameters that are not searched.
     """
-    params = static_grid(prepared.params)
-    runs = {coin: run_range(data, params) for coin, data in prepared.data.items()}
+    params = (prepared.how.static or static_grid)(prepared.params)
+    runs = {coin: run_range(data, prepared.how, params) for coin, data in prepared.data.items()}
     return _returns_at(runs, prepared.plan.day_ends_ms, params.initial_capital)
 
 
 def _returns_at(
     runs: Mapping[str, RangeRun], day_ends_ms: npt.NDArray[np.int64], initial: float
 ) -> Floats:
-    equity = np.sum(
-        [run.equity_curve[np.searchsorted(run.times_ms, day_ends_ms)] for run in runs.values()],
-        axis=0,
-    )
+    equity = np.sum([run.equity_at(day_ends_ms) for run in runs.values()], axis=0)
     return bar_returns(equity, initial * len(runs))

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from backtest.market.coin_data import CoinData
-from backtest.optimize.judge.permutation import p_value, permute_candles
+from backtest.optimize.judge.permutation import block_of, p_value, permute_candles
 from backtest.optimize.search.progress import side_by_side
 from backtest.optimize.trial.prepare import Coins, Prepared
 from backtest.optimize.trial.range_runs import with_candles
@@ -138,7 +138,8 @@ def unseen_bars(
     found = {}
     for coin, data in prepared.data.items():
         whole = _joined(data, taken[coin], plan.holdout_ms)
-        cut = cut_window(whole.market, whole.rules, start_ms, plan.end_ms, warmup_bars)
+        # Also a strategy that needs no warm-up has a bar before: the first gap is permuted too.
+        cut = cut_window(whole.market, whole.rules, start_ms, plan.end_ms, max(1, warmup_bars))
         times = cut.market.candles["timestamp"]
         common = cut.market.candles[(times < start_ms) | times.isin(plan.times_ms)]
         market = replace(cut.market, candles=common.reset_index(drop=True), detail=None)
@@ -155,7 +156,8 @@ def permute_from(data: CoinData, start_ms: int, seed: int) -> CoinData:
     first = int(np.searchsorted(candles["timestamp"].to_numpy(), start_ms)) - 1
     columns = [np.array(candles[name].iloc[first:]) for name in (*_PRICES, "volume")]
     opens, highs, lows, closes, volumes = columns
-    moved = permute_candles(opens, highs, lows, closes, volumes, seed)
+    block = block_of(data.market.bar_ms)
+    moved = permute_candles(opens, highs, lows, closes, volumes, seed, block)
     changed = candles.copy()
     for name, column in moved.items():
         values = _on_tick(column, data.rules.tick_size) if name in _PRICES else column

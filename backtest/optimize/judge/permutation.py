@@ -43,6 +43,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import ConfigError, DataError
+from core.times import HOUR_MS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -50,6 +51,11 @@ Ints = npt.NDArray[np.int64]
 BLOCK_BARS: Final = 4
 """Bars that are shuffled among themselves: an hour of 15-minute bars, in which volatility hardly
 changes."""
+
+
+def block_of(bar_ms: int) -> int:
+    """Return how many bars of a length (ms) an hour has, within which bars are shuffled."""
+    return max(1, HOUR_MS // bar_ms)
 
 
 def permute_candles(

@@ -60,9 +60,11 @@ def results_document(
         seconds: the whole command took so far.
     """
     choice, lines = known.choice.params, evidence_lines(known, unseen)
-    typed = {name: read_value(name, value) for name, value in choice.items()}
+    declared = type(prepared.params)
+    typed = {name: read_value(name, value, declared) for name, value in choice.items()}
     document = {
         "verdict": verdict.to_dict(),
+        "strategy": prepared.how.spec.name,
         **_choice(known.choice, known.agreement),
         "n_windows": identity.windows,
         "coins": list(identity.coins),
@@ -113,6 +115,7 @@ def best_document(document: Mapping[str, Any], best: FinishedTrial) -> dict[str,
         "best_score": best.outcome.score,
         "trial": best.number,
         "note": BEST_NOTE,
+        "strategy": document["strategy"],
         "params": {**document["params"], **best.params},
         "verdict": {"answer": answer.value, "why": [_NOT_TESTED], "to_do": TO_DO[answer]},
         "oos_pass": None,

@@ -24,7 +24,6 @@ from backtest.optimize.trial.space import Space
 from backtest.optimize.trial.trial import Evaluate, TrialOutcome
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError
-from core.params import read_value
 
 _PROCESSES: Final = " (processes)"
 """Ends the name of the companion study of a shared one; no study's own name can end so."""
@@ -194,7 +193,7 @@ def into_space(space: Space, current: Mapping[str, Any]) -> tuple[dict[str, Any]
             first[name] = space.clip(name, current[name])
         except ConfigError:
             first[name] = entry.choices[0]
-        if read_value(name, first[name]) != read_value(name, current[name]):
+        if space.read_value(name, first[name]) != space.read_value(name, current[name]):
             moved.append(
                 f"the current {name} = {current[name]} is outside the space; {first[name]} is "
                 "tried in its place"

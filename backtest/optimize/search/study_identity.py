@@ -28,6 +28,7 @@ _ALLOWED: Final = {
 SCORING: Final = (
     "backtest.market.coin_data",
     "backtest.optimize.search.sampling",
+    "backtest.optimize.trial.coin_loops",
     "backtest.optimize.trial.coin_runs",
     "backtest.optimize.trial.objective",
     "backtest.optimize.trial.prepare",
@@ -43,7 +44,7 @@ SCORING: Final = (
 def scoring_fingerprint() -> str:
     """Return 16 hex digits that change with the code that draws and scores trials.
 
-    The strategy itself has a fingerprint of its own, ``engine.strategy.CODE_FINGERPRINT``.
+    The strategy itself has a fingerprint of its own, ``StrategySpec.fingerprint``.
     """
     return fingerprint_of_files(*SCORING)
 

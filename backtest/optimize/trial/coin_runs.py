@@ -10,42 +10,30 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.market.coin_data import CoinData
+from backtest.optimize.trial.coin_loops import SearchedStrategy
 from backtest.optimize.trial.objective import Objective, WindowFacts, score_window
-from backtest.optimize.trial.shared_signals import SharedSignals
 from backtest.optimize.trial.trial import WindowScore
-from backtest.optimize.trial.windows import Plan, Window
-from core.params import StrategyParams
-from core.records import dtype_of, freeze, zeros
-from core.signals import Signal
+from backtest.optimize.trial.windows import Plan, SharedPlan, Window
+from core.records import dtype_of
 from core.times import DAY_MS
 from engine.compiled_run import CompiledRun
-from engine.grid_v4.types import State, new_state
-from engine.strategy import LOOP
-from engine.tables import (
-    BarLog,
-    RunTables,
-    bar_table,
-    funding_rows,
-    settled_funding,
-    sub_bar_tables,
-)
-from engine.types import Tape
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 class Buffers(threading.local):
     """The large tables a run writes, one set per thread, used again by every run of the thread.
 
     Args:
+        coin: whichever; the scratch of one suits all.
+        how: the strategy is run.
         n_bars: of the coin that has most.
     """
 
-    def __init__(self, n_bars: int) -> None:
-        self.signals: Any = np.zeros(n_bars, dtype_of(Signal))
-        self.log: Any = np.zeros(n_bars, dtype_of(BarLog))
-        self.tape: Tape = zeros(Tape)
+    def __init__(self, coin: CoinRuns, how: SearchedStrategy, n_bars: int) -> None:
+        self.scratch: Any = coin.loop.scratch(n_bars)
+        self.log: Any = np.zeros(n_bars, dtype_of(how.loop.log_row))
+        self.tape: Any = how.new_tape()
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +59,9 @@ class CoinRuns:
 
     Args:
         data: the candles, none of the holdout among them.
+        how: the strategy is run.
         base: values of parameters that are not searched.
-        plan: windows in rows of the candles.
-        day_ends: rows at whose closes the equity of the daily returns is taken.
+        plan: of all coins.
         objective: what scores a window.
 
     Raises:
@@ -81,23 +69,26 @@ class CoinRuns:
     """
 
     def __init__(
-        self, data: CoinData, base: StrategyParams, plan: Plan, day_ends: Ints, objective: Objective
+        self,
+        data: CoinData,
+        how: SearchedStrategy,
+        base: Any,
+        plan: SharedPlan,
+        objective: Objective,
     ) -> None:
-        self.plan, self.rules, self._objective = plan, data.rules, objective
-        self._day_ends, self._bar_ms = day_ends, data.market.bar_ms
-        self.bars: Any = bar_table(data.market.candles)
-        self._schedule = settled_funding(self.bars, data.market.funding, self._bar_ms)
-        self._funding = funding_rows(self._schedule)
-        self._sub_bars = sub_bar_tables(self.bars, data.market.detail, self._bar_ms)
-        self.signals = SharedSignals(data.market, base)
+        self.how, self.rules, self._objective = how, data.rules, objective
+        self.loop, self._bar_ms = how.coin(data, base), data.market.bar_ms
+        times = np.array(self.loop.bars["ts_ms"])
+        self.plan: Plan = plan.for_coin(times)
+        # A candle that stands for a hole is that of every bar in it.
+        self._day_ends = np.searchsorted(times, plan.day_ends_ms, "right") - 1
 
-    def tables(self, signals: Any) -> RunTables:
-        """Return what a run with ``signals`` reads."""
-        return RunTables(
-            self.bars, signals, self._funding, self._schedule.source, *self._sub_bars, first_bar=0
-        )
+    @property
+    def n_bars(self) -> int:
+        """How many candles are walked."""
+        return len(self.loop.bars)
 
-    def evaluate(self, params: StrategyParams, buffers: Buffers) -> CoinScores:
+    def evaluate(self, params: Any, buffers: Buffers) -> CoinScores:
         """Return what ``params`` come to; the bars of a test never count in a train score."""
         replay, plan = _Replay(self, params, buffers), self.plan
         state, start, train = replay.fresh_state(), plan.first_bar, []
@@ -110,11 +101,10 @@ class CoinRuns:
         test = [self._test(replay, window) for window in plan.windows]
         return CoinScores(train, test, day_equity)
 
-    def train_scores(
-        self, params: StrategyParams, buffers: Buffers, windows: int
-    ) -> list[WindowScore]:
+    def train_scores(self, params: Any, buffers: Buffers, windows: int) -> list[WindowScore]:
         """Return the scores of the first ``windows`` trains; no later bar is run."""
-        replay, state = _Replay(self, params, buffers), new_state(params.initial_capital)
+        replay = _Replay(self, params, buffers)
+        state = replay.fresh_state()
         start, found = self.plan.first_bar, []
         for window in self.plan.windows[:windows]:
             replay.advance(state, start, window.train_end)
@@ -127,7 +117,7 @@ class CoinRuns:
         replay.advance(state, window.test_start, window.test_end)
         return self._score(replay, state, window.test_start, window.test_end)
 
-    def _score(self, replay: _Replay, state: State, start: int, end: int) -> WindowScore:
+    def _score(self, replay: _Replay, state: Any, start: int, end: int) -> WindowScore:
         """Return the score of ``[start, end)``, of which the last step done is ``end - 1``."""
         counters = state.counters
         facts = WindowFacts(
@@ -144,23 +134,21 @@ class CoinRuns:
 class _Replay:
     """The compiled loop over one coin under one parameter set."""
 
-    def __init__(self, coin: CoinRuns, params: StrategyParams, buffers: Buffers) -> None:
-        self.initial = params.initial_capital
+    def __init__(self, coin: CoinRuns, params: Any, buffers: Buffers) -> None:
+        self.initial, self._how = params.initial_capital, coin.how
         self.equity: Floats = buffers.log["equity"]
-        self._frozen = freeze(params)
+        self._frozen = coin.how.freeze(params)
         self._market = coin.rules.to_record(params.liquidation_fee)
         self._tape, self._log = buffers.tape, buffers.log
-        signals = buffers.signals[: len(coin.bars)]
-        coin.signals.write(params, signals)
-        self._tables = coin.tables(signals)
+        self._tables = coin.loop.tables(params, buffers.scratch)
 
-    def fresh_state(self) -> State:
+    def fresh_state(self) -> Any:
         """Return the state before the first step."""
-        return new_state(self.initial)
+        return self._how.new_state(self.initial)
 
-    def advance(self, state: State, start: int, end: int) -> None:
+    def advance(self, state: Any, start: int, end: int) -> None:
         """Do the steps ``[start, end)``; counters hold what a score needs of the records."""
         run = CompiledRun(
-            LOOP, self._tables, self._frozen, self._market, state, self._tape, self._log
+            self._how.loop, self._tables, self._frozen, self._market, state, self._tape, self._log
         )
         run.advance(start, end, keep_trades=False)

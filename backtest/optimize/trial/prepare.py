@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from backtest.market.coin_data import CoinData
 from backtest.market.timeframes import format_time
+from backtest.optimize.trial.coin_loops import SEARCHED
 from backtest.optimize.trial.coin_runs import Buffers, CoinRuns, CoinScores
 from backtest.optimize.trial.objective import DEFAULT_OBJECTIVE, WORST_SCORE, read_objective
 from backtest.optimize.trial.range_runs import RangeRun, run_range
@@ -22,15 +23,14 @@ from backtest.optimize.trial.windows import (
     DEFAULT_HOLDOUT,
     DEFAULT_WINDOWS,
     SharedPlan,
-    longest_purge,
     plan_shared,
 )
+from backtest.runs.strategies import Backtested
 from backtest.runs.variants import cut_window
 from backtest.simulator import BacktestSimulator
 from core.errors import ConfigError, DataError
-from core.params import StrategyParams, read_value
+from core.params import read_value
 from core.performance import bar_returns
-from engine.compiling import load_machine_code
 
 T = TypeVar("T")
 Coins = Mapping[str, CoinData]
@@ -85,6 +85,7 @@ class Prepared:
     Args:
         data: by coin, none of the holdout in it.
         holdout: the rest.
+        how: the strategy is backtested.
         params: values of parameters that are not drawn.
         plan: of all coins.
         objective: name of what is maximised.
@@ -100,7 +101,8 @@ class Prepared:
         self,
         data: Coins,
         holdout: Holdout,
-        params: StrategyParams,
+        how: Backtested,
+        params: Any,
         plan: SharedPlan,
         *,
         objective: str,
@@ -108,16 +110,15 @@ class Prepared:
         notices: Sequence[str] = (),
     ) -> None:
         self.data, self.holdout, self.params, self.plan = data, holdout, params, plan
+        self.how, self._searched = how, SEARCHED[how.spec.name]
         self.objective, self.data_hash, self.notices = objective, data_hash, tuple(notices)
         self._runs = {coin: self._coin_runs(item) for coin, item in data.items()}
-        self._buffers = Buffers(max(len(runs.bars) for runs in self._runs.values()))
+        most = max(runs.n_bars for runs in self._runs.values())
+        self._buffers = Buffers(next(iter(self._runs.values())), self._searched, most)
 
     def _coin_runs(self, data: CoinData) -> CoinRuns:
-        times = data.market.candles["timestamp"].to_numpy()
-        day_ends = np.searchsorted(times, self.plan.day_ends_ms)
-        return CoinRuns(
-            data, self.params, self.plan.for_coin(times), day_ends, read_objective(self.objective)
-        )
+        objective = read_objective(self.objective)
+        return CoinRuns(data, self._searched, self.params, self.plan, objective)
 
     @property
     def coins(self) -> tuple[str, ...]:
@@ -187,12 +188,14 @@ class Prepared:
         params = self._read(drawn)
         params.check_relations()
         return {
-            coin: run_range(item, params, start_ms, end_ms)
+            coin: run_range(item, self.how, params, start_ms, end_ms)
             for coin, item in (self.data if data is None else data).items()
         }
 
-    def _read(self, drawn: Mapping[str, Any]) -> StrategyParams:
-        return replace(self.params, **{key: read_value(key, value) for key, value in drawn.items()})
+    def _read(self, drawn: Mapping[str, Any]) -> Any:
+        declared = type(self.params)
+        values = {key: read_value(key, value, declared) for key, value in drawn.items()}
+        return replace(self.params, **values)
 
     def _impossible(self, why: str) -> TrialOutcome:
         row = WindowScore(WORST_SCORE, math.nan, math.nan, math.nan, math.nan, 0, why)
@@ -241,13 +244,14 @@ def prepare(
         NetworkError: the exchange cannot be reached.
     """
     read_objective(objective)
-    load_machine_code()
+    simulator.how.load()
     loaded = {coin: simulator.load(coin, start, end) for coin in simulator.coin_names(coins)}
     times = {
         coin: item.market.candles["timestamp"].to_numpy()[item.first_bar :]
         for coin, item in loaded.items()
     }
-    purge = longest_purge(simulator.params, space, simulator.bar_ms)
+    searched_as = SEARCHED[simulator.spec.name]
+    purge = searched_as.purge(simulator.params, space, simulator.bar_ms)
     plan = plan_shared(times, simulator.bar_ms, windows, holdout, purge)
     warmup = simulator.settings["warmup_bars"]
     searched = _cut(loaded, plan.start_ms, plan.holdout_ms, warmup)
@@ -255,6 +259,7 @@ def prepare(
     return Prepared(
         searched,
         Holdout(aside),
+        simulator.how,
         simulator.params,
         plan,
         objective=objective,

@@ -11,10 +11,10 @@ import pandas as pd
 
 from backtest.market.coin_data import CoinData
 from backtest.market.timeframes import format_time
-from backtest.runs.variants import Variants, cut_window
+from backtest.runs.strategies import Backtested
+from backtest.runs.variants import cut_window
 from core.errors import DataError
 from core.frames import check_candles
-from core.params import StrategyParams
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,21 +24,35 @@ class RangeRun:
     Attributes:
         times_ms: open times of the traded bars, ms UTC, shape (n_bars,).
         equity_curve: quote, at their closes; at the last one all is closed, shape (n_bars,).
-        metrics: as ``GridStrategyV4.run`` answers them.
+        metrics: as the strategy's ``run`` answers them.
     """
 
     times_ms: npt.NDArray[np.int64]
     equity_curve: npt.NDArray[np.float64]
     metrics: dict[str, Any]
 
+    def equity_at(self, times_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return the equity at the closes of the bars that opened at ``times_ms``, quote.
+
+        A bar that is missing counts as part of the candle that stands for it.
+        """
+        rows = np.searchsorted(self.times_ms, times_ms, "right") - 1
+        found: npt.NDArray[np.float64] = self.equity_curve[rows]
+        return found
+
 
 def run_range(
-    data: CoinData, params: StrategyParams, start_ms: int | None = None, end_ms: int | None = None
+    data: CoinData,
+    how: Backtested,
+    params: Any,
+    start_ms: int | None = None,
+    end_ms: int | None = None,
 ) -> RangeRun:
     """Return the backtest of ``[start_ms, end_ms)`` of one coin.
 
     Args:
         data: what may be read; all bars before the range warm it up.
+        how: the strategy is backtested.
         params: of the run.
         start_ms: open of the first bar traded, ms UTC; None: where ``data`` begins to trade.
         end_ms: exclusive; None: to the end of ``data``.
@@ -60,10 +74,11 @@ def run_range(
         )
     before = (start_ms - int(times[0])) // bar_ms
     cut = cut_window(data.market, data.rules, start_ms, end_ms, max(before, 0))
-    variants = Variants(cut, params)
+    variants = how.variants(cut, params)
     outcome = variants.run(params, variants.sub_bars(cut.market.detail))
-    traded = slice(cut.first_bar, None)
-    return RangeRun(variants.times_ms[traded], outcome.equity_curve[traded], outcome.metrics)
+    walked = variants.times_ms
+    traded = slice(int(np.searchsorted(walked, start_ms)), None)
+    return RangeRun(walked[traded], outcome.equity_curve[traded], outcome.metrics)
 
 
 def with_candles(data: CoinData, candles: pd.DataFrame) -> CoinData:
