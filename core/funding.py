@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from core.exact_sum import exact_sum
 from core.jit import kernel
 from core.times import BAR_MS, HOUR_MS, MINUTE_MS
 
@@ -58,15 +59,28 @@ def model_rates(settlements: Ints, ts_ms: Ints, closes: Floats, bar_ms: int) -> 
 
     ``0.0001 + 0.02 * (close / mean of at most 96 closes - 1)``, clamped to +-0.0003; NaN where no
     bar has closed yet.
+
+    Args:
+        settlements: ms UTC, shape (n,).
+        ts_ms: bar open times, ms UTC, ascending, shape (n_bars,).
+        closes: positive, shape (n_bars,).
+        bar_ms: length of a bar.
     """
-    rates = np.full(settlements.size, np.nan)
-    closed = np.searchsorted(ts_ms + bar_ms, settlements, side="right")
-    for row, n_closed in enumerate(closed.tolist()):
-        if n_closed > 0:
-            window = closes[max(0, n_closed - MODEL_BARS) : n_closed]
-            premium = closes[n_closed - 1] / (math.fsum(window) / window.size) - 1.0
+    closed = np.searchsorted(ts_ms, settlements - bar_ms, side="right")
+    return model_rate_series(closed, closes)
+
+
+@kernel
+def model_rate_series(n_closed: Ints, closes: Floats) -> Floats:
+    """Return the synthetic rate after so many closes, NaN after none; both of shape (n,)."""
+    rates = np.full(n_closed.size, math.nan)
+    for row in range(n_closed.size):
+        n = n_closed[row]
+        if n > 0:
+            window = closes[max(0, n - MODEL_BARS) : n]
+            premium = closes[n - 1] / (exact_sum(window) / window.size) - 1.0
             rate = MODEL_BASE + MODEL_SLOPE * premium
-            rates[row] = min(MODEL_CLAMP, max(-MODEL_CLAMP, rate))
+            rates[row] = min(MODEL_CLAMP, rate) if rate > -MODEL_CLAMP else -MODEL_CLAMP
     return rates
 
 

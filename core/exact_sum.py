@@ -1,0 +1,69 @@
+"""The sum of floats without rounding on the way.
+
+Shewchuk 1997, "Adaptive Precision Floating-Point Arithmetic": partial sums that do not overlap, by
+rising size, hold the sum exactly. As ``math.fsum``, for compiled code.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from core.jit import kernel
+
+Floats = npt.NDArray[np.float64]
+
+
+@kernel
+def exact_sum(values: Floats) -> float:
+    """Return the double nearest to the exact sum of ``values``, (n,), finite; 0 of none.
+
+    A sum beyond the largest double is not finite.
+    """
+    partials = np.empty(values.size + 1)
+    count = 0
+    for value in values:
+        count = add_exactly(partials, count, value)
+    return nearest_double(partials, count)
+
+
+@kernel
+def add_exactly(partials: Floats, count: int, value: float) -> int:
+    """Add ``value`` to the first ``count`` of ``partials`` and return how many there are now."""
+    total = value
+    kept = 0
+    for k in range(count):
+        other = partials[k]
+        if abs(total) < abs(other):
+            total, other = other, total
+        rounded = total + other
+        lost = other - (rounded - total)
+        if lost != 0.0:
+            partials[kept] = lost
+            kept += 1
+        total = rounded
+    if total != 0.0:
+        partials[kept] = total
+        kept += 1
+    return kept
+
+
+@kernel
+def nearest_double(partials: Floats, count: int) -> float:
+    """Return the double nearest to the sum of the first ``count`` of ``partials``, ties to even."""
+    if count == 0:
+        return 0.0
+    row = count - 1
+    rounded = partials[row]
+    lost = 0.0
+    while row > 0 and lost == 0.0:
+        row -= 1
+        before = rounded
+        rounded = before + partials[row]
+        lost = partials[row] - (rounded - before)
+    if row > 0 and (lost < 0.0) == (partials[row - 1] < 0.0):  # what lies below decides a tie
+        twice = 2.0 * lost
+        other = rounded + twice
+        if other - rounded == twice:
+            return other
+    return rounded
