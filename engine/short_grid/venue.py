@@ -51,7 +51,7 @@ FUNDING_REPORT: Final = 100
 
 
 class QueueModel(IntEnum):
-    """What is assumed to be ahead of an order in its queue."""
+    """An assumption about what is ahead of an order in its queue."""
 
     PESSIMISTIC = 0
     PROPORTIONAL = 1
