@@ -23,14 +23,15 @@ from backtest.ticks.reader import TickReport, open_sessions
 from benchmarks.engine import machine_line
 from core.recording import BUY, MS_NS, SELL, EventKind
 from core.records import freeze, zeros, zeros_table
+from engine.registry import SHORT_GRID
 from engine.short_grid.gates import Funnel
 from engine.short_grid.loop import run_step
 from engine.short_grid.observation import Outlook, new_observation, observe_events
-from engine.short_grid.params import STEP_NS, ShortGridParams
+from engine.short_grid.params import STEP_NS
 from engine.short_grid.types import Commands, make_rules, new_states
 
 REAL_TICKS: Final = Path(__file__).resolve().parent.parent.parent / "shared" / "ticks"
-PARAMS: Final = ShortGridParams.from_dict({})
+PARAMS: Final = SHORT_GRID.read()
 FROZEN: Final = freeze(PARAMS)
 MANY: Final = 50
 """Symbols of a large universe."""

@@ -171,13 +171,7 @@ class StrategyParams:
         Raises:
             ConfigError: a key is unknown or missing, a value of the wrong type or out of range.
         """
-        declared = param_fields()
-        for key in values:
-            if key not in declared:
-                raise ConfigError(unknown_key(key, declared, "strategy parameter"))
-        if missing := sorted(declared.keys() - values.keys()):
-            raise ConfigError(f"missing strategy parameters: {', '.join(missing)}")
-        params = cls(**{key: read_value(key, values[key]) for key in declared})
+        params = cls(**read_values(cls, values))
         params.check_relations()
         return params
 
@@ -208,6 +202,21 @@ class StrategyParams:
     def position_sides(self) -> tuple[str, ...]:
         """Sides it may hold with these values."""
         return ("LONG", "SHORT") if self.allow_short else ("LONG",)
+
+
+def read_values(declared: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every parameter that a class declares, typed, from ``values``, which hold them all.
+
+    Raises:
+        ConfigError: a key is unknown or missing, a value of the wrong type or out of range.
+    """
+    known = param_fields(declared)
+    for key in values:
+        if key not in known:
+            raise ConfigError(unknown_key(key, known, "strategy parameter"))
+    if missing := sorted(known.keys() - values.keys()):
+        raise ConfigError(f"missing strategy parameters: {', '.join(missing)}")
+    return {key: read_value(key, values[key], declared) for key in known}
 
 
 def plain_values(params: Any) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from config import (
     FIXED_GRID_SPACE,
     OPTIMIZER_SPACE,
     PRESETS,
+    SHORT_GRID_PARAMS,
+    SHORT_GRID_PRESETS,
     STRATEGY_PARAMS,
 )
 from core.errors import ConfigError
@@ -18,6 +20,7 @@ from core.params import StrategyParams, param_fields, read_value, unknown_key
 from core.times import BAR_MS, MINUTE_MS
 from engine.contract import Backtest, Needs, Strategy, StrategySpec
 from engine.fixed_grid.params import FixedGridParams
+from engine.short_grid.params import ShortGridParams
 
 if TYPE_CHECKING:
     from core.market import MarketRules
@@ -80,8 +83,36 @@ FIXED_GRID: Final = StrategySpec(
     params_name="FIXED_GRID_PARAMS",
     space_name="FIXED_GRID_SPACE",
 )
+
+
+def _short_grid(params: Any, rules: MarketRules | None) -> Strategy:  # noqa: ARG001
+    raise ConfigError("short_grid does not trade live yet; backtest it: main.py --ticks DIR")
+
+
+def _short_grid_backtest(params: Any, rules: MarketRules) -> Backtest:  # noqa: ARG001
+    raise ConfigError("short_grid runs on recorded ticks, not on candles: main.py --ticks DIR")
+
+
+SHORT_GRID: Final = StrategySpec(
+    name="short_grid",
+    module="engine.short_grid.session",
+    params=ShortGridParams,
+    defaults=SHORT_GRID_PARAMS,
+    presets=SHORT_GRID_PRESETS,
+    space={},
+    needs=Needs(
+        bars=None,
+        streams=frozenset({"book", "trades", "mark"}),
+        sides=frozenset({"SHORT"}),
+        truth="exchange",
+    ),
+    create=_short_grid,
+    backtest=_short_grid_backtest,
+    live=False,
+    params_name="SHORT_GRID_PARAMS",
+)
 DEFAULT: Final = GRID_V4
-SPECS: Final = {spec.name: spec for spec in (GRID_V4, FIXED_GRID)}
+SPECS: Final = {spec.name: spec for spec in (GRID_V4, FIXED_GRID, SHORT_GRID)}
 
 
 def find_strategy(name: str) -> StrategySpec:

@@ -13,16 +13,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from core.errors import ConfigError
-from core.params import (
-    IntrabarPath,
-    bounded,
-    meaning,
-    param_fields,
-    plain_values,
-    read_value,
-    shared,
-    unknown_key,
-)
+from core.params import IntrabarPath, bounded, meaning, plain_values, read_values, shared
 
 MAX_POSITIONS: Final = 64
 MAX_RUNGS: Final = 25
@@ -104,13 +95,7 @@ class FixedGridParams:
             ConfigError: a key is unknown or missing, a value of the wrong type or out of range, or
                 values contradict each other.
         """
-        declared = param_fields(cls)
-        for key in values:
-            if key not in declared:
-                raise ConfigError(unknown_key(key, declared, "strategy parameter"))
-        if missing := sorted(declared.keys() - values.keys()):
-            raise ConfigError(f"missing strategy parameters: {', '.join(missing)}")
-        params = cls(**{key: read_value(key, values[key], cls) for key in declared})
+        params = cls(**read_values(cls, values))
         params.check_relations()
         return params
 

@@ -7,11 +7,11 @@ tightened, never loosened or switched off.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, fields
-from typing import Any, Final, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Final
 
 from core.errors import ConfigError
-from core.params import bounded, meaning, unknown_key
+from core.params import bounded, meaning, plain_values, read_values
 
 DECIDE_MS: Final = 100
 """Decisions are taken at multiples of this, UTC; every window is a whole number of them."""
@@ -173,19 +173,13 @@ class ShortGridParams:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ShortGridParams:
-        """Validate ``values``; what they do not name has its default.
+        """Validate ``values``, which must hold every parameter.
 
         Raises:
-            ConfigError: a key is unknown, a value of the wrong type or out of range, or two
-                contradict each other.
+            ConfigError: a key is unknown or missing, a value of the wrong type or out of range, or
+                two contradict each other.
         """
-        known = param_fields()
-        for key in values:
-            if key not in known:
-                raise ConfigError(unknown_key(key, known, "short grid parameter"))
-        merged = {**DEFAULTS, **values}
-        typed: dict[str, Any] = {key: read_value(key, merged[key]) for key in known}
-        params = cls(**typed)
+        params = cls(**read_values(cls, values))
         params.check_relations()
         return params
 
@@ -212,210 +206,4 @@ class ShortGridParams:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that ``from_dict`` accepts and JSON can hold."""
-        return {name: getattr(self, name) for name in param_fields()}
-
-
-def param_fields() -> dict[str, Field[Any]]:
-    """Return the declared parameters by name, in order."""
-    return {item.name: item for item in fields(ShortGridParams)}
-
-
-def read_value(key: str, value: Any) -> float | int | bool:
-    """Return ``value`` (a Python value or command-line text) as parameter ``key``.
-
-    Raises:
-        ConfigError: the key is unknown, the value of the wrong type or out of range.
-    """
-    known = param_fields()
-    if key not in known:
-        raise ConfigError(unknown_key(key, known, "short grid parameter"))
-    kind = _TYPES[key]
-    try:
-        typed = _typed(kind, value)
-    except (ValueError, KeyError, TypeError, OverflowError):
-        expected = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-        raise ConfigError(f"{key} = {value!r} must be {expected}") from None
-    limits = known[key].metadata
-    if "low" in limits and not limits["low"] <= typed <= limits["high"]:
-        raise ConfigError(
-            f"{key} = {value!r} is outside [{limits['low']:g}, {limits['high']:g}] {limits['unit']}"
-        )
-    return typed
-
-
-def _typed(kind: type, value: Any) -> float | int | bool:
-    if kind is bool:
-        if isinstance(value, str):
-            return _SWITCH_WORDS[value.strip().lower()]
-        if isinstance(value, bool):
-            return value
-        raise TypeError
-    if isinstance(value, bool):
-        raise TypeError
-    if kind is int:
-        whole = int(value)
-        if not isinstance(value, str) and whole != value:
-            raise ValueError
-        return whole
-    return float(value)
-
-
-_SWITCH_WORDS: Final = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
-_TYPES: Final[dict[str, type]] = get_type_hints(ShortGridParams)
-
-DEFAULTS: Final[Mapping[str, float | int | bool]] = {
-    # Signals.
-    "pump_weight_return": 0.4,
-    "pump_weight_imbalance": 0.8,
-    "pump_weight_queue": 0.6,
-    "pump_halflife_s": 5.0,
-    "exhaust_halflife_s": 3.0,
-    "pump_latch_s": 5.0,
-    "sigma_halflife_s": 30.0,
-    "ofi_halflife_s": 2.0,
-    "touch_halflife_s": 30.0,
-    "warmup_s": 60.0,
-    "rewarm_s": 30.0,
-    "stale_ms": 3000.0,
-    "max_lag_ms": 500.0,
-    # Volatility regime.
-    "vol_weight_1m": 0.5,
-    "vol_weight_5m": 0.3,
-    "vol_weight_15m": 0.2,
-    "vol_lookback_1m_h": 6.0,
-    "vol_lookback_5m_h": 48.0,
-    "vol_lookback_15m_h": 168.0,
-    "vol_refresh_s": 120.0,
-    "vol_live_weight": 0.45,
-    "drift_min": 0.8,
-    "drift_max": 3.0,
-    "tail_ratio": 2.2,
-    "tail_cooldown_s": 20.0,
-    "spacing_horizon_s": 60.0,
-    "baseline_live": False,
-    # Entry gates.
-    "spread_min_bps": 7.0,
-    "spread_max_bps": 40.0,
-    "pump_threshold": 2.0,
-    "exhaust_threshold": 1.0,
-    "trend_2s_bps": 12.0,
-    "trend_30s_bps": 30.0,
-    "buy_ratio_max": 0.72,
-    "waterfall_max": 3.0,
-    "waterfall_halflife_s": 30.0,
-    "funding_window_s": 300.0,
-    "funding_max_bps": 5.0,
-    "squeeze_bps": 100.0,
-    "squeeze_share": 0.30,
-    "squeeze_symbols": 3,
-    "squeeze_layers": 4,
-    "min_edge_bps": 2.0,
-    "edge_slope_bps": 1.0,
-    "edge_bonus_max_bps": 5.0,
-    "edge_buffer_bps": 0.3,
-    "edge_slip_bps": 0.5,
-    "edge_z": 0.75,
-    "edge_min_samples": 5,
-    "liquidity_share": 0.5,
-    # Sizes and layers.
-    "min_notional": 50.0,
-    "max_notional": 80.0,
-    "size_growth": 1.5,
-    "size_spread_low_bps": 7.0,
-    "size_spread_high_bps": 21.0,
-    "max_layers": 6,
-    "symbol_cap": 480.0,
-    "portfolio_cap": 2000.0,
-    "max_symbols_held": 25,
-    "spacing_growth": 2.0,
-    "add_loss_bps": 35.0,
-    "add_improve_bps": 0.75,
-    "add_cooldown_s": 20.0,
-    "adds_per_hour": 8,
-    "fill_cooldown_s": 2.0,
-    # Entry orders.
-    "entry_amend_ms": 1000.0,
-    "entry_max_amends": 6,
-    "entry_max_age_s": 8.0,
-    "entry_min_age_s": 2.0,
-    "entry_latch_exit": 1.0,
-    "reject_pause_ms": 500.0,
-    # Exits.
-    "tp_spread_mult": 1.2,
-    "min_tp_bps": 10.0,
-    "tp_halflife_s": 1800.0,
-    "tp_decay_floor": 0.5,
-    "tp_vol_capture": 0.15,
-    "tp_vol_cap_bps": 50.0,
-    "tp_amend_bps": 2.0,
-    "tp_amend_s": 30.0,
-    "fast_tp_imbalance": -0.25,
-    "fast_tp_bps": 10.0,
-    "inverse_layers": 3,
-    "inverse_zones": 5,
-    "inverse_cap_s": 1800.0,
-    "inverse_max_bps": 150.0,
-    "signal_exit_net_bps": 1.0,
-    "signal_exit_fee_share": 0.2,
-    "signal_max_age_ms": 1200.0,
-    "exit_passive_ms": 200.0,
-    "exit_wait_ms": 300.0,
-    "exit_retry_ms": 250.0,
-    "exit_slip_bps": 5.0,
-    # Safety.
-    "leverage": 3,
-    "max_loss_bps": 500.0,
-    "symbol_loss_usd": 25.0,
-    "portfolio_loss_usd": 100.0,
-    "total_loss_usd": 300.0,
-    "max_fees_usd": 40.0,
-    "breaker_stops": 2,
-    "stop_move_bps": 5.0,
-    "stop_confirm_s": 3.0,
-    "local_stop_s": 1.0,
-    "mark_silent_s": 5.0,
-    "win_cooldown_s": 8.0,
-    "loss_cooldown_1_s": 8.0,
-    "loss_cooldown_2_s": 30.0,
-    "loss_cooldown_3_s": 90.0,
-    "loss_cooldown_4_s": 300.0,
-    "stop_cooldown_factor": 1.5,
-    "orders_per_10s": 200,
-    "orders_per_minute": 900,
-    "entry_budget_share": 0.25,
-    "deadman_symbols": 40,
-    # Recovery debt.
-    "debt_ratio": 0.25,
-    "debt_cap_usd": 75.0,
-    "debt_hurdle_max_bps": 25.0,
-    "debt_edge_max_bps": 5.0,
-    "debt_notional_floor": 450.0,
-    "debt_lookback_h": 24.0,
-    "debt_min_usd": 0.10,
-    # Costs: the exchange's lowest tier.
-    "fee_maker_bps": 2.0,
-    "fee_taker_bps": 5.0,
-}
-"""The shipped values, one per declared parameter."""
-
-DOCUMENTED: Final[Mapping[str, float | int | bool]] = {
-    "pump_latch_s": 0.0,
-    "warmup_s": 30.0,
-    "max_layers": MAX_LAYERS,
-    "fast_tp_bps": -10.0,
-    "fee_maker_bps": 2.52,
-    "fee_taker_bps": 3.36,
-    "loss_cooldown_2_s": 8.0,
-    "loss_cooldown_3_s": 8.0,
-    "loss_cooldown_4_s": 8.0,
-}
-"""The original's values where they differ; safety still applies (preset short_grid_documented)."""
+        return plain_values(self)

@@ -33,11 +33,11 @@ from core.recording import (
     matching_stream,
     symbol_in_name,
 )
-from engine.short_grid.params import ShortGridParams
+from engine.registry import SHORT_GRID
 from engine.short_grid.volatility import candle_deviation
 from tests.engine.short_grid_ticks import REAL_TICKS
 
-PARAMS = ShortGridParams.from_dict({})
+PARAMS = SHORT_GRID.read({})
 T0 = DEMO_START_NS
 needs_ticks = pytest.mark.skipif(not REAL_TICKS.is_dir(), reason="needs recorded ticks")
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from backtest.ticks.files import Events, new_events
 from core.recording import BUY, MS_NS, SELL, EventKind
 from core.records import freeze, zeros_table
+from engine.registry import SHORT_GRID
 from engine.short_grid.observation import Outlook, new_observation, observe_events
-from engine.short_grid.params import STEP_NS, ShortGridParams
+from engine.short_grid.params import STEP_NS
 from tests.engine.short_grid_reference.signals import Book, Deal
 from tests.support.paths import ROOT
 
@@ -21,7 +22,7 @@ REAL_TICKS = ROOT.parent / "shared" / "ticks"
 
 
 def params(**changes: Any) -> Any:
-    return freeze(ShortGridParams.from_dict(changes))
+    return freeze(SHORT_GRID.read(changes))
 
 
 def walk(events: Events, until_step: int, n_symbols: int = 1, **changes: Any) -> Any:

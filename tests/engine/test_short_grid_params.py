@@ -5,23 +5,27 @@ from __future__ import annotations
 import pytest
 
 from core.errors import ConfigError
+from core.params import param_fields
 from core.records import freeze
-from engine.short_grid.params import DEFAULTS, DOCUMENTED, ShortGridParams, param_fields
+from engine.registry import SHORT_GRID
+from engine.short_grid.params import ShortGridParams
 
 
 def test_defaults_name_every_parameter_and_are_valid() -> None:
-    assert DEFAULTS.keys() == param_fields().keys()
-    assert ShortGridParams.from_dict({}).to_dict() == dict(DEFAULTS)
+    assert SHORT_GRID.defaults.keys() == param_fields(ShortGridParams).keys()
+    assert SHORT_GRID.read({}).to_dict() == dict(SHORT_GRID.defaults)
 
 
 def test_the_originals_values_are_valid() -> None:
-    assert ShortGridParams.from_dict(DOCUMENTED).max_layers == 32
+    assert SHORT_GRID.read(SHORT_GRID.presets["short_grid_documented"]).max_layers == 32
 
 
 def test_the_record_holds_every_value() -> None:
-    params = ShortGridParams.from_dict({"max_layers": 4})
+    params = SHORT_GRID.read({"max_layers": 4})
     record = freeze(params)
-    assert all(getattr(record, name) == getattr(params, name) for name in param_fields())
+    assert all(
+        getattr(record, name) == getattr(params, name) for name in param_fields(ShortGridParams)
+    )
     with pytest.raises(ValueError, match="read-only"):
         record.max_layers = 5  # type: ignore[misc]
 
@@ -43,7 +47,7 @@ def test_the_record_holds_every_value() -> None:
 )
 def test_safety_cannot_be_loosened(loosened: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="is outside"):
-        ShortGridParams.from_dict(loosened)
+        SHORT_GRID.read(loosened)
 
 
 @pytest.mark.parametrize(
@@ -62,9 +66,9 @@ def test_safety_cannot_be_loosened(loosened: dict[str, float]) -> None:
 )
 def test_a_wrong_value_is_refused_with_its_reason(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        ShortGridParams.from_dict(values)
+        SHORT_GRID.read(values)
 
 
 def test_text_of_the_command_line_is_read() -> None:
-    params = ShortGridParams.from_dict({"max_layers": "3", "baseline_live": "on", "edge_z": "1.5"})
+    params = SHORT_GRID.read({"max_layers": "3", "baseline_live": "on", "edge_z": "1.5"})
     assert (params.max_layers, params.baseline_live, params.edge_z) == (3, True, 1.5)

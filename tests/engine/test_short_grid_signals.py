@@ -14,8 +14,9 @@ from backtest.ticks.files import Events, new_events
 from backtest.ticks.reader import TickReport, open_sessions
 from core.recording import MS_NS, SECOND_NS, EventKind
 from core.records import zeros
+from engine.registry import SHORT_GRID
 from engine.short_grid.observation import SIGNAL_NAMES
-from engine.short_grid.params import STEP_NS, ShortGridParams
+from engine.short_grid.params import STEP_NS
 from engine.short_grid.windows import Moments, PeakWindow, deepest_fall, push_max, score
 from tests.engine.short_grid_reference.signals import SlowSignals
 from tests.engine.short_grid_ticks import (
@@ -28,7 +29,7 @@ from tests.engine.short_grid_ticks import (
     walk,
 )
 
-DEFAULTS = ShortGridParams.from_dict({}).to_dict()
+DEFAULTS = SHORT_GRID.read({}).to_dict()
 TOLERANCE = 1e-9
 
 
@@ -81,7 +82,7 @@ def test_signals_of_the_demo_equal_the_slow_version() -> None:
 @pytest.mark.parametrize("which", range(6))
 def test_signals_of_recorded_ticks_equal_the_slow_version(which: int) -> None:
     session = open_sessions(REAL_TICKS)[which]
-    events = session.events(ShortGridParams.from_dict({}), TickReport())
+    events = session.events(SHORT_GRID.read({}), TickReport())
     for symbol in range(len(session.symbols)):
         own = events[events["symbol"] == symbol].copy()
         own["symbol"] = 0

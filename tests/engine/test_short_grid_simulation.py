@@ -14,8 +14,9 @@ from backtest.ticks.demo import demo_ticks
 from backtest.ticks.files import Events, new_events
 from core.recording import BUY, MS_NS, SELL, UNKNOWN, EventKind
 from core.records import zeros, zeros_table
+from engine.registry import SHORT_GRID
 from engine.short_grid.feed import start_feed
-from engine.short_grid.params import STEP_NS, ShortGridParams
+from engine.short_grid.params import STEP_NS
 from engine.short_grid.session import TickRun, exchange_order
 from engine.short_grid.slots import ENTRY, EXIT, STOP, TAKE_PROFIT
 from engine.short_grid.types import (
@@ -443,7 +444,7 @@ def run_of(minutes: int = 8, model: QueueModel = PESSIMISTIC, **changes: Any) ->
     return TickRun(
         demo.events,
         rules,
-        ShortGridParams.from_dict(values),
+        SHORT_GRID.read(values),
         model,
         up_ns=5 * MS_NS,
         down_ns=4 * MS_NS,
@@ -518,9 +519,7 @@ def test_more_latency_changes_what_is_filled() -> None:
     slow = TickRun(
         demo.events,
         demo.rules,
-        ShortGridParams.from_dict(
-            {"warmup_s": 20.0, "trend_30s_bps": 300.0, "pump_threshold": 0.5}
-        ),
+        SHORT_GRID.read({"warmup_s": 20.0, "trend_30s_bps": 300.0, "pump_threshold": 0.5}),
         PESSIMISTIC,
         up_ns=400 * MS_NS,
         down_ns=400 * MS_NS,
