@@ -32,6 +32,9 @@ examples:
       the same parameters as an earlier run
   python3 main.py --strategy fixed_grid --demo --no-plot
       another strategy: one direction, fixed take-profit and step, on 1-minute candles
+  python3 main.py --strategy short_grid --demo
+  python3 main.py --strategy short_grid --ticks recordings --queue all --latency 5,5,5
+      on order books and trades: many coins, short only; the result is an interval
   python3 main.py --list
   python3 main.py --diff 3f9c 81d0
       earlier runs, and what differs between two of them (beginnings of ids suffice)
@@ -59,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_version_option(parser)
     _add_run_options(parser.add_argument_group("what to run"))
     _add_data_options(parser.add_argument_group("where candles come from"))
+    _add_tick_options(parser.add_argument_group("the exchange of short_grid"))
     parameters = parser.add_argument_group("strategy parameters")
     add_parameter_options(
         parameters, f"initial_capital, per coin (default: {STRATEGY_PARAMS['initial_capital']:g})"
@@ -131,8 +135,28 @@ def _add_data_options(group: Any) -> None:
     one_of.add_argument(
         "--demo", action="store_true", help="a made-up market: no network, no files"
     )
+    one_of.add_argument(
+        "--ticks",
+        type=Path,
+        metavar="DIR",
+        help="recorded order books and trades (Parquet); short_grid only",
+    )
     group.add_argument(
         "--detail", metavar="1m", help="walk these finer candles inside each 15-minute one"
+    )
+
+
+def _add_tick_options(group: Any) -> None:
+    group.add_argument(
+        "--queue",
+        metavar="MODEL",
+        help="what is ahead of our orders: pessimistic, proportional, optimistic or all of them "
+        "(default: all; the result is then an interval)",
+    )
+    group.add_argument(
+        "--latency",
+        metavar="UP,DOWN,FEED",
+        help="ms to the exchange, of reports back, of market data (default: 5,5,5)",
     )
 
 
@@ -172,6 +196,23 @@ def _backtest(args: argparse.Namespace) -> int:
     return run_backtest(request)
 
 
+def _ticks(args: argparse.Namespace) -> int:
+    from backtest.commands.ticks import ALL, TickRequest, run_ticks_command  # noqa: PLC0415
+
+    return run_ticks_command(
+        TickRequest(
+            folder=args.ticks,
+            coins=args.coins,
+            params=chosen_params(args),
+            queue=args.queue or ALL,
+            latency=args.latency,
+            output=args.output,
+            plot=not args.no_plot,
+            as_json=args.json,
+        )
+    )
+
+
 def _earlier_runs(args: argparse.Namespace) -> int:
     from backtest.commands.earlier_runs import show_diff, show_runs  # noqa: PLC0415 - pandas, 0.5 s
 
@@ -189,6 +230,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.list_params:
         say(text_table(chosen_strategy(args)))
         return 0
+    if chosen_strategy(args).needs.streams and not (args.list or args.diff):
+        return _ticks(args)
     if args.check or args.audit or args.budget:
         return run_asked(args, chosen_params(args))
     return _earlier_runs(args) if args.list or args.diff else _backtest(args)

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from core.errors import ConfigError
+from engine.options import chosen_strategy
 
 _RUN: Final = ("strategy", "coins", "start", "end")
 _DATA: Final = ("data", "demo", "detail")
+_TICKS: Final = ("ticks", "queue", "latency")
+"""Flags of strategies on recorded ticks; of those on candles the others."""
 _PARAMETERS: Final = (
     "strategy",
     "capital",
@@ -30,6 +33,10 @@ HONOURED: Final[Mapping[str, tuple[str, ...]]] = {
     "compare": (*_RUN, *_DATA, *_PARAMETERS, "jobs", "no_plot", "json"),
 }
 """Actions other than a backtest, by their flag, and the flags each reads besides."""
+_OF_TICKS: Final = (
+    *("strategy", "coins", "demo", *_TICKS, "preset", "params", "key", "set", "leverage"),
+    *("output", "json", "no_plot", "list_params", "list", "diff"),
+)
 _INSTEAD: Final[Mapping[tuple[str, str], str]] = {
     ("check", "output"): "it writes no files",
     ("compare", "output"): "it writes no files",
@@ -50,6 +57,7 @@ def check_flags(args: argparse.Namespace) -> None:
         ConfigError: naming both flags and what to do.
     """
     given = [name for name, value in vars(args).items() if value not in (None, False, [])]
+    _check_kind(args, given)
     for task, honoured in HONOURED.items():
         if task not in given:
             continue
@@ -60,6 +68,31 @@ def check_flags(args: argparse.Namespace) -> None:
                     f"{flag(task)} and {flag(name)} do not go together: {reason}; leave one out"
                 )
         return
+
+
+def _check_kind(args: argparse.Namespace, given: list[str]) -> None:
+    """Refuse flags about candles of a strategy on ticks, and the other way round.
+
+    Raises:
+        ConfigError: naming the flag, and what to do.
+    """
+    spec = chosen_strategy(args)
+    for name in given:
+        if spec.needs.streams and name not in _OF_TICKS:
+            raise ConfigError(
+                f"{flag(name)} is not for {spec.name}, which runs on recorded ticks; leave it out"
+                + (" and give the recordings with --ticks DIR" if name == "data" else "")
+            )
+        if name in _TICKS and not spec.needs.streams:
+            raise ConfigError(
+                f"{flag(name)} is not for {spec.name}, which runs on candles; leave it out, or add "
+                "--strategy short_grid"
+            )
+    reads = {"demo", "ticks", "list_params", "list", "diff"}
+    if spec.needs.streams and not reads & set(given):
+        raise ConfigError(
+            f"{spec.name} runs on recorded ticks: name their folder with --ticks DIR, or use --demo"
+        )
 
 
 def flag(name: str) -> str:

@@ -69,9 +69,9 @@ def equity_figure(title: str, timestamps: Any, equity: Floats, initial: float) -
         equity: quote, shape (n_bars,).
         initial: equity before the first bar, quote.
     """
-    figure = _figure()
+    figure = new_figure()
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    times, fall = _times(timestamps), -100.0 * drawdown_curve(equity, initial)
+    times, fall = times_of(timestamps), -100.0 * drawdown_curve(equity, initial)
     rows = thin(equity)
     upper.plot(times[rows], equity[rows], color="#1f4e79", linewidth=1.1, label="equity")
     upper.axhline(initial, color="#888888", linewidth=0.9, linestyle="--", label="start")
@@ -85,24 +85,24 @@ def equity_figure(title: str, timestamps: Any, equity: Floats, initial: float) -
     lower.plot(times[rows], fall[rows], color="#c0392b", linewidth=0.7)
     lower.set_ylabel("drawdown, %")
     lower.set_ylim(top=0.0)
-    _finish(upper, lower)
+    finish(upper, lower)
     return figure
 
 
 def trades_figure(result: Result) -> Figure:
     """Draw a coin's price with a marker for every trade record."""
     candles, trades = result["candles"], result["trades"]
-    figure = _figure()
+    figure = new_figure()
     axes = figure.subplots()
     close = np.array(candles["close"], dtype=np.float64)
-    times, rows = _times(candles["timestamp"]), thin(close)
+    times, rows = times_of(candles["timestamp"]), thin(close)
     axes.plot(times[rows], close[rows], color="#7d848c", linewidth=1.0, zorder=1)
     size = 26.0 if len(trades) < _MANY_TRADES else 12.0
     for order, marker in enumerate(MARKERS):
         shown = [t for t in trades if t["label"].startswith(marker.labels)]
         if shown:
             axes.scatter(
-                _times([t["timestamp"] for t in shown]),
+                times_of([t["timestamp"] for t in shown]),
                 np.array([t["price"] for t in shown]),
                 s=size * marker.size,
                 marker=marker.shape,
@@ -119,7 +119,7 @@ def trades_figure(result: Result) -> Figure:
         axes.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=5, frameon=False, fontsize=9
         )
-    _finish(axes)
+    finish(axes)
     return figure
 
 
@@ -147,17 +147,20 @@ def thin(values: Floats, most: int = _MAX_POINTS) -> npt.NDArray[np.int64]:
     return np.unique(np.minimum(np.concatenate(([0, n - 1], *kept)), n - 1)).astype(np.int64)
 
 
-def _times(timestamps: Any) -> Times:
+def times_of(timestamps: Any) -> Times:
+    """Return instants (ms UTC) as matplotlib reads them."""
     return np.array(timestamps, dtype=np.int64).astype("datetime64[ms]")
 
 
-def _figure() -> Figure:
+def new_figure() -> Figure:
+    """Return an empty figure of the size all charts have."""
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _finish(*stacked: Axes) -> None:
+def finish(*stacked: Axes) -> None:
+    """Give axes that stand above one another the look of all charts."""
     for axes in stacked:
         axes.grid(visible=True, color="#e6e6e6", linewidth=0.6)
         axes.set_axisbelow(True)

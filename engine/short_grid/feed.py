@@ -279,6 +279,13 @@ def check_events(feeds: Table[Feed], events: Table[Event]) -> int:
     return unknown
 
 
+@kernel
+def used_books(feed: Feed, events: Table[Event], used: Table[bool]) -> None:
+    """Write which of one symbol's ``events`` are books that can be used, shape (n_events,)."""
+    for i in range(len(events)):
+        used[i] = events[i].kind == _BOOK and take_book(feed, events[i]) == _NONE
+
+
 def new_feeds(n_symbols: int) -> Table[Feed]:
     """Return the feeds of ``n_symbols`` symbols before their first event."""
     feeds = zeros_table(Feed, n_symbols)

@@ -40,6 +40,7 @@ from engine.short_grid.venue import (
     Venue,
     VenueSymbol,
     fill_due_stops,
+    find_order,
     next_command_ns,
     next_report_ns,
     send_command,
@@ -69,6 +70,7 @@ class TickFill:
     slot: int
     reason: int  # of the exit path, else 0
     order: int
+    placed_ns: int  # when the exchange took it, 0 = no longer known
     decision: int
     trade_id: int
     ticks: int
@@ -124,6 +126,8 @@ def note_fill(
     row.reason = reason if report.slot == EXIT else 0
     row.order, row.decision, row.trade_id = report.order, decision, report.trade_id
     row.ticks, row.steps, row.fee_e8 = report.ticks, report.steps, report.fee_e8
+    place = find_order(one, report.order)
+    row.placed_ns = one.orders[place].placed_ns if place >= 0 else 0
     row.net_e8, row.held = net_e8, state.ledger.steps
     row.layers, row.mid = state.ledger.n_layers, one.feed.mid
 
@@ -340,7 +344,7 @@ class TickRun:
             start_feed(place.feed)
         self.places: Any = places
         self.progress = zeros(Run)
-        self.progress.step = start_ns // STEP_NS + 1
+        self.first_step = self.progress.step = start_ns // STEP_NS + 1
         self.last_step = end_ns // STEP_NS
         n_rows = max(self.last_step - self.progress.step, 0) // LOG_STEPS + 2
         self._rows: Any = np.zeros(n_rows, dtype_of(TickRow))

@@ -113,6 +113,7 @@ class VenueOrder:
     ahead: float  # steps before ours in the queue; negative: a part of a step already traded
     shown: float  # steps displayed at its price, less what traded there since
     queued: bool  # it is known what is ahead
+    placed_ns: int
     due_ns: int  # a stop that was triggered fills then; 0 = not triggered
 
 
@@ -127,6 +128,8 @@ class VenueSymbol:
     ask_steps: float
     held: int  # steps, short
     n_open: int
+    entries: int  # entry orders that arrived
+    entries_refused: int
     next_due_ns: int  # of triggered stops
     settlement_ms: int  # next one, 0 = unknown
     orders: Annotated[Table[VenueOrder], MAX_VENUE_ORDERS]
@@ -377,10 +380,12 @@ def place_order(venue: Venue, one: VenueSymbol, command: Command, t_ns: int) -> 
     order = one.orders[row]
     order.number, order.slot, order.status = command.order, command.slot, OPEN
     order.ticks, order.steps, order.filled = command.ticks, command.steps, 0
-    order.due_ns, order.queued, order.ahead, order.shown = 0, True, 0.0, 0.0
+    order.placed_ns, order.due_ns, order.queued, order.ahead, order.shown = t_ns, 0, True, 0.0, 0.0
     one.n_open += 1
+    one.entries += command.slot == ENTRY
     symbol, code = command.symbol, refusal_of(one, order, command.tif)
     if code != 0:
+        one.entries_refused += command.slot == ENTRY
         refuse(venue, one, symbol, order, code, t_ns)
         return
     say(venue, symbol, order, _ACCEPTED, 0, 0, order.ticks, order.steps, 0, t_ns)
