@@ -131,15 +131,17 @@ ROOMS = {
     "backtest.market": "core live.exchange",
     "backtest.ticks": "core engine.short_grid backtest.market",
     "backtest.runs": "core engine.kit engine.contract engine.grid_v4 engine.fixed_grid "
-    "engine.strategy engine.registry engine.compiling backtest.market",
+    "engine.short_grid engine.strategy engine.registry engine.compiling backtest.market "
+    "backtest.ticks",
     "backtest.simulator": "core config engine.kit engine.contract engine.compiling "
     "engine.registry backtest.market backtest.runs",
-    "backtest.results": "core config engine.kit engine.contract engine.registry backtest.market "
-    "backtest.runs",
+    "backtest.results": "core config engine.kit engine.contract engine.registry "
+    "engine.short_grid backtest.market backtest.runs",
     "backtest.audit": "core config backtest.market",
     "backtest.trust": "core config engine.kit engine.contract engine.compiling engine.registry "
     "engine.fixed_grid backtest.market backtest.runs backtest.simulator",
     "backtest.report": "core config engine.contract engine.registry engine.fixed_grid "
+    "engine.short_grid "
     "backtest.market backtest.results backtest.runs backtest.trust",
     "backtest.optimize.trial": "core config engine.kit engine.contract engine.grid_v4 "
     "engine.fixed_grid engine.strategy engine.registry engine.compiling backtest.market "
@@ -156,8 +158,8 @@ ROOMS = {
     "backtest.runs backtest.report backtest.simulator backtest.optimize.trial "
     "backtest.optimize.search backtest.optimize.apply backtest.optimize.report "
     "backtest.optimize.judge",
-    "backtest.commands": "core engine.contract engine.compiling engine.options engine.registry "
-    "backtest.market backtest.audit backtest.report backtest.results backtest.runs "
+    "backtest.commands": "core config engine.contract engine.compiling engine.options "
+    "engine.registry engine.short_grid backtest.ticks backtest.market backtest.audit backtest.report backtest.results backtest.runs "
     "backtest.simulator backtest.trust",
 }
 """A room a line: what it may import besides itself."""
