@@ -159,7 +159,8 @@ ROOMS = {
     "backtest.optimize.search backtest.optimize.apply backtest.optimize.report "
     "backtest.optimize.judge",
     "backtest.commands": "core config engine.contract engine.compiling engine.options "
-    "engine.registry engine.short_grid backtest.ticks backtest.market backtest.audit backtest.report backtest.results backtest.runs "
+    "engine.registry engine.short_grid backtest.ticks backtest.market "
+    "backtest.audit backtest.report backtest.results backtest.runs "
     "backtest.simulator backtest.trust",
 }
 """A room a line: what it may import besides itself."""
