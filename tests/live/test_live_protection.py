@@ -218,7 +218,6 @@ def test_rules_that_change_are_read_again(watched: Watched) -> None:
     watched.agree()
 
 
-@known_fault("that entries are off is reported twice")
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [-4400, -4401, -4087, -4192])
 def test_while_only_reducing_is_allowed_entries_are_off_and_stops_go_on(
