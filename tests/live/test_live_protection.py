@@ -20,7 +20,6 @@ from live.session.shutdown import Ending
 from tests.support.exchanges.simulated import CANCEL, ORDER, READ, FaultKind, SimExchange
 from tests.support.exchanges.simulated.observer import ProtectionObserver
 from tests.support.exchanges.simulated.symbol_market import SymbolMarket
-from tests.support.known_faults import known_fault
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_session import Scene
 from tests.support.processes.two_coins import join_other, other_market, run_together, watch
@@ -117,13 +116,12 @@ DOWN: Final = (
 )
 
 
-@known_fault("the EMERGENCY is repeated less often than every minute where orders time out")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DOWN, ids=lambda kind: kind.name)
 def test_while_order_endpoints_are_down_it_is_an_emergency_and_the_stop_follows_at_once(
     watched: Watched, kind: FaultKind
 ) -> None:
-    watched.fault(FILL_MS - 1_000, 300_000, kind, ORDER)
+    watched.fault(FILL_MS - 1_000, 300_000, kind, ORDER, processed=False)
     assert watched.run(400_000) is Ending.ASKED
     ears = watched.scene.ears
     assert ears.count("EMERGENCY LONG stop") >= 3
