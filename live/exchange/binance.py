@@ -92,6 +92,10 @@ class BinanceExecutor:
         """Return the exchange's time, ms UTC."""
         return self._connection.server_ms()
 
+    def measure_clock(self) -> None:
+        """Ask once, not again, what the exchange's time is."""
+        self._connection.measure_clock()
+
     @property
     def in_flight(self) -> InFlight | None:
         """The request under way, None between requests; may be read by other threads."""

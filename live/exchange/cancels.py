@@ -60,7 +60,8 @@ class Cancels:
         """Let the exchange cancel the symbol's normal orders unless this is said again in time.
 
         The whole account's orders of the symbol, foreign ones included; 0 switches it off.
-        Saying it twice does no harm, so it is repeated like a question.
+        Said once, not again: whoever says it does so again before the last one ends, and has
+        stops to look after meanwhile.
 
         Raises:
             GridError: it could not be said; the last one counts on.
@@ -70,7 +71,7 @@ class Cancels:
         request = Request(
             "fapiPrivatePostCountdownCancelAll", query, weight=COUNTDOWN_WEIGHT, urgent=True
         )
-        self._connection.read(request, lambda reply: _check_countdown(reply, self._symbol))
+        self._connection.read_once(request, lambda reply: _check_countdown(reply, self._symbol))
 
     def _cancel_all(self, orders: Sequence[ExchangeOrder]) -> Iterator[tuple[int, CancelResult]]:
         """Yield (place in ``orders``, what became of it), each as it becomes known.

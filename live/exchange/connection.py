@@ -163,6 +163,14 @@ class Connection:
         self._keep_time()
         return self._corrected_ms()
 
+    def measure_clock(self) -> None:
+        """Measure the exchange's time now, with one question.
+
+        Raises:
+            GridError: it could not be; the last measurement counts on.
+        """
+        self.read_once(_TIME, server_time)
+
     def usage(self) -> Usage:
         """Return what the last replies told; asks nothing."""
         return Usage(

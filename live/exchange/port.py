@@ -99,6 +99,13 @@ class Exchange(MarketReader, Protocol):
         """Return the exchange's time, ms UTC."""
         ...
 
+    def measure_clock(self) -> None:
+        """Ask once, not again, what the exchange's time is; ``usage`` tells the offset. Weight 1.
+
+        For whoever has reason to think that our clock was set.
+        """
+        ...
+
     def assume_rules(self, rules: MarketRules) -> None:
         """Send orders by rules of an earlier reading, until they are read; asks nothing."""
         ...

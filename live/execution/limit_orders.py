@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from engine.contract import POSITION_SIDES, RestingOrder
-from live.exchange.types import Answer, CancelResult, OrderKind
+from live.exchange.types import Answer, CancelResult, Meaning, OrderKind
 from live.execution.books import LiveSession
 from live.execution.dead_man import DeadMan
 from live.execution.entry_permission import EntryPermission
@@ -174,6 +174,9 @@ class RestingOrders:
                 "BUY" if self._is_buy(order) else "SELL", order.price, price
             )
         ]
+        if self._permission.is_trying:
+            first = [order for order in possible if order.kind == "ENTRY"][:1]
+            possible = [order for order in possible if order.kind != "ENTRY"] + first
         if possible:
             self._dead_man.renew(lays=True)
         replies = self._desk.send([self._intend(order) for order in possible])
@@ -181,6 +184,7 @@ class RestingOrders:
             (bar, order)
             for order, reply in zip(possible, replies, strict=True)
             if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN}
+            and reply.meaning is not Meaning.ENTRIES_OFF
         }
 
     def forget_refusals(self) -> None:

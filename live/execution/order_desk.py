@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from core.errors import AccountError, CredentialsError
@@ -17,6 +18,19 @@ DENIALS: Final = 2
 REFUSAL_KEPT_MS: Final = 4 * 3_600_000
 LISTED_LATE_MS: Final = 120_000
 """So long after it was accepted an order may be denied and missing from the list."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Restriction:
+    """A refusal that says that only what reduces is taken; each is another one.
+
+    Attributes:
+        code: of the exchange.
+        text: of the exchange.
+    """
+
+    code: int
+    text: str
 
 
 class OrderDesk:
@@ -49,8 +63,8 @@ class OrderDesk:
         self._exchange, self._register, self._save = exchange, register, save
         self._events, self._foreign_orders = events, foreign_orders
         self._clock, self._facts, self._late_ms, self._log = clock, facts, late_ms, log
-        self.restricted = ""
-        """Why the exchange refused an entry as it takes only what reduces; '': it did not."""
+        self.restriction: Restriction | None = None
+        """Why the exchange takes only what reduces; None: it does not say so."""
         self._late_until_ms: dict[str, int] = {}
         """Until when, ms UTC, orders that the exchange does not know may still arrive there."""
         for record in register.alive():  # the process before was killed over those
@@ -103,6 +117,7 @@ class OrderDesk:
         )
         for record, reply in zip(records, replies, strict=True):
             self._take_reply(record, reply)
+        self._note_restriction(records, replies)
         self._report_refusals(records, replies)
         for reply in replies:
             if reply.answer is Answer.FORBIDDEN:
@@ -121,9 +136,25 @@ class OrderDesk:
             record.state = OrderState.DONE
         if reply.meaning is Meaning.RULES:
             self._facts.doubt()
-        elif reply.meaning is Meaning.ENTRIES_OFF and record.kind is OrderKind.ENTRY:
-            self.restricted = reply.text
         self._log.info("order %s %s", record.client_id, _refusal_text(record, reply))
+
+    def _note_restriction(
+        self, records: Sequence[OrderRecord], replies: Sequence[OrderReply]
+    ) -> None:
+        """Note whether entries are refused as only what reduces is taken; one accepted ends that.
+
+        Where both come in one answer it is refused: what was accepted was so before.
+        """
+        entries = [
+            reply
+            for record, reply in zip(records, replies, strict=True)
+            if record.kind is OrderKind.ENTRY
+        ]
+        refused = [reply for reply in entries if reply.meaning is Meaning.ENTRIES_OFF]
+        if refused:
+            self.restriction = Restriction(refused[-1].code, refused[-1].text)
+        elif any(reply.answer is Answer.ACCEPTED for reply in entries):
+            self.restriction = None
 
     def _may_be_late(self, record: OrderRecord) -> None:
         if record.kind is not OrderKind.STOP:  # a side's second stop is refused anyway

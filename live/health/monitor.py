@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from core.errors import GridError, StateError
+from core.errors import GridError, RateLimitError, StateError
 from core.text import money, number
 from core.times import utc_text
 from live.exchange.port import Clock
@@ -308,10 +308,14 @@ class HealthMonitor:
         )
 
     def outage(self, error: BaseException) -> None:
-        """Take in that the exchange did not answer; that ends a session by its length only."""
+        """Take in that the exchange did not answer; that ends a session by its length only.
+
+        A wait that the exchange demands is its rule, known and limited: it counts as no error.
+        """
+        is_demanded = isinstance(error, RateLimitError) and error.retry_after > 0.0
         with self._lock:
             now_ms, readings = self._clock.now_ms(), self._readings
-            readings.errors += 1
+            readings.errors += not is_demanded
             began = readings.outage_since_ms is None
             if readings.outage_since_ms is None:
                 readings.outage_since_ms = now_ms

@@ -132,7 +132,7 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         lambda ts_ms: float(candles.candle(ts_ms // session.bar_ms - 1).close),
         equipment,
     )
-    runner = _runner(plan, session, broker, candles, rates, equipment, exchange.usage)
+    runner = _runner(plan, session, broker, candles, rates, equipment, exchange)
     return Assembled(runner=runner, session=session, broker=broker, facts=facts)
 
 
@@ -371,7 +371,7 @@ def _runner(
     candles: CandleBuffer,
     rates: FundingRates,
     equipment: Equipment,
-    usage: Any,
+    exchange: Exchange | None,
 ) -> LiveRunner:
     return LiveRunner(
         session=session,
@@ -383,5 +383,6 @@ def _runner(
         clock=equipment.clock,
         stop=equipment.stop,
         settings=plan.settings,
-        usage=usage,
+        usage=None if exchange is None else exchange.usage,
+        measure_clock=None if exchange is None else exchange.measure_clock,
     )

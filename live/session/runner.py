@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from core.errors import (
@@ -38,6 +38,8 @@ ENTRIES_OFF_AFTER_S: Final = 30.0
 """How long an outage lasts before the entries that can be reached are taken off."""
 CLOCK_JUMP_MS: Final = 30_000
 """So much more or less time than was slept is a clock that somebody has set."""
+LEAST_PAUSE_S: Final = 1.0
+"""Between two looks at the account, also where the first took longer than they should be apart."""
 EQUITY_MS: Final = 60_000
 """Between two prices asked for only to know what is left."""
 
@@ -56,6 +58,7 @@ class LiveRunner:
         stop: set when the process is asked to end.
         settings: ``LIVE_CONFIG``.
         usage: how much of the exchange's limits is used.
+        measure_clock: asks the exchange once what time it is; may raise ``GridError``.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class LiveRunner:
         stop: StopRequest,
         settings: Mapping[str, Any],
         usage: Any = None,
+        measure_clock: Callable[[], None] | None = None,
     ) -> None:
         self._session, self._broker = session, broker
         self._bar_ms = session.bar_ms
@@ -79,13 +83,16 @@ class LiveRunner:
         self._shutdown = Shutdown(broker, monitor, clock, stop, session.log)
         self._poll_s = float(settings["poll_s"])
         self._grace_ms = int(1_000 * float(settings["candle_grace_s"]))
-        self._usage = usage
+        self._usage, self._measure_clock = usage, measure_clock
         self._told_too_small = False
         self._ban_s = 0.0
         self._refused_ms: int | None = None
         """Since when the keys are refused, ms UTC."""
         self._clock_warn_ms = float(settings["clock_warn_ms"])
-        self._expected_ms = clock.now_ms()
+        self._is_clock_doubted = False
+        """Whether our clock may have been set since the exchange's time was measured."""
+        self._turn_ms = clock.now_ms()
+        """When the newest look at the account began, ms UTC."""
         self._valued_ms: int | None = None
         self._is_behind = True
         """Whether the account has not been looked at since the process started."""
@@ -169,6 +176,7 @@ class LiveRunner:
 
     def _turn(self) -> bool:
         """Do what is due; where it fails positions have their stops all the same."""
+        self._turn_ms = self._clock.now_ms()
         self._broker.hold_entries(off=False)
         try:
             return self._do_due()
@@ -215,15 +223,21 @@ class LiveRunner:
     def _now_ms(self) -> int:
         """Return the time that steps follow, ms UTC: the exchange's where ours is set wrong.
 
-        Where our clock has jumped the exchange's time is measured first, by any question.
+        Where our clock may have been set the exchange's time is measured first.
+
+        Raises:
+            GridError: it cannot be: which step is due is not known.
         """
+        if self._is_clock_doubted and self._measure_clock is not None:
+            self._measure_clock()
+        self._is_clock_doubted = False
+        return self._known_ms()
+
+    def _known_ms(self) -> int:
+        """Return that time as far as it is known; asks nothing."""
         now_ms = self._clock.now_ms()
         if self._usage is None:
             return now_ms
-        if abs(now_ms - self._expected_ms) > CLOCK_JUMP_MS:
-            self._broker.mark()
-            now_ms = self._clock.now_ms()
-        self._expected_ms = now_ms
         offset_ms = int(self._usage().clock_offset_ms)
         return now_ms - offset_ms if abs(offset_ms) > self._clock_warn_ms else now_ms
 
@@ -252,29 +266,40 @@ class LiveRunner:
         return None
 
     def _wait(self) -> None:
-        """Sleep until the next look or the next step, whichever comes first."""
-        now_ms = self._now_ms()
+        """Sleep until the next look or the next step, whichever comes first.
+
+        Looks begin ``poll_s`` apart: what fills during a long one waits no longer for its stop.
+        """
+        now_ms = self._known_ms()
         next_step = ((now_ms - self._grace_ms) // self._bar_ms + 1) * self._bar_ms + self._grace_ms
-        pause_s = min(self._poll_s, self._broker.patience_s(), (next_step - now_ms) / 1e3)
+        took_s = max(0.0, (self._clock.now_ms() - self._turn_ms) / 1e3)
+        poll_s = max(self._poll_s - took_s, min(self._poll_s, LEAST_PAUSE_S))
         if self._ban_s:
-            self._clock.sleep(self._ban_s)
+            self._sleep_through(self._ban_s)
         else:
-            self._sleep(pause_s)
-        self._ban_s, self._expected_ms = 0.0, self._clock.now_ms()
+            self._sleep(min(poll_s, self._broker.patience_s(), (next_step - now_ms) / 1e3))
+        self._ban_s = 0.0
 
     def _sleep(self, pause_s: float) -> None:
         """Sleep, and keep running what would take the entries off if this process died."""
         left_s = pause_s
         while left_s > 0.0 and not self._stop.is_set:
             part_s = min(left_s, max(1.0, self._broker.renew_in_s()))
-            before_ms = self._clock.now_ms()
-            self._clock.sleep(part_s)
-            slept_s = (self._clock.now_ms() - before_ms) / 1e3
-            if slept_s < part_s - 1e-3:
+            slept_s = self._sleep_through(part_s)
+            if slept_s < part_s - 1e-3 or self._is_clock_doubted:
                 return  # woken, or the clock was set
             left_s -= slept_s
             if left_s > 0.0:
                 self._broker.renew()
+
+    def _sleep_through(self, seconds: float) -> float:
+        """Sleep; return how long by our clock, which is doubted where that cannot be."""
+        before_ms = self._clock.now_ms()
+        self._clock.sleep(seconds)
+        slept_ms = self._clock.now_ms() - before_ms
+        is_possible = -CLOCK_JUMP_MS <= slept_ms <= 1e3 * seconds + CLOCK_JUMP_MS
+        self._is_clock_doubted = self._is_clock_doubted or not is_possible
+        return slept_ms / 1e3
 
     # --- a step -----------------------------------------------------------------------------------
 

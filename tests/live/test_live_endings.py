@@ -15,7 +15,6 @@ import pytest
 from core.files import write_durably
 from live.session.shutdown import Ending
 from tests.support.exchanges.simulated import FaultKind, SimExchange
-from tests.support.known_faults import known_fault
 from tests.support.processes.live_session import Scene
 from tests.support.processes.watched_day import (
     CALM_SEED,
@@ -106,29 +105,50 @@ def test_a_signal_between_a_fill_and_the_next_look_leaves_no_position_unprotecte
     assert_books_agree(end, trades)
 
 
-# --- errors in a row ----------------------------------------------------------------------------
+# --- errors in a row, and outages that last -----------------------------------------------------
+
+QUARTER_H: Final = {"max_outage_h": 0.25}
 
 
-@known_fault("unreadable candles are an outage now, which ends a session after max_outage_h only")
 @pytest.mark.slow
-def test_errors_in_a_row_end_the_session_with_stops_for_what_filled_meanwhile(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [(FaultKind.REFUSED, "SHUTDOWN errors"), (FaultKind.HTML, "SHUTDOWN outage too long")],
+    ids=["refused", "unreadable"],
+)
+def test_candles_that_cannot_be_had_end_the_session_with_stops_for_what_filled_meanwhile(
+    kind: FaultKind, why: str, tmp_path: Path
 ) -> None:
-    with busy_day(tmp_path, seed=CALM_SEED, settings=CALM) as scene:
+    with busy_day(tmp_path, seed=CALM_SEED, settings={**CALM, **QUARTER_H}) as scene:
         exchange, open_ms = scene.exchange, scene.opens_ms(WARM + 1)
-        spoil = partial(exchange.faults.next, FaultKind.HTML, path="klines", times=10**6)
+        spoil = partial(exchange.faults.next, kind, path="klines", times=10**6, code=-1120)
         scene.clock.at(open_ms - 5_000, spoil)
         scene.clock.at(open_ms + 8_000, lambda: fill_on_a_flat_side(exchange))
         assert scene.run() is Ending.FAILED
+        assert scene.ears.count(why) == 1
         assert_stopped_in_order(exchange)
 
 
-@known_fault(
-    "no way to the exchange is an outage now; the loss limit's question of the price fails"
-)
+@pytest.mark.slow
+def test_unreadable_candles_of_a_few_minutes_end_nothing_and_are_one_message(
+    tmp_path: Path,
+) -> None:
+    settings = {**CALM, "max_errors_in_row": 1}
+    with busy_day(tmp_path, seed=CALM_SEED, settings=settings) as scene:
+        exchange, open_ms = scene.exchange, scene.opens_ms(WARM + 1)
+        exchange.faults.during(open_ms - 5_000, open_ms + 300_000, FaultKind.HTML, path="klines")
+        rested = list[int]()
+        scene.clock.at(open_ms + 250_000, lambda: rested.append(len(exchange.book.open_orders)))
+        assert scene.run_until(open_ms + 400_000) is Ending.ASKED
+    assert rested == [0]
+    assert scene.session.progress.bar == scene.first_bar + WARM + 1
+    assert scene.session.progress.done
+    assert scene.ears.count("WARN outage") == scene.ears.count("OK outage") == 1
+
+
 @pytest.mark.slow
 def test_without_a_way_to_the_exchange_the_end_is_tried_until_there_is_one(tmp_path: Path) -> None:
-    with busy_day(tmp_path, settings={**CALM, "max_errors_in_row": 3}) as scene:
+    with busy_day(tmp_path, settings={**CALM, **QUARTER_H}) as scene:
         exchange, away_ms = scene.exchange, scene.opens_ms(WARM) + 20_000
         scene.clock.at(away_ms, lambda: cut_off(scene, 1_200.0))
         scene.clock.at(away_ms + 1_000, lambda: fill_nearest(exchange))
@@ -137,19 +157,37 @@ def test_without_a_way_to_the_exchange_the_end_is_tried_until_there_is_one(tmp_p
         assert_stopped_in_order(exchange)
 
 
-@known_fault("as above, at a signal")
 @pytest.mark.slow
+@pytest.mark.parametrize("max_outage_h", [0.25, 12.0], ids=["while it ends", "while it waits"])
 def test_without_a_way_to_the_exchange_a_signal_ends_it_and_says_what_may_be_open(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    max_outage_h: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with busy_day(tmp_path, settings={**CALM, "max_errors_in_row": 3}) as scene:
+    with busy_day(tmp_path, settings={**CALM, "max_outage_h": max_outage_h}) as scene:
         away_ms = scene.opens_ms(WARM) + 20_000
         scene.clock.at(away_ms, lambda: cut_off(scene, 36_000.0))
         assert scene.run_until(away_ms + 1_500_000) is Ending.FAILED
         assert away_ms + 1_500_000 <= scene.exchange.now_ms < away_ms + 1_800_000
-        assert scene.exchange.book.open_orders
+        assert not scene.exchange.book.open_orders, "the countdown has taken them, unknown to us"
     last = [record for record in caplog.records if record.levelname == "CRITICAL"][-1]
     assert "may still be open" in last.message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jump_ms", [-3_600_000, 300_000])
+def test_a_clock_that_is_set_while_there_is_no_way_to_the_exchange_ends_nothing(
+    jump_ms: int, tmp_path: Path
+) -> None:
+    with busy_day(tmp_path, settings=CALM) as scene:
+        clock, away_ms = scene.clock, scene.opens_ms(WARM) + 20_000
+
+        def jump(ms: int) -> None:
+            clock.ahead_ms += ms
+
+        clock.at(away_ms, lambda: cut_off(scene, 600.0))
+        clock.at(away_ms + 300_000, lambda: jump(jump_ms))
+        assert scene.run_until(away_ms + 1_200_000) is Ending.ASKED
+        assert scene.session.progress.bar == scene.first_bar + WARM + 1
+        assert_all_stopped(scene.exchange)
 
 
 # --- the disk -----------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from live.session.shutdown import Ending
 from tests.support.exchanges.simulated import CANCEL, ORDER, READ, FaultKind, SimExchange
 from tests.support.exchanges.simulated.observer import ProtectionObserver
 from tests.support.exchanges.simulated.symbol_market import SymbolMarket
-from tests.support.known_faults import known_fault
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_session import Scene
 from tests.support.processes.two_coins import join_other, other_market, run_together, watch
@@ -117,13 +116,12 @@ DOWN: Final = (
 )
 
 
-@known_fault("the EMERGENCY is repeated less often than every minute where orders time out")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DOWN, ids=lambda kind: kind.name)
 def test_while_order_endpoints_are_down_it_is_an_emergency_and_the_stop_follows_at_once(
     watched: Watched, kind: FaultKind
 ) -> None:
-    watched.fault(FILL_MS - 1_000, 300_000, kind, ORDER)
+    watched.fault(FILL_MS - 1_000, 300_000, kind, ORDER, processed=False)
     assert watched.run(400_000) is Ending.ASKED
     ears = watched.scene.ears
     assert ears.count("EMERGENCY LONG stop") >= 3
@@ -218,7 +216,6 @@ def test_rules_that_change_are_read_again(watched: Watched) -> None:
     watched.agree()
 
 
-@known_fault("that entries are off is reported twice")
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [-4400, -4401, -4087, -4192])
 def test_while_only_reducing_is_allowed_entries_are_off_and_stops_go_on(

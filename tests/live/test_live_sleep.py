@@ -12,7 +12,6 @@ from live.execution.stop_orders import UNPROTECTED_LIMIT_S
 from live.session.shutdown import Ending
 from tests.support.exchanges.simulated import READ, FaultKind
 from tests.support.exchanges.simulated.faults import BY_CHANCE, ONLY_AT
-from tests.support.known_faults import known_fault
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_session import Scene, backtest, rows_of
 from tests.support.processes.watched_day import (
@@ -210,7 +209,6 @@ def test_a_clock_that_jumps_an_hour_leaves_no_position_without_its_stop(
         assert_all_is_well(scene, watchman, 1e3 * POLL_S + PATIENCE_MS)
 
 
-@known_fault("the exchange's time cannot be measured during a ban, which counts as one error")
 @pytest.mark.slow
 def test_a_ban_of_two_minutes_is_waited_out_and_changes_nothing_else(tmp_path: Path) -> None:
     with wild_hour(tmp_path, POLL_S, max_errors_in_row=1) as scene:

@@ -178,6 +178,7 @@ class _Rate:
     from_ms: int = 0
     until_ms: int = ALWAYS
     symbol: str = ""
+    processed: bool | None = None
 
     def covers(self, class_name: str, path: str, symbol: str, now_ms: int) -> bool:
         is_about = not self.symbol or symbol == self.symbol
@@ -247,6 +248,7 @@ class FaultPlan:
         *,
         path: str = "",
         symbol: str = "",
+        processed: bool | None = None,
         **options: int,
     ) -> None:
         """Let every request of ``classes`` whose path holds ``path`` go wrong for a time.
@@ -258,10 +260,12 @@ class FaultPlan:
             classes: of endpoints.
             path: part of the endpoints' paths, '': any.
             symbol: that the requests name, '': any.
+            processed: whether they take effect; None: as the kind has it.
             options: delay_ms, lag_ms, retry_after, code.
         """
+        names = frozenset(classes)
         self._rates.append(
-            _Rate(kind, 1.0, frozenset(classes), options, path, from_ms, until_ms, symbol)
+            _Rate(kind, 1.0, names, options, path, from_ms, until_ms, symbol, processed)
         )
 
     def down_until_ms(self, class_name: str, path: str, symbol: str, now_ms: int) -> int:
@@ -316,7 +320,7 @@ class FaultPlan:
         for rate in self._rates:
             is_due = rate.kind not in elsewhere and rate.covers(class_name, path, symbol, now_ms)
             if is_due and (rate.chance >= 1.0 or self._random.random() < rate.chance):
-                return self._inject(rate.kind, None, rate.options)
+                return self._inject(rate.kind, rate.processed, rate.options)
         return None
 
     def _inject(self, kind: FaultKind, processed: bool | None, options: dict[str, int]) -> Fault:
