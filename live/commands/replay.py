@@ -281,9 +281,7 @@ def write_trades(recording: Recording, session: LiveSession, folder: Path) -> Pa
     """
     path = folder / f"{recording.symbol}_replay_trades.csv"
     body = io.StringIO()
-    rows = csv.DictWriter(
-        body, RECORD_COLUMNS, lineterminator="\n", extrasaction="ignore"
-    )
+    rows = csv.DictWriter(body, RECORD_COLUMNS, lineterminator="\n", extrasaction="ignore")
     rows.writeheader()
     rows.writerows(trade.row() for trade in session.trades)
     write_atomically(path, body.getvalue().encode())

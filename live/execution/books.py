@@ -228,11 +228,7 @@ class LiveSession:
                 stop_distance=entry.stop_distance,
             )
         return LiveTrade(
-            **record,
-            trade_id=identity,
-            client_id=client_id,
-            close=close,
-            executed_ms=executed_ms,
+            **record, trade_id=identity, client_id=client_id, close=close, executed_ms=executed_ms
         )
 
     def _remember(self, record: dict[str, Any]) -> None:
