@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from config import LIVE_CONFIG
 from core.command_line import add_version_option, end_process, run_command, say, warn
 from core.errors import ConfigError
 from engine.contract import StrategySpec
 from engine.options import add_parameter_options, chosen_params, chosen_strategy, parameter_names
+
+if TYPE_CHECKING:
+    from live.commands.target import Target
 
 KEY_RIGHTS: Final = ("withdrawals", "transfers", "any-address")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -31,6 +35,8 @@ examples, in the order in which to try them (RUNBOOK.md says more):
       go on after a stop, as a service does: a new session only where none is saved
   python3 live_trade.py --coin BTC --dry-run --status
       positions, orders, equity, health, out of the files; also while it runs
+  python3 live_trade.py --coin BTC --testnet --check-deadman
+      whether the exchange's countdown, which takes the entries of a dead process, takes stops too
   python3 live_trade.py --coin BTC --flatten
       cancel and close everything of this bot at market; asks first
   python3 live_trade.py --coin BTC --dry-run --resume --once
@@ -157,6 +163,12 @@ def _add_other_actions(group: Any) -> None:
         help="write the trades as one CSV a year into DIR, for audit and tax",
     )
     one_of.add_argument(
+        "--check-deadman",
+        action="store_true",
+        help="with --testnet: lay a limit order and a stop on this coin and on a control coin, let "
+        "the exchange's countdown run out on this one, and say whether it takes stops too",
+    )
+    one_of.add_argument(
         "--once",
         action="store_true",
         help="do the step that is due next and end, at an exchange as at a stop: entries and "
@@ -167,6 +179,11 @@ def _add_other_actions(group: Any) -> None:
         type=Path,
         metavar="DIR",
         help="trade recorded candles (as main.py --data) on paper at full speed",
+    )
+    group.add_argument(
+        "--control",
+        metavar="COIN",
+        help="of --check-deadman: the control coin (default: ETH; of ETH: BTC)",
     )
     for name, what in (("start", "first candle traded"), ("end", "where the candles end")):
         group.add_argument(
@@ -204,23 +221,9 @@ def _run(args: argparse.Namespace) -> int:
         state_dir=args.state_dir,
         log_dir=args.log_dir,
     )
-    if args.status:
-        from live.commands.status import status_text  # noqa: PLC0415
-
-        say(status_text(target, time.time_ns() // 1_000_000))
-        return 0
-    if args.acknowledge:
-        from live.commands.acknowledge import acknowledge  # noqa: PLC0415
-
-        return acknowledge(target, time.time_ns() // 1_000_000)
-    if args.export is not None:
-        from live.commands.export import export_trades  # noqa: PLC0415
-
-        return export_trades(target, args.export, time.time_ns() // 1_000_000)
-    if args.flatten:
-        from live.commands.flatten import FlattenRequest, flatten  # noqa: PLC0415 - ccxt
-
-        return flatten(FlattenRequest(target=target, yes=args.yes, log_level=args.log_level))
+    other = _other_action(args, target)
+    if other is not None:
+        return other
     from live.commands.trade import TradeRequest, trade  # noqa: PLC0415 - ccxt
 
     capital = params.pop("initial_capital", None)
@@ -240,6 +243,34 @@ def _run(args: argparse.Namespace) -> int:
     )
 
 
+def _other_action(args: argparse.Namespace, target: Target) -> int | None:
+    """Do what is asked for instead of trading and return the exit code; None: trade."""
+    if args.status:
+        from live.commands.status import status_text  # noqa: PLC0415
+
+        say(status_text(target, time.time_ns() // 1_000_000))
+        return 0
+    if args.acknowledge:
+        from live.commands.acknowledge import acknowledge  # noqa: PLC0415
+
+        return acknowledge(target, time.time_ns() // 1_000_000)
+    if args.export is not None:
+        from live.commands.export import export_trades  # noqa: PLC0415
+
+        return export_trades(target, args.export, time.time_ns() // 1_000_000)
+    if args.check_deadman:
+        from backtest.market.market_data import normalize_coin  # noqa: PLC0415 - pandas
+        from live.commands.check_deadman import check_deadman  # noqa: PLC0415 - ccxt
+
+        coin = args.control or ("BTC" if target.coin == "ETH" else "ETH")
+        return check_deadman(target, replace(target, coin=normalize_coin(coin)))
+    if args.flatten:
+        from live.commands.flatten import FlattenRequest, flatten  # noqa: PLC0415 - ccxt
+
+        return flatten(FlattenRequest(target=target, yes=args.yes, log_level=args.log_level))
+    return None
+
+
 def _check_flags(args: argparse.Namespace) -> None:
     """Refuse flags that would be passed over.
 
@@ -250,6 +281,7 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise ConfigError("--accept-code-change needs --resume, the state it is about")
     if args.accept_key_rights and (args.dry_run or args.testnet or args.replay is not None):
         raise ConfigError("--accept-key-rights is about real money: leave it out")
+    _check_deadman_flags(args)
     if args.replay is None:
         for name in ("start", "end", "replay_dir"):
             if getattr(args, name) is not None:
@@ -260,6 +292,27 @@ def _check_flags(args: argparse.Namespace) -> None:
         if getattr(args, name):
             flag = name.replace("_", "-")
             raise ConfigError(f"--replay has no session and asks nobody: leave --{flag} out")
+
+
+def _check_deadman_flags(args: argparse.Namespace) -> None:
+    """Refuse the check of the countdown but with play money.
+
+    Raises:
+        ConfigError: it is not asked for on demo trading, or --control is not about it.
+    """
+    if not args.check_deadman:
+        if args.control is not None:
+            raise ConfigError("--control needs --check-deadman, the check it is about")
+        return
+    if not args.testnet or args.dry_run:
+        raise ConfigError(
+            "--check-deadman lays orders to look what becomes of them: it needs --testnet, and "
+            "its keys"
+        )
+    from backtest.market.market_data import normalize_coin  # noqa: PLC0415 - pandas
+
+    if args.control is not None and normalize_coin(args.control) == normalize_coin(args.coin):
+        raise ConfigError(f"--control {args.control} must be another coin than --coin")
 
 
 def _replay(args: argparse.Namespace, spec: StrategySpec, params: dict[str, Any]) -> int:

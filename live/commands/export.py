@@ -63,11 +63,22 @@ def _rows_by_year(target: Target) -> dict[int, list[dict[str, Any]]]:
         raise StateError(f"there are no trades of {target.symbol} in {target.state_folder}")
     chain, years = FIRST, defaultdict[int, list[dict[str, Any]]](list)
     for row in rows:
-        text = json.dumps(row, sort_keys=True, allow_nan=False)
+        text = json.dumps(_hashed(row), sort_keys=True, allow_nan=False)
         chain = hashlib.sha256(f"{chain} {text}".encode()).hexdigest()
         year = datetime.fromtimestamp(row["timestamp"] / 1e3, UTC).year
         years[year].append({**row, "net": row["pnl"] - row["fee"], "chain": chain})
     return years
+
+
+def _hashed(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as the chain holds it.
+
+    Without the time of execution where that is not known: exports of earlier versions, which had
+    no such column, keep their chain.
+    """
+    return {
+        name: value for name, value in row.items() if name != "executed_ms" or value is not None
+    }
 
 
 def _body(rows: list[dict[str, Any]]) -> bytes:

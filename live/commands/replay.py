@@ -37,7 +37,7 @@ from live.health.monitor import HealthMonitor
 from live.session.runner import LiveRunner
 from live.session.shutdown import StopRequest
 from live.store.durable_file import write_atomically
-from live.store.trade_files import TRADE_COLUMNS
+from live.store.trade_files import RECORD_COLUMNS
 
 
 class ReplayClock:
@@ -274,12 +274,14 @@ def run_replay(recording: Recording, spec: StrategySpec, params: Any) -> LiveSes
 def write_trades(recording: Recording, session: LiveSession, folder: Path) -> Path:
     """Write every trade of a replay, as a live session's trade file has them; return the file.
 
+    Nothing is executed at an exchange: there is no column for when that was.
+
     Raises:
         StateError: it cannot be written.
     """
     path = folder / f"{recording.symbol}_replay_trades.csv"
     body = io.StringIO()
-    rows = csv.DictWriter(body, TRADE_COLUMNS, lineterminator="\n")
+    rows = csv.DictWriter(body, RECORD_COLUMNS, lineterminator="\n", extrasaction="ignore")
     rows.writeheader()
     rows.writerows(trade.row() for trade in session.trades)
     write_atomically(path, body.getvalue().encode())

@@ -183,18 +183,21 @@ class LiveSession:
 
     # --- trade records ----------------------------------------------------------------------------
 
-    def collect(self, trade_id: str = "", client_id: str = "") -> None:
+    def collect(
+        self, trade_id: str = "", client_id: str = "", executed_ms: int | None = None
+    ) -> None:
         """Turn the ledger's new records into rows: for the outbox, the log and whoever asks.
 
         Args:
             trade_id: of the exchange's trade they come from; '': they have none.
             client_id: of its order.
+            executed_ms: when the exchange executed it, ms UTC.
         """
         records = self.strategy.take_trades()
         for sequence, record in enumerate(records):
             self.progress.n_records += 1
             identity = f"{trade_id}:{sequence}" if trade_id else self._own_identity()
-            trade = self._with_figures(record, identity, client_id)
+            trade = self._with_figures(record, identity, client_id, executed_ms)
             self.outbox.append(trade)
             self.trades.append(trade)
             self._events.publish(TradeBooked(trade))
@@ -205,7 +208,9 @@ class LiveSession:
         """Return an identity for a record that is no exchange trade, unique over sessions."""
         return f"{in_base_36(self.progress.start_ms)}-{self.progress.n_records}"
 
-    def _with_figures(self, record: dict[str, Any], identity: str, client_id: str) -> LiveTrade:
+    def _with_figures(
+        self, record: dict[str, Any], identity: str, client_id: str, executed_ms: int | None
+    ) -> LiveTrade:
         close, fill_id = None, int(record["fill_id"])
         if record["label"] in {"BUY_OPEN_LONG", "SELL_OPEN_SHORT"}:
             self._remember(record)
@@ -222,7 +227,9 @@ class LiveSession:
                 entry_ts_ms=entry.ts_ms,
                 stop_distance=entry.stop_distance,
             )
-        return LiveTrade(**record, trade_id=identity, client_id=client_id, close=close)
+        return LiveTrade(
+            **record, trade_id=identity, client_id=client_id, close=close, executed_ms=executed_ms
+        )
 
     def _remember(self, record: dict[str, Any]) -> None:
         """Keep an entry, or add a further part of its order to it."""

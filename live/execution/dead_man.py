@@ -13,7 +13,8 @@ from live.health.events import Events, Notice
 
 COUNTDOWN_MS: Final = 120_000
 """So long after the last renewal the exchange cancels the symbol's limit orders."""
-RENEW_MS: Final = 30_000
+RENEW_MS: Final = 40_000
+"""Twice in the time it runs a renewal may fail. It costs weight 10, a fifth of all that is used."""
 RETRY_MS: Final = 10_000
 """Between two tries where a renewal fails; some fit in before the countdown ends."""
 REPORT_AFTER_MS: Final = 60_000

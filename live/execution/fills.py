@@ -142,7 +142,7 @@ class Fills:
         else:
             client_id = self._book_foreign(execution)
         session.progress.note_trade(execution.trade_id, execution.ts_ms, OVERLAP_MS)
-        session.collect(str(execution.trade_id), client_id)
+        session.collect(str(execution.trade_id), client_id, execution.ts_ms)
 
     def _record_of(self, execution: Execution) -> OrderRecord | None:
         """Return the order an execution belongs to, asking where it is not known by number."""

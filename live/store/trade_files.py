@@ -16,7 +16,7 @@ from typing import Any, Final
 from core.errors import StateError
 from live.store.durable_file import append_durably, plain_symbol, read_file, write_atomically
 
-TRADE_COLUMNS: Final = (
+RECORD_COLUMNS: Final = (
     "bar",
     "timestamp",
     "datetime",
@@ -33,10 +33,14 @@ TRADE_COLUMNS: Final = (
     "r_multiple",
     "hold_hours",
 )
-"""Those of a backtest's trades, in their order, then what only a live session knows."""
+"""Those of a backtest's trades, in their order, then what only a session knows."""
+TRADE_COLUMNS: Final = (*RECORD_COLUMNS, "executed_ms")
+"""With when the exchange executed it, ms UTC, which files of earlier versions lack."""
 _WHOLE: Final = frozenset({"bar", "timestamp", "fill_id"})
 _FINITE: Final = frozenset({"price", "qty", "pnl", "fee"})
 _OPTIONAL: Final = frozenset({"r_multiple", "hold_hours"})
+_OPTIONAL_WHOLE: Final = frozenset({"executed_ms"})
+_OLDER_HEADER: Final = ",".join(RECORD_COLUMNS).encode()
 _HOUR_MS: Final = 3_600_000
 _LOG: Final = logging.getLogger(__name__)
 
@@ -120,6 +124,8 @@ class LiveTrade:
             record within it, such as ``123456:0``; in a dry run a running number.
         client_id: of the order, '' if there was none.
         close: of closing records.
+        executed_ms: when the exchange executed it, ms UTC; None of records that are no trade of the
+            exchange, and of those written before this was kept.
     """
 
     bar: int
@@ -135,6 +141,7 @@ class LiveTrade:
     trade_id: str
     client_id: str = ""
     close: Close | None = None
+    executed_ms: int | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LiveTrade:
@@ -172,6 +179,7 @@ class LiveTrade:
             self.trade_id,
             self.client_id,
             *map(_finite, close),
+            int(self.executed_ms) if self.executed_ms is not None else None,
         )
         row = dict(zip(TRADE_COLUMNS, values, strict=True))
         wrong = [name for name in TRADE_COLUMNS if not _is_sound(name, row[name])]
@@ -195,6 +203,8 @@ def _is_sound(name: str, value: Any) -> bool:
         return isinstance(value, float) and math.isfinite(value)
     if name in _OPTIONAL:
         return value is None or (isinstance(value, float) and math.isfinite(value))
+    if name in _OPTIONAL_WHOLE:
+        return value is None or type(value) is int
     return isinstance(value, str) and value.isprintable() and (name != "trade_id" or value != "")
 
 
@@ -273,7 +283,9 @@ class TradeFiles:
         for path, old, new in zip(paths, bodies, whole, strict=True):
             if old != new:
                 write_atomically(path, new)
-                if old is not None:
+                if old is not None and _is_older(old):
+                    _LOG.warning("%s has a new column, executed_ms: empty so far", path)
+                elif old is not None:
                     _LOG.warning("%s repaired: it holds %d trades", path, len(kept))
         self._keys = set(kept)
         self._sound = True
@@ -293,15 +305,22 @@ def _jsonl_body(rows: Iterable[Row]) -> bytes:
     return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
 
 
+def _is_older(body: bytes) -> bool:
+    """Return whether a file begins as one of a version without the time of execution did."""
+    first = body.partition(b"\n")[0]
+    return first == _OLDER_HEADER or (first[:1] == b"{" and b'"executed_ms"' not in first)
+
+
 def _csv_rows(path: Path, body: bytes | None) -> list[Row]:
     lines = (body or b"").split(b"\n")
     header = ",".join(TRADE_COLUMNS)
-    if len(lines) > 1 and lines[0] != header.encode():
+    if len(lines) > 1 and lines[0] not in (header.encode(), _OLDER_HEADER):
         raise StateError(
             f"{path} line 1 must be {header}: move the file away and it is made anew from "
             f"{path.stem}.jsonl"
         )
-    return _rows(path, lines, 1, _csv_row)
+    columns = RECORD_COLUMNS if lines[0] == _OLDER_HEADER else TRADE_COLUMNS
+    return _rows(path, lines, 1, lambda line: _csv_row(line, columns))
 
 
 def _jsonl_rows(path: Path, body: bytes | None) -> list[Row]:
@@ -313,10 +332,10 @@ def _rows(path: Path, lines: list[bytes], first: int, parse: Callable[[str], Any
     rows: list[Row] = []
     for number, line in enumerate(lines[first:-1], start=first + 1):
         try:
-            row = parse(line.decode())
+            row = _present(parse(line.decode()))
         except (ValueError, RecursionError, csv.Error):
             row = None
-        if _is_row(row):
+        if row is not None:
             rows.append(row)
         elif number < len(lines) - 1:  # a kill can spoil the last line only
             raise StateError(
@@ -326,22 +345,26 @@ def _rows(path: Path, lines: list[bytes], first: int, parse: Callable[[str], Any
     return rows
 
 
-def _is_row(row: Any) -> bool:
-    if not isinstance(row, dict) or [*row] != [*TRADE_COLUMNS]:
-        return False
-    return all(_is_sound(name, value) for name, value in row.items())
-
-
-def _csv_row(line: str) -> Row | None:
-    cells = next(csv.reader([line], strict=True), [])
-    if len(cells) != len(TRADE_COLUMNS):
+def _present(row: Any) -> Row | None:
+    """Return a row with the present columns, None where it is none."""
+    if not isinstance(row, dict):
         return None
-    row: Row = dict(zip(TRADE_COLUMNS, cells, strict=True))
-    for name in TRADE_COLUMNS:
-        if name in _WHOLE:
-            row[name] = int(row[name])
-        elif name in _FINITE or (name in _OPTIONAL and row[name]):
-            row[name] = float(row[name])
-        elif name in _OPTIONAL:
+    if [*row] == [*RECORD_COLUMNS]:
+        row = {**row, "executed_ms": None}
+    is_row = [*row] == [*TRADE_COLUMNS] and all(_is_sound(*item) for item in row.items())
+    return row if is_row else None
+
+
+def _csv_row(line: str, columns: Sequence[str]) -> Row | None:
+    cells = next(csv.reader([line], strict=True), [])
+    if len(cells) != len(columns):
+        return None
+    row: Row = dict(zip(columns, cells, strict=True))
+    for name in columns:
+        if name in _OPTIONAL | _OPTIONAL_WHOLE and not row[name]:
             row[name] = None
+        elif name in _WHOLE | _OPTIONAL_WHOLE:
+            row[name] = int(row[name])
+        elif name in _FINITE | _OPTIONAL:
+            row[name] = float(row[name])
     return row

@@ -39,7 +39,7 @@ from live.session.runner import LiveRunner
 from live.session.shutdown import Ending, Shutdown, StopRequest
 from live.store.control_log import ControlLog
 from live.store.instance_lock import InstanceLock
-from live.store.trade_files import TRADE_COLUMNS
+from live.store.trade_files import RECORD_COLUMNS
 from tests.support.markets.synthetic import BAR_MS, synthetic_candles, synthetic_settlements
 from tests.support.paths import ROOT
 from tests.support.processes.live_command import (
@@ -1024,7 +1024,7 @@ def test_a_replay_prints_a_report_and_leaves_its_trades(stage: Stage, recorded: 
     assert out.endswith(f"Trades in {REPLAYED}\n")
     assert stage.paths() == {REPLAYED}
     trades = pd.read_csv(stage.folder / REPLAYED)
-    assert list(trades.columns) == list(TRADE_COLUMNS)
+    assert list(trades.columns) == list(RECORD_COLUMNS)
     assert f"{(trades['qty'] > 0.0).sum():,}" in re.findall(r"^Trades +(\S+)$", out, re.MULTILINE)
     assert trades["fee"].sum() == pytest.approx(
         float(re.findall(r"^Fees +(\S+)$", out, re.MULTILINE)[0].replace(",", "")), abs=0.01

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from logging.handlers import RotatingFileHandler
@@ -76,6 +76,7 @@ SALE = LiveTrade(
     trade_id="123456:0",
     client_id="a-57-L3-1",
     close=CLOSE,
+    executed_ms=WHEN + 1_234,
 )
 PURCHASE = replace(
     SALE, label="BUY_OPEN_LONG", pnl=0.0, trade_id="123450:0", client_id="a-47-L3-1", close=None
@@ -88,6 +89,7 @@ HALT = replace(
     direction="",
     trade_id="n1",
     client_id="",
+    executed_ms=None,
 )
 
 
@@ -538,7 +540,7 @@ def rows_of(folder: Path) -> list[str]:
 
 def test_the_columns_are_those_of_a_backtest_and_then_the_live_ones() -> None:
     assert TRADE_COLUMNS[: len(BACKTEST_COLUMNS)] == BACKTEST_COLUMNS
-    live_only = ("trade_id", "client_id", "r_multiple", "hold_hours")
+    live_only = ("trade_id", "client_id", "r_multiple", "hold_hours", "executed_ms")
     assert TRADE_COLUMNS[len(BACKTEST_COLUMNS) :] == live_only
 
 
@@ -549,9 +551,9 @@ def test_both_files_hold_the_same_rows(tmp_path: Path) -> None:
     assert rows_of(tmp_path) == ["123450:0", "123456:0", "n1"]
     moment = "57,1705329000000,2024-01-15 14:30:00,43250.0"
     assert (tmp_path / "BTCUSDT_trades.csv").read_text().splitlines()[1:] == [
-        f"{moment},0.023,BUY_OPEN_LONG,NOISE,0.0,0.2,LONG,9,123450:0,a-47-L3-1,,",
-        f"{moment},0.023,SELL_CLOSE_LONG,NOISE,12.85,0.2,LONG,9,123456:0,a-57-L3-1,1.23,2.5",
-        f"{moment},0.0,CIRCUIT_BREAKER_HALT,NOISE,0.0,0.0,,9,n1,,,",
+        f"{moment},0.023,BUY_OPEN_LONG,NOISE,0.0,0.2,LONG,9,123450:0,a-47-L3-1,,,1705329001234",
+        f"{moment},0.023,SELL_CLOSE_LONG,NOISE,12.85,0.2,LONG,9,123456:0,a-57-L3-1,1.23,2.5,1705329001234",
+        f"{moment},0.0,CIRCUIT_BREAKER_HALT,NOISE,0.0,0.0,,9,n1,,,,",
     ]
 
 
@@ -626,10 +628,53 @@ def test_texts_with_commas_and_quotes_survive(tmp_path: Path) -> None:
 def test_unknown_figures_are_empty_in_csv_and_null_in_json(tmp_path: Path) -> None:
     unknown = Close(net=1.0, net_pct=0.1, r_multiple=math.nan, hold_hours=math.inf)
     TradeFiles("BTCUSDT", tmp_path).append([replace(SALE, close=unknown)])
-    assert (tmp_path / "BTCUSDT_trades.csv").read_text().endswith(",a-57-L3-1,,\n")
+    assert (tmp_path / "BTCUSDT_trades.csv").read_text().endswith(f",a-57-L3-1,,,{WHEN + 1_234}\n")
     assert (
-        '"r_multiple": null, "hold_hours": null}' in (tmp_path / "BTCUSDT_trades.jsonl").read_text()
+        '"r_multiple": null, "hold_hours": null, "executed_ms"'
+        in (tmp_path / "BTCUSDT_trades.jsonl").read_text()
     )
+
+
+def as_an_older_version_wrote(folder: Path, trades: Sequence[LiveTrade]) -> None:
+    """Write both trade files without the time of execution."""
+    rows = [{k: v for k, v in t.row().items() if k != "executed_ms"} for t in trades]
+    jsonl = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "BTCUSDT_trades.jsonl").write_text(jsonl)
+    with (folder / "BTCUSDT_trades.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+@pytest.mark.parametrize("torn", [0, 7])
+def test_files_without_the_time_of_execution_are_read_and_gone_on_with(
+    tmp_path: Path, torn: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    as_an_older_version_wrote(tmp_path, [PURCHASE, SALE])
+    for name in ("BTCUSDT_trades.csv", "BTCUSDT_trades.jsonl"):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[: -torn or None])
+    files = TradeFiles("BTCUSDT", tmp_path)
+    assert files.append([PURCHASE, SALE, HALT, trade(5)]) == (2 if torn == 0 else 3)
+    assert rows_of(tmp_path) == ["123450:0", "123456:0", "n1", "1005:0"]
+    times = [row["executed_ms"] for row in files.rows()]
+    assert times == [None, None if torn == 0 else WHEN + 1_234, None, WHEN + 1_234]
+    assert caplog.text.count("has a new column") == 2
+    caplog.clear()
+    TradeFiles("BTCUSDT", tmp_path)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("older", ["BTCUSDT_trades.csv", "BTCUSDT_trades.jsonl"])
+def test_a_process_killed_between_the_new_columns_of_both_files_goes_on(
+    tmp_path: Path, older: str
+) -> None:
+    as_an_older_version_wrote(tmp_path, [PURCHASE, SALE])
+    before = (tmp_path / older).read_bytes()
+    TradeFiles("BTCUSDT", tmp_path)
+    (tmp_path / older).write_bytes(before)
+    TradeFiles("BTCUSDT", tmp_path)
+    assert rows_of(tmp_path) == ["123450:0", "123456:0"]
 
 
 @pytest.mark.parametrize("name", ["BTCUSDT_trades.csv", "BTCUSDT_trades.jsonl"])

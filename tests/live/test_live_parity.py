@@ -200,13 +200,19 @@ def assert_same_trades(got: Sequence[Row], window: Window) -> None:
 
 
 def assert_same_money(scenes: Sequence[Scene], window: Window) -> None:
-    """Compare profits, fees and funding; the account rounds each to 8 decimals."""
+    """Compare profits, fees and funding; the account rounds each to 8 decimals.
+
+    And the times of execution with the account's.
+    """
     result, scene = backtest_of(window), scenes[-1]
     trades = [trade for each in scenes for trade in each.session.trades]
+    executed = {f"{trade.trade_id}:0": trade.ts_ms for trade in scene.market.account.trades}
+    ours = {t.trade_id: t.executed_ms for t in trades if t.trade_id in executed}
+    assert ours == executed
     for name in ("pnl", "fee"):
-        ours = np.array([getattr(trade, name) for trade in trades])
+        live = np.array([getattr(trade, name) for trade in trades])
         theirs = np.array([trade[name] for trade in result["trades"][: len(trades)]])
-        assert np.allclose(ours, theirs, rtol=1e-9, atol=1e-7), name
+        assert np.allclose(live, theirs, rtol=1e-9, atol=1e-7), name
     funding = float(np.sum(result["log"]["funding"][: window.last]))
     assert scene.session.strategy.view().funding == pytest.approx(funding, abs=1e-6)
     assert scene.equity_gap() == pytest.approx(0.0, abs=1e-6)
