@@ -20,6 +20,7 @@ import requests
 from config import LIVE_CONFIG
 from core.errors import ConfigError
 from core.market import MarketRules
+from core.orders import OrderKind
 from live.exchange.account import Account
 from live.exchange.cancels import Cancels
 from live.exchange.connection import Connection
@@ -38,7 +39,6 @@ from live.exchange.types import (
     FundingPayment,
     KeyRights,
     MarketFacts,
-    OrderKind,
     OrderReply,
     OrderSpec,
     QuantitativeRule,

@@ -9,7 +9,8 @@ from enum import Enum
 from typing import Any, Final
 from zlib import crc32
 
-from live.exchange.types import QTY_SLACK, OrderKind, OrderSpec
+from core.orders import OrderKind
+from live.exchange.types import QTY_SLACK, OrderSpec
 
 DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 

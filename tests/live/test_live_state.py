@@ -22,6 +22,7 @@ import engine.strategy
 import live.store.state_file
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError, StateError
+from core.orders import OrderKind
 from core.params import MAX_LEVELS, MAX_STOP_EVENTS, StrategyParams
 from core.records import dtype_of, table_capacities
 from core.version import VERSION
@@ -29,7 +30,6 @@ from engine.grid_v4.types import LATTICE, State
 from engine.registry import GRID_V4
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
 from engine.types import KELLY_MEMORY, LABEL_NAMES, LONG, MAX_FILLS, SHORT
-from live.exchange.types import OrderKind
 from live.execution.books import Progress
 from live.execution.order_register import OrderRegister
 from live.store.state_file import SCHEMA, LoadedState, StateManager

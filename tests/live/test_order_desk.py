@@ -13,15 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import AccountError, CredentialsError, NetworkError, StateError
+from core.orders import OrderKind
 from live.exchange.port import Exchange
-from live.exchange.types import (
-    Answer,
-    CancelResult,
-    ExchangeOrder,
-    OrderKind,
-    OrderReply,
-    OrderSpec,
-)
+from live.exchange.types import Answer, CancelResult, ExchangeOrder, OrderReply, OrderSpec
 from live.execution.order_desk import DENIALS, LISTED_LATE_MS, OrderDesk
 from live.execution.order_register import OrderRecord, OrderRegister, OrderState, in_base_36
 from live.execution.symbol_facts import SymbolFacts
