@@ -17,7 +17,6 @@ from typing import Any, Final, final
 
 import requests
 
-from config import LIVE_CONFIG
 from core.errors import ConfigError
 from core.market import MarketRules
 from core.orders import OrderKind
@@ -218,7 +217,7 @@ def open_exchange(
     testnet: bool = False,
     clock: Clock,
     session: requests.Session | None = None,
-    settings: Mapping[str, Any] = LIVE_CONFIG,
+    settings: Mapping[str, Any],
 ) -> BinanceExecutor:
     """Return a symbol's exchange on an account of its own; asks nothing yet.
 
