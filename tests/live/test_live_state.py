@@ -34,28 +34,13 @@ from live.execution.books import Progress
 from live.execution.order_register import OrderRegister
 from live.store.state_file import SCHEMA, LoadedState, StateManager
 from tests.live.test_instance_lock import FULL, READ_ONLY, WRITE_SITES, break_at, open_files
+from tests.support.clocks.virtual import VirtualClock
 
 START = 1_705_329_000_000
 """2024-01-15 14:30:00 UTC."""
 ENGINE = GridStrategyV4(market="BTC").state_dict()
 SESSION: dict[str, Any] = {"last_trade_id": 123_456, "intents": [{"id": "a-1", "price": 43_250.1}]}
 CHANGED = {**SESSION, "last_trade_id": 200_000}
-
-
-class SteppingClock:
-    """A clock that goes on by a second whenever it is read."""
-
-    def __init__(self) -> None:
-        self.ms = START - 1_000
-
-    def now_ms(self) -> int:
-        """Return the time, ms UTC."""
-        self.ms += 1_000
-        return self.ms
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.ms += int(1_000 * seconds)
 
 
 def params(changes: Mapping[str, Any] | None = None) -> StrategyParams:
@@ -76,7 +61,7 @@ def states(
         spec=GRID_V4,
         params=params(changes),
         mode=mode,
-        clock=SteppingClock(),
+        clock=VirtualClock(START - 1_000, step_ms=1_000),
         snapshots=snapshots,
     )
 
