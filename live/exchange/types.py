@@ -97,7 +97,6 @@ class OrderSpec:
 
     Attributes:
         client_id: our identity for it, unique for ever, <= 36 characters.
-        kind: what it is for.
         position_side: LONG or SHORT, the position it belongs to.
         price: limit or trigger price, quote; 0 for a market order.
         qty: base; of a STOP that closes all the position when it was laid.

@@ -35,7 +35,6 @@ class OrderRecord:
 
     Attributes:
         client_id: our identity for it.
-        kind: what it is for.
         position_side: LONG or SHORT.
         price: limit or trigger price, quote; 0 for a market order.
         qty: base; of a stop the position when it was laid.

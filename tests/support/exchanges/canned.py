@@ -80,7 +80,6 @@ class CannedExchange(BaseAdapter):
         clock: everybody's time.
         ahead_ms: the exchange's clock minus ours.
         sent: every request but those for the time.
-        time_requests: those.
         latency_ms: how long each answer takes.
     """
 
