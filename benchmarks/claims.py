@@ -27,8 +27,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from backtest.data_fetcher import load_market
 from backtest.market.coin_data import CoinData
+from backtest.market.fetch import load_market
 from backtest.market.market_data import MarketData
 from backtest.runs.variants import Variants, cut_window, run_side_by_side
 from backtest.simulator import choose_rules

@@ -22,8 +22,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from backtest.data_fetcher import load_market
 from backtest.market.demo import demo_market
+from backtest.market.fetch import load_market
 from config import PRESETS
 from core.params import StrategyParams
 from core.signals import compute_signals

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from backtest.data_fetcher import load_market
 from backtest.market.demo import demo_market
+from backtest.market.fetch import load_market
 from benchmarks.engine import (
     COIN,
     FOREVER_MS,

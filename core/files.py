@@ -163,7 +163,6 @@ def write_atomically(path: Path, body: bytes, *, private: bool = False) -> None:
 
     Args:
         path: its folder is made if there is none.
-        body: all of it.
         private: for our eyes only, and with one writer, which a lock sees to. The temporary file
             then has a fixed name, so that one left by a killed process goes with the next write.
             Otherwise several processes may write; each has a name of its own, and what was
@@ -192,7 +191,6 @@ def temporary_file(
 
     Args:
         path: must not exist.
-        body: all of it.
         mode: rights, less those the umask takes.
         like: a file whose rights, and owner where that is allowed, the new one gets too.
     """

@@ -19,6 +19,7 @@ import numpy as np
 from core.code_cache import cache_folder
 from core.jit import has_machine_code
 from core.market import MarketRules
+from core.orders import OrderKind
 from core.processes import child_environment
 from core.records import zeros, zeros_table
 from core.signals import Signal, compute_signals
@@ -95,7 +96,7 @@ def _rehearse() -> None:
     """Book one of everything an exchange can report, on a ledger nobody looks at."""
     strategy = create(read_config(None), MarketRules.inferred(_PRICE))
 
-    def fill(kind: str, qty: float) -> None:
+    def fill(kind: OrderKind, qty: float) -> None:
         strategy.book(
             Fill(
                 ts_ms=BAR_MS,
@@ -112,16 +113,22 @@ def _rehearse() -> None:
         )
 
     entry = Fill(
-        ts_ms=BAR_MS, kind="ENTRY", position_side="LONG", price=_PRICE, qty=1.0, fee=0.0, level=0
+        ts_ms=BAR_MS,
+        kind=OrderKind.ENTRY,
+        position_side="LONG",
+        price=_PRICE,
+        qty=1.0,
+        fee=0.0,
+        level=0,
     )
     list(strategy.desired([entry]))
-    fill("ENTRY", 1.0)
+    fill(OrderKind.ENTRY, 1.0)
     strategy.restore_stops()
-    fill("TAKE_PROFIT", 0.1)
-    fill("EXIT", 0.1)
+    fill(OrderKind.TAKE_PROFIT, 0.1)
+    fill(OrderKind.EXIT, 0.1)
     strategy.book(FundingPaid(amount=0.0, rate=0.0, mark=_PRICE))
     strategy.book(StopFired("LONG", BAR_MS))
-    fill("STOP", 0.1)
+    fill(OrderKind.STOP, 0.1)
     strategy.book(ForeignClose(ts_ms=BAR_MS, position_side="LONG", price=_PRICE, qty=0.1))
     strategy.book(LiquidationDecided())
     strategy.book(Liquidation(ts_ms=BAR_MS, position_side="LONG", price=_PRICE, qty=0.1, fee=0.0))

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from core.fingerprint import fingerprint
+from core.orders import POSITION_SIDES, OrderKind
 from core.times import BAR_MS
 
 if TYPE_CHECKING:
     from core.market import MarketRules
     from engine.results import RunResult
 
-POSITION_SIDES: Final = ("LONG", "SHORT")
 CLOSE_END: Final = "CLOSE_END"
 """Label of what is closed because a session ends."""
 LIQUIDATION: Final = "LIQUIDATION"
@@ -180,7 +180,6 @@ class Fill:
 
     Attributes:
         ts_ms: ms UTC.
-        kind: ENTRY, TAKE_PROFIT, STOP or EXIT.
         position_side: LONG or SHORT.
         price: quote.
         qty: base.
@@ -194,7 +193,7 @@ class Fill:
     """
 
     ts_ms: int
-    kind: str
+    kind: OrderKind
     position_side: str
     price: float
     qty: float
@@ -332,7 +331,7 @@ class RestingOrder:
     """An order that should rest at the exchange now."""
 
     position_side: str  # LONG or SHORT
-    kind: str  # ENTRY, TAKE_PROFIT or STOP
+    kind: OrderKind  # ENTRY, TAKE_PROFIT or STOP
     price: float
     qty: float  # base; of a stop: the whole position
     level: int  # of an entry, else -1

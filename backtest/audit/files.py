@@ -78,7 +78,6 @@ class Finding:
     Attributes:
         place: row and line, or the key of a summary.
         content: what stands there.
-        wrong: what is wrong with it.
         expected: what should stand there.
         number: of the row; None where it is not about a row.
     """

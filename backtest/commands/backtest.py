@@ -82,7 +82,6 @@ class ResultWriter:
 
     Args:
         files: of trades, summaries and reports.
-        charts: of charts.
         plot: draw charts and write reports.
 
     Raises:

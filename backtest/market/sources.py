@@ -78,7 +78,7 @@ def market_source(source: AnySource, cache_dir: Path) -> MarketSource:
         DataError: a coin's name cannot be read.
     """
     # Only now: the exchange's client is no part of what a made-up market or an audit loads.
-    from backtest.data_fetcher import fetch_market, load_market  # noqa: PLC0415
+    from backtest.market.fetch import fetch_market, load_market  # noqa: PLC0415
 
     if isinstance(source, MarketSource):
         return source

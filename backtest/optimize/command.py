@@ -24,7 +24,7 @@ def run_search(request: SearchRequest) -> int:
     session = open_session(request)
     searched, n_ever = add_trials(session)
     # Only now: the statistics libraries take seconds, and a wrong request is refused before.
-    from backtest.optimize.judge.conclusion import conclude, report_so_far  # noqa: PLC0415
+    from backtest.optimize.conclusion import conclude, report_so_far  # noqa: PLC0415
 
     if searched.interrupted:
         report_so_far(session, searched, n_ever)

@@ -7,12 +7,13 @@ import textwrap
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 from backtest.market.coin_data import CoinData
 from backtest.market.timeframes import format_time
 from backtest.optimize.apply.result_folders import DATA_DIR, ResultFolders
 from backtest.optimize.judge.robust import TOP_LEAST
+from backtest.optimize.report.lines import WIDTH, short
 from backtest.optimize.request import SearchRequest
 from backtest.optimize.search.progress import Searched, search_trials
 from backtest.optimize.search.study import Search
@@ -20,13 +21,11 @@ from backtest.optimize.search.study_identity import StudyIdentity, scoring_finge
 from backtest.optimize.search.trial_ledger import WEEK_MS, DataSet, TrialLedger
 from backtest.optimize.trial.prepare import Prepared, prepare
 from backtest.optimize.trial.space import Space, read_space
-from backtest.report.parameter_table import value_text
 from backtest.runs.strategies import is_compiled
 from backtest.simulator import BacktestSimulator
 from core.errors import ConfigError
 from engine.compiling import compile_notice
 
-WIDTH: Final = 96
 _TIE: Final = "\x1f"
 """Stands for a space at which no line may be broken; ``textwrap`` knows no such."""
 
@@ -157,11 +156,6 @@ def header(session: Session) -> str:
     # A label and its value, "seed 1", stay on one line.
     filled = (textwrap.fill(line, WIDTH) for line in (bars, plan_text))
     return "\n".join(filled).replace(_TIE, " ")
-
-
-def short(value: Any) -> str:
-    """Return a parameter's value in few characters."""
-    return f"{value:.4g}" if isinstance(value, float) else value_text(value)
 
 
 def say_all(kind: str, texts: Iterable[str]) -> None:

@@ -33,7 +33,6 @@ class LegendRow(NamedTuple):
         name: what it says.
         models: ids of the renderers, parted by blanks.
         mark: a character that looks like what is drawn.
-        colour: of it.
         shown: whether it is drawn unless clicked.
         later: whether it is drawn once the page stands.
     """

@@ -41,7 +41,6 @@ class RoundTrips:
         regime: name, when entered.
         exit_label: of the last close, empty while open.
         entry_ms: open of the entry's bar, ms UTC.
-        entry_bar: bar of the entry.
         exit_bar: bar of the last close.
         holding_ms: from the entry's bar to the last close's bar.
         price: of the entry, quote.

@@ -77,7 +77,6 @@ class TickFile:
         symbol: the exchange's name.
         stream: kind of its rows.
         session: what its metadata call the session, empty without.
-        n_rows: rows.
         first_ns: earliest time of a row, recorder's clock.
         last_ns: latest.
         lead_ns: smallest receive time minus E, None without stamps.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from core.jit import kernel
 from core.market import Market
+from core.orders import OrderKind
 from core.params import StrategyParams
 from engine.contract import RestingOrder
 from engine.grid_v4.types import PositionSide, State
@@ -75,13 +76,18 @@ class OrderBook:
                 qty = float(position.levels[k].qty)
                 if qty > 0.0:
                     yield RestingOrder(
-                        name, "ENTRY", float(position.entries[k]), qty, k, int(position.generation)
+                        name,
+                        OrderKind.ENTRY,
+                        float(position.entries[k]),
+                        qty,
+                        k,
+                        int(position.generation),
                     )
             for price, qty in sorted(self.take_profits(position_side).items()):
-                yield RestingOrder(name, "TAKE_PROFIT", price, qty, -1)
+                yield RestingOrder(name, OrderKind.TAKE_PROFIT, price, qty, -1)
             if position.stop_price > 0.0:
                 yield RestingOrder(
-                    name, "STOP", float(position.stop_price), float(position.qty), -1
+                    name, OrderKind.STOP, float(position.stop_price), float(position.qty), -1
                 )
 
     def take_profits(self, position_side: int) -> dict[float, float]:

@@ -11,12 +11,12 @@ import numpy as np
 
 from core.kama import REGIME_NAMES
 from core.market import MarketRules, lots_nearest
+from core.orders import POSITION_SIDES, OrderKind
 from core.params import StrategyParams
 from core.records import dtype_of, freeze, table_capacities, to_jsonable, zeros
 from core.times import BAR_MS
 from engine.booking import book_exit, book_funding, book_side, book_take_profit
 from engine.contract import (
-    POSITION_SIDES,
     AccountEvent,
     Bar,
     CloseAll,
@@ -180,10 +180,10 @@ class GridV4:
 
     def _book_fill(self, fill: Fill) -> float:
         side = _SIDES[fill.position_side]
-        if fill.kind == "ENTRY":
+        if fill.kind is OrderKind.ENTRY:
             self._book_entry(self.state, fill, self._tape)
             return 0.0
-        if fill.kind == "TAKE_PROFIT":
+        if fill.kind is OrderKind.TAKE_PROFIT:
             return float(
                 book_take_profit(
                     self.state,
@@ -196,7 +196,7 @@ class GridV4:
                     self._tape,
                 )
             )
-        if fill.kind == "STOP":
+        if fill.kind is OrderKind.STOP:
             return self._book_side(fill, fill.fee, STOP + side)
         return self._book_exit(fill, side)
 

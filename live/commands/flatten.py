@@ -6,8 +6,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from core.errors import GridError, NetworkError, StateError
+from core.orders import POSITION_SIDES
 from core.text import money
-from engine.contract import CLOSE_END, POSITION_SIDES
+from engine.contract import CLOSE_END
 from live.commands.process import (
     Process,
     assemble,

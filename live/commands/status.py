@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from core.errors import ConfigError, StateError
 from core.files import parse_json
+from core.orders import POSITION_SIDES, OrderKind
 from core.text import decimals_of, money, number
 from core.times import utc_text
-from engine.contract import POSITION_SIDES, Strategy, StrategySpec, View
+from engine.contract import Strategy, StrategySpec, View
 from engine.registry import find_strategy
 from live.commands.target import MODE_NAMES, Target
-from live.exchange.types import OrderKind
 from live.execution.books import Progress
 from live.execution.order_register import OrderRecord, OrderState
 from live.store.durable_file import read_file
@@ -253,7 +253,7 @@ def order_lines(target: Target, saved: SavedState) -> list[str]:
     """Return the orders that rest as far as is known; those of a dry run are on paper."""
     if target.mode == "dry":
         rows = [
-            (order.position_side, order.kind, order.qty, order.price, "on paper")
+            (order.position_side, order.kind.name, order.qty, order.price, "on paper")
             for order in saved.strategy.desired()
         ]
     else:

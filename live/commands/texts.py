@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from core.errors import ConfigError
+from core.orders import POSITION_SIDES, OrderKind
 from core.text import money, number
-from engine.contract import POSITION_SIDES, StrategySpec
+from engine.contract import StrategySpec
 from live.commands.status import qty_text, stop_text
 from live.commands.target import Target
-from live.exchange.types import MarketFacts, OrderKind
+from live.exchange.types import MarketFacts
 from live.execution.books import LiveSession
 from live.session.shutdown import Ending
 

@@ -7,11 +7,11 @@ import math
 from typing import Any, Final, final
 
 from core.errors import AccountError
+from core.orders import POSITION_SIDES
 from live.exchange.asset_prices import AssetPrices
 from live.exchange.connection import Connection
 from live.exchange.market import brackets_request
 from live.exchange.replies.account import (
-    SIDES,
     all_open_sides,
     futures_balance,
     is_hedged,
@@ -86,13 +86,13 @@ class Account:
         request = Request("fapiPrivateV3GetPositionRisk", {"symbol": symbol}, weight=5)
         sides = self.connection.read(request, lambda reply: open_sides(reply, symbol))
         marks = [side.mark_price for side in sides.values()]
-        for position_side in SIDES:
+        for position_side in POSITION_SIDES:
             if position_side not in sides:
                 marks = marks or [self._mark_price(symbol)]
                 sides[position_side] = SidePosition(
                     qty=0.0, avg_entry=0.0, mark_price=marks[0], liquidation_price=0.0
                 )
-        return {position_side: sides[position_side] for position_side in SIDES}
+        return {position_side: sides[position_side] for position_side in POSITION_SIDES}
 
     def all_positions(self) -> dict[tuple[str, str], SidePosition]:
         """Return every open position of the account by (symbol, LONG, SHORT or BOTH)."""

@@ -17,9 +17,9 @@ from typing import Any, Final, final
 
 import requests
 
-from config import LIVE_CONFIG
 from core.errors import ConfigError
 from core.market import MarketRules
+from core.orders import OrderKind
 from live.exchange.account import Account
 from live.exchange.cancels import Cancels
 from live.exchange.connection import Connection
@@ -38,7 +38,6 @@ from live.exchange.types import (
     FundingPayment,
     KeyRights,
     MarketFacts,
-    OrderKind,
     OrderReply,
     OrderSpec,
     QuantitativeRule,
@@ -222,7 +221,7 @@ def open_exchange(
     testnet: bool = False,
     clock: Clock,
     session: requests.Session | None = None,
-    settings: Mapping[str, Any] = LIVE_CONFIG,
+    settings: Mapping[str, Any],
 ) -> BinanceExecutor:
     """Return a symbol's exchange on an account of its own; asks nothing yet.
 

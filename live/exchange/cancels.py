@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, final
 
 from core.errors import GridError, ReplyError
+from core.orders import OrderKind
 from live.exchange.connection import Connection
 from live.exchange.errors import GONE_CODES
 from live.exchange.orders import Orders
 from live.exchange.replies.orders import batch_elements, normal_order, refusal_code
 from live.exchange.replies.shapes import as_row, wrong
 from live.exchange.request import Request
-from live.exchange.types import CancelResult, ExchangeOrder, OrderKind
+from live.exchange.types import CancelResult, ExchangeOrder
 
 BATCH_CANCELS: Final = 10
 """Orders one request may cancel."""

@@ -27,8 +27,9 @@ from core.errors import (
     RestrictedError,
     UnknownOutcome,
 )
+from core.orders import OrderKind
 from live.exchange.http_session import AnswerRefused
-from live.exchange.types import Answer, Meaning, OrderKind
+from live.exchange.types import Answer, Meaning
 
 CLOCK_CODES: Final = frozenset({-1021, -5028})
 """Our time is not the exchange's; nothing was done."""

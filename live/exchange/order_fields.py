@@ -8,7 +8,8 @@ from typing import Final
 
 from core.errors import ExchangeError
 from core.market import MarketRules
-from live.exchange.types import OrderKind, OrderSpec
+from core.orders import OrderKind
+from live.exchange.types import OrderSpec
 
 OrderFields = dict[str, str]
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, final
 
 from core.errors import ExchangeError, GridError, ReplyError
+from core.orders import OrderKind
 from live.exchange.budget import wait_until
 from live.exchange.connection import Connection
 from live.exchange.errors import DUPLICATE_CODES, GONE_CODES, meaning_of, order_answer
@@ -31,7 +32,7 @@ from live.exchange.replies.orders import (
     refusal_code,
 )
 from live.exchange.request import Outcome, Request
-from live.exchange.types import Answer, ExchangeOrder, Meaning, OrderKind, OrderReply, OrderSpec
+from live.exchange.types import Answer, ExchangeOrder, Meaning, OrderReply, OrderSpec
 
 BATCH_ORDERS: Final = 5
 """Orders one request may place."""

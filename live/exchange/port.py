@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from core.market import MarketRules
+from core.orders import OrderKind
 from live.exchange.request import InFlight
 from live.exchange.types import (
     Balance,
@@ -18,7 +19,6 @@ from live.exchange.types import (
     FundingPayment,
     KeyRights,
     MarketFacts,
-    OrderKind,
     OrderReply,
     OrderSpec,
     QuantitativeRule,

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy.typing as npt
 
 from core.market import MarketRules
+from core.orders import OrderKind
 
 Candles = npt.NDArray[Any]
 """Table of ``live.exchange.types.Candle``, shape (n_bars,), by rising open time."""
@@ -32,19 +33,6 @@ class Candle:
     low: float
     close: float
     volume: float  # base
-
-
-class OrderKind(Enum):
-    """The purpose of an order."""
-
-    ENTRY = "E"
-    """Post-only limit that opens or adds to a side."""
-    TAKE_PROFIT = "T"
-    """Post-only limit that reduces a side."""
-    STOP = "S"
-    """Conditional market order that closes the whole side: the wick stop."""
-    EXIT = "X"
-    """Market order that reduces a side."""
 
 
 class Answer(Enum):
@@ -109,7 +97,6 @@ class OrderSpec:
 
     Attributes:
         client_id: our identity for it, unique for ever, <= 36 characters.
-        kind: what it is for.
         position_side: LONG or SHORT, the position it belongs to.
         price: limit or trigger price, quote; 0 for a market order.
         qty: base; of a STOP that closes all the position when it was laid.

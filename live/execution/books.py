@@ -6,7 +6,8 @@ import logging
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
-from engine.contract import POSITION_SIDES, Moment, Strategy
+from core.orders import POSITION_SIDES
+from engine.contract import Moment, Strategy
 from live.execution.order_register import OrderRegister, in_base_36
 from live.health.events import Events, StateSaved, TradeBooked
 from live.store.state_file import LoadedState, StateManager

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.errors import ExchangeError, GridError, StateError, UnknownOutcome
-from engine.contract import POSITION_SIDES, Exit
+from core.orders import POSITION_SIDES, OrderKind
+from engine.contract import Exit
 from live.exchange.port import Clock, Exchange
-from live.exchange.types import CancelResult, MarketFacts, OrderKind
+from live.exchange.types import CancelResult, MarketFacts
 from live.execution.books import LiveSession
 from live.execution.dead_man import DeadMan
 from live.execution.entry_permission import EntryPermission

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Final
 
+from core.orders import POSITION_SIDES, OrderKind
 from core.times import MINUTE_MS
 from engine.contract import (
-    POSITION_SIDES,
     Fill,
     ForeignClose,
     FundingPaid,
@@ -18,7 +18,7 @@ from engine.contract import (
 )
 from live.exchange.closing_orders import Closer, closer_of
 from live.exchange.port import Exchange
-from live.exchange.types import Execution, FundingPayment, OrderKind
+from live.exchange.types import Execution, FundingPayment
 from live.execution.books import LiveSession
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import BEGINS_LIQUIDATION, BEGINS_STOP, OrderRecord, OrderState
@@ -282,7 +282,7 @@ def _fill_of(execution: Execution, record: OrderRecord) -> Fill:
         return entry_fill(record, execution.ts_ms, price, qty, fee)
     return Fill(
         ts_ms=execution.ts_ms,
-        kind=record.kind.name,
+        kind=record.kind,
         position_side=record.position_side,
         price=price,
         qty=qty,
@@ -298,7 +298,7 @@ def entry_fill(record: OrderRecord, ts_ms: int, price: float, qty: float, fee: f
     """Return what an entry order of ours has traded, or will be reported to have."""
     return Fill(
         ts_ms=ts_ms,
-        kind=record.kind.name,
+        kind=record.kind,
         position_side=record.position_side,
         price=price,
         qty=qty,

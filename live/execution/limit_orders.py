@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from engine.contract import POSITION_SIDES, RestingOrder
-from live.exchange.types import Answer, CancelResult, Meaning, OrderKind
+from core.orders import POSITION_SIDES, OrderKind
+from engine.contract import RestingOrder
+from live.exchange.types import Answer, CancelResult, Meaning
 from live.execution.books import LiveSession
 from live.execution.dead_man import DeadMan
 from live.execution.entry_permission import EntryPermission
 from live.execution.fills import Fills
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord
-from live.execution.reconcile import KINDS, Difference, Resting, reconcile
+from live.execution.reconcile import Difference, Resting, reconcile
 from live.execution.risk_gate import RiskGate
 from live.execution.stop_orders import StopOrders
 from live.execution.symbol_facts import SymbolFacts
@@ -99,7 +100,7 @@ class RestingOrders:
                 [
                     order
                     for order in difference.creates
-                    if order.kind == "TAKE_PROFIT" or order.position_side not in without
+                    if order.kind is OrderKind.TAKE_PROFIT or order.position_side not in without
                 ]
             )
             self._stops.tidy()
@@ -119,11 +120,13 @@ class RestingOrders:
             Resting(r.client_id, r.kind, r.position_side, r.price, r.rest)
             for r in orders.alive(*LIMITS)
         ]
-        desired = [order for order in self._session.strategy.desired() if order.kind != "STOP"]
+        desired = [
+            order for order in self._session.strategy.desired() if order.kind is not OrderKind.STOP
+        ]
         desired = [order for order in desired if not self._is_beyond_stop(order)]
         difference = reconcile(desired, resting, self._facts.rules)
         for client_id, order in difference.kept:
-            if order.kind == "ENTRY":
+            if order.kind is OrderKind.ENTRY:
                 record = orders.known(client_id)
                 record.level, record.generation = order.level, order.generation
         return difference
@@ -131,7 +134,7 @@ class RestingOrders:
     def _is_beyond_stop(self, order: RestingOrder) -> bool:
         """Return whether an entry would fill after its side's stop has fired."""
         stop = self._stops.price_of(order.position_side)
-        if order.kind != "ENTRY" or stop <= 0.0:
+        if order.kind is not OrderKind.ENTRY or stop <= 0.0:
             return False
         return order.price <= stop if order.position_side == "LONG" else order.price >= stop
 
@@ -193,11 +196,11 @@ class RestingOrders:
 
     @staticmethod
     def _is_buy(order: RestingOrder) -> bool:
-        return (order.kind == "ENTRY") == (order.position_side == "LONG")
+        return (order.kind is OrderKind.ENTRY) == (order.position_side == "LONG")
 
     def _intend(self, order: RestingOrder) -> OrderRecord:
         return self._session.orders.new(
-            KINDS[order.kind],
+            order.kind,
             order.position_side,
             order.price,
             order.qty,

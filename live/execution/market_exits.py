@@ -9,9 +9,10 @@ from typing import Final
 
 from core.errors import NetworkError, UnknownOutcome
 from core.market import MarketRules
-from engine.contract import LIQUIDATION, POSITION_SIDES, Exit
+from core.orders import POSITION_SIDES, OrderKind
+from engine.contract import LIQUIDATION, Exit
 from live.exchange.port import Clock
-from live.exchange.types import Answer, CancelResult, OrderKind
+from live.exchange.types import Answer, CancelResult
 from live.execution.books import LiveSession
 from live.execution.fills import Fills
 from live.execution.order_desk import OrderDesk

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.errors import AccountError, CredentialsError
+from core.orders import OrderKind
 from live.exchange.port import Clock, Exchange
-from live.exchange.types import Answer, CancelResult, ExchangeOrder, Meaning, OrderKind, OrderReply
+from live.exchange.types import Answer, CancelResult, ExchangeOrder, Meaning, OrderReply
 from live.execution.order_register import OUR_IDS, OrderRecord, OrderRegister, OrderState
 from live.execution.symbol_facts import SymbolFacts
 from live.health.events import Events, Notice

@@ -9,7 +9,8 @@ from enum import Enum
 from typing import Any, Final
 from zlib import crc32
 
-from live.exchange.types import QTY_SLACK, OrderKind, OrderSpec
+from core.orders import OrderKind
+from live.exchange.types import QTY_SLACK, OrderSpec
 
 DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -34,7 +35,6 @@ class OrderRecord:
 
     Attributes:
         client_id: our identity for it.
-        kind: what it is for.
         position_side: LONG or SHORT.
         price: limit or trigger price, quote; 0 for a market order.
         qty: base; of a stop the position when it was laid.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from engine.contract import POSITION_SIDES, Bar, CloseAll, Exit, ExitsDone, Gap, StopsChecked
+from core.orders import POSITION_SIDES
+from engine.contract import Bar, CloseAll, Exit, ExitsDone, Gap, StopsChecked
 from live.exchange.port import MarketReader
 from live.execution.books import LiveSession
 from live.feed.candles import CandleSource

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.contract import POSITION_SIDES, ForeignClose
+from core.orders import POSITION_SIDES
+from engine.contract import ForeignClose
 from live.exchange.port import Clock, Exchange
 from live.execution.books import LiveSession
 from live.execution.fills import Fills

@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.market import MarketRules
+from core.orders import OrderKind
 from engine.contract import RestingOrder
-from live.exchange.types import OrderKind
 
-KINDS: Final = {
-    "ENTRY": OrderKind.ENTRY,
-    "TAKE_PROFIT": OrderKind.TAKE_PROFIT,
-    "STOP": OrderKind.STOP,
-}
 _URGENCY: Final = (OrderKind.STOP, OrderKind.TAKE_PROFIT, OrderKind.ENTRY)
 
 
@@ -97,7 +92,7 @@ def _key(kind: OrderKind, position_side: str, price: float, qty: float, rules: M
 
 
 def _desired_key(order: RestingOrder, rules: MarketRules) -> _Key:
-    return _key(KINDS[order.kind], order.position_side, order.price, order.qty, rules)
+    return _key(order.kind, order.position_side, order.price, order.qty, rules)
 
 
 def _resting_key(order: Resting, rules: MarketRules) -> _Key:
@@ -105,4 +100,4 @@ def _resting_key(order: Resting, rules: MarketRules) -> _Key:
 
 
 def _urgency(order: RestingOrder) -> tuple[int, int]:
-    return _URGENCY.index(KINDS[order.kind]), order.level
+    return _URGENCY.index(order.kind), order.level

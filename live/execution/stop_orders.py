@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from core.errors import ExchangeError, GridError, StateError
-from engine.contract import POSITION_SIDES, RestingOrder
+from core.orders import POSITION_SIDES, OrderKind
+from engine.contract import RestingOrder
 from live.exchange.port import Clock, Exchange
-from live.exchange.types import Answer, CancelResult, Meaning, OrderKind, OrderReply
+from live.exchange.types import Answer, CancelResult, Meaning, OrderReply
 from live.execution.books import LiveSession
 from live.execution.fills import Fills, entry_fill
 from live.execution.market_exits import MarketExits
@@ -174,7 +175,7 @@ class StopOrders:
             for record in orders.alive(OrderKind.ENTRY)
             if record.unlisted
         ]
-        return [order for order in strategy.desired(unlisted) if order.kind == "STOP"]
+        return [order for order in strategy.desired(unlisted) if order.kind is OrderKind.STOP]
 
     def _alive(self, position_side: str) -> list[OrderRecord]:
         return self._session.orders.alive(OrderKind.STOP, position_side=position_side)
@@ -280,7 +281,7 @@ class StopOrders:
 
     def _bridge(self, record: OrderRecord) -> OrderRecord:
         """Return a stop with the quantity of the side, at the price of ``record``."""
-        order = RestingOrder(record.position_side, "STOP", record.price, record.qty, -1)
+        order = RestingOrder(record.position_side, OrderKind.STOP, record.price, record.qty, -1)
         bridge = self._intend(order, closes_all=False)
         bridge.qty = min(bridge.qty, self._facts.now.max_market_qty)
         return bridge
@@ -321,7 +322,7 @@ class StopOrders:
         """Lay the old stop again where the new one is refused and nothing else protects."""
         if self._resting(old.position_side):
             return
-        order = RestingOrder(old.position_side, "STOP", old.price, old.qty, -1)
+        order = RestingOrder(old.position_side, OrderKind.STOP, old.price, old.qty, -1)
         (reply,) = self._desk.send([self._intend(order)])
         self._session.log.warning(
             "the new stop of %s is refused; the old one at %g: %s",

@@ -8,8 +8,9 @@ from typing import Final
 
 from core.errors import GridError
 from core.market import MarketRules
+from core.orders import OrderKind
 from live.exchange.port import Clock, MarketReader
-from live.exchange.types import MarketFacts, OrderKind, OrderSpec
+from live.exchange.types import MarketFacts, OrderSpec
 
 DAY_MS: Final = 86_400_000
 LEAST_MS: Final = 30_000

@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from core.errors import AccountError, CapitalError, KeyRightsError
+from core.orders import OrderKind
 from live.exchange.port import Exchange
-from live.exchange.types import KeyRights, MarketFacts, OrderKind, Usage
+from live.exchange.types import KeyRights, MarketFacts, Usage
 from live.execution.order_desk import shared_symbol_error
 from live.execution.order_register import OUR_IDS, id_prefix
 from live.store.state_file import LoadedState

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from core.errors import AccountError, DataError, GridError, StateError
 from core.market import MarketRules
-from engine.contract import POSITION_SIDES, StrategySpec
+from core.orders import POSITION_SIDES
+from engine.contract import StrategySpec
 from live.exchange.port import Clock, Exchange, MarketReader
 from live.exchange.types import MarketFacts
 from live.execution.books import LiveSession

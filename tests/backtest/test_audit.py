@@ -588,7 +588,7 @@ def imported(path: Path) -> set[str]:
 
 def test_the_audit_shares_nothing_with_the_strategy_but_errors_input_and_lengths_of_time() -> None:
     # Downloads are loaded only where the exchange is the source, which no audit takes.
-    waiting, seen = ["backtest.audit.audit"], {"backtest.data_fetcher"}
+    waiting, seen = ["backtest.audit.audit"], {"backtest.market.fetch"}
     while waiting:
         module = waiting.pop()
         path = ROOT / f"{module.replace('.', '/')}.py"

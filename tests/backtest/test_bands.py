@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import backtest.commands.backtest
 import main
-from backtest.data_fetcher import load_market
+from backtest.market.fetch import load_market
 from backtest.market.market_data import MarketData
 from backtest.market.timeframes import parse_time
 from backtest.report.console import print_report

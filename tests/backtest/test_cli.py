@@ -20,7 +20,7 @@ import pytest
 import requests
 
 import backtest.commands.backtest
-import backtest.data_fetcher
+import backtest.market.fetch
 import backtest.market.sources
 import main
 from backtest.market.demo import demo_market
@@ -350,8 +350,8 @@ def test_a_coin_the_folder_lacks_is_refused(
 @pytest.fixture
 def binance(monkeypatch: pytest.MonkeyPatch) -> FakeBinance:
     fake = FakeBinance(now_ms=parse_time("2024-02-01", "now"), since_ms=JAN)
-    monkeypatch.setattr(backtest.data_fetcher, "BinanceHistory", fake.history)
-    monkeypatch.setattr(backtest.data_fetcher, "_now_ms", lambda: fake.now_ms)
+    monkeypatch.setattr(backtest.market.fetch, "BinanceHistory", fake.history)
+    monkeypatch.setattr(backtest.market.fetch, "present_ms", lambda: fake.now_ms)
     return fake
 
 

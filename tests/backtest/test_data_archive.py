@@ -15,8 +15,8 @@ import pytest
 import requests
 
 import backtest.market.archive as archive_module
-from backtest.data_fetcher import fetch_market
 from backtest.market.archive import ARCHIVE_URL, BinanceArchive, https_get
+from backtest.market.fetch import fetch_market
 from core.errors import DataError, NetworkError
 from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.support.exchanges.public_data import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles, kline

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backtest.data_fetcher import load_market
+from backtest.market.fetch import load_market
 from backtest.market.files import BRACKETS_FILE, CandleFolder
 from backtest.market.market_data import MarketData, funding_table
 from backtest.market.timeframes import parse_time

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backtest import data_fetcher
-from backtest.data_fetcher import fetch_data, fetch_market
+from backtest.data_fetcher import fetch_data
+from backtest.market import fetch
+from backtest.market.fetch import fetch_market
 from config import BACKTEST_CONFIG
 from core.times import DAY_MS, HOUR_MS
 from tests.support.exchanges.public_data import BAR, FEB, NOW, FakeBinance
@@ -24,8 +25,8 @@ def test_fetch_data_joins_rates_to_the_bar_they_settle_at(
     binance: FakeBinance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(BACKTEST_CONFIG, "cache_dir", str(tmp_path))
-    monkeypatch.setattr(data_fetcher, "BinanceHistory", binance.history)
-    monkeypatch.setattr(data_fetcher, "_now_ms", lambda: NOW)
+    monkeypatch.setattr(fetch, "BinanceHistory", binance.history)
+    monkeypatch.setattr(fetch, "present_ms", lambda: NOW)
     table = fetch_data("BTC/USDT", "15m", "2024-02-01", "2024-02-03")
     names = ["timestamp", "open", "high", "low", "close", "volume", "fundingRate"]
     assert list(table.columns) == names
@@ -39,8 +40,8 @@ def test_fetch_data_ends_now_if_nothing_else_is_said(
     binance: FakeBinance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(BACKTEST_CONFIG, "cache_dir", str(tmp_path))
-    monkeypatch.setattr(data_fetcher, "BinanceHistory", binance.history)
-    monkeypatch.setattr(data_fetcher, "_now_ms", lambda: NOW)
+    monkeypatch.setattr(fetch, "BinanceHistory", binance.history)
+    monkeypatch.setattr(fetch, "present_ms", lambda: NOW)
     newest = int(fetch_data("BTCUSDT", start="2024-03-09")["timestamp"].iloc[-1])
     assert newest == NOW - NOW % BAR - BAR
 
@@ -51,7 +52,7 @@ def test_progress_is_shown_when_asked_for(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(data_fetcher, "_BAR_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(fetch, "_BAR_DELAY_SECONDS", 0.0)
     for progress, shown in ((True, True), (None, False), (False, False)):
         fetch_market(
             "BTC",

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.orders import OrderKind
 from core.records import to_jsonable, zeros
 from engine.booking import book_exit, book_funding, book_side, book_take_profit
 from engine.grid_v4.book import OrderBook
@@ -173,7 +174,7 @@ def test_the_rest_of_an_entry_goes_on_resting_and_occupies_no_second_place() -> 
     position = state.sides[LONG]
     level, price = int(position.next_entry_level), float(position.next_entry)
     ordered = float(position.levels[level].qty)
-    resting = sum(1 for order in OrderBook(state, 5) if order.kind == "ENTRY")
+    resting = sum(1 for order in OrderBook(state, 5) if order.kind is OrderKind.ENTRY)
     book_entry(
         state,
         x.params,
@@ -190,10 +191,10 @@ def test_the_rest_of_an_entry_goes_on_resting_and_occupies_no_second_place() -> 
     rest = {
         order.level: order.qty
         for order in OrderBook(state, 5)
-        if order.kind == "ENTRY" and order.position_side == "LONG"
+        if order.kind is OrderKind.ENTRY and order.position_side == "LONG"
     }
     assert rest[level] == pytest.approx(ordered - 0.001)
-    assert sum(1 for order in OrderBook(state, 5) if order.kind == "ENTRY") == resting
+    assert sum(1 for order in OrderBook(state, 5) if order.kind is OrderKind.ENTRY) == resting
 
 
 def test_an_order_of_an_earlier_grid_that_filled_late_occupies_no_level() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 
 from config import PRESETS
 from core.market import MarketRules
+from core.orders import OrderKind
 from engine.contract import RestingOrder
 from engine.grid_v4.book import OrderBook
 from engine.grid_v4.execution import trigger_passed_stops
@@ -42,7 +43,7 @@ SLACK = 1.0 + 1e-12
 Orders = list[RestingOrder]
 
 
-def of_kind(orders: Orders, position_side: str, kind: str) -> Orders:
+def of_kind(orders: Orders, position_side: str, kind: OrderKind) -> Orders:
     return [order for order in orders if (order.position_side, order.kind) == (position_side, kind)]
 
 
@@ -93,7 +94,7 @@ def check_entries(loop: StepLoop, caps: Caps, orders: Orders) -> int:
     """Check every cap and return the number of resting entries."""
     committed, count = sum(caps.held), 0
     for side, name in enumerate(DIRECTION_NAMES):
-        entries = of_kind(orders, name, "ENTRY")
+        entries = of_kind(orders, name, OrderKind.ENTRY)
         if not entries:
             continue
         assert caps.entries_allowed(side)
@@ -138,7 +139,10 @@ def check_exits(loop: StepLoop, caps: Caps, orders: Orders) -> None:
     """Take-profits offer exactly what is held, passively; a stop guards all of it."""
     for side, name in enumerate(DIRECTION_NAMES):
         held, sign = caps.positions[side].qty, 1.0 if side == 0 else -1.0
-        offers, stops = of_kind(orders, name, "TAKE_PROFIT"), of_kind(orders, name, "STOP")
+        offers, stops = (
+            of_kind(orders, name, OrderKind.TAKE_PROFIT),
+            of_kind(orders, name, OrderKind.STOP),
+        )
         assert sum(order.qty for order in offers) == pytest.approx(held, rel=1e-9)
         for order in offers:
             assert order.qty >= min(loop.inputs.market.min_qty, held) * (1.0 - 1e-9)

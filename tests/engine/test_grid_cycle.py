@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from core.orders import OrderKind
 from tests.support.markets.scenario import BUYS_990, LONG, SHORT, SHORT_ONLY, Changes, flat, play
 
 UP = {"regime": 2, "er": 0.7}
@@ -123,7 +124,7 @@ def test_a_ladder_is_cut_to_lots_and_joins_what_is_too_small_inwards(
 def test_slices_at_the_same_price_are_one_order_that_closes_the_best_fill_first() -> None:
     # Both levels are bought, the price returns above 990: 1000 is the first exit of both.
     scene = play([(1000.0, 1000.0, 979.0, 992.0), (992.0, 1001.0, 992.0, 1000.0)])
-    orders = [order for order in scene.at(2).book if order.kind == "TAKE_PROFIT"]
+    orders = [order for order in scene.at(2).book if order.kind is OrderKind.TAKE_PROFIT]
     assert [order.price for order in orders] == [1000.0]
     assert orders[0].qty == pytest.approx(2.030)
     sold = [(t["fill_id"], t["qty"], t["price"]) for t in scene.trades if t["bar"] == 2]

@@ -18,25 +18,11 @@ from core.warmup import AGREEMENT, bars_needed
 from live.exchange.port import MarketReader
 from live.exchange.types import Candle, Candles
 from live.feed.candles import REFETCHES, CandleBuffer
+from tests.support.clocks.virtual import VirtualClock
 from tests.support.markets.synthetic import FIRST_MS, synthetic_candles
 
 FLOATS = ("er", "kama", "atr", "adx", "z", "sigma", "atr_mean", "volume_ratio")
 FIRST = FIRST_MS // BAR_MS
-
-
-class WaitingClock:
-    """A clock that goes on only when somebody waits."""
-
-    def __init__(self) -> None:
-        self.ms = 0
-
-    def now_ms(self) -> int:
-        """Return the time, ms."""
-        return self.ms
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.ms += round(1e3 * seconds)
 
 
 class FakeReader:
@@ -83,7 +69,7 @@ def buffer_of(
     reader: FakeReader,
     params: StrategyParams = QUICK,
     *,
-    clock: WaitingClock | None = None,
+    clock: VirtualClock | None = None,
     least: int = 1,
     first_bar: int = -1,
 ) -> CandleBuffer:
@@ -91,7 +77,7 @@ def buffer_of(
     return CandleBuffer(
         cast("MarketReader", reader),
         params,
-        clock or WaitingClock(),
+        clock or VirtualClock(),
         least=least,
         bar_ms=BAR_MS,
         first_bar=first_bar,
@@ -144,10 +130,10 @@ def test_more_candles_are_kept_where_more_are_asked_for() -> None:
 
 
 def test_a_hole_is_read_again_from_where_it_begins() -> None:
-    clock = WaitingClock()
+    clock = VirtualClock()
     bar = FIRST + NEEDED + 50
     hole = bar - 20
-    reader = FakeReader(TABLE, lambda k: k == hole and clock.ms < 1_000)
+    reader = FakeReader(TABLE, lambda k: k == hole and clock.now < 1_000)
     buffer = buffer_of(reader, clock=clock)
 
     buffer.update(bar)
@@ -160,15 +146,15 @@ def test_a_hole_is_read_again_from_where_it_begins() -> None:
 
 
 def test_a_late_candle_is_waited_for_on_the_clock() -> None:
-    clock = WaitingClock()
+    clock = VirtualClock()
     bar = FIRST + NEEDED + 50
-    buffer = buffer_of(FakeReader(TABLE, lambda k: k == bar + 1 and clock.ms < 5_000), clock=clock)
+    buffer = buffer_of(FakeReader(TABLE, lambda k: k == bar + 1 and clock.now < 5_000), clock=clock)
     buffer.update(bar)
-    assert clock.ms == 0
+    assert clock.now == 0
 
     buffer.update(bar + 1)
 
-    assert clock.ms == 6_000  # 1 + 2 + 3 seconds
+    assert clock.now == 6_000  # 1 + 2 + 3 seconds
     assert times_of(buffer, bar, bar + 1) == [bar, bar + 1]
 
 
@@ -191,7 +177,7 @@ def test_an_empty_answer_of_another_table_leaves_candles_readable() -> None:
 
 
 def test_candles_that_cannot_be_read_are_asked_for_again_and_the_last_error_is_told() -> None:
-    reader, clock, told = FakeReader(TABLE), WaitingClock(), list[int]()
+    reader, clock, told = FakeReader(TABLE), VirtualClock(), list[int]()
 
     def fail(start_ms: int, end_ms: int) -> Candles:
         raise NetworkError(f"no {start_ms} to {end_ms}")
@@ -200,21 +186,21 @@ def test_candles_that_cannot_be_read_are_asked_for_again_and_the_last_error_is_t
     buffer.update(FIRST + NEEDED)
     reader.closed_candles = fail  # type: ignore[method-assign]
     with pytest.raises(NetworkError, match="no "):
-        buffer.update(FIRST + NEEDED + 1, lambda: told.append(clock.ms))
+        buffer.update(FIRST + NEEDED + 1, lambda: told.append(clock.now))
     assert told == [1_000, 3_000, 6_000, 10_000, 15_000]
 
 
 def test_a_candle_that_never_comes_is_an_error_that_names_it() -> None:
-    clock = WaitingClock()
+    clock = VirtualClock()
     bar = FIRST + NEEDED + 50
-    reader = FakeReader(TABLE, lambda k: k == bar - 1 and clock.ms < 60_000)
+    reader = FakeReader(TABLE, lambda k: k == bar - 1 and clock.now < 60_000)
     buffer = buffer_of(reader, clock=clock)
 
     with pytest.raises(DataError, match=str((bar - 1) * BAR_MS)):
         buffer.update(bar)
 
     assert len(reader.asked) == REFETCHES + 1
-    clock.ms = 60_000
+    clock.now = 60_000
     buffer.update(bar)
     assert times_of(buffer, bar - 2, bar) == [bar - 2, bar - 1, bar]
 
@@ -225,13 +211,13 @@ def test_an_exchange_that_answers_nothing_is_an_error() -> None:
 
 
 def test_a_coin_that_is_too_young_is_refused_with_its_first_day_and_the_days_it_takes() -> None:
-    clock = WaitingClock()
+    clock = VirtualClock()
     days = -(-NEEDED // DAY_BARS)
 
     with pytest.raises(DataError, match=rf"begin 2024-01-01,.*\({days} days\)"):
         buffer_of(FakeReader(TABLE), clock=clock).update(FIRST + NEEDED - 2)
 
-    assert clock.ms == 0  # waiting would not help
+    assert clock.now == 0  # waiting would not help
 
 
 def test_a_coin_just_old_enough_is_taken() -> None:

@@ -22,6 +22,7 @@ from live.health.escalation import ACKNOWLEDGE_MS, Escalation
 from live.health.monitor import HealthMonitor
 from live.store.control_log import FIRST, ControlLog
 from live.store.trade_files import LiveTrade, TradeFiles
+from tests.support.clocks.virtual import VirtualClock
 
 NOW = 1_700_000_000_000
 
@@ -35,21 +36,6 @@ class Pager:
     def send(self, text: str) -> None:
         """Keep it."""
         self.texts.append(text)
-
-
-class Clock:
-    """A time of the test's own."""
-
-    def __init__(self) -> None:
-        self.ms = NOW
-
-    def now_ms(self) -> int:
-        """Return it."""
-        return self.ms
-
-    def sleep(self, seconds: float) -> None:
-        """Let it pass."""
-        self.ms += round(1e3 * seconds)
 
 
 def target_in(folder: Path) -> Target:
@@ -87,7 +73,7 @@ def test_an_older_acknowledgement_is_not_about_a_new_emergency() -> None:
 
 
 def test_the_monitor_escalates_a_loss_and_at_the_latest_when_it_ends(tmp_path: Path) -> None:
-    first, second, clock = Pager(), Pager(), Clock()
+    first, second, clock = Pager(), Pager(), VirtualClock(NOW)
     monitor = HealthMonitor("BTCUSDT", tmp_path, LIVE_CONFIG, clock, first)
     monitor.escalate_to(Escalation(second, lambda: 0))
     monitor.note_equity(1_000.0)
@@ -166,7 +152,7 @@ def test_a_session_without_a_step_does_not_count(tmp_path: Path) -> None:
 
 
 def test_the_monitor_closes_everything_when_the_account_has_lost_too_much(tmp_path: Path) -> None:
-    monitor = HealthMonitor("BTCUSDT", tmp_path, LIVE_CONFIG, Clock(), Pager())
+    monitor = HealthMonitor("BTCUSDT", tmp_path, LIVE_CONFIG, VirtualClock(NOW), Pager())
     monitor.note_equity(1_000.0)
     monitor.note_equity(950.0)
     assert monitor.check() is Verdict.OK

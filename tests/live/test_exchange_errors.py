@@ -23,10 +23,11 @@ from core.errors import (
     ReplyError,
     UnknownOutcome,
 )
+from core.orders import OrderKind
 from live.exchange import errors as exchange_errors
 from live.exchange.errors import HttpReply, error_code, order_answer, scrub, translate
 from live.exchange.request import Request
-from live.exchange.types import Answer, OrderKind
+from live.exchange.types import Answer
 from tests.support.exchanges.canned import KEY, SECRET, CannedExchange, refusal
 
 CCXT_CLASSES = [

@@ -21,17 +21,11 @@ from core.errors import (
     NetworkError,
     RateLimitError,
 )
+from core.orders import OrderKind
 from live.exchange.binance import BinanceExecutor
 from live.exchange.order_fields import on_step
 from live.exchange.port import Exchange
-from live.exchange.types import (
-    Answer,
-    CancelResult,
-    ExchangeOrder,
-    OrderKind,
-    OrderReply,
-    OrderSpec,
-)
+from live.exchange.types import Answer, CancelResult, ExchangeOrder, OrderReply, OrderSpec
 from tests.support.exchanges.canned import (
     KEY,
     SECRET,

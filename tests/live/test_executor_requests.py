@@ -19,6 +19,7 @@ from core.errors import (
     ReplyError,
     RestrictedError,
 )
+from core.orders import OrderKind
 from live.exchange.account import Account
 from live.exchange.binance import BinanceExecutor
 from live.exchange.closing_orders import Closer, closer_of
@@ -30,7 +31,6 @@ from live.exchange.types import (
     ExchangeOrder,
     MarketFacts,
     Meaning,
-    OrderKind,
     OrderSpec,
     Unvalued,
 )

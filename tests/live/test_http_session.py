@@ -20,11 +20,12 @@ import requests
 
 from config import LIVE_CONFIG
 from core.errors import GridError, ReplyError, UnknownOutcome
+from core.orders import OrderKind
 from live.commands.process import Process, SystemClock
 from live.exchange.binance import open_exchange
 from live.exchange.credentials import Credentials
 from live.exchange.http_session import MEGABYTE, AnswerLimits, AnswerRefused, HttpSession
-from live.exchange.types import Answer, CancelResult, ExchangeOrder, OrderKind, OrderSpec
+from live.exchange.types import Answer, CancelResult, ExchangeOrder, OrderSpec
 from live.session.shutdown import StopRequest
 from tests.support.exchanges.canned import KEY, SECRET, CannedExchange, refusal
 

@@ -258,6 +258,8 @@ def test_a_bar_that_was_missed_is_caught_up_and_only_the_latest_decides(
     assert times.items() <= {row["trade_id"]: row["bar"] for row in rows}.items()
     strategy = GridStrategyV4({"grid_levels": 3}, RULES)
     strategy.load_state_dict(decode(found.engine))
-    wanted = [(o.kind, o.position_side, round(o.price, 1), round(o.qty, 3)) for o in strategy.book]
+    wanted = [
+        (o.kind.name, o.position_side, round(o.price, 1), round(o.qty, 3)) for o in strategy.book
+    ]
     assert wanted
     assert sorted(wanted) == exchange.resting()

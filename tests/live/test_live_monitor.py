@@ -22,26 +22,12 @@ from live.exchange.types import Usage
 from live.health.alerts import CAPACITY, AlertSender, HealthLimits, Verdict, alert_urls
 from live.health.monitor import HealthMonitor, Readings, StepInfo, find_mismatches, judge
 from tests.live.test_instance_lock import FULL, break_at, open_files
+from tests.support.clocks.virtual import VirtualClock
 
 START = 1_705_329_000_000
 BAR_S = 900
 BAR_MS = 1_000 * BAR_S
 LIMITS = HealthLimits.from_settings(LIVE_CONFIG)
-
-
-class HandClock:
-    """A clock that goes on when told to."""
-
-    def __init__(self) -> None:
-        self.ms = START
-
-    def now_ms(self) -> int:
-        """Return the time, ms UTC."""
-        return self.ms
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.ms += int(1_000 * seconds)
 
 
 class Pager:
@@ -59,13 +45,13 @@ class Ward:
     """A monitor with its clock, its alerts and its file."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
-        self.clock, self.pager = HandClock(), Pager()
+        self.clock, self.pager = VirtualClock(START), Pager()
         settings = {**LIVE_CONFIG, **changes}
         self.monitor = HealthMonitor("BTC/USDT", folder, settings, self.clock, self.pager)
 
     def step(self, equity: float = 10_000.0) -> None:
         """Let a step end just after a candle closed."""
-        self.monitor.beat(StepInfo(7, self.clock.ms - 2_000, equity, BAR_MS))
+        self.monitor.beat(StepInfo(7, self.clock.now - 2_000, equity, BAR_MS))
 
     def told(self) -> list[str]:
         """Check, and return what was told since the last time."""

@@ -20,6 +20,7 @@ import pytest
 
 from config import PRESETS
 from core.market import MarketRules, tick_down, tick_up
+from core.orders import OrderKind
 from engine.registry import GRID_V4
 from engine.strategy import read_config
 from live.commands.replay import Recording, candle_table, run_replay
@@ -386,7 +387,7 @@ def test_levels_far_from_the_price_rest_from_the_beginning(tmp_path: Path) -> No
     with stage_of(window, tmp_path) as scene:
         scene.run_to(window.warm)
         desired = scene.session.strategy.desired()
-        wanted = {order.price for order in desired if order.kind == "ENTRY"}
+        wanted = {order.price for order in desired if order.kind is OrderKind.ENTRY}
         price = float(scene.exchange.price)
         sent = {float(order.price) for order in scene.exchange.book.orders.values()}
     assert max(abs(level / price - 1.0) for level in wanted) >= 0.10

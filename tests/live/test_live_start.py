@@ -15,12 +15,13 @@ import pytest
 
 from config import LIVE_CONFIG
 from core.errors import AccountError
+from core.orders import OrderKind
 from engine.strategy import create
 from live.commands.status import SavedState, position_lines, saved_state
 from live.commands.target import find_target
 from live.commands.texts import left_open
 from live.exchange.port import Exchange
-from live.exchange.types import ExchangeOrder, OrderKind, SidePosition, Usage
+from live.exchange.types import ExchangeOrder, SidePosition, Usage
 from live.execution.books import LiveSession
 from live.execution.order_register import OUR_IDS, OrderRegister, OrderState, id_prefix
 from live.health.events import Events

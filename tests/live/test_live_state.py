@@ -22,6 +22,7 @@ import engine.strategy
 import live.store.state_file
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError, StateError
+from core.orders import OrderKind
 from core.params import MAX_LEVELS, MAX_STOP_EVENTS, StrategyParams
 from core.records import dtype_of, table_capacities
 from core.version import VERSION
@@ -29,33 +30,17 @@ from engine.grid_v4.types import LATTICE, State
 from engine.registry import GRID_V4
 from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
 from engine.types import KELLY_MEMORY, LABEL_NAMES, LONG, MAX_FILLS, SHORT
-from live.exchange.types import OrderKind
 from live.execution.books import Progress
 from live.execution.order_register import OrderRegister
 from live.store.state_file import SCHEMA, LoadedState, StateManager
 from tests.live.test_instance_lock import FULL, READ_ONLY, WRITE_SITES, break_at, open_files
+from tests.support.clocks.virtual import VirtualClock
 
 START = 1_705_329_000_000
 """2024-01-15 14:30:00 UTC."""
 ENGINE = GridStrategyV4(market="BTC").state_dict()
 SESSION: dict[str, Any] = {"last_trade_id": 123_456, "intents": [{"id": "a-1", "price": 43_250.1}]}
 CHANGED = {**SESSION, "last_trade_id": 200_000}
-
-
-class SteppingClock:
-    """A clock that goes on by a second whenever it is read."""
-
-    def __init__(self) -> None:
-        self.ms = START - 1_000
-
-    def now_ms(self) -> int:
-        """Return the time, ms UTC."""
-        self.ms += 1_000
-        return self.ms
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.ms += int(1_000 * seconds)
 
 
 def params(changes: Mapping[str, Any] | None = None) -> StrategyParams:
@@ -76,7 +61,7 @@ def states(
         spec=GRID_V4,
         params=params(changes),
         mode=mode,
-        clock=SteppingClock(),
+        clock=VirtualClock(START - 1_000, step_ms=1_000),
         snapshots=snapshots,
     )
 

@@ -10,8 +10,8 @@ import pytest
 
 from config import PRESETS
 from core.errors import UnknownOutcome
-from engine.contract import POSITION_SIDES, Exit
-from live.exchange.types import OrderKind
+from core.orders import POSITION_SIDES, OrderKind
+from engine.contract import Exit
 from live.execution.order_register import OrderRecord
 from tests.support.exchanges.simulated import ApiError
 from tests.support.exchanges.simulated.orders import Json

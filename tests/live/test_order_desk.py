@@ -13,20 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import AccountError, CredentialsError, NetworkError, StateError
+from core.orders import OrderKind
 from live.exchange.port import Exchange
-from live.exchange.types import (
-    Answer,
-    CancelResult,
-    ExchangeOrder,
-    OrderKind,
-    OrderReply,
-    OrderSpec,
-)
+from live.exchange.types import Answer, CancelResult, ExchangeOrder, OrderReply, OrderSpec
 from live.execution.order_desk import DENIALS, LISTED_LATE_MS, OrderDesk
 from live.execution.order_register import OrderRecord, OrderRegister, OrderState, in_base_36
 from live.execution.symbol_facts import SymbolFacts
 from live.health.events import Events, Notice
 from live.health.logger import session_logger
+from tests.support.clocks.virtual import VirtualClock
 
 LATE_MS = 10_000
 BAR = 1_900_000
@@ -96,21 +91,6 @@ class FakeExchange:
         return [self.results.get(order.client_id, CancelResult.UNTRADED) for order in orders]
 
 
-class HandClock:
-    """A clock set by hand."""
-
-    def __init__(self) -> None:
-        self.ms = 1_000_000
-
-    def now_ms(self) -> int:
-        """Return the time, ms."""
-        return self.ms
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.ms += round(1e3 * seconds)
-
-
 class SameRules:
     """Rules that every order is on already."""
 
@@ -135,7 +115,7 @@ class Scene:
         self.alerts: list[str] = []
         self.foreign_orders = list(foreign_orders)
         self.save_error: StateError | None = None
-        self.clock = HandClock()
+        self.clock = VirtualClock(1_000_000)
         self.exchange = FakeExchange(self.calls)
         self.register = OrderRegister("a")
         self.register.load(saved or [])
@@ -291,13 +271,13 @@ def test_an_unknown_order_counts_as_there_until_it_can_no_longer_arrive() -> Non
     record = scene.send(Answer.UNKNOWN)
     assert scene.desk.wait_s() == pytest.approx(LATE_MS / 1e3)
 
-    scene.clock.ms += LATE_MS - 1
+    scene.clock.now += LATE_MS - 1
     scene.desk.resolve()
     assert scene.register.alive() == [record]
     assert 0.0 < scene.desk.wait_s(OrderKind.ENTRY) <= 1e-3
     assert scene.desk.wait_s(OrderKind.TAKE_PROFIT) == 0.0
 
-    scene.clock.ms += 1
+    scene.clock.now += 1
     scene.desk.resolve()
     assert record.state is OrderState.DONE
     assert scene.desk.wait_s() == 0.0
@@ -307,7 +287,7 @@ def test_an_unknown_order_that_is_found_is_open() -> None:
     scene = Scene()
     record = scene.send(Answer.UNKNOWN)
     scene.exchange.orders[record.client_id] = told(record)
-    scene.clock.ms += LATE_MS
+    scene.clock.now += LATE_MS
 
     scene.desk.resolve()
 
@@ -317,7 +297,7 @@ def test_an_unknown_order_that_is_found_is_open() -> None:
 def test_an_exchange_that_cannot_be_asked_decides_nothing() -> None:
     scene = Scene()
     record = scene.send(Answer.UNKNOWN)
-    scene.clock.ms += LATE_MS
+    scene.clock.now += LATE_MS
     scene.exchange.error = NetworkError("no way there")
 
     with pytest.raises(NetworkError):
@@ -335,7 +315,7 @@ def test_what_a_killed_process_left_intended_may_still_arrive() -> None:
     scene.desk.resolve()
     assert len(scene.register.alive()) == 2
 
-    scene.clock.ms += LATE_MS
+    scene.clock.now += LATE_MS
     scene.desk.resolve()
     assert [record.kind for record in scene.register.alive()] == [OrderKind.EXIT]
 
@@ -358,7 +338,7 @@ def test_a_market_exit_stays_to_be_done_however_often_it_is_denied(answer: Answe
     record = scene.send(answer, OrderKind.EXIT)
 
     for _ in range(3):
-        scene.clock.ms += LATE_MS
+        scene.clock.now += LATE_MS
         scene.desk.resolve()
 
     assert record.state is OrderState.INTENDED

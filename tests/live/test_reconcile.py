@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.market import MarketRules
+from core.orders import OrderKind
 from engine.contract import RestingOrder
-from live.exchange.types import OrderKind
-from live.execution.reconcile import KINDS, Difference, Resting, reconcile
+from live.execution.reconcile import Difference, Resting, reconcile
 
 RULES = MarketRules(tick_size=0.1, step_size=0.001, min_qty=0.001, min_notional=5.0)
-URGENCY = ("STOP", "TAKE_PROFIT", "ENTRY")
+URGENCY = (OrderKind.STOP, OrderKind.TAKE_PROFIT, OrderKind.ENTRY)
 
-Spot = tuple[str, str, int, int]
+Spot = tuple[OrderKind, str, int, int]
 """Kind, position side, price in ticks, quantity in lots: what an order is without float noise."""
 SPOTS = st.tuples(
     st.sampled_from(URGENCY),
@@ -37,31 +37,27 @@ def desired_at(spot: Spot, noise: float = 0.0, level: int = 0) -> RestingOrder:
         kind,
         ticks * 0.1 * (1.0 + noise),
         lots * 0.001 * (1.0 - noise),
-        level if kind == "ENTRY" else -1,
+        level if kind is OrderKind.ENTRY else -1,
     )
 
 
 def laid_at(spot: Spot, client_id: str, noise: float = 0.0) -> Resting:
     kind, position_side, ticks, lots = spot
     return Resting(
-        client_id,
-        KINDS[kind],
-        position_side,
-        ticks / 10 * (1.0 + noise),
-        lots / 1_000 * (1.0 + noise),
+        client_id, kind, position_side, ticks / 10 * (1.0 + noise), lots / 1_000 * (1.0 + noise)
     )
 
 
 def meaning(spot: Spot) -> Spot:
     """Return what of ``spot`` counts: of a stop not the quantity."""
-    return (*spot[:3], 0) if spot[0] == "STOP" else spot
+    return (*spot[:3], 0) if spot[0] is OrderKind.STOP else spot
 
 
 def applied(difference: Difference, resting: list[Resting]) -> list[Resting]:
     """Return the open orders after ``difference`` was sent."""
     left = [order for order in resting if order.client_id not in difference.cancels]
     return left + [
-        Resting(f"new-{k}", KINDS[order.kind], order.position_side, order.price, order.qty)
+        Resting(f"new-{k}", order.kind, order.position_side, order.price, order.qty)
         for k, order in enumerate(difference.creates)
     ]
 
@@ -123,10 +119,10 @@ def test_kept_orders_match_what_they_are_kept_for(
     assert sorted([*kept_ids, *difference.cancels]) == sorted(laid)
     for client_id, order in difference.kept:
         there_is = laid[client_id]
-        assert there_is.kind is KINDS[order.kind]
+        assert there_is.kind is order.kind
         assert there_is.position_side == order.position_side
         assert there_is.price == pytest.approx(order.price, rel=1e-9)
-        if order.kind != "STOP":
+        if order.kind is not OrderKind.STOP:
             assert there_is.rest == pytest.approx(order.qty, rel=1e-9)
     told = [*difference.creates, *(order for _, order in difference.kept)]
     assert Counter(told) == Counter(desired)
@@ -153,12 +149,12 @@ def test_stops_are_laid_first_and_entries_last_from_the_price_outwards(
 
     urgency = [URGENCY.index(order.kind) for order in creates]
     assert urgency == sorted(urgency)
-    levels = [order.level for order in creates if order.kind == "ENTRY"]
+    levels = [order.level for order in creates if order.kind is OrderKind.ENTRY]
     assert levels == sorted(levels)
 
 
 def test_of_several_open_orders_alike_the_first_laid_keeps_its_place() -> None:
-    spot = ("ENTRY", "LONG", 1_000, 2)
+    spot = (OrderKind.ENTRY, "LONG", 1_000, 2)
     resting = [laid_at(spot, name) for name in ("first", "second", "third")]
 
     difference = reconcile([desired_at(spot)], resting, RULES)
@@ -169,21 +165,21 @@ def test_of_several_open_orders_alike_the_first_laid_keeps_its_place() -> None:
 
 
 def test_a_stop_stays_whatever_quantity_it_was_laid_for() -> None:
-    stop = laid_at(("STOP", "SHORT", 1_000, 7), "stop")
+    stop = laid_at((OrderKind.STOP, "SHORT", 1_000, 7), "stop")
 
-    assert reconcile([desired_at(("STOP", "SHORT", 1_000, 2))], [stop], RULES).is_empty
+    assert reconcile([desired_at((OrderKind.STOP, "SHORT", 1_000, 2))], [stop], RULES).is_empty
 
 
 @pytest.mark.parametrize(
     ("wanted", "why"),
     [
-        (("STOP", "LONG", 1_001, 7), "other price"),
-        (("STOP", "SHORT", 1_000, 7), "other side"),
-        (("TAKE_PROFIT", "LONG", 1_000, 7), "other kind"),
+        ((OrderKind.STOP, "LONG", 1_001, 7), "other price"),
+        ((OrderKind.STOP, "SHORT", 1_000, 7), "other side"),
+        ((OrderKind.TAKE_PROFIT, "LONG", 1_000, 7), "other kind"),
     ],
 )
 def test_a_stop_is_replaced_where_more_than_its_quantity_differs(wanted: Spot, why: str) -> None:
-    stop = laid_at(("STOP", "LONG", 1_000, 7), "stop")
+    stop = laid_at((OrderKind.STOP, "LONG", 1_000, 7), "stop")
 
     difference = reconcile([desired_at(wanted)], [stop], RULES)
 
@@ -191,10 +187,10 @@ def test_a_stop_is_replaced_where_more_than_its_quantity_differs(wanted: Spot, w
     assert len(difference.creates) == 1, why
 
 
-@pytest.mark.parametrize("kind", ["ENTRY", "TAKE_PROFIT"])
+@pytest.mark.parametrize("kind", [OrderKind.ENTRY, OrderKind.TAKE_PROFIT])
 @pytest.mark.parametrize(("ticks", "lots"), [(1, 0), (-1, 0), (0, 1), (0, -1)])
 def test_a_limit_order_one_tick_or_one_lot_off_is_replaced(
-    kind: str, ticks: int, lots: int
+    kind: OrderKind, ticks: int, lots: int
 ) -> None:
     laid = laid_at((kind, "LONG", 1_000 + ticks, 5 + lots), "laid")
 
@@ -206,7 +202,7 @@ def test_a_limit_order_one_tick_or_one_lot_off_is_replaced(
 
 def test_float_noise_in_price_and_quantity_is_no_difference() -> None:
     laid = Resting("laid", OrderKind.ENTRY, "LONG", 0.3, 0.003)
-    wanted = RestingOrder("LONG", "ENTRY", 0.1 + 0.2, 0.001 + 0.002 + 1e-18, 0)
+    wanted = RestingOrder("LONG", OrderKind.ENTRY, 0.1 + 0.2, 0.001 + 0.002 + 1e-18, 0)
     assert wanted.price != laid.price
 
     assert reconcile([wanted], [laid], RULES).is_empty
@@ -216,8 +212,8 @@ def test_a_partly_filled_order_counts_with_what_is_left_of_it() -> None:
     laid = Resting("laid", OrderKind.TAKE_PROFIT, "LONG", 100.0, 0.004)
 
     assert reconcile(
-        [RestingOrder("LONG", "TAKE_PROFIT", 100.0, 0.004, -1)], [laid], RULES
+        [RestingOrder("LONG", OrderKind.TAKE_PROFIT, 100.0, 0.004, -1)], [laid], RULES
     ).is_empty
     assert not reconcile(
-        [RestingOrder("LONG", "TAKE_PROFIT", 100.0, 0.005, -1)], [laid], RULES
+        [RestingOrder("LONG", OrderKind.TAKE_PROFIT, 100.0, 0.005, -1)], [laid], RULES
     ).is_empty

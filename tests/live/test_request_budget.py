@@ -9,7 +9,8 @@ import pytest
 from core.errors import RateLimitError
 from live.exchange.budget import LONGEST_WAIT_S, RequestBudget, demanded_wait, wait_until
 from live.exchange.errors import HttpReply
-from tests.support.exchanges.canned import START_MS, VirtualClock
+from tests.support.clocks.virtual import VirtualClock
+from tests.support.exchanges.canned import START_MS
 
 
 def budget(clock: VirtualClock, share: float = 0.5) -> RequestBudget:
@@ -17,7 +18,7 @@ def budget(clock: VirtualClock, share: float = 0.5) -> RequestBudget:
 
 
 def test_below_the_share_nothing_waits() -> None:
-    clock = VirtualClock()
+    clock = VirtualClock(START_MS)
     limits = budget(clock)
     limits.note({"X-MBX-USED-WEIGHT-1M": "1190"})
     limits.wait_for(10)
@@ -35,7 +36,7 @@ def test_above_the_share_it_waits_for_the_next_minute() -> None:
 
 
 def test_requests_count_before_a_reply_tells() -> None:
-    clock = VirtualClock()
+    clock = VirtualClock(START_MS)
     limits = budget(clock)
     for _ in range(40):
         limits.wait_for(30)
@@ -45,7 +46,7 @@ def test_requests_count_before_a_reply_tells() -> None:
 
 
 def test_the_exchanges_count_replaces_ours() -> None:
-    limits = budget(VirtualClock())
+    limits = budget(VirtualClock(START_MS))
     limits.wait_for(500)
     limits.note({"X-MBX-USED-WEIGHT-1M": "7"})
     assert limits.weight_1m == 7
@@ -56,7 +57,7 @@ def test_the_exchanges_count_replaces_ours() -> None:
     [("X-MBX-ORDER-COUNT-10S", "148", 10.25), ("X-MBX-ORDER-COUNT-1M", "598", 60.25)],
 )
 def test_orders_wait_for_their_own_windows(header: str, used: str, wait_s: float) -> None:
-    clock = VirtualClock()
+    clock = VirtualClock(START_MS)
     limits = budget(clock)
     limits.note({header: used})
     limits.wait_for(0, orders=2)
@@ -66,7 +67,7 @@ def test_orders_wait_for_their_own_windows(header: str, used: str, wait_s: float
 
 
 def test_a_question_does_not_wait_for_the_orders_windows() -> None:
-    clock = VirtualClock()
+    clock = VirtualClock(START_MS)
     limits = budget(clock)
     limits.note({"X-MBX-ORDER-COUNT-10S": "299"})
     limits.wait_for(5)
@@ -74,7 +75,7 @@ def test_a_question_does_not_wait_for_the_orders_windows() -> None:
 
 
 def test_urgent_requests_may_use_what_questions_may_not() -> None:
-    clock = VirtualClock()
+    clock = VirtualClock(START_MS)
     limits = budget(clock)
     limits.note({"X-MBX-USED-WEIGHT-1M": "2200"})
     limits.wait_for(5, orders=5, urgent=True)
@@ -85,7 +86,7 @@ def test_urgent_requests_may_use_what_questions_may_not() -> None:
 
 
 def test_a_window_that_ended_is_empty() -> None:
-    clock = VirtualClock()
+    clock = VirtualClock(START_MS)
     limits = budget(clock)
     limits.note({"X-MBX-USED-WEIGHT-1M": "2399", "X-MBX-ORDER-COUNT-10S": "12"})
     assert (limits.weight_1m, limits.orders_10s) == (2_399, 12)
@@ -102,14 +103,14 @@ def test_windows_follow_the_exchanges_clock() -> None:
 
 
 def test_unreadable_counts_are_passed_over() -> None:
-    limits = budget(VirtualClock())
+    limits = budget(VirtualClock(START_MS))
     limits.wait_for(3)
     limits.note({"X-MBX-USED-WEIGHT-1M": "many"})
     assert limits.weight_1m == 3
 
 
 def test_a_short_bar_is_waited_for() -> None:
-    clock = VirtualClock()
+    clock = VirtualClock(START_MS)
     limits = budget(clock)
     limits.bar(17.0)
     limits.bar(5.0)
@@ -128,7 +129,7 @@ class LightSleeper(VirtualClock):
 
 
 def test_a_sleeper_that_wakes_early_goes_on_waiting() -> None:
-    clock = LightSleeper()
+    clock = LightSleeper(START_MS)
     limits = budget(clock)
     limits.bar(17.0)
     limits.wait_for(1)
@@ -149,13 +150,13 @@ class SetBack(VirtualClock):
 
 
 def test_a_clock_set_back_in_a_wait_does_not_make_it_longer() -> None:
-    clock = SetBack()
+    clock = SetBack(START_MS)
     wait_until(clock, START_MS + 11_000)
     assert clock.waits == [11.0]
 
 
 def test_a_clock_set_back_before_a_wait_makes_it_no_longer_than_any_wait_may_be() -> None:
-    clock = VirtualClock()
+    clock = VirtualClock(START_MS)
     sent_ms = clock.now_ms()
     clock.now -= 3_600_000
     wait_until(clock, sent_ms + 11_000)
@@ -163,14 +164,14 @@ def test_a_clock_set_back_before_a_wait_makes_it_no_longer_than_any_wait_may_be(
 
 
 def test_a_window_is_waited_for_to_its_end_however_often_a_signal_wakes() -> None:
-    clock = LightSleeper()
+    clock = LightSleeper(START_MS)
     wait_until(clock, START_MS + 11_000)
     assert clock.waits == [4.0, 4.0, 3.0]
 
 
 @pytest.mark.parametrize("seconds", [30.0, LONGEST_WAIT_S + 100.0])
 def test_a_clock_set_back_under_a_bar_does_not_make_it_longer(seconds: float) -> None:
-    clock = VirtualClock()
+    clock = VirtualClock(START_MS)
     limits = budget(clock)
     limits.bar(seconds)
     clock.now -= 3_600_000
@@ -182,7 +183,7 @@ def test_a_clock_set_back_under_a_bar_does_not_make_it_longer(seconds: float) ->
 
 
 def test_nothing_is_sent_during_a_long_bar() -> None:
-    clock = VirtualClock()
+    clock = VirtualClock(START_MS)
     limits = budget(clock)
     limits.bar(LONGEST_WAIT_S + 100.0)
     with pytest.raises(RateLimitError) as refused:

@@ -13,6 +13,7 @@ from config import LIVE_CONFIG
 from live.exchange.request import InFlight
 from live.health.monitor import HealthMonitor
 from live.health.step_watch import StepWatch
+from tests.support.clocks.virtual import VirtualClock
 
 POLL_S = 5.0
 
@@ -21,20 +22,17 @@ class Scene:
     """A watch over this thread, with a time and a request of the test's own."""
 
     def __init__(self) -> None:
-        self.now_s = 1_000.0
+        self.clock = VirtualClock(1_000_000)
         self.request: InFlight | None = None
         self.is_asleep = False
         self.watch = StepWatch(
             POLL_S, lambda: self.request, lambda: self.is_asleep, lambda: self.now_s
         )
 
-    def now_ms(self) -> int:
-        """Return the time."""
-        return round(self.now_s * 1e3)
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now_s += seconds
+    @property
+    def now_s(self) -> float:
+        """Seconds of the watch's clock."""
+        return self.clock.now / 1e3
 
 
 class Pager:
@@ -50,9 +48,9 @@ class Pager:
 
 def test_a_step_that_does_nothing_is_noticed_after_two_polls() -> None:
     scene = Scene()
-    scene.now_s += 10.0
+    scene.clock.sleep(10.0)
     assert scene.watch.standstill() is None
-    scene.now_s += 0.5
+    scene.clock.sleep(0.5)
     found = scene.watch.standstill()
     assert found is not None
     assert found.text == "the session has done nothing for 10 s"
@@ -60,9 +58,9 @@ def test_a_step_that_does_nothing_is_noticed_after_two_polls() -> None:
 
 def test_a_request_that_hangs_is_named() -> None:
     scene = Scene()
-    scene.now_s += 4.0
+    scene.clock.sleep(4.0)
     scene.request = InFlight("fapiPrivatePostBatchOrders", scene.now_s)
-    scene.now_s += 11.0
+    scene.clock.sleep(11.0)
     found = scene.watch.standstill()
     assert found is not None
     assert "fapiPrivatePostBatchOrders has been under way for 11 s" in found.text
@@ -71,22 +69,22 @@ def test_a_request_that_hangs_is_named() -> None:
 def test_requests_one_after_the_other_waits_and_notes_are_signs_of_life() -> None:
     scene = Scene()
     for _ in range(10):
-        scene.now_s += 8.0
+        scene.clock.sleep(8.0)
         scene.request = InFlight("fapiPublicGetTime", scene.now_s - 1.0)
         assert scene.watch.standstill() is None
     scene.request, scene.is_asleep = None, True
-    scene.now_s += 600.0
+    scene.clock.sleep(600.0)
     assert scene.watch.standstill() is None
     scene.is_asleep = False
     for _ in range(10):
-        scene.now_s += 8.0
+        scene.clock.sleep(8.0)
         scene.watch.note()
         assert scene.watch.standstill() is None
 
 
 def test_the_watching_threads_own_checks_are_no_sign_of_life() -> None:
     scene = Scene()
-    scene.now_s += 11.0
+    scene.clock.sleep(11.0)
     other = threading.Thread(target=scene.watch.note)
     other.start()
     other.join()
@@ -97,8 +95,7 @@ def test_in_a_hang_the_health_file_stands_still_and_a_person_hears_of_it_once(
     tmp_path: Path,
 ) -> None:
     scene, pager = Scene(), Pager()
-    clock: Any = scene
-    monitor = HealthMonitor("BTCUSDT", tmp_path, LIVE_CONFIG, clock, pager)
+    monitor = HealthMonitor("BTCUSDT", tmp_path, LIVE_CONFIG, scene.clock, pager)
     monitor.attach(scene.watch)
     monitor.check()
     path = tmp_path / "BTCUSDT_health.json"
@@ -111,9 +108,9 @@ def test_in_a_hang_the_health_file_stands_still_and_a_person_hears_of_it_once(
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 
-    scene.now_s += 10.5
+    scene.clock.sleep(10.5)
     assert check_elsewhere()["updated_at"] == last
-    scene.now_s += 200.0
+    scene.clock.sleep(200.0)
     found = check_elsewhere()
     assert found["updated_at"] == last, "a health check that reads it would take it for alive"
     assert "done nothing for 210 s" in found["conditions"]["hang"]
@@ -122,7 +119,7 @@ def test_in_a_hang_the_health_file_stands_still_and_a_person_hears_of_it_once(
     monitor.check()  # by the thread that trades: it has come loose
     found = json.loads(path.read_text())
     assert "hang" not in found["conditions"]
-    assert found["updated_at"] == scene.now_ms()
+    assert found["updated_at"] == scene.clock.now_ms()
     assert pager.texts[-1] == "BTCUSDT OK hang: in order again"
     monitor.close()
 
@@ -130,8 +127,7 @@ def test_in_a_hang_the_health_file_stands_still_and_a_person_hears_of_it_once(
 @pytest.mark.parametrize("poll_s", [1.0, 5.0, 60.0])
 def test_the_monitor_looks_once_a_poll(tmp_path: Path, poll_s: float) -> None:
     scene = Scene()
-    clock: Any = scene
-    monitor = HealthMonitor("BTCUSDT", tmp_path, LIVE_CONFIG, clock, Pager())
+    monitor = HealthMonitor("BTCUSDT", tmp_path, LIVE_CONFIG, scene.clock, Pager())
     watch = StepWatch(poll_s, lambda: None, lambda: False, lambda: scene.now_s)
     waits: list[float] = []
 

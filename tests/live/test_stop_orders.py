@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import StateError
+from core.orders import OrderKind
 from engine.grid_v4.decision import PROTECT_PHASES
-from live.exchange.types import OrderKind
 from live.execution.books import LiveSession
 from live.session.shutdown import Ending
 from live.store.state_file import StateManager

@@ -26,13 +26,14 @@ import backtest.optimize.session
 import optimizer
 from backtest.market.demo import demo_market
 from backtest.market.timeframes import parse_time
-from backtest.optimize.judge.conclusion import _go_on
+from backtest.optimize.conclusion import _go_on
 from backtest.optimize.judge.evidence import evidence_lines
 from backtest.optimize.judge.findings import judge_trials
+from backtest.optimize.report.lines import WIDTH
 from backtest.optimize.report.search_report import has_blocks, report
 from backtest.optimize.request import SearchRequest
 from backtest.optimize.search import progress as search_run
-from backtest.optimize.session import WIDTH, Session, add_trials, header, open_session
+from backtest.optimize.session import Session, add_trials, header, open_session
 from backtest.optimize.trial import objective
 from backtest.optimize.trial.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from backtest.optimize.trial.prepare import Coins, Holdout, Prepared
@@ -296,7 +297,7 @@ def test_the_holdout_is_read_once_when_everything_is_chosen(
 
     monkeypatch.setattr(Holdout, "take", recorded_take)
     monkeypatch.setattr(Prepared, "evaluate", recorded_evaluate)
-    monkeypatch.setattr(backtest.optimize.judge.conclusion, "judge_trials", recorded_judge)
+    monkeypatch.setattr(backtest.optimize.conclusion, "judge_trials", recorded_judge)
     assert search(*QUICK)[0] == 0
     assert [item.reads for item in takers] == [1]
     assert events.count("evaluate") > 6

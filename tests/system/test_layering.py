@@ -115,7 +115,7 @@ ROOMS = {
     "engine.fixed_strategy": "core engine.kit engine.fixed_grid engine.strategy engine.registry",
     "engine.compiling": "core engine.kit engine.contract engine.grid_v4 engine.strategy",
     "engine.options": "core engine.contract engine.registry",
-    "live.exchange": "core config",
+    "live.exchange": "core",
     "live.feed": "core engine.contract live.exchange",
     "live.store": "core engine.kit engine.contract engine.registry live.exchange",
     "live.health": "core engine.contract live.exchange live.store",
@@ -135,27 +135,27 @@ ROOMS = {
     "backtest.ticks",
     "backtest.simulator": "core config engine.kit engine.contract engine.compiling "
     "engine.registry backtest.market backtest.runs",
-    "backtest.results": "core config engine.kit engine.contract engine.registry "
-    "engine.short_grid backtest.market backtest.runs",
+    "backtest.results": "core engine.kit engine.contract engine.registry engine.short_grid "
+    "backtest.market backtest.runs",
     "backtest.audit": "core config backtest.market",
     "backtest.trust": "core config engine.kit engine.contract engine.compiling engine.registry "
     "engine.fixed_grid backtest.market backtest.runs backtest.simulator",
-    "backtest.report": "core config engine.contract engine.registry engine.fixed_grid "
+    "backtest.report": "core engine.contract engine.registry engine.fixed_grid "
     "engine.short_grid "
     "backtest.market backtest.results backtest.runs backtest.trust",
-    "backtest.optimize.trial": "core config engine.kit engine.contract engine.grid_v4 "
+    "backtest.optimize.trial": "core engine.kit engine.contract engine.grid_v4 "
     "engine.fixed_grid engine.strategy engine.registry engine.compiling backtest.market "
     "backtest.runs backtest.simulator",
     "backtest.optimize.search": "core config backtest.results backtest.optimize.trial",
     "backtest.optimize.apply": "core config backtest.results",
-    "backtest.optimize.report": "core backtest.market backtest.report backtest.results "
-    "backtest.optimize.trial backtest.optimize.search backtest.optimize.apply",
-    "backtest.optimize.judge": "core config backtest.market backtest.results backtest.runs "
+    "backtest.optimize.judge": "core backtest.market backtest.results backtest.runs "
     "backtest.trust "
+    "backtest.optimize.trial backtest.optimize.search backtest.optimize.apply",
+    "backtest.optimize.report": "core backtest.market backtest.report backtest.results "
     "backtest.optimize.trial backtest.optimize.search backtest.optimize.apply "
-    "backtest.optimize.report",
+    "backtest.optimize.judge",
     "backtest.optimize": "core engine.contract engine.compiling engine.registry backtest.market "
-    "backtest.runs backtest.report backtest.simulator backtest.optimize.trial "
+    "backtest.runs backtest.report backtest.results backtest.simulator backtest.optimize.trial "
     "backtest.optimize.search backtest.optimize.apply backtest.optimize.report "
     "backtest.optimize.judge",
     "backtest.commands": "core config engine.contract engine.compiling engine.options "
@@ -166,15 +166,6 @@ ROOMS = {
 """A room a line: what it may import besides itself."""
 STANDING_ALONE = {"contract", "strategy", "fixed_strategy", "registry", "compiling", "options"}
 STRATEGIES = {"grid_v4", "fixed_grid", "short_grid"}
-EXCEPTIONS = {
-    # Public candles are fetched by the public face; fetching belongs into the market's room.
-    ("backtest.market", "backtest.data_fetcher"),
-    # The optimizer's report draws what the judge found, and the judge's conclusion writes it.
-    ("backtest.optimize.report", "backtest.optimize.judge"),
-    ("backtest.optimize.report", "backtest.optimize"),
-    ("backtest.optimize.judge", "backtest.optimize"),
-}
-"""Imports that the table forbids, until whoever owns the room mends them."""
 
 
 def room_of(module: str) -> str:
@@ -229,18 +220,8 @@ def arrows() -> set[tuple[str, str, str]]:
 def test_a_room_imports_only_what_its_line_allows() -> None:
     found = arrows()
     assert len(found) > 200
-    wrong = {
-        text
-        for room, other, text in found
-        if other not in ROOMS[room].split() and (room, other) not in EXCEPTIONS
-    }
+    wrong = {text for room, other, text in found if other not in ROOMS[room].split()}
     assert wrong == set()
-
-
-def test_every_exception_is_still_needed() -> None:
-    present = {(room, other) for room, other, _ in arrows()}
-    assert EXCEPTIONS - present == set()
-    assert all(other not in ROOMS[room].split() for room, other in EXCEPTIONS)
 
 
 def test_the_table_of_rooms_has_no_circle() -> None:

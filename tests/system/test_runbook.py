@@ -27,6 +27,7 @@ from live.exchange.credentials import KEY, SECRET
 from live.exchange.errors import _ADVICE
 from live.health.alerts import URLS_VARIABLE, AlertSender
 from live.health.monitor import HealthMonitor
+from tests.support.clocks.virtual import VirtualClock
 
 TEXT = (ROOT / "RUNBOOK.md").read_text(encoding="utf-8")
 DEPLOY = ROOT / "deploy"
@@ -166,14 +167,8 @@ def test_every_setting_is_explained() -> None:
 
 
 def test_every_field_of_the_health_file_is_explained(tmp_path: Path) -> None:
-    class Clock:
-        def now_ms(self) -> int:
-            return 1_700_000_000_000
-
-        def sleep(self, seconds: float) -> None:
-            raise AssertionError(seconds)
-
-    monitor = HealthMonitor("BTCUSDT", tmp_path, LIVE_CONFIG, Clock(), AlertSender((), ""))
+    clock = VirtualClock(1_700_000_000_000)
+    monitor = HealthMonitor("BTCUSDT", tmp_path, LIVE_CONFIG, clock, AlertSender((), ""))
     monitor.check()
     written = json.loads(monitor.path.read_text(encoding="utf-8"))
     assert sorted(cells("field")) == sorted(written)

@@ -47,7 +47,6 @@ def read_params(path: Path, key: str, declared: type[Any] = StrategyParams) -> P
 
     Args:
         path: of the file.
-        key: in it.
         declared: class of the strategy's parameters.
 
     Raises:

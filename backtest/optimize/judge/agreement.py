@@ -56,7 +56,6 @@ class Agreement:
         n_seeds: searches, the main one among them.
         n_chosen: of these, with a choice; the others had every trial disqualified.
         n_trials: of each search.
-        parameters: one by one.
         spread: mean over the parameters.
         random_spread: likewise of searches whose scores say nothing.
         p_value: share of those that are at least as near on the whole; NaN with fewer than two

@@ -13,7 +13,7 @@ from backtest.optimize.judge.findings import Known
 from backtest.optimize.judge.robust import variation_text
 from backtest.optimize.judge.sensitivity import Curve, Sensitivity, sparkline
 from backtest.optimize.judge.verdict import Verdict, nothing_gained
-from backtest.optimize.session import WIDTH, short
+from backtest.optimize.report.lines import WIDTH, short
 
 _TICKS: Final = "▁▂▃▄▅▆▇█"
 _ASCII_TICKS: Final = "12345678"

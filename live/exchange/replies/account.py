@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from core.errors import AccountError, ReplyError
+from core.orders import POSITION_SIDES
 from live.exchange.replies.shapes import Row, as_row, as_rows, rows_of, wrong
 from live.exchange.types import (
     Balance,
@@ -18,7 +19,6 @@ from live.exchange.types import (
 )
 
 QUOTE: Final = "USDT"
-SIDES: Final = ("LONG", "SHORT")
 
 InQuote = Callable[[float, str], float | None]
 """Returns an amount of an asset in quote, None if it cannot be valued: ``(amount, asset)``."""
@@ -33,7 +33,7 @@ def open_sides(reply: Any, symbol: str) -> dict[str, SidePosition]:
     """
     sides: dict[str, SidePosition] = {}
     for row in rows_of(reply, "position", symbol):
-        position_side = row.text("positionSide", *SIDES, "BOTH")
+        position_side = row.text("positionSide", *POSITION_SIDES, "BOTH")
         amount = row.number("positionAmt")
         if position_side == "BOTH":
             if amount:
@@ -56,7 +56,7 @@ def all_open_sides(reply: Any) -> dict[tuple[str, str], SidePosition]:
     """
     sides: dict[tuple[str, str], SidePosition] = {}
     for row in rows_of(reply, "position"):
-        position_side = row.text("positionSide", *SIDES, "BOTH")
+        position_side = row.text("positionSide", *POSITION_SIDES, "BOTH")
         amount = row.number("positionAmt")
         if not amount:
             continue
@@ -126,7 +126,7 @@ def _execution(row: Row, in_quote: InQuote) -> Execution:
     return Execution(
         trade_id=row.integer("id"),
         order_id=str(row.integer("orderId")),
-        position_side=row.text("positionSide", *SIDES, "BOTH"),
+        position_side=row.text("positionSide", *POSITION_SIDES, "BOTH"),
         side=row.text("side", "BUY", "SELL"),
         price=row.positive("price"),
         qty=row.positive("qty"),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from core.orders import OrderKind
 from live.exchange.replies.shapes import Row, as_row, rows_of, wrong
-from live.exchange.types import UNKNOWN_STATUS, ExchangeOrder, OrderKind
+from live.exchange.types import UNKNOWN_STATUS, ExchangeOrder
 
 _OPEN: Final = frozenset({"NEW", "PARTIALLY_FILLED"})
 _CLOSED: Final = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"})

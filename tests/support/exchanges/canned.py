@@ -13,6 +13,7 @@ from requests.adapters import BaseAdapter
 
 from config import LIVE_CONFIG
 from live.exchange.binance import BinanceExecutor, open_exchange
+from tests.support.clocks.virtual import VirtualClock
 
 START_MS = 1_760_000_400_000  # 2025-10-09 09:00 UTC
 BAR_MS = 900_000
@@ -55,28 +56,6 @@ INFO = {
 }
 
 
-class VirtualClock:
-    """A clock that only waiting moves.
-
-    Attributes:
-        now: ms UTC.
-        waits: seconds, in turn.
-    """
-
-    def __init__(self, now: int = START_MS) -> None:
-        self.now = now
-        self.waits: list[float] = []
-
-    def now_ms(self) -> int:
-        """Return the time, ms UTC."""
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Let time go on."""
-        self.waits.append(seconds)
-        self.now += round(seconds * 1_000)
-
-
 @dataclass(frozen=True, slots=True)
 class Sent:
     """A request as the exchange saw it."""
@@ -101,13 +80,12 @@ class CannedExchange(BaseAdapter):
         clock: everybody's time.
         ahead_ms: the exchange's clock minus ours.
         sent: every request but those for the time.
-        time_requests: those.
         latency_ms: how long each answer takes.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = VirtualClock()
+        self.clock = VirtualClock(START_MS)
         self.ahead_ms = 0
         self.latency_ms = 0
         self.sent: list[Sent] = []

@@ -15,8 +15,8 @@ import pandas as pd
 import requests
 from requests.adapters import BaseAdapter
 
-from backtest.data_fetcher import fetch_market
 from backtest.market.archive import ARCHIVE_URL, BinanceArchive
+from backtest.market.fetch import fetch_market
 from backtest.market.history import BinanceHistory
 from backtest.market.market_data import MarketData, candle_table
 from backtest.market.rest import DOWNLOAD_SETTINGS, BinanceRest

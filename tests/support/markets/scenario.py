@@ -18,6 +18,7 @@ import pandas as pd
 
 from core.funding import schedule_funding
 from core.market import MarketRules
+from core.orders import OrderKind
 from core.records import dtype_of, freeze
 from core.signals import Signal, SignalArray
 from engine.grid_v4.loop import exit_step, order_step, run_bars
@@ -188,7 +189,7 @@ class Scenario:
         return [
             (order.level, order.price, order.qty)
             for order in self.at(bar).book
-            if order.kind == "ENTRY" and order.position_side == name
+            if order.kind is OrderKind.ENTRY and order.position_side == name
         ]
 
     def entry_prices(self, bar: int, side: int = LONG) -> list[float]:

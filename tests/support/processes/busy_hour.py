@@ -206,7 +206,6 @@ class Hour:
     """One run of the hour in a folder of its own.
 
     Args:
-        sessions: of the sessions.
         folder: emptied first.
         options: of the exchange.
     """

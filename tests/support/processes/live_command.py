@@ -63,7 +63,6 @@ class Stage:
     """An exchange, and a command line that trades on it.
 
     Attributes:
-        exchange: the exchange.
         clock: of the sessions.
         folder: where the command is called.
     """

@@ -67,7 +67,6 @@ def position_risk(
     position or an opening order, and no leverage.
 
     Args:
-        account: the account.
         symbol: the exchange's.
         mark: quote.
         version: 2 or 3.

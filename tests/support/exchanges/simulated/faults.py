@@ -213,7 +213,6 @@ class FaultPlan:
         """Plan a fault of request ``n_request`` (the first is 1).
 
         Args:
-            n_request: which request.
             kind: what goes wrong.
             processed: whether it takes effect; None: as the kind has it.
             options: delay_ms, lag_ms, retry_after, code.

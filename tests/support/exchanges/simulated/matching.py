@@ -66,7 +66,6 @@ class Book:
     """Orders, open and past, of the account.
 
     Attributes:
-        account: whose.
         filters: of the symbol.
         costs: fees and slippage.
         stops_need_position: whether a stop that closes the position expires with it.

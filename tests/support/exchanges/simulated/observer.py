@@ -33,7 +33,6 @@ class Spell:
     """A time without protection in which the exchange took orders.
 
     Attributes:
-        side: which side.
         from_ms: when the position appeared, its stop went, or the exchange took orders again.
         until_ms: when it was protected or gone, or the exchange took no orders any more.
     """

@@ -20,7 +20,6 @@ class Walk:
 
     Attributes:
         now_ms: virtual time, ms UTC.
-        candles: the candles.
         funding: the settlements.
         bar: number of the candle that is forming.
         countdown_ms: when the open orders are cancelled (``countdownCancelAll``), 0: never.
@@ -40,7 +39,6 @@ class Walk:
         """Stand at the open of candle ``start_bar``.
 
         Args:
-            candles: the candles.
             funding: the settlements.
             book: the orders that are met.
             start_bar: the candle that opens now; those before it are history.
