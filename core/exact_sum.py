@@ -54,7 +54,7 @@ def nearest_double(partials: Floats, count: int) -> float:
     if count == 0:
         return 0.0
     row = count - 1
-    rounded = partials[row]
+    rounded = float(partials[row])
     lost = 0.0
     while row > 0 and lost == 0.0:
         row -= 1

@@ -48,7 +48,8 @@ def sound_books(events: Events, symbol: int) -> Events:
     books = events[(events["symbol"] == symbol) & (events["kind"] == int(EventKind.BOOK))]
     used: Any = np.zeros(len(books), np.bool_)
     used_books(new_feeds(1)[0], books, used)
-    return books[used]
+    found: Events = books[used]
+    return found
 
 
 def infer_rules(

@@ -17,10 +17,11 @@ from typing import Final
 from core.command_line import say
 from core.errors import AccountError, ExchangeError, GridError, NetworkError
 from core.market import MarketRules
+from core.orders import OrderKind
 from live.commands.process import Process, find_process, silence
 from live.commands.target import Target
 from live.exchange.binance import BinanceExecutor
-from live.exchange.types import Answer, CancelResult, ExchangeOrder, OrderKind, OrderSpec
+from live.exchange.types import Answer, CancelResult, ExchangeOrder, OrderSpec
 from live.execution.order_register import in_base_36
 from live.store.instance_lock import InstanceLock
 

@@ -178,8 +178,8 @@ class RestingOrders:
             )
         ]
         if self._permission.is_trying:
-            first = [order for order in possible if order.kind == "ENTRY"][:1]
-            possible = [order for order in possible if order.kind != "ENTRY"] + first
+            first = [order for order in possible if order.kind is OrderKind.ENTRY][:1]
+            possible = [order for order in possible if order.kind is not OrderKind.ENTRY] + first
         if possible:
             self._dead_man.renew(lays=True)
         replies = self._desk.send([self._intend(order) for order in possible])

@@ -27,7 +27,7 @@ def test_the_record_holds_every_value() -> None:
         getattr(record, name) == getattr(params, name) for name in param_fields(ShortGridParams)
     )
     with pytest.raises(ValueError, match="read-only"):
-        record.max_layers = 5  # type: ignore[misc]
+        record.max_layers = 5
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,44 @@ from tests.support.paths import ROOT
 
 HOUSES = ("core", "engine", "backtest", "live", "benchmarks", "tests")
 EMPTY = frozenset(
-    "a an the of its it in to for this that these those as is are be which what whose such and or "
-    "one by with on at from all see above their they was were".split()
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "its",
+        "it",
+        "in",
+        "to",
+        "for",
+        "this",
+        "that",
+        "these",
+        "those",
+        "as",
+        "is",
+        "are",
+        "be",
+        "which",
+        "what",
+        "whose",
+        "such",
+        "and",
+        "or",
+        "one",
+        "by",
+        "with",
+        "on",
+        "at",
+        "from",
+        "all",
+        "see",
+        "above",
+        "their",
+        "they",
+        "was",
+        "were",
+    ]
 )
 """Words that say nothing of their own."""
 ENDINGS = ("ing", "ies", "es", "ed", "s", "e")
@@ -39,8 +75,7 @@ def entries(docstring: str) -> Iterator[tuple[str, str]]:
     """Yield name and text of every line under Args and Attributes; a text may be continued."""
     blocks = re.findall(r"^(?:Args|Attributes):\n((?: {4}.*\n?|\n)+)", docstring, re.MULTILINE)
     for block in blocks:
-        for name, text in re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", block, re.MULTILINE):
-            yield name, text
+        yield from re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", block, re.MULTILINE)
 
 
 def docstrings(path: Path) -> Iterator[tuple[str, str]]:
