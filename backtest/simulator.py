@@ -19,7 +19,8 @@ from backtest.market.sources import EXCHANGE, AnySource, market_source
 from backtest.market.timeframes import format_time, parse_time, timeframe_ms
 from backtest.runs.coin_result import CoinResult
 from backtest.runs.facts import data_facts, loaded_range, rounding_notices
-from backtest.runs.portfolio import PORTFOLIO, combine_portfolio
+from backtest.runs.portfolio import combine_portfolio
+from backtest.runs.portfolio_result import PortfolioResult
 from backtest.runs.strategies import backtested
 from config import BACKTEST_CONFIG
 from core.errors import ConfigError, DataError, GridError
@@ -28,6 +29,7 @@ from core.market import MarketRules
 from core.params import StrategyParams, unknown_key
 from engine.contract import StrategySpec
 from engine.registry import DEFAULT, find_strategy, read_params
+from engine.result_dict import ResultDict
 from engine.results import RunResult
 
 MIN_CANDLES: Final = 100
@@ -93,7 +95,7 @@ class BacktestSimulator:
         self.spec = find_strategy(state["spec"])
         self.how = backtested(self.spec)
 
-    def run_single(self, coin: str, start: When = None, end: When = None) -> dict[str, Any]:
+    def run_single(self, coin: str, start: When = None, end: When = None) -> ResultDict:
         """Backtest one coin.
 
         Args:
@@ -106,7 +108,9 @@ class BacktestSimulator:
             and ``first_bar`` counts from there, so ``equity_curve[trade["bar"]]`` is the equity
             at the close of a trade's bar. And ``coin``, ``candles`` (of the same bars), ``params``,
             ``market`` (rules), ``data`` (range, hash, gaps and origin), ``fingerprint`` (of the
-            decision code) and ``notices`` (what a reader must know).
+            decision code) and ``notices`` (what a reader must know). It is a dict that also shows
+            itself: ``.trades``, ``.equity``, ``.plot()``, ``.report(path)``; see
+            ``engine.result_dict.ResultDict``.
 
         Raises:
             ConfigError: a date cannot be read, or ``end`` is not after ``start``.
@@ -125,7 +129,7 @@ class BacktestSimulator:
         end: When = None,
         *,
         jobs: int | None = None,
-    ) -> dict[str, dict[str, Any]]:
+    ) -> ResultDict:
         """Backtest several coins, each with ``initial_capital`` of its own.
 
         Args:
@@ -135,21 +139,25 @@ class BacktestSimulator:
             jobs: coins at a time; None: one per processor. Results do not depend on it.
 
         Returns:
-            The result of each coin in the order given, and ``_portfolio`` as
-            ``backtest.runs.portfolio.combine_portfolio`` answers.
+            The result of each coin in the order given, and ``_portfolio``: ``coins``;
+            ``timestamp`` and ``equity_curve`` on the bars any coin has, shape (n_bars,);
+            ``initial_capital``; ``common_bars``, how many of them all coins have; ``metrics``;
+            ``var`` as ``backtest.runs.portfolio.portfolio_var`` answers. ``.trades`` (all coins',
+            with a column ``coin``), ``.equity``, ``.plot()`` and ``.report(path)`` show the
+            portfolio.
 
         Raises:
             GridError: as ``run_single``, of the first coin that failed, when all are done.
         """
         names = self.coin_names(coins)
-        outcomes = dict(self.iter_multi(names, start, end, jobs=jobs))
-        results: dict[str, dict[str, Any]] = {}
+        outcomes = dict(self.iter_results(names, start, end, jobs=jobs))
+        results: dict[str, CoinResult] = {}
         for coin in names:
             outcome = outcomes[coin]
             if isinstance(outcome, GridError):
                 raise outcome
             results[coin] = outcome
-        return results | {PORTFOLIO: self.portfolio(results)}
+        return self.combine(results).all_dicts()
 
     def iter_multi(
         self,
@@ -158,8 +166,23 @@ class BacktestSimulator:
         end: When = None,
         *,
         jobs: int | None = None,
-    ) -> Iterator[tuple[str, dict[str, Any] | GridError]]:
-        """Yield each coin's result, or the error it failed with, as soon as it is there.
+    ) -> Iterator[tuple[str, ResultDict | GridError]]:
+        """Yield each coin's result as ``run_single`` answers it; see ``iter_results``."""
+        found = self.iter_results(coins, start, end, jobs=jobs)
+        return (
+            (coin, outcome if isinstance(outcome, GridError) else outcome.to_dict())
+            for coin, outcome in found
+        )
+
+    def iter_results(
+        self,
+        coins: Sequence[str] | str | None = None,
+        start: When = None,
+        end: When = None,
+        *,
+        jobs: int | None = None,
+    ) -> Iterator[tuple[str, CoinResult | GridError]]:
+        """Yield each coin's typed result, or the error it failed with, as soon as it is there.
 
         Threads suffice: the compiled loop releases the interpreter's lock. Leaving the iteration
         early starts no further coin.
@@ -175,7 +198,7 @@ class BacktestSimulator:
 
     def _outcomes(
         self, coins: Sequence[str], start_ms: int, end_ms: int, jobs: int
-    ) -> Iterator[tuple[str, dict[str, Any] | GridError]]:
+    ) -> Iterator[tuple[str, CoinResult | GridError]]:
         self.how.load()
         pool = ThreadPoolExecutor(jobs)
         try:
@@ -185,13 +208,17 @@ class BacktestSimulator:
             }
             for future in as_completed(pending):
                 try:
-                    yield pending[future], future.result().to_dict()
+                    yield pending[future], future.result()
                 except GridError as error:
                     yield pending[future], error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def portfolio(self, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    def portfolio(self, results: Mapping[str, Mapping[str, Any]]) -> ResultDict:
+        """Return ``_portfolio`` of results by coin, each as ``run_single`` answers."""
+        return self.combine({coin: CoinResult.read(x) for coin, x in results.items()}).to_dict()
+
+    def combine(self, results: Mapping[str, CoinResult]) -> PortfolioResult:
         """Return the portfolio of ``results``; see ``runs.portfolio.combine_portfolio``."""
         return combine_portfolio(
             results, self.params, self.bar_ms, self.how.risk(self.params, self.bar_ms)

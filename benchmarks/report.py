@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from backtest.report.html import coin_report
 from backtest.simulator import BacktestSimulator
 from config import PRESETS
 from tests.support.processes.browser import missing, start_browser
@@ -39,8 +38,7 @@ POLL_SECONDS: Final = 0.01
 def write_report(folder: Path) -> tuple[Path, int]:
     """Write the report of two years to ``folder``; return its path and the number of trades."""
     result = BacktestSimulator(PRESETS["documented"], source="demo").run_single(COIN)
-    path = folder / f"{COIN}_report.html"
-    path.write_bytes(coin_report(result))
+    path = result.report(folder / f"{COIN}_report.html")
     return path, len(result["trades"])
 
 

@@ -9,6 +9,7 @@ from core.market import MarketRules
 from engine.fixed_grid.params import FixedGridParams
 from engine.fixed_grid.strategy import FixedGridStrategy
 from engine.registry import FIXED_GRID, read_params
+from engine.result_dict import ResultDict
 from engine.strategy import known_market
 
 
@@ -43,6 +44,6 @@ class FixedGrid:
         """The parameters, validated."""
         return self._strategy.params
 
-    def run(self, df: Any, *, funding: Any = None, quarters: Any = None) -> dict[str, Any]:
+    def run(self, df: Any, *, funding: Any = None, quarters: Any = None) -> ResultDict:
         """Backtest over candles; see ``engine.fixed_grid.strategy.FixedGridStrategy.run``."""
         return self._strategy.run(df, funding=funding, quarters=quarters)

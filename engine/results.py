@@ -1,22 +1,23 @@
-"""From the engine's tables to what people read: trade dicts and metrics."""
+"""From the engine's tables to what people read: results, trade dicts and metrics."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from core.kama import REGIME_NAMES
+from core.errors import DataError
+from core.market import MarketRules
 from core.performance import BARS_PER_YEAR, equity_metrics, ratio
+from engine.result_dict import ResultDict, later
+from engine.trade_tables import equity_series, trade_dicts, trade_frame
 from engine.types import (
-    DIRECTION_NAMES,
     LABEL_NAMES,
     LONG,
-    NO_REGIME,
     OPEN,
     PRUNE_DEVIANCE,
     PRUNE_VAR_WARNING,
@@ -25,27 +26,54 @@ from engine.types import (
     Account,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Records = npt.NDArray[Any]
-TRADE_FIELDS: Final = (
-    "bar",
-    "timestamp",
-    "price",
-    "qty",
-    "label",
-    "regime",
-    "pnl",
-    "fee",
-    "direction",
-    "fill_id",
+
+
+RUN_KEYS: Final = (
+    "equity_curve",
+    "trades",
+    "regime_log",
+    "metrics",
+    "log",
+    "trade_table",
+    "first_bar",
+    "funding_source",
+    "seconds",
+    "bars_per_second",
+    "marks",
 )
-CYCLE_FIELDS: Final = ("cycle", "slot")
-"""Fields that the records of a strategy with cycles have besides."""
-_REGIMES: Final = {**REGIME_NAMES, NO_REGIME: "NONE"}
+"""Of the public dict, in their order; ``marks`` where the strategy notes them."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunContext:
+    """What a run was made of, for whoever reports on it.
+
+    Attributes:
+        strategy: its name.
+        params: of the strategy, validated.
+        rules: of the symbol.
+        bar_ms: length of a candle.
+        volume: base coin, (n_bars,); None: not known.
+        notices: what a reader must know, most important first.
+    """
+
+    strategy: str
+    params: Any
+    rules: MarketRules
+    bar_ms: int
+    volume: npt.NDArray[np.float64] | None = None
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """The result of one run.
+    """The result of one run: records as the engine wrote them.
+
+    Trade dicts, frames and files are made of it when somebody asks.
 
     Attributes:
         metrics: see ``run_metrics``.
@@ -56,6 +84,8 @@ class RunResult:
         funding_source: where the rates are from.
         seconds: of the compiled loop.
         marks: what happened besides trades, of a strategy that notes it: table of ``Mark``.
+        bars: the candles walked, table of ``engine.types.Bar``, (n_bars,); None: not kept.
+        context: what it was made of; None: not known.
     """
 
     metrics: dict[str, Any]
@@ -66,6 +96,8 @@ class RunResult:
     funding_source: str
     seconds: float
     marks: Records | None = None
+    bars: Records | None = None
+    context: RunContext | None = None
 
     @functools.cached_property
     def equity_curve(self) -> npt.NDArray[np.float64]:
@@ -82,6 +114,17 @@ class RunResult:
         """Speed of the compiled loop."""
         return len(self.log) / self.seconds
 
+    @property
+    def times_ms(self) -> npt.NDArray[np.int64]:
+        """Open times of the bars, ms UTC, (n_bars,).
+
+        Raises:
+            DataError: the candles were not kept.
+        """
+        if self.bars is None:
+            raise DataError("this result was made without the times of its bars")
+        return np.array(self.bars["ts_ms"])
+
     def from_bar(self, first: int) -> RunResult:
         """Return the result without the bars before ``first``, every bar counted from there."""
         trades = self.trades.copy()
@@ -92,48 +135,45 @@ class RunResult:
             regime_log=self.regime_log[first:],
             trades=trades,
             first_bar=self.first_bar - first,
+            bars=None if self.bars is None else self.bars[first:],
+            context=None if self.context is None else _context_from(self.context, first),
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def entries(self) -> dict[str, Any]:
+        """Return the entries of the public dict of ``GridStrategyV4.run``, in their order."""
+        values = (
+            self.equity_curve,
+            later(lambda: self.trade_dicts),
+            self.regime_log,
+            self.metrics,
+            self.log,
+            self.trades,
+            self.first_bar,
+            self.funding_source,
+            self.seconds,
+            self.bars_per_second,
+            self.marks,
+        )
+        found = dict(zip(RUN_KEYS, values, strict=True))
+        if self.marks is None:
+            del found["marks"]
+        return found
+
+    def to_dict(self) -> ResultDict:
         """Return the public dict of ``GridStrategyV4.run``."""
-        return {
-            "equity_curve": self.equity_curve,
-            "trades": self.trade_dicts,
-            "regime_log": self.regime_log,
-            "metrics": self.metrics,
-            "log": self.log,
-            "trade_table": self.trades,
-            "first_bar": self.first_bar,
-            "funding_source": self.funding_source,
-            "seconds": self.seconds,
-            "bars_per_second": self.bars_per_second,
-        } | ({} if self.marks is None else {"marks": self.marks})
+        return ResultDict(self, self.entries())
+
+    def trade_frame(self) -> pd.DataFrame:
+        """Return the trade records as a frame; see ``trade_frame``."""
+        return trade_frame(self.trades)
+
+    def equity_series(self) -> pd.Series[float]:
+        """Return the equity at every close, quote, by the bar's open (UTC)."""
+        return equity_series(self.times_ms, self.equity_curve)
 
 
-def trade_columns(trades: Records) -> dict[str, list[Any]]:
-    """Return the trade records as columns of plain values, in the public names and order."""
-    more = [name for name in CYCLE_FIELDS if name in (trades.dtype.names or ())]
-    columns = {
-        "bar": trades["bar"].tolist(),
-        "timestamp": trades["ts_ms"].tolist(),
-        "price": trades["price"].tolist(),
-        "qty": trades["qty"].tolist(),
-        "label": [LABEL_NAMES[code] for code in trades["label"].tolist()],
-        "regime": [_REGIMES[code] for code in trades["regime"].tolist()],
-        "pnl": trades["pnl"].tolist(),
-        "fee": trades["fee"].tolist(),
-        "direction": [
-            DIRECTION_NAMES[code] if code >= 0 else "" for code in trades["direction"].tolist()
-        ],
-        "fill_id": trades["fill_id"].tolist(),
-    }
-    return columns | {name: trades[name].tolist() for name in more}
-
-
-def trade_dicts(trades: Records) -> list[dict[str, Any]]:
-    """Return the trade records as a list of dicts."""
-    columns = trade_columns(trades)
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+def _context_from(context: RunContext, first: int) -> RunContext:
+    return replace(context, volume=None if context.volume is None else context.volume[first:])
 
 
 def count_metrics(state: Account, trades: Records, own: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -26,7 +27,8 @@ from engine.grid_v4.decision import PROTECT_PHASES, arrange, open_step, protect
 from engine.grid_v4.face import GridV4
 from engine.grid_v4.loop import close_at_end, run_bars
 from engine.grid_v4.types import State, load_state, new_state, own_counts
-from engine.results import RunResult, run_metrics
+from engine.result_dict import ResultDict
+from engine.results import RunContext, RunResult, run_metrics
 from engine.tables import (
     BarLog,
     RunTables,
@@ -48,6 +50,8 @@ __all__ = [
     "read_config",
 ]
 
+NAME: Final = "grid_v4"
+"""Of the strategy, in results and on the command line."""
 LOOP: Final = Loop(run_bars, close_at_end, BarLog)
 CODE_FINGERPRINT: Final = fingerprint("engine.strategy")
 """Names the decision code a result was made with."""
@@ -132,7 +136,7 @@ class GridStrategyV4:
         first_bar: int = 0,
         signals: npt.NDArray[Any] | None = None,
         bar_ms: int = BAR_MS,
-    ) -> dict[str, Any]:
+    ) -> ResultDict:
         """Backtest over the candles of ``df`` and return what happened.
 
         Args:
@@ -150,7 +154,9 @@ class GridStrategyV4:
             A dict of ``equity_curve`` (n_bars,), ``trades`` (list of dicts), ``regime_log``
             (regime code of every step), ``metrics``, ``log`` (account at every close),
             ``trade_table``, ``first_bar`` (whose step acted first), ``funding_source``,
-            ``seconds`` and ``bars_per_second`` of the compiled loop.
+            ``seconds`` and ``bars_per_second`` of the compiled loop. It is also an object:
+            ``.trades`` (DataFrame) and ``.equity`` (Series) with times, ``.plot()``,
+            ``.report(path)``; see ``engine.result_dict.ResultDict``.
 
         Raises:
             DataError: candles or funding rates cannot be used; the text names row and fault.
@@ -177,10 +183,10 @@ class GridStrategyV4:
         if funding is not None:
             rates = read_settlements(funding)
         bars = bar_table(candles)
-        market = self._market
-        if market is None:
-            inferred = MarketRules.inferred(float(bars["close"][0]))
-            market = inferred.to_record(self.params.liquidation_fee)
+        rules, market = self.market, self._market
+        if rules is None or market is None:
+            rules = MarketRules.inferred(float(bars["close"][0]))
+            market = rules.to_record(self.params.liquidation_fee)
         if signals is None:
             signals = compute_signals(
                 bars["ts_ms"],
@@ -197,7 +203,8 @@ class GridStrategyV4:
         tables = RunTables(
             bars, signals, funding_rows(schedule), schedule.source, sub_bars, detail_from, first_bar
         )
-        return self._run_fresh(tables, market)
+        context = RunContext(NAME, self.params, rules, bar_ms, candles["volume"], read.notices)
+        return replace(self._run_fresh(tables, market), context=context)
 
     def run_tables(self, tables: RunTables) -> RunResult:
         """Backtest over prepared tables, from a fresh wallet to everything closed at the end."""
@@ -233,6 +240,7 @@ class GridStrategyV4:
             first_bar=first,
             funding_source=tables.funding_source,
             seconds=seconds,
+            bars=tables.bars,
         )
         self.state, self.tape = state, tape
         return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,14 @@ from backtest.results.files import (
     write_file,
 )
 from backtest.results.register import new_run_id, record_run
-from backtest.runs.portfolio import PORTFOLIO
+from backtest.runs.coin_result import CoinResult
+from backtest.runs.portfolio_result import (
+    PORTFOLIO,
+    AllResults,
+    PortfolioResult,
+    coins_of,
+    portfolio_of,
+)
 from backtest.runs.strategies import is_compiled
 from backtest.simulator import BacktestSimulator
 from backtest.trust.bands import DETAIL, add_bands
@@ -33,8 +40,6 @@ from core.files import read_json
 from engine.compiling import compile_notice
 from engine.contract import StrategySpec
 from engine.registry import DEFAULT
-
-Result = dict[str, Any]
 
 _GROUP: Final = "portfolio"
 _COIN_FILES: Final = ("trades.csv", "summary.json", "report.html")
@@ -95,15 +100,15 @@ class ResultWriter:
             if folder is not None:
                 check_writable(folder)
 
-    def write_coin(self, result: Result) -> list[Path]:
+    def write_coin(self, result: CoinResult) -> list[Path]:
         """Write a coin's trades, summary, charts and report and return their paths.
 
-        The run is then on record under ``result["run_id"]``.
+        The run is then on record under its id, if it has one.
 
         Raises:
             DataError: the disk is full or read-only.
         """
-        coin = result["coin"]
+        coin = result.coin
         bodies = {
             self.files / f"{coin}_trades.csv": trades_csv(result),
             self.files / f"{coin}_summary.json": summary_json(result),
@@ -112,10 +117,7 @@ class ResultWriter:
             from backtest.report.png import equity_figure, png, trades_figure  # noqa: PLC0415 (0.4 s)
 
             equity = equity_figure(
-                coin,
-                result["candles"]["timestamp"],
-                result["equity_curve"],
-                result["params"]["initial_capital"],
+                coin, result.times_ms, result.equity_curve, result.params.initial_capital
             )
             bodies[self.charts / f"{coin}_equity.png"] = png(equity)
             bodies[self.charts / f"{coin}_trades.png"] = png(trades_figure(result))
@@ -123,7 +125,8 @@ class ResultWriter:
 
             bodies[self.files / f"{coin}_report.html"] = coin_report(result)
         paths = _write_all(bodies)
-        record_run(self.files, result["run_id"], result)
+        if result.run_id is not None:
+            record_run(self.files, result.run_id, result)
         return paths
 
     def remove_stale(self, name: str, written: Sequence[Path]) -> list[Path]:
@@ -168,26 +171,26 @@ class ResultWriter:
             return []
         return self.remove_stale(_GROUP, [])
 
-    def write_portfolio(self, portfolio: Result, results: Mapping[str, Result]) -> list[Path]:
+    def write_portfolio(self, portfolio: PortfolioResult) -> list[Path]:
         """Write the portfolio's summary, chart and report and return their paths.
 
         Raises:
             DataError: the disk is full or read-only.
         """
-        bodies = {self.files / "portfolio_summary.json": portfolio_json(portfolio, results)}
+        bodies = {self.files / "portfolio_summary.json": portfolio_json(portfolio)}
         if self.charts is not None:
             from backtest.report.png import equity_figure, png  # noqa: PLC0415 (0.4 s)
 
             equity = equity_figure(
-                "Portfolio of " + ", ".join(portfolio["coins"]),
-                portfolio["timestamp"],
-                portfolio["equity_curve"],
-                portfolio["initial_capital"],
+                "Portfolio of " + ", ".join(portfolio.coins),
+                portfolio.times_ms,
+                portfolio.equity_curve,
+                portfolio.initial_capital,
             )
             bodies[self.charts / "portfolio_equity.png"] = png(equity)
             from backtest.report.html import portfolio_report  # noqa: PLC0415 (0.5 s)
 
-            bodies[self.files / "portfolio_report.html"] = portfolio_report(portfolio, results)
+            bodies[self.files / "portfolio_report.html"] = portfolio_report(portfolio)
         return _write_all(bodies)
 
 
@@ -203,21 +206,22 @@ def run_backtest(request: BacktestRequest) -> int:
     logging.basicConfig(format="warning: %(message)s")
     simulator = _simulator(request)
     coins = simulator.coin_names(request.coins)
-    outcomes = simulator.iter_multi(coins, request.start, request.end, jobs=request.jobs)
+    outcomes = simulator.iter_results(coins, request.start, request.end, jobs=request.jobs)
     writer = _writer(simulator, request)
     if not is_compiled(simulator.how):
         _say(compile_notice())
-    done: dict[str, Result] = {}
+    done: dict[str, CoinResult] = {}
     failed: dict[str, GridError] = {}
     for coin, outcome in outcomes:
         if isinstance(outcome, GridError):
             failed[coin] = outcome
         else:
-            done[coin] = outcome | {"run_id": new_run_id(writer.files)}
+            done[coin] = replace(outcome, run_id=new_run_id(writer.files))
             _keep_coin(writer, done[coin])
-    results = {coin: done[coin] for coin in coins if coin in done}
-    if len(results) > 1 and not failed:
-        results[PORTFOLIO] = simulator.portfolio(results)
+    ordered = {coin: done[coin] for coin in coins if coin in done}
+    results: dict[str, CoinResult | PortfolioResult] = {**ordered}
+    if len(ordered) > 1 and not failed:
+        results[PORTFOLIO] = simulator.combine(ordered)
     _keep_portfolio(writer, results)
     if request.as_json:
         sys.stdout.write(json_bytes(run_document(results, failed)).decode())
@@ -229,26 +233,26 @@ def run_backtest(request: BacktestRequest) -> int:
     return 2 if failed else 0
 
 
-def _keep_coin(writer: ResultWriter, result: Result) -> None:
-    coin, paths = result["coin"], writer.write_coin(result)
-    _say_written(coin, paths, result["run_id"])
+def _keep_coin(writer: ResultWriter, result: CoinResult) -> None:
+    coin, paths = result.coin, writer.write_coin(result)
+    _say_written(coin, paths, result.run_id or "")
     _say_removed(coin, writer.remove_stale(coin, paths))
 
 
-def _keep_portfolio(writer: ResultWriter, results: Mapping[str, Result]) -> None:
+def _keep_portfolio(writer: ResultWriter, results: AllResults) -> None:
     """Write the portfolio if there is one; else remove an earlier one of the coins run anew."""
-    if PORTFOLIO not in results:
+    portfolio = portfolio_of(results)
+    if portfolio is None:
         _say_removed(_GROUP, writer.remove_stale_portfolio(results))
         return
-    coins = {name: result for name, result in results.items() if name != PORTFOLIO}
-    paths = writer.write_portfolio(results[PORTFOLIO], coins)
+    paths = writer.write_portfolio(portfolio)
     _say_written(_GROUP, paths)
     _say_removed(_GROUP, writer.remove_stale(_GROUP, paths))
 
 
-def _say_remarks(results: Mapping[str, Result], failed: Mapping[str, GridError]) -> None:
-    for result in results.values():
-        for notice in result.get("notices", ()):
+def _say_remarks(results: AllResults, failed: Mapping[str, GridError]) -> None:
+    for result in coins_of(results).values():
+        for notice in result.notices:
             _say(f"warning: {notice}")
     for message in dict.fromkeys(_failure(coin, error) for coin, error in failed.items()):
         _say(f"error: {message}")

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from backtest.commands.backtest import BacktestRequest
 from backtest.results.files import json_bytes
+from backtest.runs.coin_result import CoinResult
+from backtest.runs.portfolio_result import Results
 from backtest.runs.strategies import is_compiled
 from backtest.simulator import BacktestSimulator
 from backtest.trust.compare import FULL, STATIC, Row, add_outcomes, coin_rows, overall_rows
 from core.errors import GridError
 from engine.compiling import compile_notice
-
-Result = Mapping[str, Any]
 
 _NAME_WIDTH: Final = 22
 _HEADERS: Final = ("return", "drawdown", "Calmar", "trades", "fees", "removal costs")
@@ -59,7 +59,7 @@ def _line(label: str, cells: Sequence[str]) -> str:
 
 
 def print_comparison(
-    results: Mapping[str, Result], write: Callable[[str], object] = print, *, complete: bool = True
+    results: Results, write: Callable[[str], object] = print, *, complete: bool = True
 ) -> None:
     """Print a table per coin and, of several, one over all.
 
@@ -76,7 +76,7 @@ def print_comparison(
     write(_REMARK)
 
 
-def document(results: Mapping[str, Result], failed: Mapping[str, GridError]) -> dict[str, Any]:
+def document(results: Results, failed: Mapping[str, GridError]) -> dict[str, Any]:
     """Return the comparison as ``--json`` prints it: rows by coin and over all that went well."""
     return {
         "coins": {coin: [asdict(row) for row in coin_rows(item)] for coin, item in results.items()},
@@ -106,8 +106,8 @@ def run_compare(request: BacktestRequest) -> int:
     coins = simulator.coin_names(request.coins)
     if not is_compiled(simulator.how):
         _say(compile_notice())
-    outcomes = dict(simulator.iter_multi(coins, request.start, request.end, jobs=request.jobs))
-    done: dict[str, Result] = {}
+    outcomes = dict(simulator.iter_results(coins, request.start, request.end, jobs=request.jobs))
+    done: dict[str, CoinResult] = {}
     failed: dict[str, GridError] = {}
     for coin in coins:
         outcome = outcomes[coin]

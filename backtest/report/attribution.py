@@ -16,13 +16,14 @@ import numpy.typing as npt
 from backtest.market.timeframes import timeframe_ms
 from backtest.report.drawdowns import drawdown_facts
 from backtest.report.round_trips import RoundTrips, open_fills, round_trips, trip_statistics
+from backtest.runs.coin_result import CoinResult
 from core.kama import REGIME_NAMES
 from core.performance import drawdown_curve, ratio
 from core.times import DAY_MS, HOUR_MS
+from engine.types import CLOSE_END, DIRECTION_NAMES
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Result = Mapping[str, Any]
 Row = dict[str, Any]
 
 SIDES: Final = ("LONG", "SHORT")
@@ -33,12 +34,11 @@ _THURSDAY: Final = 3
 """Weekday of 1970-01-01."""
 
 
-def attribution(result: Result) -> dict[str, Any]:
+def attribution(result: CoinResult) -> dict[str, Any]:
     """Return where the profit and loss of a coin came from, JSON-ready.
 
     Args:
-        result: as ``BacktestSimulator.run_single`` answers. Read: ``trades equity_curve log
-            regime_log first_bar candles params data``.
+        result: of the run; its trades, account, regimes and candles are read.
 
     Returns:
         ``identity`` (see :func:`accounting_identity`); ``by_label by_side by_regime by_hour
@@ -49,13 +49,12 @@ def attribution(result: Result) -> dict[str, Any]:
         ``inventory``. Times are UTC, a bar counts by its open, and so does funding settled at its
         close.
     """
-    trades: Sequence[Mapping[str, Any]] = result["trades"]
-    times = _times(result)
-    trips = round_trips(trades)
-    at = np.array([trade["bar"] for trade in trades], np.int64)
+    times = result.times_ms
+    trips = round_trips(result.trade_dicts)
+    at = np.array(result.trades["bar"])
     regimes = np.array([REGIME_NAMES[code] for code in REGIME_NAMES])
     codes = {code: k for k, code in enumerate(REGIME_NAMES)}
-    by_bar = np.array([codes[int(code)] for code in result["regime_log"]], np.int64)
+    by_bar = np.array([codes[int(code)] for code in result.run.regime_log.tolist()], np.int64)
     months = times.astype("datetime64[ms]").astype("datetime64[M]")
     month_names, month_of = np.unique(months, return_inverse=True)
     by_month = _with_month_ends(
@@ -75,10 +74,10 @@ def attribution(result: Result) -> dict[str, Any]:
         "by_month": by_month,
         "by_year": _years(by_month),
         "drawdowns": drawdown_facts(
-            np.asarray(result["equity_curve"]),
-            result["params"]["initial_capital"],
+            result.equity_curve,
+            result.params.initial_capital,
             times,
-            timeframe_ms(result["data"]["timeframe"]),
+            timeframe_ms(result.data["timeframe"]),
         ),
         "time_in_market": time_in_market(result),
         "round_trips": trip_statistics(trips),
@@ -86,7 +85,7 @@ def attribution(result: Result) -> dict[str, Any]:
     }
 
 
-def accounting_identity(result: Result) -> dict[str, float]:
+def accounting_identity(result: CoinResult) -> dict[str, float]:
     """Return the sums that must meet, quote.
 
     Returns:
@@ -94,11 +93,11 @@ def accounting_identity(result: Result) -> dict[str, float]:
         (received, negative: paid), ``expected`` (capital + profit - fees + funding),
         ``final_equity``, ``equity_change`` and ``difference`` (final - expected, rounding only).
     """
-    initial = float(result["params"]["initial_capital"])
-    profit = math.fsum(trade["pnl"] for trade in result["trades"])
-    fees = math.fsum(trade["fee"] for trade in result["trades"])
-    funding = math.fsum(np.asarray(result["log"]["funding"]).tolist())
-    final = float(result["equity_curve"][-1]) if len(result["equity_curve"]) else initial
+    initial = float(result.params.initial_capital)
+    profit = math.fsum(result.trades["pnl"].tolist())
+    fees = math.fsum(result.trades["fee"].tolist())
+    funding = math.fsum(np.asarray(result.log["funding"]).tolist())
+    final = float(result.equity_curve[-1]) if len(result.equity_curve) else initial
     expected = math.fsum((initial, profit, -fees, funding))
     return {
         "initial_capital": initial,
@@ -112,14 +111,14 @@ def accounting_identity(result: Result) -> dict[str, float]:
     }
 
 
-def funding_by_side(result: Result) -> dict[str, Floats]:
+def funding_by_side(result: CoinResult) -> dict[str, Floats]:
     """Return the funding of each side, quote, each of shape (n_bars,).
 
     The sides' payments of a bar are in the ratio of their quantities with opposite signs, so their
     sum determines both. Where both sides are of equal size it is 0 and does not; such bars count
     as 0 on both sides.
     """
-    log = result["log"]
+    log = result.log
     long, short = np.asarray(log["long_qty"]), np.asarray(log["short_qty"])
     total, net = np.asarray(log["funding"]), long - short
     closed_end = _closed_at_end(result)
@@ -131,13 +130,13 @@ def funding_by_side(result: Result) -> dict[str, Floats]:
     return {"LONG": per_unit * long, "SHORT": -per_unit * short}
 
 
-def time_in_market(result: Result) -> dict[str, float]:
+def time_in_market(result: CoinResult) -> dict[str, float]:
     """Return the share of traded bars that closed with a position, percent.
 
     Returns:
         ``any_pct long_pct short_pct both_pct flat_pct``; NaN if no bar could trade.
     """
-    log = result["log"][result["first_bar"] :]
+    log = result.log[result.first_bar :]
     long, short = np.asarray(log["long_qty"]) > 0.0, np.asarray(log["short_qty"]) > 0.0
     shares = {
         "any_pct": long | short,
@@ -149,7 +148,7 @@ def time_in_market(result: Result) -> dict[str, float]:
     return {name: ratio(100.0 * int(held.sum()), len(held)) for name, held in shares.items()}
 
 
-def inventory(result: Result, trips: RoundTrips) -> dict[str, Any]:
+def inventory(result: CoinResult, trips: RoundTrips) -> dict[str, Any]:
     """Return where the inventory of each side sat, by ``LONG`` and ``SHORT``.
 
     Returns:
@@ -157,13 +156,13 @@ def inventory(result: Result, trips: RoundTrips) -> dict[str, Any]:
         that closed with so many entries open; ``mean_open_fills``; ``mean_notional_pct`` and
         ``max_notional_pct``, of equity at the closes.
     """
-    first, n_bars = result["first_bar"], len(result["equity_curve"])
-    close = np.array(result["candles"]["close"], dtype=np.float64)
-    equity = np.asarray(result["equity_curve"])
+    first, n_bars = result.first_bar, len(result.equity_curve)
+    close = result.column("close")
+    equity = result.equity_curve
     facts = {}
     for side, column in zip(SIDES, ("long_qty", "short_qty"), strict=True):
         fills = open_fills(trips, side, n_bars)[first:]
-        notional = np.asarray(result["log"][column]) * close
+        notional = np.asarray(result.log[column]) * close
         share = np.divide(100.0 * notional, equity, out=np.zeros(n_bars), where=equity > 0.0)
         share = share[first:]
         counts = np.bincount(fills) if fills.size else np.zeros(0, np.int64)
@@ -179,17 +178,14 @@ def inventory(result: Result, trips: RoundTrips) -> dict[str, Any]:
     return facts
 
 
-def _times(result: Result) -> Ints:
-    return np.array(result["candles"]["timestamp"], dtype=np.int64)
-
-
-def _closed_at_end(result: Result) -> dict[str, float]:
+def _closed_at_end(result: CoinResult) -> dict[str, float]:
     """Return what was closed because the run ended, base, by side."""
     closed: dict[str, float] = {}
-    for trade in reversed(result["trades"]):
-        if trade["label"] != "CLOSE_END":
+    for trade in result.trades[::-1]:
+        if trade["label"] != CLOSE_END:
             break
-        closed[trade["direction"]] = closed.get(trade["direction"], 0.0) + trade["qty"]
+        side = DIRECTION_NAMES[trade["direction"]]
+        closed[side] = closed.get(side, 0.0) + float(trade["qty"])
     return closed
 
 
@@ -207,48 +203,48 @@ def _row(key: str, trades: Sequence[Mapping[str, Any]], funding: float) -> Row:
     }
 
 
-def _by_label(result: Result) -> list[Row]:
+def _by_label(result: CoinResult) -> list[Row]:
     """Return a row for each label that occurred, most money first, and one for funding."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for trade in result["trades"]:
+    for trade in result.trade_dicts:
         groups.setdefault(trade["label"], []).append(trade)
     rows = [_row(label, trades, 0.0) for label, trades in groups.items()]
     rows.sort(key=lambda row: -row["net"])
     return [*rows, _row(FUNDING_ROW, (), accounting_identity(result)["funding"])]
 
 
-def _by_side(result: Result) -> list[Row]:
+def _by_side(result: CoinResult) -> list[Row]:
     funding = funding_by_side(result)
     return [
         _row(
             side,
-            [trade for trade in result["trades"] if trade["direction"] == side],
+            [trade for trade in result.trade_dicts if trade["direction"] == side],
             math.fsum(funding[side].tolist()),
         )
         for side in SIDES
     ]
 
 
-def _by_bar(result: Result, at: Ints, group: Ints, names: Sequence[str]) -> list[Row]:
+def _by_bar(result: CoinResult, at: Ints, group: Ints, names: Sequence[str]) -> list[Row]:
     """Return one row per name; ``group`` (n_bars,) says which name a bar belongs to."""
-    trades = result["trades"]
+    trades = result.trades
     n, own = len(names), group[at]
 
-    def per_trade(values: list[float]) -> list[float]:
-        return [float(x) for x in np.bincount(own, np.array(values, np.float64), n)]
+    def per_trade(values: Any) -> list[float]:
+        return [float(x) for x in np.bincount(own, values, n)]
 
     def per_bar(values: Any) -> list[float]:
         return [float(x) for x in np.bincount(group, values, n)]
 
-    equity = np.asarray(result["equity_curve"])
-    change = np.diff(equity, prepend=result["params"]["initial_capital"])
-    traded = np.arange(len(group)) >= result["first_bar"]
+    equity = result.equity_curve
+    change = np.diff(equity, prepend=result.params.initial_capital)
+    traded = np.arange(len(group)) >= result.first_bar
     columns = {
         "records": np.bincount(own, minlength=n).tolist(),
-        "notional": per_trade([trade["price"] * trade["qty"] for trade in trades]),
-        "price_profit": per_trade([trade["pnl"] for trade in trades]),
-        "fees": per_trade([trade["fee"] for trade in trades]),
-        "funding": per_bar(np.asarray(result["log"]["funding"])),
+        "notional": per_trade(trades["price"] * trades["qty"]),
+        "price_profit": per_trade(trades["pnl"]),
+        "fees": per_trade(trades["fee"]),
+        "funding": per_bar(np.asarray(result.log["funding"])),
     }
     rows = [
         {"key": name} | {column: values[k] for column, values in columns.items()}
@@ -262,13 +258,13 @@ def _by_bar(result: Result, at: Ints, group: Ints, names: Sequence[str]) -> list
     return rows
 
 
-def _with_month_ends(result: Result, month_of: Ints, rows: list[Row]) -> list[Row]:
+def _with_month_ends(result: CoinResult, month_of: Ints, rows: list[Row]) -> list[Row]:
     """Add ``start_equity end_equity return_pct max_drawdown_pct open_profit_change`` to months.
 
     ``net`` is booked profit; ``open_profit_change`` is what positions carried over gained besides.
     """
-    equity = np.asarray(result["equity_curve"])
-    start = float(result["params"]["initial_capital"])
+    equity = result.equity_curve
+    start = float(result.params.initial_capital)
     for k, row in enumerate(rows):
         within = equity[month_of == k]
         row["start_equity"], row["end_equity"] = start, float(within[-1])

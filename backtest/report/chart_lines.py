@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,13 @@ from backtest.report.grid_levels import (
     levels_sentence,
     standing_log,
 )
-from core.market import MarketRules
+from backtest.runs.coin_result import CoinResult
 from engine.fixed_grid.frozen import freeze_params
 from engine.fixed_grid.levels import stop_trigger, take_profit_price
 from engine.fixed_grid.params import FixedGridParams
 from engine.fixed_grid.types import MARK_LADDER, MARK_RUNG
 from engine.registry import FIXED_GRID, GRID_V4
 
-Result = Mapping[str, Any]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -60,33 +59,33 @@ class ChartLines:
         sentence: answers with what they are, for the report.
     """
 
-    lines: Callable[[Result], list[LineSet]]
-    sentence: Callable[[Result], str]
+    lines: Callable[[CoinResult], list[LineSet]]
+    sentence: Callable[[CoinResult], str]
 
 
-def chart_lines(result: Result) -> ChartLines:
+def chart_lines(result: CoinResult) -> ChartLines:
     """Return the lines that belong to a result's strategy."""
-    return _OF_STRATEGY.get(str(result.get("strategy")), _OF_STRATEGY[GRID_V4.name])
+    return _OF_STRATEGY.get(result.strategy, _OF_STRATEGY[GRID_V4.name])
 
 
-def _grid_lines(result: Result) -> list[LineSet]:
+def _grid_lines(result: CoinResult) -> list[LineSet]:
     """Return the entry levels of both grids while they stood."""
-    standing, found = {**result, "log": standing_log(result)}, []
+    log, found = standing_log(result), []
     for side, heading in SIDES:
-        (first, last, price), _ = level_segments(standing, heading, side, MAX_LEVEL_LINES)
+        (first, last, price), _ = level_segments(result, log, heading, side, MAX_LEVEL_LINES)
         colour = _LEVEL_COLOURS[side]
         found.append(LineSet(f"{side} grid levels", colour, first, last, price))
     return found
 
 
-def _cycle_lines(result: Result) -> list[LineSet]:
+def _cycle_lines(result: CoinResult) -> list[LineSet]:
     """Return close price, stop and rungs of every position of a fixed grid while it was open."""
-    params = FixedGridParams.from_dict(result["params"])
-    rules: MarketRules = result["market"]
+    params: FixedGridParams = result.params
+    rules = result.market
     frozen, market = freeze_params(params), rules.to_record(params.liquidation_fee)
-    entries = {t["cycle"]: t for t in result["trades"] if t["label"] in _OPENING}
-    ends = {trade["cycle"]: trade["bar"] for trade in result["trades"]}
-    marks = result["marks"]
+    entries = {t["cycle"]: t for t in result.trade_dicts if t["label"] in _OPENING}
+    ends = {trade["cycle"]: trade["bar"] for trade in result.trade_dicts}
+    marks = result.marks
     ladders = marks[marks["kind"] == MARK_LADDER]
     laid = dict(zip(ladders["cycle"].tolist(), ladders["bar"].tolist(), strict=True))
     rungs = marks[marks["kind"] == MARK_RUNG]
@@ -114,8 +113,8 @@ def _longest(lines: LineSet) -> LineSet:
     return LineSet(lines.name, lines.colour, lines.first[rows], lines.last[rows], lines.price[rows])
 
 
-def _cycle_sentence(result: Result) -> str:
-    count = sum(trade["label"] in _OPENING for trade in result["trades"])
+def _cycle_sentence(result: CoinResult) -> str:
+    count = sum(trade["label"] in _OPENING for trade in result.trade_dicts)
     if not count:
         return "No position was ever opened."
     drawn = "every position" if count <= MAX_LEVEL_LINES else "the positions held longest"

@@ -7,10 +7,16 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from backtest.runs.portfolio import PORTFOLIO
+from backtest.runs.coin_result import CoinResult
+from backtest.runs.portfolio_result import (
+    PORTFOLIO,
+    AllResults,
+    PortfolioResult,
+    coins_of,
+    portfolio_of,
+)
 from backtest.trust.bands_text import sign_warning
-
-Result = Mapping[str, Any]
+from engine.results import RunResult
 
 _WIDTH: Final = 80
 _INDENT: Final = " " * 6
@@ -81,7 +87,7 @@ _ROWS: Final[tuple[tuple[str, tuple[str, ...], Callable[[float], str]], ...]] = 
 """Row label, the metrics it adds up, and how the sum reads."""
 
 
-def summary_table(results: Mapping[str, Result]) -> str:
+def summary_table(results: AllResults) -> str:
     """Return the figures of all coins, one column each, in blocks no wider than 80 characters.
 
     Args:
@@ -92,20 +98,33 @@ def summary_table(results: Mapping[str, Result]) -> str:
     return "\n\n".join(_block({name: results[name] for name in block}) for block in blocks)
 
 
-def _block(results: Mapping[str, Result]) -> str:
+def figures(result: CoinResult | PortfolioResult | RunResult) -> list[tuple[str, str]]:
+    """Return what the table says of one result: label and figure of every line."""
+    return [
+        (label.strip(), _cell(_sum_of(result.metrics, keys), text))
+        for label, keys, text in _ROWS
+        if set(keys) <= result.metrics.keys()
+    ]
+
+
+def _block(results: AllResults) -> str:
     header = ["Portfolio" if name == PORTFOLIO else name for name in results]
     lines = [_line("", header), "-" * (_LABEL_WIDTH + _VALUE_WIDTH * len(header))]
     for label, keys, text in _ROWS:
-        if not any(set(keys) <= item["metrics"].keys() for item in results.values()):
+        if not any(set(keys) <= item.metrics.keys() for item in results.values()):
             continue  # another strategy's
-        sums = [_sum_of(item["metrics"], keys) for item in results.values()]
+        sums = [_sum_of(item.metrics, keys) for item in results.values()]
         cells = [_cell(value, text) for value in sums]
         lines.append(_line(label, cells))
         if label == "Prunes":
             lines += _prune_lines(results)
-    speeds = [_cell(item.get("bars_per_second", math.nan), _count) for item in results.values()]
+    speeds = [_cell(_speed(item), _count) for item in results.values()]
     lines.append(_line("Bars per second", speeds))
     return "\n".join(lines)
+
+
+def _speed(result: CoinResult | PortfolioResult) -> float:
+    return result.run.bars_per_second if isinstance(result, CoinResult) else math.nan
 
 
 def _sum_of(metrics: Mapping[str, Any], keys: Sequence[str]) -> float:
@@ -113,9 +132,9 @@ def _sum_of(metrics: Mapping[str, Any], keys: Sequence[str]) -> float:
     return float(sum(metrics.get(key, math.nan) for key in keys))
 
 
-def _prune_lines(results: Mapping[str, Result]) -> list[str]:
+def _prune_lines(results: AllResults) -> list[str]:
     """Return one line for every kind of prune that occurred."""
-    by_coin = [item["metrics"]["prune_types"] for item in results.values()]
+    by_coin = [item.metrics["prune_types"] for item in results.values()]
     labels = dict.fromkeys(label for types in by_coin for label in types)
     return [
         _line(
@@ -134,33 +153,33 @@ def _line(label: str, cells: Sequence[str]) -> str:
     return (label.ljust(_LABEL_WIDTH) + "".join(c.rjust(_VALUE_WIDTH) for c in cells)).rstrip()
 
 
-def heading(results: Mapping[str, Result]) -> str:
+def heading(results: AllResults) -> str:
     """Return the line above the table: what was run, over which time, with how much.
 
     Where the coins' ranges differ each is named.
     """
-    coins = [result for name, result in results.items() if name != PORTFOLIO]
-    start = min(result["data"]["start"] for result in coins).removesuffix(_MIDNIGHT)
-    end = max(result["data"]["end"] for result in coins).removesuffix(_MIDNIGHT)
+    coins = list(coins_of(results).values())
+    start = min(result.data["start"] for result in coins).removesuffix(_MIDNIGHT)
+    end = max(result.data["end"] for result in coins).removesuffix(_MIDNIGHT)
     spans = {
-        coin["coin"]: " to ".join(coin["data"][name].removesuffix(_MIDNIGHT) for name in _RANGE)
+        coin.coin: " to ".join(coin.data[name].removesuffix(_MIDNIGHT) for name in _RANGE)
         for coin in coins
     }
     differ = ", ".join(f"{coin} {span}" for coin, span in spans.items())
-    capital = coins[0]["params"]["initial_capital"]
+    capital = coins[0].params.initial_capital
     each = " each" if len(coins) > 1 else ""
     text = (
-        f"{', '.join(result['coin'] for result in coins)}: {start} to {end} UTC, "
-        f"{coins[0]['data']['timeframe']} candles, {capital:,.0f} USDT{each}"
+        f"{', '.join(result.coin for result in coins)}: {start} to {end} UTC, "
+        f"{coins[0].data['timeframe']} candles, {capital:,.0f} USDT{each}"
     )
     if len(set(spans.values())) > 1:
         text += f"; ranges differ: {differ}"
     return textwrap.fill(text, _WIDTH)
 
 
-def missing_lines(result: Result) -> list[str]:
+def missing_lines(result: CoinResult) -> list[str]:
     """Return what a run lacked from the start: bars to warm up, and most of its range."""
-    data, first = result["data"], int(result["first_bar"])
+    data, first = result.data, result.first_bar
     lines = []
     if data.get("warmup_missing"):
         asked = data["warmup_missing"] + data["warmup_bars"]
@@ -178,12 +197,12 @@ def missing_lines(result: Result) -> list[str]:
             f"{missing:,} of {missing + data['bars']:,} bars of the range are missing: most of it "
             "was not run"
         )
-    return [piece for line in lines for piece in _wrapped(result["coin"], line)]
+    return [piece for line in lines for piece in _wrapped(result.coin, line)]
 
 
-def data_lines(result: Result) -> list[str]:
+def data_lines(result: CoinResult) -> list[str]:
     """Return where a coin's data came from and what is wrong with it."""
-    data = result["data"]
+    data = result.data
     sentences = [
         f"{data['bars']:,} candles (+ {data['warmup_bars']:,} to warm up) from {data['source']}",
         f"hash {data['hash']}",
@@ -200,7 +219,7 @@ def data_lines(result: Result) -> list[str]:
     ]
     if len(data["gaps"]) > _GAPS_LISTED:
         listed.append(f"and {len(data['gaps']) - _GAPS_LISTED} more gaps, in the summary file")
-    return [*_wrapped(result["coin"], "; ".join(sentences)), *(_INDENT + item for item in listed)]
+    return [*_wrapped(result.coin, "; ".join(sentences)), *(_INDENT + item for item in listed)]
 
 
 def _gap_text(data: Mapping[str, Any]) -> str:
@@ -224,9 +243,9 @@ def _wrapped(name: str, text: str) -> list[str]:
     )
 
 
-def var_lines(portfolio: Result) -> list[str]:
+def var_lines(portfolio: PortfolioResult) -> list[str]:
     """Return the portfolio's value at risk and the correlations behind it."""
-    var = portfolio["var"]
+    var = portfolio.var
     pairs = ", ".join(f"{pair} {value:.2f}" for pair, value in var["correlation"].items())
     text = (
         f"95 % over {var['horizon_bars']:g} bars: {var['end']:,.2f} USDT "
@@ -237,14 +256,14 @@ def var_lines(portfolio: Result) -> list[str]:
     return _wrapped("VaR", text)
 
 
-def print_report(results: Mapping[str, Result], write: Callable[[str], object] = print) -> None:
+def print_report(results: AllResults, write: Callable[[str], object] = print) -> None:
     """Print heading, table and remarks of ``results``, coins and ``_portfolio``.
 
     Args:
         results: by coin; at least one.
         write: takes one piece of text, without its line end.
     """
-    coins = [result for name, result in results.items() if name != PORTFOLIO]
+    coins = list(coins_of(results).values())
     write("\n".join([heading(results), *(line for coin in coins for line in missing_lines(coin))]))
     write("")
     write(f"{summary_table(results)}\n")
@@ -252,8 +271,9 @@ def print_report(results: Mapping[str, Result], write: Callable[[str], object] =
     if warnings:
         lines = [line for text in warnings for line in textwrap.wrap(text, _WIDTH)]
         write("\n".join(lines) + "\n")
-    if PORTFOLIO in results:
-        write("\n".join(var_lines(results[PORTFOLIO])))
+    portfolio = portfolio_of(results)
+    if portfolio is not None:
+        write("\n".join(var_lines(portfolio)))
     for result in coins:
         write("\n".join(data_lines(result)))
-    write(f"Decision code {coins[0]['fingerprint']}")
+    write(f"Decision code {coins[0].fingerprint}")

@@ -12,42 +12,41 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from backtest.runs.coin_result import CoinResult
 from core.performance import ratio
 from core.times import HOUR_MS
 from engine.fixed_grid.types import MARK_NAMES
+from engine.trade_tables import trade_columns
 
-Result = Mapping[str, Any]
 Row = dict[str, Any]
 
 _ENTRIES: Final = ("BUY_OPEN_LONG", "SELL_OPEN_SHORT")
 
 
-def cycle_facts(result: Result) -> dict[str, Any]:
+def cycle_facts(result: CoinResult) -> dict[str, Any]:
     """Return what became of a run's cycles, JSON-ready.
 
     Args:
-        result: as ``BacktestSimulator.run_single`` answers for the fixed grid.
+        result: of a run of the fixed grid.
 
     Returns:
         ``endings``: rows of ``key`` (label of the last close) ``cycles share_pct net mean_net_pct
         median_hours``; ``stuck_endings``: the same of cycles that were stuck; ``recovery``: counts
         of what recovery did; ``promises``: rows of ``promise measured kind``.
     """
-    cycles, marks = cycle_table(result), result["marks"]
+    cycles, marks = cycle_table(result), result.marks
     stuck = set(marks["cycle"][marks["kind"] == MARK_NAMES.index("STUCK")].tolist())
     return {
         "endings": _endings(cycles),
         "stuck_endings": _endings(cycles[cycles.index.isin(stuck)]),
         "recovery": _recovery(result),
-        "promises": _promises(result["metrics"]),
+        "promises": _promises(result.metrics),
     }
 
 
-def cycle_table(result: Result) -> pd.DataFrame:
+def cycle_table(result: CoinResult) -> pd.DataFrame:
     """Return one row a cycle: ``ending net notional hours``, by cycle id in the order of entry."""
-    trades = pd.DataFrame(
-        result["trades"], columns=["cycle", "label", "timestamp", "price", "qty", "pnl", "fee"]
-    )
+    trades = pd.DataFrame(trade_columns(result.trades))
     trades["net"] = trades["pnl"] - trades["fee"]
     trades["notional"] = np.where(
         trades["label"].isin(_ENTRIES), trades["price"] * trades["qty"], 0.0
@@ -79,10 +78,10 @@ def _endings(cycles: pd.DataFrame) -> list[Row]:
     return sorted(rows, key=lambda row: -row["cycles"])
 
 
-def _recovery(result: Result) -> dict[str, int]:
-    kinds = np.bincount(result["marks"]["kind"], minlength=len(MARK_NAMES)).tolist()
+def _recovery(result: CoinResult) -> dict[str, int]:
+    kinds = np.bincount(result.marks["kind"], minlength=len(MARK_NAMES)).tolist()
     counts = dict(zip(MARK_NAMES, kinds, strict=True))
-    metrics = result["metrics"]
+    metrics = result.metrics
     return {
         "stuck": int(metrics["stuck_total"]),
         "ladders": counts["LADDER"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +16,17 @@ from backtest.report.cycles import cycle_facts
 from backtest.report.drawdowns import drawdown_facts
 from backtest.results.files import portfolio_document, summary_document
 from backtest.results.register import parameters_hash
-from backtest.runs.portfolio import PORTFOLIO, close_curves, equity_curves
+from backtest.runs.coin_result import CoinResult
+from backtest.runs.portfolio import close_curves, equity_curves
+from backtest.runs.portfolio_result import AllResults, PortfolioResult, coins_of, portfolio_of
 from core.performance import ratio
 from core.times import DAY_MS
 
-Result = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_BANDS: Final = ("bands", "bands_summary")
 
-
-def coin_document(result: Result) -> dict[str, Any]:
+def coin_document(result: CoinResult) -> dict[str, Any]:
     """Return a coin's summary, and where its result came from.
 
     Returns:
@@ -36,16 +35,16 @@ def coin_document(result: Result) -> dict[str, Any]:
         and ``bands_summary``.
     """
     document = summary_document(result) | {
-        "run_id": result.get("run_id"),
-        "parameters_hash": parameters_hash(result["params"]),
+        "run_id": result.run_id,
+        "parameters_hash": parameters_hash(result.params.to_dict()),
         "attribution": attribution(result),
     }
-    if "marks" in result:
+    if result.run.marks is not None:
         document["cycles"] = cycle_facts(result)
-    return document | {name: result[name] for name in _BANDS if name in result}
+    return document
 
 
-def group_document(portfolio: Result, results: Mapping[str, Result]) -> dict[str, Any]:
+def group_document(portfolio: PortfolioResult) -> dict[str, Any]:
     """Return the portfolio's summary, and where its result came from.
 
     Returns:
@@ -55,7 +54,7 @@ def group_document(portfolio: Result, results: Mapping[str, Result]) -> dict[str
         of each in percent), ``drawdowns`` and ``correlation`` of daily returns over the whole run:
         ``prices`` and ``equity``, each ``{A/B: value}``.
     """
-    times = np.asarray(portfolio["timestamp"], dtype=np.int64)
+    results, times = portfolio.results, portfolio.times_ms
     identities = {coin: accounting_identity(result) for coin, result in results.items()}
     names = (
         "initial_capital",
@@ -68,14 +67,14 @@ def group_document(portfolio: Result, results: Mapping[str, Result]) -> dict[str
         "difference",
     )
     first = next(iter(results.values()))
-    bar_ms = timeframe_ms(first["data"]["timeframe"])
-    curves = equity_curves(results, times, float(first["params"]["initial_capital"]))
-    return portfolio_document(portfolio, results) | {
+    bar_ms = timeframe_ms(first.data["timeframe"])
+    curves = equity_curves(results, times, float(first.params.initial_capital))
+    return portfolio_document(portfolio) | {
         "identity": {name: math.fsum(sums[name] for sums in identities.values()) for name in names},
         "by_coin": [_coin_row(results[coin], identities[coin]) for coin in results],
         "by_month": _months(portfolio, curves, times),
         "drawdowns": drawdown_facts(
-            portfolio["equity_curve"], portfolio["initial_capital"], times, bar_ms
+            portfolio.equity_curve, portfolio.initial_capital, times, bar_ms
         ),
         "correlation": {
             "prices": daily_correlations(close_curves(results, times), times),
@@ -84,18 +83,17 @@ def group_document(portfolio: Result, results: Mapping[str, Result]) -> dict[str
     }
 
 
-def run_document(results: Mapping[str, Result], failed: Mapping[str, Exception]) -> dict[str, Any]:
+def run_document(results: AllResults, failed: Mapping[str, Exception]) -> dict[str, Any]:
     """Return what ``--json`` prints.
 
     Args:
         results: by coin, the portfolio under ``_portfolio`` where there is one.
         failed: what went wrong with the coins that are missing.
     """
-    coins = {name: result for name, result in results.items() if name != PORTFOLIO}
-    portfolio = results.get(PORTFOLIO)
+    portfolio = portfolio_of(results)
     return {
-        "coins": {name: coin_document(result) for name, result in coins.items()},
-        "portfolio": group_document(portfolio, coins) if portfolio is not None else None,
+        "coins": {name: coin_document(result) for name, result in coins_of(results).items()},
+        "portfolio": group_document(portfolio) if portfolio is not None else None,
         "failed": {coin: str(error) for coin, error in failed.items()},
     }
 
@@ -130,21 +128,23 @@ def daily_correlations(curves: Mapping[str, Floats], times: Ints) -> dict[str, f
     }
 
 
-def _coin_row(result: Result, identity: Mapping[str, float]) -> dict[str, Any]:
+def _coin_row(result: CoinResult, identity: Mapping[str, float]) -> dict[str, Any]:
     return {
-        "key": result["coin"],
-        "return_pct": result["metrics"]["total_return_pct"],
-        "max_drawdown_pct": result["metrics"]["max_drawdown_pct"],
+        "key": result.coin,
+        "return_pct": result.metrics["total_return_pct"],
+        "max_drawdown_pct": result.metrics["max_drawdown_pct"],
         **{name: identity[name] for name in ("price_profit", "fees", "funding")},
         "net": identity["equity_change"],
     }
 
 
-def _months(portfolio: Result, curves: Mapping[str, Floats], times: Ints) -> list[dict[str, Any]]:
+def _months(
+    portfolio: PortfolioResult, curves: Mapping[str, Floats], times: Ints
+) -> list[dict[str, Any]]:
     months = times.astype("datetime64[ms]").astype("datetime64[M]")
     last = np.flatnonzero(np.append(months[1:] != months[:-1], np.True_))
-    initial = portfolio["initial_capital"] / len(curves)
-    whole = _returns(portfolio["equity_curve"][last], portfolio["initial_capital"])
+    initial = portfolio.initial_capital / len(curves)
+    whole = _returns(portfolio.equity_curve[last], portfolio.initial_capital)
     coins = {coin: _returns(curve[last], initial) for coin, curve in curves.items()}
     return [
         {

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from backtest.runs.coin_result import CoinResult
 from core.grid import fill_ladder
 from core.market import MarketRules
 from core.params import StrategyParams
+from engine.types import LIQUIDATION
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -46,22 +47,21 @@ class Generations:
         )
 
 
-def standing_log(result: Mapping[str, Any]) -> npt.NDArray[Any]:
+def standing_log(result: CoinResult) -> npt.NDArray[Any]:
     """Return a run's log up to the liquidation that left nothing, if one did: no grid stands then.
 
     Args:
-        result: as ``BacktestSimulator.run_single`` answers.
+        result: of a coin's run.
     """
-    log: npt.NDArray[Any] = result["log"]
-    bars = [trade["bar"] for trade in result["trades"] if trade["label"] == "LIQUIDATION"]
-    if bars and float(result["equity_curve"][-1]) <= 0.0:
-        return log[: bars[-1] + 1]
-    return log
+    bars = result.trades["bar"][result.trades["label"] == LIQUIDATION]
+    if bars.size and float(result.equity_curve[-1]) <= 0.0:
+        return result.log[: int(bars[-1]) + 1]
+    return result.log
 
 
-def levels_sentence(result: Mapping[str, Any]) -> str:
+def levels_sentence(result: CoinResult) -> str:
     """Return what the faint lines of the price chart are, and how many grids they leave out."""
-    most = max(1, MAX_LEVEL_LINES // int(result["params"]["grid_levels"]))
+    most = max(1, MAX_LEVEL_LINES // int(result.params.grid_levels))
     counts = {side: len(generations(standing_log(result), side).first) for side, _ in SIDES}
     stood = "while they stood; regime, breaker and limits decide which of them had an order."
     if not any(counts.values()):
@@ -119,11 +119,14 @@ def entry_levels(
     return np.asarray(prices, dtype=np.float64)
 
 
-def level_segments(result: Mapping[str, Any], heading: float, side: str, most: int) -> Any:
+def level_segments(
+    result: CoinResult, log: npt.NDArray[Any], heading: float, side: str, most: int
+) -> Any:
     """Return the entry levels of one side as horizontal segments.
 
     Args:
-        result: of a coin's run, as ``BacktestSimulator.run_single`` answers.
+        result: of a coin's run.
+        log: of its bars, as far as a grid stood.
         heading: -1 below the centre, +1 above.
         side: long or short.
         most: segments; where there are more, the generations that stood longest are kept.
@@ -132,10 +135,10 @@ def level_segments(result: Mapping[str, Any], heading: float, side: str, most: i
         (first bar, last bar, price) of each, arrays of shape (n_segments,), and the number of
         generations left out.
     """
-    params = StrategyParams.from_dict(result["params"])
-    every = generations(result["log"], side)
+    params: StrategyParams = result.params
+    every = generations(log, side)
     kept = every.longest(max(1, most // params.grid_levels))
-    prices = entry_levels(kept, heading, params, result["market"])
+    prices = entry_levels(kept, heading, params, result.market)
     count = params.grid_levels
     first, last, flat = np.repeat(kept.first, count), np.repeat(kept.last, count), prices.ravel()
     real = flat > 0.0

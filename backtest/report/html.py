@@ -36,10 +36,11 @@ from backtest.report.words import (
     subtitle,
     thinning,
 )
+from backtest.runs.coin_result import CoinResult
 from backtest.runs.portfolio import equity_curves
+from backtest.runs.portfolio_result import PortfolioResult
 from core.performance import drawdown_curve
 
-Result = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -59,13 +60,12 @@ HOLDING_NAMES: Final = (
 )
 
 
-def coin_report(result: Result) -> bytes:
+def coin_report(result: CoinResult) -> bytes:
     """Return the report of one coin, HTML.
 
     Args:
-        result: as ``BacktestSimulator.run_single`` answers; ``bands`` (a list of ``assumption
-            total_return_pct max_drawdown_pct calmar_ratio``) and ``bands_summary`` add a section,
-            ``run_id`` a line.
+        result: of its run; bands (of each ``assumption total_return_pct max_drawdown_pct
+            calmar_ratio``) and their summary add a section, ``run_id`` a line.
     """
     numbers = Numbers(coin_document(result))
     at, data = numbers.at, numbers.document["data"]
@@ -90,14 +90,14 @@ def coin_report(result: Result) -> bytes:
         numbers,
         {**course, **_coin_charts(numbers)},
         {
-            "title": f"{result['coin']} grid backtest",
-            "subtitle": subtitle(data, result["params"]["initial_capital"]),
+            "title": f"{result.coin} grid backtest",
+            "subtitle": subtitle(data, result.params.initial_capital),
             "sections": sections,
             "cards": known_cards(data_of=numbers.document["metrics"]),
             **_course_texts(course),
-            "thinning": f"{thinning(len(result['equity_curve']))} {_TRADES_DRAWN}",
+            "thinning": f"{thinning(len(result.equity_curve))} {_TRADES_DRAWN}",
             "levels": chart_lines(result).sentence(result),
-            "detailed": len(result["trades"]) <= FULL_DETAIL,
+            "detailed": len(result.trades) <= FULL_DETAIL,
             "month_names": MONTH_NAMES,
             "years": year_rows(months, at("attribution.by_year")),
             "shade": lambda path: numbers.shade(path, most),
@@ -117,14 +117,14 @@ def _course_texts(course: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
+def portfolio_report(portfolio: PortfolioResult) -> bytes:
     """Return the report of several coins together, HTML.
 
     Args:
-        portfolio: as ``backtest.runs.portfolio.combine_portfolio`` answers.
-        results: of its coins, by coin.
+        portfolio: of their results.
     """
-    numbers = Numbers(group_document(portfolio, results))
+    results = portfolio.results
+    numbers = Numbers(group_document(portfolio))
     at, first = numbers.at, next(iter(results.values()))
     coins = list(results)
     values = [
@@ -134,18 +134,18 @@ def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
     ]
     most = max(map(abs, values), default=0.0)
     matrices = [("Prices", matrix(coins, "prices")), ("Equity", matrix(coins, "equity"))]
-    data = first["data"] | {
-        "start": min(result["data"]["start"] for result in results.values()),
-        "end": max(result["data"]["end"] for result in results.values()),
+    data = first.data | {
+        "start": min(result.data["start"] for result in results.values()),
+        "end": max(result.data["end"] for result in results.values()),
     }
-    course = _portfolio_course(portfolio, results)
+    course = _portfolio_course(portfolio)
     return render(
         "portfolio.html",
         numbers,
         course,
         {
             "title": "Portfolio of " + ", ".join(coins),
-            "subtitle": subtitle(data, portfolio["initial_capital"]),
+            "subtitle": subtitle(data, portfolio.initial_capital),
             "sections": [
                 ("course", "Course"),
                 ("coins", "Coins"),
@@ -157,12 +157,12 @@ def portfolio_report(portfolio: Result, results: Mapping[str, Result]) -> bytes:
             ],
             "cards": known_cards(data_of=numbers.document["metrics"]),
             **_course_texts(course),
-            "thinning": thinning(len(portfolio["equity_curve"])),
+            "thinning": thinning(len(portfolio.equity_curve)),
             "matrices": matrices,
             "heat": lambda path: numbers.shade(path, 1.0),
             "shade": lambda path: numbers.shade(path, most),
             "parameter_rows": parameter_table(
-                first["params"], at("changed_parameters"), at("strategy")
+                first.params.to_dict(), at("changed_parameters"), at("strategy")
             ),
             "facts": portfolio_facts(numbers.document, results),
         },
@@ -203,17 +203,17 @@ def _coin_charts(numbers: Numbers) -> dict[str, Any]:
     }
 
 
-def _coin_course(result: Result) -> dict[str, Any]:
+def _coin_course(result: CoinResult) -> dict[str, Any]:
     """Return the linked charts of a coin over time, from top to bottom."""
     times, closes = _times(result)
-    equity = np.asarray(result["equity_curve"])
-    price = np.array(result["candles"]["close"], dtype=np.float64)
-    initial = float(result["params"]["initial_capital"])
-    first = min(int(result["first_bar"]), len(times) - 1)
-    held = initial * price / float(result["candles"]["open"].iloc[first])
+    equity = result.equity_curve
+    price = result.column("close")
+    initial = float(result.params.initial_capital)
+    first = min(int(result.first_bar), len(times) - 1)
+    held = initial * price / float(result.candles["open"].iloc[first])
     held[:first] = initial
     axis = TimeAxis(int(times[0]), int(closes[-1]))
-    log = result["log"]
+    log = result.log
     sides = {
         side: np.divide(
             100.0 * np.asarray(log[name]) * price,
@@ -233,11 +233,11 @@ def _coin_course(result: Result) -> dict[str, Any]:
     }
 
 
-def _portfolio_course(portfolio: Result, results: Mapping[str, Result]) -> dict[str, Any]:
-    times = np.asarray(portfolio["timestamp"], dtype=np.int64)
-    bar_ms = timeframe_ms(next(iter(results.values()))["data"]["timeframe"])
+def _portfolio_course(portfolio: PortfolioResult) -> dict[str, Any]:
+    results, times = portfolio.results, portfolio.times_ms
+    bar_ms = timeframe_ms(next(iter(results.values())).data["timeframe"])
     axis, closes = TimeAxis(int(times[0]), int(times[-1]) + bar_ms), times + bar_ms
-    equity, initial = np.asarray(portfolio["equity_curve"]), portfolio["initial_capital"]
+    equity, initial = portfolio.equity_curve, portfolio.initial_capital
     each = initial / len(results)
     curves = {
         coin: 100.0 * (curve / each - 1.0)
@@ -269,7 +269,7 @@ def _profits_chart(bins: list[dict[str, Any]]) -> Any:
     )
 
 
-def _times(result: Result) -> tuple[Ints, Ints]:
+def _times(result: CoinResult) -> tuple[Ints, Ints]:
     """Return when the bars open and close, ms UTC, each (n_bars,)."""
-    times = np.array(result["candles"]["timestamp"], dtype=np.int64)
-    return times, times + timeframe_ms(result["data"]["timeframe"])
+    times = result.times_ms
+    return times, times + timeframe_ms(result.data["timeframe"])

@@ -6,7 +6,6 @@ Drawn on matplotlib's Figure directly: no window, no global state.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,9 +16,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from backtest.runs.coin_result import CoinResult
 from core.performance import drawdown_curve
 
-Result = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.datetime64]
 
@@ -89,9 +88,9 @@ def equity_figure(title: str, timestamps: Any, equity: Floats, initial: float) -
     return figure
 
 
-def trades_figure(result: Result) -> Figure:
+def trades_figure(result: CoinResult) -> Figure:
     """Draw a coin's price with a marker for every trade record."""
-    candles, trades = result["candles"], result["trades"]
+    candles, trades = result.candles, result.trade_dicts
     figure = new_figure()
     axes = figure.subplots()
     close = np.array(candles["close"], dtype=np.float64)
@@ -114,7 +113,7 @@ def trades_figure(result: Result) -> Figure:
             )
     axes.set_ylabel("price, USDT")
     axes.yaxis.set_major_formatter("{x:,.6g}")
-    axes.set_title(f"{result['coin']}: {len(trades):,} trade records", loc="left")
+    axes.set_title(f"{result.coin}: {len(trades):,} trade records", loc="left")
     if trades:
         axes.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=5, frameon=False, fontsize=9
@@ -152,9 +151,16 @@ def times_of(timestamps: Any) -> Times:
     return np.array(timestamps, dtype=np.int64).astype("datetime64[ms]")
 
 
+class Picture(Figure):
+    """A figure that a notebook shows without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
 def new_figure() -> Figure:
     """Return an empty figure of the size all charts have."""
-    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
+    figure = Picture(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

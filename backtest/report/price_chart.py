@@ -14,11 +14,11 @@ from backtest.report.figures import GAIN, LOSS, MAX_POINTS, TimeAxis, hover
 from backtest.report.legend import LegendEntry, set_legend
 from backtest.report.png import MARKERS, Marker
 from backtest.report.round_trips import round_trips
+from backtest.runs.coin_result import CoinResult
 from core.kama import BREAKOUT_DOWN, BREAKOUT_UP, DOWNTREND, UPTREND
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Result = Mapping[str, Any]
 
 SHAPES: Final = {
     "^": "triangle",
@@ -46,7 +46,7 @@ _SIZE_OF_MANY: Final = 4.5
 _TIME: Final = "@time{%F %H:%M}"
 
 
-def price_chart(axis: TimeAxis, result: Result) -> Any:
+def price_chart(axis: TimeAxis, result: CoinResult) -> Any:
     """Return the chart of a coin's price with its grids and every trade record.
 
     A faint line runs at each entry level while its grid stood, whether or not an order rested
@@ -54,13 +54,13 @@ def price_chart(axis: TimeAxis, result: Result) -> Any:
     the entry to its last close.
     """
     chart = axis.chart(430, "Price, USDT", "0,0.[0000]")
-    times = np.array(result["candles"]["timestamp"], dtype=np.int64)
+    times = result.times_ms
     bar_ms = int(np.median(np.diff(times)))
-    items = _add_regimes(chart, np.asarray(result["regime_log"]), times, bar_ms)
-    price = _add_price(chart, result["candles"], times, bar_ms)
+    items = _add_regimes(chart, result.run.regime_log, times, bar_ms)
+    price = _add_price(chart, result.candles, times, bar_ms)
     many = _add_levels(chart, result, times, bar_ms)
-    many += _add_holdings(chart, result["trades"], bar_ms)
-    many += _add_trades(chart, result["trades"])
+    many += _add_holdings(chart, result.trade_dicts, bar_ms)
+    many += _add_trades(chart, result.trade_dicts)
     # What has no point in the time shown would count with all its points.
     chart.y_range.renderers = [drawn for _, (drawn,) in price]
     # Bokeh paints a page's charts twice before it rests: what is many is added after that.
@@ -135,7 +135,7 @@ def _add_price(chart: Any, candles: Any, times: Ints, bar_ms: int) -> list[Legen
     return [("low to high", [span]), ("close", [drawn])]
 
 
-def _add_levels(chart: Any, result: Result, times: Ints, bar_ms: int) -> list[LegendEntry]:
+def _add_levels(chart: Any, result: CoinResult, times: Ints, bar_ms: int) -> list[LegendEntry]:
     items = []
     for lines in chart_lines(result).lines(result):
         if not lines.price.size:

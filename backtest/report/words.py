@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from backtest.report.figures import MAX_POINTS
-
-Result = Mapping[str, Any]
+from backtest.runs.portfolio_result import Results
 
 CARDS: Final = (
     ("Buy and hold", "metrics.buy_hold_return_pct", "signed_percent"),
@@ -110,12 +109,10 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def portfolio_facts(
-    document: Mapping[str, Any], results: Mapping[str, Result]
-) -> list[tuple[str, str]]:
+def portfolio_facts(document: Mapping[str, Any], results: Results) -> list[tuple[str, str]]:
     """Return what a reader must know of the data of each coin."""
     data = document["data"]
-    coins = [(coin, _origin(result["data"])) for coin, result in results.items()]
+    coins = [(coin, _origin(result.data)) for coin, result in results.items()]
     bars = (
         f"{data['bars']:,}, {data['first_bar']} to {data['last_bar']} UTC; all coins have "
         f"{data['common_bars']:,} of them"

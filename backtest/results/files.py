@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 
 from backtest.market.timeframes import format_time
+from backtest.runs.coin_result import CoinResult
 from backtest.runs.facts import changed_params
+from backtest.runs.portfolio_result import PortfolioResult
 from core.errors import DataError
 from core.files import write_atomically
 from core.market import MarketRules
 from core.version import VERSION
-from engine.registry import DEFAULT, known_spec
-from engine.results import CYCLE_FIELDS
-
-Result = Mapping[str, Any]
+from engine.registry import known_spec
+from engine.trade_tables import CYCLE_FIELDS, trade_columns
 
 TRADE_COLUMNS: Final = (
     "bar",
@@ -39,82 +39,81 @@ TRADE_COLUMNS: Final = (
 )
 
 
-def trades_csv(result: Result) -> bytes:
+BANDS: Final = ("bands", "bands_summary")
+"""Entries that a result has besides where its bands were made."""
+
+
+def trades_csv(result: CoinResult) -> bytes:
     """Return a coin's trade records as CSV.
 
     ``bar`` counts from the first bar of the run, ``timestamp`` is its open in ms UTC and
     ``datetime`` the same as text; ``pnl`` is gross and ``fee`` what was paid, quote.
     """
-    table = result.get("trade_table")
-    has_cycles = table is not None and "cycle" in (table.dtype.names or ())
-    more = CYCLE_FIELDS if has_cycles else ()
-    frame = pd.DataFrame(result["trades"], columns=[*TRADE_COLUMNS, *more])
-    moments = pd.to_datetime(frame["timestamp"].to_numpy(np.int64), unit="ms")
-    frame["datetime"] = moments.strftime("%Y-%m-%d %H:%M:%S")
+    columns = trade_columns(result.trades)
+    moments = pd.to_datetime(np.array(result.trades["ts_ms"]), unit="ms")
+    columns["datetime"] = moments.strftime("%Y-%m-%d %H:%M:%S").tolist()
+    more = [name for name in CYCLE_FIELDS if name in columns]
+    frame = pd.DataFrame(columns, columns=[*TRADE_COLUMNS, *more])
     body = io.StringIO()
     frame.to_csv(body, index=False, lineterminator="\n")
     return body.getvalue().encode()
 
 
-def summary_json(result: Result) -> bytes:
+def summary_json(result: CoinResult) -> bytes:
     """Return a coin's metrics, parameters, market rules, data facts and fingerprint as JSON."""
     return json_bytes(summary_document(result))
 
 
-def summary_document(result: Result) -> dict[str, Any]:
+def summary_document(result: CoinResult) -> dict[str, Any]:
     """Return what ``{COIN}_summary.json`` holds; the bands where the result has them."""
     return {
-        "coin": result["coin"],
-        "strategy": _strategy(result),
-        "first_bar": result["first_bar"],
-        "metrics": result["metrics"],
-        "data": result["data"],
-        "market": _rules(result["market"]),
-        "notices": result["notices"],
+        "coin": result.coin,
+        "strategy": result.strategy,
+        "first_bar": result.first_bar,
+        "metrics": result.metrics,
+        "data": result.data,
+        "market": _rules(result.market),
+        "notices": result.notices,
         "changed_parameters": _changed(result),
-        "parameters": result["params"],
+        "parameters": result.params.to_dict(),
         "program_version": VERSION,
-        "code_fingerprint": result["fingerprint"],
-    } | {name: result[name] for name in ("bands", "bands_summary") if name in result}
+        "code_fingerprint": result.fingerprint,
+    } | {name: result.more[name] for name in BANDS if name in result.more}
 
 
-def _changed(result: Result) -> dict[str, dict[str, Any]]:
-    return changed_params(result["params"], known_spec(_strategy(result)))
+def _changed(result: CoinResult) -> dict[str, dict[str, Any]]:
+    return changed_params(result.params.to_dict(), known_spec(result.strategy))
 
 
-def _strategy(result: Result) -> str:
-    return str(result.get("strategy", DEFAULT.name))
-
-
-def portfolio_json(portfolio: Result, results: Mapping[str, Result]) -> bytes:
+def portfolio_json(portfolio: PortfolioResult) -> bytes:
     """Return the portfolio's metrics and value at risk, and what its coins were, as JSON."""
-    return json_bytes(portfolio_document(portfolio, results))
+    return json_bytes(portfolio_document(portfolio))
 
 
-def portfolio_document(portfolio: Result, results: Mapping[str, Result]) -> dict[str, Any]:
+def portfolio_document(portfolio: PortfolioResult) -> dict[str, Any]:
     """Return what ``portfolio_summary.json`` holds."""
+    results, times = portfolio.results, portfolio.times_ms
     first = next(iter(results.values()))
-    times = portfolio["timestamp"]
     return {
-        "coins": portfolio["coins"],
-        "strategy": _strategy(first),
-        "initial_capital": portfolio["initial_capital"],
-        "metrics": portfolio["metrics"],
-        "value_at_risk": portfolio["var"],
+        "coins": portfolio.coins,
+        "strategy": first.strategy,
+        "initial_capital": portfolio.initial_capital,
+        "metrics": portfolio.metrics,
+        "value_at_risk": portfolio.var,
         "data": {
             "first_bar": format_time(int(times[0])),
             "last_bar": format_time(int(times[-1])),
             "bars": len(times),
-            "common_bars": portfolio["common_bars"],
+            "common_bars": portfolio.common_bars,
             "ranges": {
-                coin: {name: result["data"][name] for name in ("start", "end", "bars")}
+                coin: {name: result.data[name] for name in ("start", "end", "bars")}
                 for coin, result in results.items()
             },
-            "hashes": {coin: result["data"]["hash"] for coin, result in results.items()},
+            "hashes": {coin: result.data["hash"] for coin, result in results.items()},
         },
         "changed_parameters": _changed(first),
         "program_version": VERSION,
-        "code_fingerprint": first["fingerprint"],
+        "code_fingerprint": first.fingerprint,
     }
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from backtest.market.sources import DEMO, EXCHANGE
 from backtest.results.files import not_writable, summary_json, trades_csv, write_file
+from backtest.runs.coin_result import CoinResult
 from core.errors import ConfigError, DataError
 from core.files import (
     LARGEST_DOCUMENT,
@@ -31,7 +32,6 @@ from core.files import (
     read_limited,
 )
 
-Result = Mapping[str, Any]
 Entry = dict[str, Any]
 
 REGISTER: Final = "runs.jsonl"
@@ -72,7 +72,7 @@ def parameters_hash(params: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def record_run(folder: Path, run_id: str, result: Result) -> list[Path]:
+def record_run(folder: Path, run_id: str, result: CoinResult) -> list[Path]:
     """Keep a copy of ``result`` and enter it in the register; return the paths of the copy.
 
     The register is written last: a run it names is there whole.
@@ -83,17 +83,17 @@ def record_run(folder: Path, run_id: str, result: Result) -> list[Path]:
     copy = _copy_folder(folder, run_id)
     write_file(copy / SUMMARY, summary_json(result))
     write_file(copy / TRADES, gzip.compress(trades_csv(result), mtime=0))
-    metrics, data = result["metrics"], result["data"]
+    metrics, data = result.metrics, result.data
     entry = {
         "id": run_id,
         "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
-        "coin": result["coin"],
+        "coin": result.coin,
         **{name: data[name] for name in ("start", "end", "timeframe")},
         **{name: metrics[name] for name in _NUMBERS},
-        "parameters_hash": parameters_hash(result["params"]),
+        "parameters_hash": parameters_hash(result.params.to_dict()),
         "data_hash": data["hash"],
         "source": origin_word(str(data["source"])),
-        "code_fingerprint": result["fingerprint"],
+        "code_fingerprint": result.fingerprint,
     }
     _append(folder, json.dumps(entry).encode())
     return [copy / SUMMARY, copy / TRADES]

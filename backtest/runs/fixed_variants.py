@@ -75,18 +75,8 @@ class FixedVariants:
 
     @functools.cached_property
     def regimes(self) -> npt.NDArray[np.int64]:
-        """Market regime at every candle walked, for the report: the strategy knows none.
-
-        The regimes of GridV4 under its shipped values, on the 15-minute candles that these candles
-        make; a candle has that of the last 15 minutes completed before it.
-        """
-        table = quarter_candles(self.candles)
-        signals = compute_signals(
-            table["timestamp"], table["high"], table["low"], table["close"], table["volume"],
-            GRID_V4.read(),
-        )  # fmt: skip
-        before = np.searchsorted(table["timestamp"].to_numpy() + BAR_MS, self.times_ms, "right") - 1
-        return np.where(before >= 0, signals["regime"][np.maximum(before, 0)], NOISE)
+        """Market regime at every candle walked, see ``market_regimes``."""
+        return market_regimes(self.candles)
 
     @functools.cached_property
     def candles(self) -> pd.DataFrame:
@@ -100,6 +90,25 @@ class FixedVariants:
         return pd.DataFrame(
             {"timestamp": np.array(bars["ts_ms"]), **columns, "volume": np.maximum(volume, 0.0)}
         )
+
+
+def market_regimes(candles: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Return the market regime at every candle, for reports on a strategy that knows none.
+
+    The regimes of GridV4 under its shipped values, on the 15-minute candles that these candles
+    make; a candle has that of the last 15 minutes completed before it.
+
+    Args:
+        candles: ``timestamp open high low close volume``, (n_bars,) rows.
+    """
+    table = quarter_candles(candles)
+    signals = compute_signals(
+        table["timestamp"], table["high"], table["low"], table["close"], table["volume"],
+        GRID_V4.read(),
+    )  # fmt: skip
+    ends, times = table["timestamp"].to_numpy() + BAR_MS, candles["timestamp"].to_numpy()
+    before = np.searchsorted(ends, times, "right") - 1
+    return np.where(before >= 0, signals["regime"][np.maximum(before, 0)], NOISE)
 
 
 def quarter_candles(candles: pd.DataFrame) -> pd.DataFrame:

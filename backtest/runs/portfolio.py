@@ -10,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from backtest.market.timeframes import format_time
+from backtest.runs.coin_result import CoinResult
+from backtest.runs.portfolio_result import PortfolioResult, Results
 from core.atr import calculate_rolling_volatility
 from core.performance import BARS_PER_YEAR, equity_metrics, ratio
 from core.risk import CORRELATION_BARS, Z_95, compute_portfolio_var
 from core.times import DAY_MS
+from engine.types import CLOSE_END, LONG
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Result = Mapping[str, Any]
 
 
 class Risk(Protocol):
@@ -38,9 +40,6 @@ class Risk(Protocol):
         """Correlation that counts as 1."""
         ...
 
-
-PORTFOLIO: Final = "_portfolio"
-"""Key of the portfolio among the coins."""
 
 _LEAST_RETURNS: Final = 2
 """A correlation needs as many."""
@@ -73,27 +72,22 @@ _SUMMED: Final = (
 
 
 def combine_portfolio(
-    results: Mapping[str, Result], params: Any, bar_ms: int, risk: Risk | None = None
-) -> dict[str, Any]:
+    results: Results, params: Any, bar_ms: int, risk: Risk | None = None
+) -> PortfolioResult:
     """Return the portfolio that gives every coin ``initial_capital`` of its own.
 
     It stands on every bar that any coin has. Before its first bar a coin counts with its capital,
     in a hole with its last equity, after its last bar with its final capital; so the portfolio's
-    final capital is the sum of theirs, and every figure is about the same range.
+    final capital is the sum of theirs, and every figure is about the same range. Of its metrics
+    ``buy_hold_return_pct`` and ``turnover`` are averages.
 
     Args:
-        results: by coin, as ``BacktestSimulator.run_single`` answers; at least one.
+        results: by coin; at least one.
         params: initial capital of each coin.
         bar_ms: length of a candle, ms.
         risk: volatility period, VaR horizon and correlation threshold; None: those of ``params``.
-
-    Returns:
-        ``coins``; ``timestamp`` and ``equity_curve`` on the bars any coin has, shape (n_bars,);
-        ``common_bars``, how many of them all coins have; ``metrics`` (ratios of the summed curve,
-        counts and money summed, ``buy_hold_return_pct`` and ``turnover`` averaged); ``var`` as
-        ``portfolio_var`` answers.
     """
-    times = np.unique(np.concatenate([_times(result) for result in results.values()]))
+    times = np.unique(np.concatenate([result.times_ms for result in results.values()]))
     equity = np.sum(list(equity_curves(results, times, params.initial_capital).values()), axis=0)
     initial = params.initial_capital * len(results)
     first_ms = min(_first_traded_ms(result) for result in results.values())
@@ -102,19 +96,19 @@ def combine_portfolio(
     metrics: dict[str, Any] = equity_metrics(equity[first:], initial, per_year)
     metrics |= _averages(results)
     metrics["exposure_pct"] = 100.0 * float(np.mean(_exposed(results, times)[first:]))
-    shared = np.sum([np.isin(times, _times(result)) for result in results.values()], axis=0)
-    return {
-        "coins": list(results),
-        "timestamp": times,
-        "equity_curve": equity,
-        "initial_capital": initial,
-        "common_bars": int(np.sum(shared == len(results))),
-        "metrics": metrics | _sums(results),
-        "var": portfolio_var(results, times, equity, risk or params),
-    }
+    shared = np.sum([np.isin(times, result.times_ms) for result in results.values()], axis=0)
+    return PortfolioResult(
+        results=results,
+        times_ms=times,
+        equity_curve=equity,
+        initial_capital=initial,
+        common_bars=int(np.sum(shared == len(results))),
+        metrics=metrics | _sums(results),
+        var=portfolio_var(results, times, equity, risk or params),
+    )
 
 
-def equity_curves(results: Mapping[str, Result], times: Ints, initial: float) -> dict[str, Floats]:
+def equity_curves(results: Results, times: Ints, initial: float) -> dict[str, Floats]:
     """Return each coin's equity at the bars that open at ``times``, quote, each (n_bars,).
 
     Args:
@@ -123,15 +117,15 @@ def equity_curves(results: Mapping[str, Result], times: Ints, initial: float) ->
         initial: capital of a coin before its first bar, quote.
     """
     return {
-        coin: at_bars(_times(result), np.asarray(result["equity_curve"]), times, initial)
+        coin: at_bars(result.times_ms, result.equity_curve, times, initial)
         for coin, result in results.items()
     }
 
 
-def close_curves(results: Mapping[str, Result], times: Ints) -> dict[str, Floats]:
+def close_curves(results: Results, times: Ints) -> dict[str, Floats]:
     """Return each coin's last close at ``times``, quote, NaN before its first bar, (n_bars,)."""
     return {
-        coin: at_bars(_times(result), _column(result, "close"), times, math.nan)
+        coin: at_bars(result.times_ms, result.column("close"), times, math.nan)
         for coin, result in results.items()
     }
 
@@ -149,9 +143,7 @@ def at_bars(own: Ints, values: Floats, times: Ints, before: float) -> Floats:
     return np.where(row >= 0, values[np.maximum(row, 0)], before)
 
 
-def portfolio_var(
-    results: Mapping[str, Result], times: Ints, equity: Floats, params: Risk
-) -> dict[str, Any]:
+def portfolio_var(results: Results, times: Ints, equity: Floats, params: Risk) -> dict[str, Any]:
     """Return the correlation-aware 95 % value at risk of the net positions.
 
     Taken at the last bar, before what is open there is closed, and at the last bar of every UTC
@@ -195,18 +187,18 @@ def portfolio_var(
     }
 
 
-def _risk_weights(result: Result, times: Ints, params: Risk) -> Floats:
+def _risk_weights(result: CoinResult, times: Ints, params: Risk) -> Floats:
     """Return signed notional x volatility at ``times``, quote per bar; 0 outside its own bars."""
-    own, closes = _times(result), _column(result, "close")
+    own, closes = result.times_ms, result.column("close")
     sigmas = np.nan_to_num(calculate_rolling_volatility(closes, params.volatility_period))
     weights = at_bars(own, closes * net_positions(result) * sigmas, times, 0.0)
     weights[times > own[-1]] = 0.0  # closed for good at its last bar
     return weights
 
 
-def _returns(result: Result, times: Ints) -> Floats:
+def _returns(result: CoinResult, times: Ints) -> Floats:
     """Return one-bar returns at ``times``, NaN where the bar or the one before is not there."""
-    own, closes = _times(result), _column(result, "close")
+    own, closes = result.times_ms, result.column("close")
     returns = np.full(len(times), math.nan)
     row = np.searchsorted(times, own)
     follows = np.flatnonzero(np.diff(row) == 1) + 1
@@ -223,51 +215,43 @@ def _at_risk(weights: Floats, returns: Floats, params: Risk) -> float:
     )
 
 
-def net_positions(result: Result) -> Floats:
+def net_positions(result: CoinResult) -> Floats:
     """Return long minus short quantity at every close, base, shape (n_bars,).
 
     At the last bar the position before it was closed for good.
     """
-    log = result["log"]
+    log = result.log
     net = np.array(log["long_qty"] - log["short_qty"], dtype=np.float64)
-    for trade in reversed(result["trades"]):
-        if trade["label"] != "CLOSE_END":
+    for trade in result.trades[::-1]:
+        if trade["label"] != CLOSE_END:
             break
-        net[-1] += trade["qty"] if trade["direction"] == "LONG" else -trade["qty"]
+        net[-1] += trade["qty"] if trade["direction"] == LONG else -trade["qty"]
     return net
 
 
-def _column(result: Result, name: str) -> Floats:
-    return np.array(result["candles"][name], dtype=np.float64)
+def _first_traded_ms(result: CoinResult) -> int:
+    times = result.times_ms
+    return int(times[min(result.first_bar, len(times) - 1)])
 
 
-def _times(result: Result) -> Ints:
-    return np.array(result["candles"]["timestamp"], dtype=np.int64)
-
-
-def _first_traded_ms(result: Result) -> int:
-    times = _times(result)
-    return int(times[min(result["first_bar"], len(times) - 1)])
-
-
-def _exposed(results: Mapping[str, Result], times: Ints) -> npt.NDArray[np.bool_]:
+def _exposed(results: Results, times: Ints) -> npt.NDArray[np.bool_]:
     held = np.zeros(len(times), np.bool_)
     for result in results.values():
-        log = result["log"]
+        log = result.log
         open_now = (log["long_qty"] > 0.0) | (log["short_qty"] > 0.0)
-        held |= at_bars(_times(result), open_now.astype(np.float64), times, 0.0) > 0.0
+        held |= at_bars(result.times_ms, open_now.astype(np.float64), times, 0.0) > 0.0
     return held
 
 
-def _averages(results: Mapping[str, Result]) -> dict[str, float]:
-    metrics = [result["metrics"] for result in results.values()]
+def _averages(results: Results) -> dict[str, float]:
+    metrics = [result.metrics for result in results.values()]
     names = ("buy_hold_return_pct", "turnover")
     return {name: float(np.mean([item[name] for item in metrics])) for name in names}
 
 
-def _sums(results: Mapping[str, Result]) -> dict[str, Any]:
+def _sums(results: Results) -> dict[str, Any]:
     """Return counts and money added up, and the ratios that follow from them."""
-    metrics = [result["metrics"] for result in results.values()]
+    metrics = [result.metrics for result in results.values()]
     total: dict[str, Any] = {
         name: sum(item[name] for item in metrics)
         for name in _SUMMED

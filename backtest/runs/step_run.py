@@ -21,7 +21,6 @@ from engine.grid_v4.execution import execute_exits, trigger_passed_stops
 from engine.grid_v4.loop import log_bar
 from engine.grid_v4.walk import walk_bar, walk_detail, walk_gap
 from engine.ledger import settle_funding
-from engine.results import trade_dicts
 from engine.strategy import GridStrategyV4
 from engine.tables import (
     BarLog,
@@ -31,6 +30,7 @@ from engine.tables import (
     settled_funding,
     sub_bar_tables,
 )
+from engine.trade_tables import trade_dicts
 
 Records = npt.NDArray[Any]
 

@@ -12,12 +12,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from backtest.runs.coin_result import CoinResult
 from backtest.runs.variants import run_side_by_side
 from core.params import PruneRule, StrategyParams
 from core.performance import BARS_PER_YEAR, equity_metrics
 from engine.results import RunResult
-
-Result = Mapping[str, Any]
 
 STATIC: Final = "static grid"
 FULL: Final = "full strategy"
@@ -161,23 +160,23 @@ def add_outcomes(
     return {"outcomes": {FULL: result, **found}, "bar_times": variants.times_ms}
 
 
-def coin_rows(result: Result) -> list[Row]:
+def coin_rows(result: CoinResult) -> list[Row]:
     """Return a coin's comparison: static grid and full strategy, then what removal costs most."""
-    outcomes: Mapping[str, RunResult] = result["outcomes"]
+    outcomes = result.outcomes
     full = outcomes[FULL].metrics["total_return_pct"]
     return _sorted(
         [_row(name, outcome.metrics, outcome.metrics, full) for name, outcome in outcomes.items()]
     )
 
 
-def overall_rows(results: Sequence[Result]) -> list[Row]:
+def overall_rows(results: Sequence[CoinResult]) -> list[Row]:
     """Return the comparison of all coins together, each with the same capital of its own.
 
     Drawdowns are those of the summed equity on the bars all coins have.
     """
-    common = reduce(np.intersect1d, [result["bar_times"] for result in results])
-    names = [name for name in results[0]["outcomes"] if all(name in r["outcomes"] for r in results)]
-    initial = float(sum(result["params"]["initial_capital"] for result in results))
+    common = reduce(np.intersect1d, [result.more["bar_times"] for result in results])
+    names = [name for name in results[0].outcomes if all(name in r.outcomes for r in results)]
+    initial = float(sum(result.params.initial_capital for result in results))
     metrics = {}
     for name in names:
         curves = [_on(result, name, common) for result in results]
@@ -186,17 +185,17 @@ def overall_rows(results: Sequence[Result]) -> list[Row]:
     return _sorted([_row(name, metrics[name], _counts(results, name), full) for name in names])
 
 
-def _on(result: Result, name: str, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    curve: npt.NDArray[np.float64] = result["outcomes"][name].equity_curve
-    return curve[np.searchsorted(result["bar_times"], times)]
+def _on(result: CoinResult, name: str, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    curve: npt.NDArray[np.float64] = result.outcomes[name].equity_curve
+    return curve[np.searchsorted(result.more["bar_times"], times)]
 
 
-def _counts(results: Sequence[Result], name: str) -> dict[str, Any]:
-    parts = [result["outcomes"][name].metrics for result in results]
+def _counts(results: Sequence[CoinResult], name: str) -> dict[str, Any]:
+    parts = [result.outcomes[name].metrics for result in results]
     return {key: sum(part[key] for part in parts) for key in ("total_trades", "fees_paid")}
 
 
-def _row(name: str, ratios: Result, counts: Result, full: float) -> Row:
+def _row(name: str, ratios: Mapping[str, Any], counts: Mapping[str, Any], full: float) -> Row:
     return Row(
         name=name,
         total_return_pct=ratios["total_return_pct"],

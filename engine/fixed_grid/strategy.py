@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -12,17 +13,25 @@ from core.errors import DataError
 from core.market import MarketRules
 from core.records import load_jsonable, to_jsonable, zeros
 from engine.compiled_run import CompiledRun, Loop
-from engine.fixed_grid.candles import candle_funding, settlements_of, walked_candles
+from engine.fixed_grid.candles import (
+    candle_funding,
+    candle_length_ms,
+    settlements_of,
+    walked_candles,
+)
 from engine.fixed_grid.frozen import freeze_params
 from engine.fixed_grid.loop import FixedLog, close_fixed_at_end, run_fixed_bars
 from engine.fixed_grid.metrics import fixed_metrics
 from engine.fixed_grid.params import FixedGridParams
 from engine.fixed_grid.sizes import check_market
 from engine.fixed_grid.types import FixedState, FixedTape, new_fixed_state
-from engine.results import RunResult
+from engine.result_dict import ResultDict
+from engine.results import RunContext, RunResult
 from engine.tables import RunTables, bar_table
 from engine.types import NO_REGIME
 
+NAME: Final = "fixed_grid"
+"""Of the strategy, in results and on the command line."""
 FIXED_LOOP: Final = Loop(run_fixed_bars, close_fixed_at_end, FixedLog, ("trades", "marks"))
 
 
@@ -48,9 +57,18 @@ class FixedGridStrategy:
     @property
     def rules(self) -> Any:
         """The market rules as kernels read them."""
+        return self.known_market.to_record(self.params.liquidation_fee)
+
+    @property
+    def known_market(self) -> MarketRules:
+        """The market rules; a run infers them where none were given.
+
+        Raises:
+            DataError: there are none yet.
+        """
         if self.market is None:
             raise DataError("a step needs market rules: pass market= when creating the strategy")
-        return self.market.to_record(self.params.liquidation_fee)
+        return self.market
 
     def tables(
         self, candles: Any, *, settled: Any = None, quarters: Any = None, first_bar: int = 0
@@ -83,7 +101,7 @@ class FixedGridStrategy:
 
     def run(
         self, df: Any, *, funding: Any = None, quarters: Any = None, first_bar: int = 0
-    ) -> dict[str, Any]:
+    ) -> ResultDict:
         """Backtest over the candles of ``df`` and return what happened.
 
         Args:
@@ -113,7 +131,7 @@ class FixedGridStrategy:
         detail: Any = None,
         first_bar: int = 0,
         signals: Any = None,
-        bar_ms: int | None = None,  # noqa: ARG002 - read from the candles
+        bar_ms: int | None = None,
         quarters: Any = None,
     ) -> RunResult:
         """Backtest over the candles of ``df``; arguments and errors as of ``run``.
@@ -127,9 +145,10 @@ class FixedGridStrategy:
                 "detail and signals out"
             )
         settled = settlements_of(df) if funding is None else funding
-        return self.run_tables(
-            self.tables(df, settled=settled, quarters=quarters, first_bar=first_bar)
-        )
+        tables = self.tables(df, settled=settled, quarters=quarters, first_bar=first_bar)
+        result = self.run_tables(tables)
+        bar_ms = candle_length_ms(tables.bars["ts_ms"], self.params.step_s)
+        return replace(result, context=RunContext(NAME, self.params, self.known_market, bar_ms))
 
     def run_tables(self, tables: RunTables) -> RunResult:
         """Backtest over prepared tables, from a fresh wallet to everything closed at the end."""
@@ -154,6 +173,7 @@ class FixedGridStrategy:
             funding_source=tables.funding_source,
             seconds=seconds,
             marks=run.taken("marks"),
+            bars=tables.bars,
         )
 
     def compiled_run(self, tables: RunTables, log: Any = None) -> CompiledRun:

@@ -46,7 +46,7 @@ from engine.grid_v4.types import State, load_state, new_state
 from engine.grid_v4.walk import walk_bar, walk_gap
 from engine.ledger import close_side, equity_at, settle_funding, unrealized_at
 from engine.margin import has_position
-from engine.results import trade_dicts
+from engine.trade_tables import trade_dicts
 from engine.types import (
     LABEL_NAMES,
     LIQUIDATION,

@@ -30,6 +30,7 @@ from core.errors import DataError
 from core.kama import REGIME_NAMES
 from core.records import dtype_of
 from engine.tables import BarLog
+from tests.support.results.typed import portfolio_of_all, typed, typed_all
 
 BAR_MS = 900_000
 CAPITAL = 10_000.0
@@ -137,7 +138,7 @@ def demo() -> dict[str, dict[str, Any]]:
 
 
 def test_profit_minus_fees_plus_funding_is_the_change_of_equity(by_hand: dict[str, Any]) -> None:
-    sums = accounting_identity(by_hand)
+    sums = accounting_identity(typed(by_hand))
     assert sums["price_profit"] == pytest.approx(15.0)
     assert sums["fees"] == pytest.approx(0.15)
     assert sums["funding"] == pytest.approx(-0.1)
@@ -147,11 +148,11 @@ def test_profit_minus_fees_plus_funding_is_the_change_of_equity(by_hand: dict[st
 
 def test_a_payment_nobody_recorded_shows_as_a_difference(by_hand: dict[str, Any]) -> None:
     by_hand["log"]["funding"][4] = 0.0
-    assert accounting_identity(by_hand)["difference"] == pytest.approx(-0.3)
+    assert accounting_identity(typed(by_hand))["difference"] == pytest.approx(-0.3)
 
 
 def test_every_table_adds_up_to_the_change_of_equity(by_hand: dict[str, Any]) -> None:
-    facts = attribution(by_hand)
+    facts = attribution(typed(by_hand))
     for name in TABLES:
         assert math.fsum(item["net"] for item in facts[name]) == pytest.approx(14.75), name
     for name in BY_BAR:
@@ -184,7 +185,7 @@ def test_any_account_adds_up_in_every_table(
         trades.append(record(start * 7 + length, labels[1], end, 1.0, number, gain, fee))
     trades.sort(key=lambda trade: trade["bar"])
     result = account(trades, [100.0] * 300, funding=funding, start="2023-12-30")
-    facts = attribution(result)
+    facts = attribution(typed(result))
     change = facts["identity"]["equity_change"]
     assert abs(facts["identity"]["difference"]) < 1e-6
     for name in {*TABLES} - {"by_side"}:  # nobody held anything in some bars that paid
@@ -194,7 +195,7 @@ def test_any_account_adds_up_in_every_table(
 @pytest.mark.slow
 @pytest.mark.parametrize("coin", ["BTC", "ETH"])
 def test_the_demo_adds_up_to_a_millionth(demo: dict[str, dict[str, Any]], coin: str) -> None:
-    facts = attribution(demo[coin])
+    facts = attribution(typed(demo[coin]))
     change = facts["identity"]["equity_change"]
     assert len(demo[coin]["trades"]) > 1_000
     assert abs(facts["identity"]["difference"]) < 1e-6
@@ -207,7 +208,7 @@ def test_the_demo_adds_up_to_a_millionth(demo: dict[str, dict[str, Any]], coin: 
 
 @pytest.mark.slow
 def test_the_demo_agrees_with_its_metrics(demo: dict[str, dict[str, Any]]) -> None:
-    metrics, facts = demo["BTC"]["metrics"], attribution(demo["BTC"])
+    metrics, facts = demo["BTC"]["metrics"], attribution(typed(demo["BTC"]))
     trips = facts["round_trips"]
     assert trips["count"] == metrics["total_trades"]
     net = metrics["gross_profit"] - metrics["gross_loss"]
@@ -226,7 +227,7 @@ def test_the_demo_agrees_with_its_metrics(demo: dict[str, dict[str, Any]]) -> No
 
 
 def test_labels_have_their_own_profit_and_fees(by_hand: dict[str, Any]) -> None:
-    labels = attribution(by_hand)["by_label"]
+    labels = attribution(typed(by_hand))["by_label"]
     closes = row(labels, "SELL_CLOSE_LONG")
     assert (closes["records"], closes["price_profit"]) == (2, 20.0)
     assert closes["fees"] == pytest.approx(0.04)
@@ -238,7 +239,7 @@ def test_labels_have_their_own_profit_and_fees(by_hand: dict[str, Any]) -> None:
 
 
 def test_funding_goes_to_the_side_that_paid_it(by_hand: dict[str, Any]) -> None:
-    sides = attribution(by_hand)["by_side"]
+    sides = attribution(typed(by_hand))["by_side"]
     # Bar 4: 2 long against 1 short paid 0.3 net: the long side 0.6, the short side received 0.3.
     # Bar 7: 0.5 long against 1 short received 0.2 net: long paid 0.2, short received 0.4.
     assert row(sides, "LONG")["funding"] == pytest.approx(-0.6 - 0.2)
@@ -248,7 +249,7 @@ def test_funding_goes_to_the_side_that_paid_it(by_hand: dict[str, Any]) -> None:
 def test_funding_of_the_last_bar_counts_for_what_was_closed_there() -> None:
     trades = [record(0, "BUY_OPEN_LONG", 100.0, 1.0, 0), record(1, "CLOSE_END", 100.0, 1.0, 0)]
     result = account(trades, [100.0, 100.0], funding=[0.0, -0.5])
-    assert funding_by_side(result)["LONG"].tolist() == [0.0, -0.5]
+    assert funding_by_side(typed(result))["LONG"].tolist() == [0.0, -0.5]
 
 
 def test_equal_sides_pay_each_other_and_nobody_knows_how_much() -> None:
@@ -256,14 +257,14 @@ def test_equal_sides_pay_each_other_and_nobody_knows_how_much() -> None:
         record(0, "BUY_OPEN_LONG", 100.0, 1.0, 0),
         record(0, "SELL_OPEN_SHORT", 100.0, 1.0, 1),
     ]
-    sides = funding_by_side(account(trades, [100.0, 100.0]))
+    sides = funding_by_side(typed(account(trades, [100.0, 100.0])))
     assert sides["LONG"].sum() == sides["SHORT"].sum() == 0.0
 
 
 def test_a_regime_is_credited_with_what_was_booked_and_what_was_gained_in_it(
     by_hand: dict[str, Any],
 ) -> None:
-    regimes = attribution(by_hand)["by_regime"]
+    regimes = attribution(typed(by_hand))["by_regime"]
     trend = row(regimes, "UPTREND")
     assert trend["price_profit"] == 15.0
     assert trend["bars_pct"] == pytest.approx(100.0 * 4 / 9)
@@ -273,7 +274,7 @@ def test_a_regime_is_credited_with_what_was_booked_and_what_was_gained_in_it(
 
 
 def test_hours_weekdays_and_months_are_those_of_the_bars_open(by_hand: dict[str, Any]) -> None:
-    facts = attribution(by_hand)
+    facts = attribution(typed(by_hand))
     assert row(facts["by_hour"], "22")["records"] == 2
     assert row(facts["by_hour"], "23")["price_profit"] == 15.0
     assert row(facts["by_hour"], "00")["price_profit"] == 0.0
@@ -285,7 +286,7 @@ def test_hours_weekdays_and_months_are_those_of_the_bars_open(by_hand: dict[str,
 
 
 def test_a_month_starts_where_the_last_one_ended(by_hand: dict[str, Any]) -> None:
-    january, february = attribution(by_hand)["by_month"]
+    january, february = attribution(typed(by_hand))["by_month"]
     assert january["start_equity"] == CAPITAL
     assert january["end_equity"] == february["start_equity"] == by_hand["equity_curve"][7]
     booked = january["price_profit"] - january["fees"] + january["funding"]
@@ -296,7 +297,9 @@ def test_a_month_starts_where_the_last_one_ended(by_hand: dict[str, Any]) -> Non
 
 
 def test_a_year_is_its_months_together(by_hand: dict[str, Any]) -> None:
-    assert attribution(by_hand)["by_year"] == [{"key": "2024", "return_pct": pytest.approx(0.1475)}]
+    assert attribution(typed(by_hand))["by_year"] == [
+        {"key": "2024", "return_pct": pytest.approx(0.1475)}
+    ]
 
 
 # --- round trips --------------------------------------------------------------------------------
@@ -401,7 +404,7 @@ def test_the_deepest_drawdown_is_the_obvious_one(equity: list[float]) -> None:
 
 
 def test_time_in_the_market_counts_traded_bars_only(by_hand: dict[str, Any]) -> None:
-    shares = attribution(by_hand)["time_in_market"]
+    shares = attribution(typed(by_hand))["time_in_market"]
     assert shares["long_pct"] == pytest.approx(100.0 * 8 / 9)
     assert shares["short_pct"] == pytest.approx(100.0 * 5 / 9)
     assert shares["both_pct"] == pytest.approx(100.0 * 5 / 9)
@@ -412,7 +415,7 @@ def test_inventory_levels_are_open_entries_at_the_closes(by_hand: dict[str, Any]
     trips = round_trips(by_hand["trades"])
     assert open_fills(trips, "LONG", 10).tolist() == [0, 1, 1, 1, 1, 1, 1, 1, 1, 0]
     assert open_fills(trips, "SHORT", 10).tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 0, 0]
-    inventory = attribution(by_hand)["inventory"]
+    inventory = attribution(typed(by_hand))["inventory"]
     assert inventory["SHORT"]["levels"] == [
         {"open_fills": 0, "time_pct": pytest.approx(100.0 * 4 / 9)},
         {"open_fills": 1, "time_pct": pytest.approx(100.0 * 5 / 9)},
@@ -423,7 +426,7 @@ def test_inventory_levels_are_open_entries_at_the_closes(by_hand: dict[str, Any]
 
 def test_a_run_that_never_acted_has_no_shares_but_still_adds_up() -> None:
     result = account([], [100.0] * 5, first_bar=5)
-    facts = attribution(result)
+    facts = attribution(typed(result))
     assert math.isnan(facts["time_in_market"]["any_pct"])
     assert facts["by_regime"] == []
     assert facts["round_trips"]["count"] == 0
@@ -456,8 +459,7 @@ def test_correlations_of_what_stood_still_are_unknown() -> None:
 
 @pytest.mark.slow
 def test_the_portfolios_document_adds_up(demo: dict[str, dict[str, Any]]) -> None:
-    coins = {name: demo[name] for name in ("BTC", "ETH")}
-    document = group_document(demo["_portfolio"], coins)
+    document = group_document(portfolio_of_all(demo))
     assert abs(document["identity"]["difference"]) < 1e-6
     assert document["identity"]["final_equity"] == pytest.approx(
         document["metrics"]["final_capital"]
@@ -475,9 +477,11 @@ def test_the_portfolios_document_adds_up(demo: dict[str, dict[str, Any]]) -> Non
 
 @pytest.mark.slow
 def test_the_document_names_what_failed(demo: dict[str, dict[str, Any]]) -> None:
-    document = run_document({"BTC": demo["BTC"]}, {"DOGE": DataError("no such coin")})
+    document = run_document(typed_all({"BTC": demo["BTC"]}), {"DOGE": DataError("no such coin")})
     assert document["portfolio"] is None
     assert document["failed"] == {"DOGE": "no such coin"}
     assert "bands" not in document["coins"]["BTC"]
-    with_bands = run_document({"BTC": demo["BTC"] | {"bands": [{"assumption": "x"}]}}, {})
+    with_bands = run_document(
+        typed_all({"BTC": demo["BTC"] | {"bands": [{"assumption": "x"}]}}), {}
+    )
     assert with_bands["coins"]["BTC"]["bands"] == [{"assumption": "x"}]

@@ -43,6 +43,7 @@ from tests.support.markets.synthetic import (
 )
 from tests.support.paths import ROOT
 from tests.support.results.tampering import TAMPERED, Run, Tamper, as_csv, index_of, moved, run_on
+from tests.support.results.typed import typed
 
 START, END = "2024-02-01", "2024-04-01"
 
@@ -55,7 +56,7 @@ def demo_run(request: pytest.FixtureRequest) -> Run:
     simulator = BacktestSimulator(PRESETS[request.param], source="demo")
     result = simulator.run_single("BTC", START, END)
     market = simulator.load("BTC", START, END).market
-    return Run(trades_csv(result).decode(), summary_json(result).decode(), market)
+    return Run(trades_csv(typed(result)).decode(), summary_json(typed(result)).decode(), market)
 
 
 @pytest.fixture(scope="module")
@@ -779,7 +780,7 @@ def test_candles_that_are_not_those_of_the_run_are_refused_first(
 def test_the_same_data_are_loaded_again_even_from_the_middle_of_a_bar(tmp_path: Path) -> None:
     simulator = BacktestSimulator(source="demo")
     result = simulator.run_single("BTC", "2024-01-10T14:20", "2024-01-20T09:07")
-    (tmp_path / "s.json").write_bytes(summary_json(result))
+    (tmp_path / "s.json").write_bytes(summary_json(typed(result)))
     summary = read_summary(tmp_path / "s.json")
     assert load_again(summary, simulator.source).data_hash == result["data"]["hash"]
     other = replace(summary, data={**summary.data, "loaded_to": "2024-01-20 12:00"})

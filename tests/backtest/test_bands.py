@@ -31,6 +31,7 @@ from core.market import MarketRules
 from core.params import IntrabarPath, StrategyParams
 from engine.strategy import GridStrategyV4, read_config
 from tests.support.paths import MARKET
+from tests.support.results.typed import typed, typed_all
 
 START, END = "2024-01-10", "2024-02-10"
 RANGE = ["--start", START, "--end", END]
@@ -207,7 +208,7 @@ def test_why_no_finer_candles_were_tried_is_told(result: Any) -> None:
     asked = BacktestSimulator(source="demo", also=partial(add_bands, load_minutes=refuse))
     found = asked.run_single("BTC", START, END)
     assert found["bands_summary"]["no_detail"] == "no such file"
-    assert "not tried: 1m candles (no such file)" in band_lines(found)
+    assert "not tried: 1m candles (no such file)" in band_lines(typed(found))
 
 
 # --- what they say together ---------------------------------------------------------------------
@@ -245,7 +246,7 @@ def test_the_first_line_says_on_which_assumption_the_sign_depends() -> None:
         band(TOGETHER, "all pessimistic", -20.0),
     ]
     result = {"coin": "BTC", "bands": runs, "bands_summary": summarize(runs)}
-    assert sign_sentence(result) == (
+    assert sign_sentence(typed(result)) == (
         "BTC: the sign of the return depends on an assumption: +5.00 % as run, -3.00 % with "
         '"slippage x 3"'
     )
@@ -259,8 +260,8 @@ def test_combinations_are_named_only_where_no_single_assumption_turns_the_sign()
         band(TOGETHER, "strictest fills", -1.0),
     ]
     result = {"coin": "BTC", "bands": runs, "bands_summary": summarize(runs)}
-    assert "depends on several assumptions together" in sign_sentence(result)
-    assert sign_sentence(result).endswith('with "all pessimistic", and 1 more change it')
+    assert "depends on several assumptions together" in sign_sentence(typed(result))
+    assert sign_sentence(typed(result)).endswith('with "all pessimistic", and 1 more change it')
 
 
 @pytest.mark.parametrize(("total", "word"), [(2.0, "positive"), (-2.0, "negative"), (0.0, "zero")])
@@ -268,7 +269,7 @@ def test_a_sign_that_depends_on_nothing_is_told_too(total: float, word: str) -> 
     runs = [band("", "as run", total), band("slippage", "slippage x 3", 2.0 * total)]
     result = {"coin": "BTC", "bands": runs, "bands_summary": summarize(runs)}
     count = "2 distinct results" if total else "1 distinct result"
-    assert sign_sentence(result) == (
+    assert sign_sentence(typed(result)) == (
         f"BTC: the return is {word} under all 2 assumptions tried, which came to {count}"
     )
 
@@ -280,7 +281,7 @@ def test_without_trades_nothing_moves_the_return() -> None:
     assert summary["moves_most"] is None
     assert summary["sign_depends_on"] == []
     assert math.isnan(summary["calmar_ratio"]["pessimistic"])
-    assert "No single assumption moves the return." in band_lines(result)
+    assert "No single assumption moves the return." in band_lines(typed(result))
 
 
 def test_nan_ratios_do_not_hide_the_others() -> None:
@@ -295,7 +296,7 @@ def test_nan_ratios_do_not_hide_the_others() -> None:
 
 def test_the_printed_bands_are_no_wider_than_a_terminal(result: Any) -> None:
     printed: list[str] = []
-    print_bands({"BTC": result, "ETH": simulate(coin="ETH")}, printed.append)
+    print_bands(typed_all({"BTC": result, "ETH": simulate(coin="ETH")}), printed.append)
     lines = "\n".join(printed).splitlines()
     assert max(len(line) for line in lines) <= 80
     assert sum(line.startswith("Calmar") for line in lines) == 2
@@ -309,7 +310,7 @@ def test_coins_whose_sign_is_uncertain_come_first() -> None:
         for coin, runs in (("BTC", sure), ("ETH", unsure))
     }
     printed: list[str] = []
-    print_bands(results, printed.append)
+    print_bands(typed_all(results), printed.append)
     assert printed[0].startswith("ETH: the sign of the return depends on an assumption")
 
 
@@ -340,14 +341,16 @@ def test_a_sign_that_is_not_settled_is_said_under_the_table(result: Any) -> None
         "bands_summary": {**result["bands_summary"], "sign_depends_on": ["low first"]},
     }
     printed: list[str] = []
-    print_report({"BTC": doubtful}, printed.append)
+    print_report(typed_all({"BTC": doubtful}), printed.append)
     text = "\n".join(printed)
     assert "BTC: the sign of the return depends on 'low first' (see --bands)" in text
     assert text.index("Liquidations") < text.index("sign of the return") < text.index("Decision")
     printed.clear()
     certain = {**result["bands_summary"], "sign_depends_on": []}
-    print_report({"BTC": {**result, "bands_summary": certain}}, printed.append)
-    print_report({"BTC": {k: v for k, v in result.items() if "bands" not in k}}, printed.append)
+    print_report(typed_all({"BTC": {**result, "bands_summary": certain}}), printed.append)
+    print_report(
+        typed_all({"BTC": {k: v for k, v in result.items() if "bands" not in k}}), printed.append
+    )
     assert "sign of the return" not in "\n".join(printed)
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from backtest.report.png import MARKERS, equity_figure, png, thin, trades_figure
 from engine.types import LABEL_NAMES
+from tests.support.results.typed import typed
 
 START_MS = 1_704_067_200_000
 BAR_MS = 900_000
@@ -73,12 +74,12 @@ def test_long_entries_are_triangles_that_point_up() -> None:
 
 def test_the_legend_counts_every_trade_record() -> None:
     labels = ["BUY_OPEN_LONG"] * 3 + ["STOP_LONG", "STOP_SHORT", "PRUNE_GAP", "PRUNE_OLDEST"]
-    figure = trades_figure(result_with(labels))
+    figure = trades_figure(typed(result_with(labels)))
     assert legend_of(figure) == ["open long (3 records)", "prune (2 records)", "stop (2 records)"]
 
 
 def test_no_marker_is_thinned_away() -> None:
-    figure = trades_figure(result_with(["BUY_OPEN_LONG"] * 5_000, n_bars=20_000))
+    figure = trades_figure(typed(result_with(["BUY_OPEN_LONG"] * 5_000, n_bars=20_000)))
     axes = figure.axes[0]
     (markers,) = axes.collections
     assert len(np.asarray(markers.get_offsets())) == 5_000
@@ -87,7 +88,7 @@ def test_no_marker_is_thinned_away() -> None:
 
 @pytest.mark.parametrize("labels", [[], list(LABEL_NAMES)])
 def test_a_chart_is_drawn_as_png(labels: list[str]) -> None:
-    body = png(trades_figure(result_with(labels)))
+    body = png(trades_figure(typed(result_with(labels))))
     assert body.startswith(b"\x89PNG\r\n")
     assert len(body) < 200_000
 
@@ -95,7 +96,7 @@ def test_a_chart_is_drawn_as_png(labels: list[str]) -> None:
 @pytest.mark.slow
 def test_the_same_result_gives_the_same_picture() -> None:
     result = result_with(["BUY_OPEN_LONG", "SELL_CLOSE_LONG"])
-    assert png(trades_figure(result)) == png(trades_figure(result))
+    assert png(trades_figure(typed(result))) == png(trades_figure(typed(result)))
 
 
 def test_equity_stands_over_its_drawdown() -> None:

@@ -34,6 +34,7 @@ from core.errors import ConfigError
 from core.params import PruneRule, param_fields
 from engine.strategy import GridStrategyV4, read_config
 from engine.types import LABEL_NAMES
+from tests.support.results.typed import typed, typed_coins
 
 START, END = "2024-08-10", "2024-09-20"
 """Around the demo's crash."""
@@ -174,7 +175,10 @@ def test_a_regime_that_was_never_computed_cannot_be_switched_on() -> None:
 
 
 def test_rows_are_sorted_by_what_the_removal_costs(results: dict[str, dict[str, Any]]) -> None:
-    for rows in (coin_rows(results["SOL"]), overall_rows(list(results.values()))):
+    for rows in (
+        coin_rows(typed(results["SOL"])),
+        overall_rows(list(typed_coins(results).values())),
+    ):
         assert [row.name for row in rows[:2]] == [STATIC, FULL]
         costs = [row.cost for row in rows[2:]]
         assert costs == sorted(costs, reverse=True)
@@ -182,7 +186,7 @@ def test_rows_are_sorted_by_what_the_removal_costs(results: dict[str, dict[str, 
 
 
 def test_the_full_strategys_row_is_the_backtest(results: dict[str, dict[str, Any]]) -> None:
-    row = next(row for row in coin_rows(results["BTC"]) if row.name == FULL)
+    row = next(row for row in coin_rows(typed(results["BTC"])) if row.name == FULL)
     metrics = results["BTC"]["metrics"]
     assert (row.total_return_pct, row.max_drawdown_pct) == (
         metrics["total_return_pct"],
@@ -192,15 +196,15 @@ def test_the_full_strategys_row_is_the_backtest(results: dict[str, dict[str, Any
 
 
 def test_cost_is_the_return_the_full_strategy_has_more(results: dict[str, dict[str, Any]]) -> None:
-    rows = coin_rows(results["SOL"])
+    rows = coin_rows(typed(results["SOL"]))
     full = next(row.total_return_pct for row in rows if row.name == FULL)
     assert all(row.cost == full - row.total_return_pct for row in rows)
     assert len({row.cost for row in rows}) > 5
 
 
 def test_over_all_coins_money_adds_up(results: dict[str, dict[str, Any]]) -> None:
-    whole = {row.name: row for row in overall_rows(list(results.values()))}
-    parts = [{row.name: row for row in coin_rows(result)} for result in results.values()]
+    whole = {row.name: row for row in overall_rows(list(typed_coins(results).values()))}
+    parts = [{row.name: row for row in coin_rows(typed(result))} for result in results.values()]
     for name, row in whole.items():
         assert row.trades == sum(part[name].trades for part in parts)
         assert row.fees == pytest.approx(sum(part[name].fees for part in parts))
@@ -212,12 +216,12 @@ def test_over_all_coins_money_adds_up(results: dict[str, dict[str, Any]]) -> Non
 def test_the_number_of_threads_does_not_matter(results: dict[str, dict[str, Any]]) -> None:
     also = partial(add_outcomes, threads=1)
     again = BacktestSimulator(PRESETS["documented"], source="demo", also=also)
-    assert coin_rows(again.run_single("SOL", START, END)) == coin_rows(results["SOL"])
+    assert coin_rows(typed(again.run_single("SOL", START, END))) == coin_rows(typed(results["SOL"]))
 
 
 def test_the_tables_are_no_wider_than_a_terminal(results: dict[str, dict[str, Any]]) -> None:
     printed: list[str] = []
-    print_comparison(results, printed.append)
+    print_comparison(typed_coins(results), printed.append)
     lines = "\n".join(printed).splitlines()
     assert max(len(line) for line in lines) <= 80
     assert sum(line.startswith(FULL) for line in lines) == 3

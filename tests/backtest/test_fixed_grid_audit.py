@@ -16,6 +16,7 @@ from backtest.audit.files import read_summary
 from backtest.market.market_data import MarketData
 from backtest.results.files import summary_json, trades_csv
 from backtest.simulator import BacktestSimulator
+from tests.support.results.typed import typed
 
 START, END = "2024-02-01", "2024-02-15"
 BUSY: dict[str, Any] = {
@@ -32,8 +33,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MarketData]:
     folder = tmp_path_factory.mktemp("run")
     simulator = BacktestSimulator(BUSY, source="demo", strategy="fixed_grid")
     result = simulator.run_single("BTC", START, END)
-    (folder / "BTC_trades.csv").write_bytes(trades_csv(result))
-    (folder / "BTC_summary.json").write_bytes(summary_json(result))
+    (folder / "BTC_trades.csv").write_bytes(trades_csv(typed(result)))
+    (folder / "BTC_summary.json").write_bytes(summary_json(typed(result)))
     return folder, simulator.load("BTC", START, END).market
 
 
@@ -44,8 +45,8 @@ def test_honest_runs_pass(tmp_path: Path, direction: str, mode: str, step_s: int
     changes = {**BUSY, "direction": direction, "recovery_mode": mode, "step_s": step_s}
     simulator = BacktestSimulator(changes, source="demo", strategy="fixed_grid")
     result = simulator.run_single("BTC", START, END)
-    (tmp_path / "BTC_trades.csv").write_bytes(trades_csv(result))
-    (tmp_path / "BTC_summary.json").write_bytes(summary_json(result))
+    (tmp_path / "BTC_trades.csv").write_bytes(trades_csv(typed(result)))
+    (tmp_path / "BTC_summary.json").write_bytes(summary_json(typed(result)))
     report = audit_fixed_coin(
         tmp_path / "BTC_trades.csv",
         read_summary(tmp_path / "BTC_summary.json"),

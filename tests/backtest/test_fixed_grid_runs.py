@@ -24,6 +24,7 @@ from core.errors import ConfigError
 from engine.fixed_strategy import FixedGrid
 from engine.registry import FIXED_GRID
 from engine.types import LABEL_NAMES
+from tests.support.results.typed import typed
 
 Run = Callable[..., tuple[int, str, str]]
 START, END = "2024-02-01", "2024-02-15"
@@ -59,7 +60,7 @@ def test_fixed_grid_from_python_makes_the_simulators_trades(result: dict[str, An
 
 
 def test_every_position_has_a_close_line_a_stop_line_and_its_rungs(result: dict[str, Any]) -> None:
-    lines = {item.name: item for item in chart_lines(result).lines(result)}
+    lines = {item.name: item for item in chart_lines(typed(result)).lines(typed(result))}
     entries = [trade for trade in result["trades"] if trade["label"] == "BUY_OPEN_LONG"]
     assert len(lines["close orders"].price) == len(lines["stops"].price) == len(entries)
     first = entries[0]
@@ -70,11 +71,11 @@ def test_every_position_has_a_close_line_a_stop_line_and_its_rungs(result: dict[
     assert len(lines["rungs"].price) == rungs > 0
     for item in lines.values():
         assert np.all(item.first <= item.last)
-    assert "every position" in chart_lines(result).sentence(result)
+    assert "every position" in chart_lines(typed(result)).sentence(typed(result))
 
 
 def test_the_page_on_cycles_adds_up_to_the_run(result: dict[str, Any]) -> None:
-    facts, metrics = cycle_facts(result), result["metrics"]
+    facts, metrics = cycle_facts(typed(result)), result["metrics"]
     assert sum(row["cycles"] for row in facts["endings"]) == metrics["total_trades"]
     net = sum(row["net"] for row in facts["endings"])
     assert net == pytest.approx(metrics["gross_profit"] - metrics["gross_loss"], abs=1e-6)

@@ -11,6 +11,7 @@ from backtest.report.grid_levels import SIDES, entry_levels, generations, level_
 from core.params import StrategyParams
 from tests.support.markets.oracle import StepLoop, coin_rules, inputs_of
 from tests.support.markets.synthetic import synthetic_candles
+from tests.support.results.typed import typed
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_where_there_are_too_many_the_longest_lived_are_kept(loop_and_levels: An
     loop, _ = loop_and_levels
     result = {"log": loop.log, "params": loop.inputs.config, "market": coin_rules("BTC")}
     found = generations(loop.log, "long")
-    (first, last, prices), hidden = level_segments(result, -1.0, "long", 15)
+    (first, last, prices), hidden = level_segments(typed(result), loop.log, -1.0, "long", 15)
     assert hidden == len(found.first) - 3
     assert len(prices) == len(first) == 15
     lengths = np.sort(found.last - found.first)[::-1]
@@ -66,5 +67,5 @@ def test_where_there_are_too_many_the_longest_lived_are_kept(loop_and_levels: An
 def test_a_run_without_a_grid_has_no_levels(loop_and_levels: Any) -> None:
     loop, _ = loop_and_levels
     result = {"log": loop.log[:3], "params": loop.inputs.config, "market": coin_rules("BTC")}
-    (first, _, prices), hidden = level_segments(result, 1.0, "short", 100)
+    (first, _, prices), hidden = level_segments(typed(result), loop.log[:3], 1.0, "short", 100)
     assert first.size == prices.size == hidden == 0

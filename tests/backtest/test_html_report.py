@@ -34,6 +34,7 @@ from config import PRESETS
 from engine.types import LABEL_NAMES
 from tests.support.paths import ROOT
 from tests.support.processes.browser import missing, start_browser
+from tests.support.results.typed import portfolio_of_all, typed
 
 Result = dict[str, Any]
 START, END = "2024-01-10", "2024-04-10"
@@ -112,7 +113,7 @@ def quiet() -> Result:
 
 @pytest.fixture(scope="module")
 def page(results: dict[str, Result]) -> str:
-    return coin_report(results["BTC"]).decode()
+    return coin_report(typed(results["BTC"])).decode()
 
 
 def look_up(document: Any, path: str) -> Any:
@@ -141,20 +142,20 @@ def check_numbers(shown: list[tuple[str, str]], document: Any) -> None:
 def test_every_number_on_the_page_is_the_documents(results: dict[str, Result], page: str) -> None:
     shown = NumberReader(page).found
     assert len(shown) > 500
-    check_numbers(shown, json.loads(json.dumps(coin_document(results["BTC"]))))
+    check_numbers(shown, json.loads(json.dumps(coin_document(typed(results["BTC"])))))
 
 
 def test_the_check_of_numbers_notices_a_wrong_digit(page: str, results: dict[str, Result]) -> None:
     shown = NumberReader(page).found
     wrong = [(path, text.replace("1", "2")) for path, text in shown]
     with pytest.raises(AssertionError):
-        check_numbers(wrong, coin_document(results["BTC"]))
+        check_numbers(wrong, coin_document(typed(results["BTC"])))
 
 
 def test_the_page_carries_its_document(results: dict[str, Result], page: str) -> None:
     inside = re.search(r'id="report-data">(.*?)</script>', page, re.DOTALL)
     assert inside
-    assert json.loads(inside[1]) == Numbers(coin_document(results["BTC"])).document
+    assert json.loads(inside[1]) == Numbers(coin_document(typed(results["BTC"]))).document
 
 
 def test_the_page_asks_the_network_for_nothing(page: str) -> None:
@@ -184,13 +185,15 @@ def test_changed_parameters_are_marked(page: str) -> None:
 
 def test_shipped_parameters_are_said_to_be_shipped(quiet: Result) -> None:
     shipped = {**quiet, "params": BacktestSimulator({}).params.to_dict()}
-    assert "All parameters have their shipped values" in coin_report(shipped).decode()
+    assert "All parameters have their shipped values" in coin_report(typed(shipped)).decode()
 
 
 @pytest.mark.slow
 def test_bands_have_a_section_only_where_there_are_any(quiet: Result, page: str) -> None:
     assert 'id="bands"' not in page
-    with_bands = coin_report({**quiet, "bands": BANDS, "bands_summary": BANDS_SUMMARY}).decode()
+    with_bands = coin_report(
+        typed({**quiet, "bands": BANDS, "bands_summary": BANDS_SUMMARY})
+    ).decode()
     assert 'id="bands"' in with_bands
     assert "The sign of the return depends on: slippage x 3." in with_bands
     assert "Not tried: 1m candles (no such file)." in with_bands
@@ -200,7 +203,7 @@ def test_bands_have_a_section_only_where_there_are_any(quiet: Result, page: str)
     assert shown["bands.1.total_return_pct"] == "-0.50 %"
     assert shown["bands.1.calmar_ratio"] == "-"
     assert shown["bands_summary.total_return_pct.pessimistic"] == "-0.50 %"
-    alone = coin_report({**quiet, "bands": BANDS}).decode()
+    alone = coin_report(typed({**quiet, "bands": BANDS})).decode()
     assert "slippage x 3" in alone
     assert "sign of the return" not in alone
 
@@ -208,7 +211,9 @@ def test_bands_have_a_section_only_where_there_are_any(quiet: Result, page: str)
 def test_notices_and_gaps_are_shown(quiet: Result) -> None:
     gap = {"from": "2024-01-12 00:00", "to": "2024-01-12 01:00", "bars": 4}
     data = {**quiet["data"], "gaps": [gap], "missing_bars": 4, "zero_volume_bars": 7}
-    text = coin_report({**quiet, "data": data, "notices": ["BTC: nothing was traded"]}).decode()
+    text = coin_report(
+        typed({**quiet, "data": data, "notices": ["BTC: nothing was traded"]})
+    ).decode()
     assert '<div class="notice">BTC: nothing was traded</div>' in text
     assert "1 (4 candles), not filled" in text
     assert "<td>2024-01-12 00:00</td>" in text
@@ -216,7 +221,7 @@ def test_notices_and_gaps_are_shown(quiet: Result) -> None:
 
 def test_names_from_outside_cannot_become_markup(quiet: Result) -> None:
     data = {**quiet["data"], "source": "files in </script><b>x</b>"}
-    text = coin_report({**quiet, "data": data}).decode()
+    text = coin_report(typed({**quiet, "data": data})).decode()
     assert "<b>x</b>" not in text
     assert "&lt;b&gt;x&lt;/b&gt;" in text
 
@@ -229,13 +234,12 @@ def test_embedded_json_cannot_end_its_element() -> None:
 
 @pytest.mark.slow
 def test_the_run_is_named_where_it_is_on_record(quiet: Result) -> None:
-    assert "not on record" in coin_report(quiet).decode()
-    assert "<dd>0123abcd</dd>" in coin_report({**quiet, "run_id": "0123abcd"}).decode()
+    assert "not on record" in coin_report(typed(quiet)).decode()
+    assert "<dd>0123abcd</dd>" in coin_report(typed({**quiet, "run_id": "0123abcd"})).decode()
 
 
 def test_the_portfolio_links_its_coins_and_correlates_them(results: dict[str, Result]) -> None:
-    coins = {name: results[name] for name in ("BTC", "ETH")}
-    text = portfolio_report(results["_portfolio"], coins).decode()
+    text = portfolio_report(portfolio_of_all(results)).decode()
     shown = NumberReader(text).found
     paths = [path for path, _ in shown]
     assert paths.count("correlation.prices.BTC/ETH") == 2
@@ -251,17 +255,17 @@ def test_two_years_with_all_their_trades_stay_under_eight_megabytes() -> None:
     result = BacktestSimulator(PRESETS["documented"], source="demo").run_single("SOL")
     assert len(result["equity_curve"]) > 70_000
     assert len(result["trades"]) > 10_000
-    assert len(coin_report(result)) < 8_000_000
+    assert len(coin_report(typed(result))) < 8_000_000
 
 
 @pytest.mark.slow
 def test_very_many_trades_leave_out_what_is_said_to_be_left_out(
     results: dict[str, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = len(coin_report(results["BTC"]))
+    full = len(coin_report(typed(results["BTC"])))
     monkeypatch.setattr("backtest.report.price_chart.FULL_DETAIL", 100)
     monkeypatch.setattr("backtest.report.html.FULL_DETAIL", 100)
-    text = coin_report(results["BTC"]).decode()
+    text = coin_report(typed(results["BTC"])).decode()
     assert "markers tell time and price only" in text
     assert len(text) < full
 
@@ -270,36 +274,37 @@ def test_the_page_says_how_many_grids_are_not_drawn(
     results: dict[str, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backtest.report.grid_levels.MAX_LEVEL_LINES", 1_000_000)
-    assert "are the entry levels of both grids while they stood" in levels_sentence(results["BTC"])
+    assert "are the entry levels of both grids while they stood" in levels_sentence(
+        typed(results["BTC"])
+    )
     monkeypatch.setattr("backtest.report.grid_levels.MAX_LEVEL_LINES", 100)
     log = results["BTC"]["log"]
     counts = {side: len(generations(log, side).first) for side in ("long", "short")}
-    sentence = levels_sentence(results["BTC"])
+    sentence = levels_sentence(typed(results["BTC"]))
     assert f"(10 of {counts['long']:,} long and 10 of {counts['short']:,} short ones" in sentence
     assert "both grids" not in sentence
-    assert sentence in coin_report(results["BTC"]).decode()
+    assert sentence in coin_report(typed(results["BTC"])).decode()
 
 
 def test_levels_end_with_the_liquidation_that_left_nothing(results: dict[str, Result]) -> None:
     result = results["BTC"]
     last = {**result["trades"][-1], "bar": 2_000, "label": "LIQUIDATION"}
     lost = {**result, "trades": [*result["trades"], last]}
-    assert len(standing_log(lost)) == len(result["log"])  # something was left
+    assert len(standing_log(typed(lost))) == len(result["log"])  # something was left
     curve = result["equity_curve"].copy()
     curve[2_000:] = 0.0
-    assert len(standing_log({**lost, "equity_curve": curve})) == 2_001
+    assert len(standing_log(typed({**lost, "equity_curve": curve}))) == 2_001
 
 
 def test_the_portfolio_does_not_claim_to_draw_trades(results: dict[str, Result]) -> None:
-    coins = {name: results[name] for name in ("BTC", "ETH")}
-    assert "every trade is drawn" not in portfolio_report(results["_portfolio"], coins).decode()
-    assert "Every trade is drawn." in coin_report(results["BTC"]).decode()
+    assert "every trade is drawn" not in portfolio_report(portfolio_of_all(results)).decode()
+    assert "Every trade is drawn." in coin_report(typed(results["BTC"])).decode()
 
 
 def test_a_legend_names_only_what_is_there(quiet: Result, results: dict[str, Result]) -> None:
-    names = [row.name for row in legend_rows(price_chart(axis_of(quiet), quiet))]
+    names = [row.name for row in legend_rows(price_chart(axis_of(quiet), typed(quiet)))]
     assert not any("held" in name or "(0)" in name for name in names)
-    busy = legend_rows(price_chart(axis_of(results["BTC"]), results["BTC"]))
+    busy = legend_rows(price_chart(axis_of(results["BTC"]), typed(results["BTC"])))
     assert all(row.models and row.mark and row.colour.startswith("#") for row in busy)
     assert {"held, ended in profit", "held, ended in loss"} <= {row.name for row in busy}
 
@@ -343,7 +348,7 @@ def test_without_plots_no_charting_library_is_loaded(tmp_path: Path) -> None:
 def test_an_account_that_was_wiped_out_has_a_report_too(results: dict[str, Result]) -> None:
     ruined = {**results["BTC"], "equity_curve": results["BTC"]["equity_curve"].copy()}
     ruined["equity_curve"][4_000:] = 0.0
-    shown = dict(NumberReader(coin_report(ruined).decode()).found)
+    shown = dict(NumberReader(coin_report(typed(ruined)).decode()).found)
     assert shown["attribution.drawdowns.deepest.0.depth_pct"] == "100.00 %"
     assert shown["attribution.by_month.1.return_pct"] == "-100.00 %"
     assert shown["attribution.by_month.2.return_pct"] == "-"
@@ -358,7 +363,7 @@ def axis_of(result: Result) -> TimeAxis:
 
 
 def test_no_trade_is_thinned_away(results: dict[str, Result]) -> None:
-    chart = price_chart(axis_of(results["BTC"]), results["BTC"])
+    chart = price_chart(axis_of(results["BTC"]), typed(results["BTC"]))
     markers = [drawn for drawn in chart.renderers if isinstance(drawn.glyph, Scatter)]
     shown = sorted(
         (time, price)
@@ -595,7 +600,7 @@ def test_a_drag_over_one_chart_zooms_all(browser: Any, written: tuple[Path, Any]
 def test_no_page_is_wider_than_the_window(
     browser: Any, tmp_path: Path, written: tuple[Path, Any], quiet: Result, width: int
 ) -> None:
-    (tmp_path / "quiet.html").write_bytes(coin_report(quiet))
+    (tmp_path / "quiet.html").write_bytes(coin_report(typed(quiet)))
     mobile = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", mobile)
     try:
@@ -655,9 +660,9 @@ def test_charts_further_down_are_drawn_when_they_come_into_view(
 @pytest.mark.slow
 def test_a_run_without_trades_is_drawn_too(browser: Any, tmp_path: Path, quiet: Result) -> None:
     path = tmp_path / "quiet.html"
-    path.write_bytes(coin_report(quiet))
+    path.write_bytes(coin_report(typed(quiet)))
     assert show(browser, path) == []
-    check_numbers(numbers_shown(browser), Numbers(coin_document(quiet)).document)
+    check_numbers(numbers_shown(browser), Numbers(coin_document(typed(quiet))).document)
     assert browser.find_element("css selector", "#trips").text.count("nothing to draw") == 2
 
 

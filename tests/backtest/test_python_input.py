@@ -37,6 +37,7 @@ from tests.support.markets.synthetic import (
     synthetic_candles,
     synthetic_settlements,
 )
+from tests.support.results.typed import typed
 
 N_BARS = 500
 CANDLES = synthetic_candles(N_BARS, 11)
@@ -423,21 +424,21 @@ def test_too_little_warm_up_is_said_with_the_bars_missing() -> None:
     simulator = BacktestSimulator(CONFIG, {"warmup_bars": 300}, source={"BTC": CANDLES})
     late = simulator.run_single("BTC", "2024-01-03", "2024-01-06")
     assert late["data"]["warmup_missing"] == 300 - 192
-    [line] = [" ".join(part.split()) for part in [" ".join(missing_lines(late))]]
+    [line] = [" ".join(part.split()) for part in [" ".join(missing_lines(typed(late)))]]
     assert line.startswith("BTC 108 of 300 bars to warm up are missing: ")
     early = simulator.run_single("BTC", "2024-01-01", "2024-01-06")
-    text = " ".join(" ".join(missing_lines(early)).split())
+    text = " ".join(" ".join(missing_lines(typed(early))).split())
     assert "300 of 300 bars to warm up are missing" in text
     assert f"trading begins {early['first_bar']} bars after the start" in text
     enough = simulator.run_single("BTC", "2024-01-04T04:00", "2024-01-06")
-    assert missing_lines(enough) == []
+    assert missing_lines(typed(enough)) == []
 
 
 def test_a_run_of_which_most_bars_are_missing_is_said() -> None:
     simulator = BacktestSimulator(CONFIG, {"warmup_bars": 0}, source={"BTC": CANDLES})
     result = simulator.run_single("BTC", "2023-12-20", "2024-01-06")
     assert result["data"]["range_missing"] == 12 * 96
-    text = " ".join(" ".join(missing_lines(result)).split())
+    text = " ".join(" ".join(missing_lines(typed(result))).split())
     assert "1,152 of 1,632 bars of the range are missing: most of it was not run" in text
 
 
@@ -486,9 +487,9 @@ def test_candles_missing_at_the_ends_of_a_range_are_said() -> None:
     result = simulator.run_single("BTC", start, end)
     data = result["data"]
     assert (data["missing_before"], data["missing_after"]) == (60, 60)
-    text = " ".join(" ".join(data_lines(result)).split())
+    text = " ".join(" ".join(data_lines(typed(result))).split())
     assert "60 candles missing at the start of the range" in text
     assert "60 candles missing at the end of the range; no gaps" in text
     whole = BacktestSimulator(CONFIG, {"warmup_bars": 0}, source={"BTC": CANDLES})
-    whole_text = " ".join(data_lines(whole.run_single("BTC", start, end)))
+    whole_text = " ".join(data_lines(typed(whole.run_single("BTC", start, end))))
     assert "missing" not in whole_text

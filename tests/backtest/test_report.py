@@ -24,11 +24,11 @@ from backtest.results.files import (
     write_file,
 )
 from backtest.runs.facts import changed_params
-from backtest.runs.portfolio import PORTFOLIO
 from backtest.simulator import BacktestSimulator
 from core.errors import DataError
 from core.version import VERSION
 from engine.registry import GRID_V4
+from tests.support.results.typed import portfolio_of_all, typed, typed_all, typed_portfolio
 
 Results = dict[str, dict[str, Any]]
 
@@ -76,7 +76,7 @@ def row(table: str, label: str) -> str:
 
 
 def test_the_table_has_a_line_for_every_figure_asked_for(results: Results) -> None:
-    table = summary_table(results)
+    table = summary_table(typed_all(results))
     for label in (
         "Return",
         "Return a year",
@@ -105,10 +105,12 @@ def test_the_table_has_a_line_for_every_figure_asked_for(results: Results) -> No
 
 def test_figures_stand_under_their_coin() -> None:
     table = summary_table(
-        {
-            "BTC": {"metrics": metrics(total_return_pct=-1.234, final_capital=9_876.543)},
-            "SOL": {"metrics": metrics(total_return_pct=2.0, stops_long=3, stops_short=4)},
-        }
+        typed_all(
+            {
+                "BTC": {"metrics": metrics(total_return_pct=-1.234, final_capital=9_876.543)},
+                "SOL": {"metrics": metrics(total_return_pct=2.0, stops_long=3, stops_short=4)},
+            }
+        )
     )
     assert row(table, "Return").split() == ["Return", "-1.23", "%", "+2.00", "%"]
     assert row(table, "Final capital").split() == ["Final", "capital", "9,876.54", "0.00"]
@@ -116,7 +118,7 @@ def test_figures_stand_under_their_coin() -> None:
 
 
 def test_what_is_not_a_number_is_a_dash() -> None:
-    table = summary_table({"BTC": {"metrics": metrics(sharpe_ratio=math.nan)}})
+    table = summary_table(typed_all({"BTC": {"metrics": metrics(sharpe_ratio=math.nan)}}))
     assert row(table, "Sharpe").split() == ["Sharpe", "-"]
     assert row(table, "Bars per second").split() == ["Bars", "per", "second", "-"]
 
@@ -124,10 +126,12 @@ def test_what_is_not_a_number_is_a_dash() -> None:
 def test_prunes_are_listed_by_type_where_there_were_any() -> None:
     types = {"PRUNE_OLDEST": 2, "PRUNE_VAR_WARNING": 1}
     table = summary_table(
-        {
-            "A": {"metrics": metrics(prune_count=3, prune_types=types)},
-            "B": {"metrics": metrics(prune_count=1, prune_types={"PRUNE_GAP": 1})},
-        }
+        typed_all(
+            {
+                "A": {"metrics": metrics(prune_count=3, prune_types=types)},
+                "B": {"metrics": metrics(prune_count=1, prune_types={"PRUNE_GAP": 1})},
+            }
+        )
     )
     assert row(table, "oldest").split() == ["oldest", "2", "0"]
     assert row(table, "var warning").split() == ["var", "warning", "1", "0"]
@@ -138,14 +142,14 @@ def test_prunes_are_listed_by_type_where_there_were_any() -> None:
 @pytest.mark.parametrize("n_coins", [1, 5, 6, 12])
 def test_no_line_is_longer_than_80_characters(n_coins: int) -> None:
     big = metrics(total_return_pct=-99.99, final_capital=1_234_567.89, fees_paid=1_234_567.89)
-    table = summary_table({f"COIN{i:02}": {"metrics": big} for i in range(n_coins)})
+    table = summary_table(typed_all({f"COIN{i:02}": {"metrics": big} for i in range(n_coins)}))
     assert max(map(len, table.splitlines())) <= 80
     assert table.count("COIN") == n_coins
 
 
 def test_the_whole_report_fits_80_columns(results: Results) -> None:
     printed: list[str] = []
-    print_report(results, printed.append)
+    print_report(typed_all(results), printed.append)
     assert max(len(line) for line in "\n".join(printed).splitlines()) <= 80
     text = "\n".join(printed)
     assert results["BTC"]["data"]["hash"] in text
@@ -153,7 +157,7 @@ def test_the_whole_report_fits_80_columns(results: Results) -> None:
 
 
 def test_the_heading_says_what_was_run(results: Results) -> None:
-    assert heading(results) == (
+    assert heading(typed_all(results)) == (
         "BTC, ETH: 2024-01-10 to 2024-03-10 UTC, 15m candles, 10,000 USDT each"
     )
 
@@ -176,7 +180,7 @@ def data_of(**values: Any) -> dict[str, Any]:
 
 
 def test_the_origin_of_the_data_is_told() -> None:
-    text = " ".join(" ".join(data_lines(data_of(funding="modelled"))).split())
+    text = " ".join(" ".join(data_lines(typed(data_of(funding="modelled")))).split())
     assert text == (
         "BTC 50,000 candles (+ 3,000 to warm up) from files in candles; hash 0123456789abcdef; "
         "funding modelled; 4 bars without volume; no gaps"
@@ -187,19 +191,19 @@ def test_gaps_are_listed_and_counted() -> None:
     gaps = [
         {"from": f"2024-01-0{i} 00:00", "to": f"2024-01-0{i} 01:00", "bars": 4} for i in range(1, 9)
     ]
-    lines = data_lines(data_of(gaps=gaps, missing_bars=32))
+    lines = data_lines(typed(data_of(gaps=gaps, missing_bars=32)))
     assert "8 gaps (32 candles), not filled" in " ".join(" ".join(lines).split())
     assert "      gap from 2024-01-01 00:00 to 2024-01-01 01:00: 4 candles" in lines
     assert lines[-1] == "      and 3 more gaps, in the summary file"
 
 
 def test_detail_coverage_is_told() -> None:
-    lines = data_lines(data_of(detail="1m", detail_coverage_pct=12.345))
+    lines = data_lines(typed(data_of(detail="1m", detail_coverage_pct=12.345)))
     assert "1m detail for 12.3 % of the bars" in " ".join(" ".join(lines).split())
 
 
 def test_the_value_at_risk_names_horizon_and_correlations(results: Results) -> None:
-    text = " ".join(" ".join(var_lines(results[PORTFOLIO])).split())
+    text = " ".join(" ".join(var_lines(portfolio_of_all(results))).split())
     assert text.startswith("VaR 95 % over 96 bars: ")
     assert "correlations at the end: BTC/ETH 0." in text
 
@@ -214,7 +218,7 @@ def test_a_portfolio_without_equity_still_prints() -> None:
         "highest_at": "2024-01-01 00:00",
         "correlation": {},
     }
-    assert "(- of equity)" in " ".join(var_lines({"var": var}))
+    assert "(- of equity)" in " ".join(var_lines(typed_portfolio({"var": var}, {})))
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -222,7 +226,7 @@ def test_a_portfolio_without_equity_still_prints() -> None:
 
 def test_trades_are_written_with_the_promised_columns_and_exact_values(results: Results) -> None:
     trades = results["BTC"]["trades"]
-    rows = list(csv.DictReader(io.StringIO(trades_csv(results["BTC"]).decode())))
+    rows = list(csv.DictReader(io.StringIO(trades_csv(typed(results["BTC"])).decode())))
     assert ",".join(TRADE_COLUMNS) == (
         "bar,timestamp,datetime,price,qty,label,regime,pnl,fee,direction,fill_id"
     )
@@ -238,18 +242,18 @@ def test_trades_are_written_with_the_promised_columns_and_exact_values(results: 
 
 
 def test_the_datetime_of_a_trade_is_its_timestamp() -> None:
-    trade = dict.fromkeys(TRADE_COLUMNS, 0) | {"timestamp": 1_704_156_300_000}
-    (written,) = csv.DictReader(io.StringIO(trades_csv({"trades": [trade]}).decode()))
+    trade = {"timestamp": 1_704_156_300_000, "label": "CIRCUIT_BREAKER_HALT"}
+    (written,) = csv.DictReader(io.StringIO(trades_csv(typed({"trades": [trade]})).decode()))
     assert written["datetime"] == "2024-01-02 00:45:00"
 
 
 def test_a_run_without_trades_writes_the_header_alone() -> None:
-    assert trades_csv({"trades": []}).decode() == ",".join(TRADE_COLUMNS) + "\n"
+    assert trades_csv(typed({"trades": []})).decode() == ",".join(TRADE_COLUMNS) + "\n"
 
 
 def test_a_summary_holds_what_a_run_depends_on(results: Results) -> None:
     result = results["ETH"]
-    summary = json.loads(summary_json(result))
+    summary = json.loads(summary_json(typed(result)))
     assert summary["coin"] == "ETH"
     assert summary["metrics"]["total_return_pct"] == result["metrics"]["total_return_pct"]
     assert summary["parameters"] == result["params"]
@@ -261,8 +265,7 @@ def test_a_summary_holds_what_a_run_depends_on(results: Results) -> None:
 
 
 def test_the_portfolio_summary_names_its_coins_and_their_data(results: Results) -> None:
-    coins = {name: result for name, result in results.items() if name != PORTFOLIO}
-    summary = json.loads(portfolio_json(results[PORTFOLIO], coins))
+    summary = json.loads(portfolio_json(portfolio_of_all(results)))
     assert summary["coins"] == ["BTC", "ETH"]
     assert summary["initial_capital"] == 20_000.0
     assert summary["data"]["hashes"]["BTC"] == results["BTC"]["data"]["hash"]
@@ -275,8 +278,8 @@ def test_the_same_run_writes_the_same_bytes(results: Results) -> None:
     again = BacktestSimulator({"grid_levels": 6}, source="demo").run_single(
         "BTC", "2024-01-10", "2024-03-10"
     )
-    assert summary_json(again) == summary_json(results["BTC"])
-    assert trades_csv(again) == trades_csv(results["BTC"])
+    assert summary_json(typed(again)) == summary_json(typed(results["BTC"]))
+    assert trades_csv(typed(again)) == trades_csv(typed(results["BTC"]))
 
 
 def test_numbers_json_lacks_become_null() -> None:

@@ -29,6 +29,7 @@ from backtest.simulator import BacktestSimulator
 from config import STRATEGY_PARAMS
 from core.errors import ConfigError, DataError
 from main import build_parser
+from tests.support.results.typed import typed
 
 START, END = "2024-01-10", "2024-01-30"
 Result = dict[str, Any]
@@ -52,7 +53,7 @@ def demo(*arguments: str) -> list[str]:
 
 def record(folder: Path, result: Result) -> str:
     run_id = new_run_id(folder)
-    record_run(folder, run_id, result)
+    record_run(folder, run_id, typed(result))
     return run_id
 
 
@@ -329,7 +330,7 @@ def test_what_is_no_id_names_no_folder(tmp_path: Path, result: Result, run_id: s
     with pytest.raises(DataError, match="must be 8 hexadecimal digits"):
         read_copy(tmp_path, run_id)
     with pytest.raises(DataError, match="must be 8 hexadecimal digits"):
-        record_run(tmp_path, run_id, result)
+        record_run(tmp_path, run_id, typed(result))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,7 +21,8 @@ from backtest.market.market_data import MarketData, candle_table, empty_funding
 from backtest.market.sources import MarketSource
 from backtest.market.timeframes import parse_time
 from backtest.runs.facts import check_capital, data_facts, run_notices
-from backtest.runs.portfolio import PORTFOLIO, combine_portfolio, net_positions
+from backtest.runs.portfolio import combine_portfolio, net_positions
+from backtest.runs.portfolio_result import PORTFOLIO
 from backtest.simulator import BacktestSimulator, choose_rules
 from config import BACKTEST_CONFIG, STRATEGY_PARAMS
 from core.errors import CapitalError, ConfigError, DataError, NetworkError
@@ -34,6 +35,7 @@ from engine.strategy import CODE_FINGERPRINT, GridStrategyV4
 from engine.tables import BarLog
 from engine.types import Trade
 from tests.support.paths import MARKET
+from tests.support.results.typed import typed, typed_coins
 
 START, END = "2024-01-10", "2024-02-10"
 BAR_MS = 900_000
@@ -496,10 +498,14 @@ def made_result(times: list[int], equity: float) -> dict[str, Any]:
 PARAMS = StrategyParams.from_dict(STRATEGY_PARAMS)
 
 
+def combined(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return combine_portfolio(typed_coins(results), PARAMS, BAR_MS).to_dict()
+
+
 def test_the_portfolio_stands_on_every_bar_that_a_coin_has() -> None:
     times = [BAR_MS * i for i in range(40)]
     results = {"A": made_result(times[:30], 1.0), "B": made_result(times[5:], 2.0)}
-    portfolio = combine_portfolio(results, PARAMS, BAR_MS)
+    portfolio = combined(results)
     assert portfolio["timestamp"].tolist() == times
     capital = PARAMS.initial_capital
     assert portfolio["equity_curve"].tolist() == [1.0 + capital] * 5 + [3.0] * 35
@@ -512,7 +518,9 @@ def test_a_coin_counts_with_its_last_equity_in_a_hole() -> None:
     times = [BAR_MS * i for i in range(10)]
     holed = made_result(times[:4] + times[8:], 0.0)
     holed["equity_curve"] = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    portfolio = combine_portfolio({"A": holed, "B": made_result(times, 10.0)}, PARAMS, BAR_MS)
+    portfolio = combine_portfolio(
+        typed_coins({"A": holed, "B": made_result(times, 10.0)}), PARAMS, BAR_MS
+    ).to_dict()
     assert portfolio["equity_curve"].tolist() == [11, 12, 13, 14, 14, 14, 14, 14, 15, 16]
     assert portfolio["metrics"]["exposure_pct"] == pytest.approx(90.0)  # closed at the last close
 
@@ -520,12 +528,12 @@ def test_a_coin_counts_with_its_last_equity_in_a_hole() -> None:
 def test_coins_without_a_common_bar_add_up_all_the_same() -> None:
     early, late = [BAR_MS * i for i in range(20)], [BAR_MS * i for i in range(50, 70)]
     results = {"A": made_result(early, 9_000.0), "B": made_result(late, 12_000.0)}
-    portfolio = combine_portfolio(results, PARAMS, BAR_MS)
+    portfolio = combined(results)
     assert portfolio["common_bars"] == 0
     assert portfolio["equity_curve"].tolist() == [19_000.0] * 20 + [21_000.0] * 20
     assert portfolio["metrics"]["final_capital"] == 21_000.0
     assert math.isnan(portfolio["var"]["correlation"]["A/B"])
-    alone = combine_portfolio({"B": results["B"]}, PARAMS, BAR_MS)["var"]
+    alone = combined({"B": results["B"]})["var"]
     assert portfolio["var"]["end"] == pytest.approx(alone["end"])  # what ended carries no risk
 
 
@@ -545,7 +553,7 @@ def test_a_portfolio_adds_up_whatever_ranges_and_holes_its_coins_have(
     for k, (first, count, equity) in enumerate(spans):
         rows = [i for i in range(first, first + count) if i % (k + 2) or i not in holes]
         results[f"C{k}"] = made_result([BAR_MS * i for i in rows or [first]], equity)
-    portfolio = combine_portfolio(results, PARAMS, BAR_MS)
+    portfolio = combined(results)
     ends = math.fsum(equity for _, _, equity in spans)
     assert portfolio["metrics"]["final_capital"] == pytest.approx(ends, abs=0.005)
     assert portfolio["equity_curve"][-1] == pytest.approx(ends, abs=0.005)
@@ -554,13 +562,15 @@ def test_a_portfolio_adds_up_whatever_ranges_and_holes_its_coins_have(
 
 
 def test_ratios_without_a_denominator_are_nan() -> None:
-    metrics = combine_portfolio({"A": made_result([0, BAR_MS], 1.0)}, PARAMS, BAR_MS)["metrics"]
+    metrics = combine_portfolio(
+        typed_coins({"A": made_result([0, BAR_MS], 1.0)}), PARAMS, BAR_MS
+    ).to_dict()["metrics"]
     assert math.isnan(metrics["win_rate_pct"])
     assert math.isnan(metrics["profit_factor"])
 
 
 def test_the_last_position_is_the_one_before_it_was_closed_for_good() -> None:
-    assert net_positions(made_result([0, 1, 2], 1.0)).tolist() == [2.0, 2.0, 2.0]
+    assert net_positions(typed(made_result([0, 1, 2], 1.0))).tolist() == [2.0, 2.0, 2.0]
 
 
 def test_the_value_at_risk_of_one_coin_is_its_own() -> None:
@@ -568,7 +578,7 @@ def test_the_value_at_risk_of_one_coin_is_its_own() -> None:
     close = result["candles"]["close"].to_numpy()
     sigma = np.std(np.diff(np.log(close))[-PARAMS.volatility_period :], ddof=1)
     expected = 1.65 * 2.0 * close[-1] * sigma * math.sqrt(PARAMS.var_horizon_bars)
-    var = combine_portfolio({"A": result}, PARAMS, BAR_MS)["var"]
+    var = combined({"A": result})["var"]
     assert var["end"] == pytest.approx(expected)
     assert var["end_pct"] == pytest.approx(expected / 100.0)
     assert var["highest"] >= var["end"]
@@ -576,9 +586,11 @@ def test_the_value_at_risk_of_one_coin_is_its_own() -> None:
 
 def test_two_coins_that_move_alike_carry_their_full_risk() -> None:
     times = [BAR_MS * i for i in range(50)]
-    alone = combine_portfolio({"A": made_result(times, 1.0)}, PARAMS, BAR_MS)["var"]
+    alone = combine_portfolio(
+        typed_coins({"A": made_result(times, 1.0)}), PARAMS, BAR_MS
+    ).to_dict()["var"]
     results = {"A": made_result(times, 1.0), "B": made_result(times, 1.0)}
-    both = combine_portfolio(results, PARAMS, BAR_MS)["var"]
+    both = combined(results)["var"]
     assert both["end"] == pytest.approx(2.0 * alone["end"])
     assert both["correlation"] == {"A/B": pytest.approx(1.0)}
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.exact_sum import exact_sum
+from core.exact_sum import exact_sum, sum_of_partials
 from core.funding import MODEL_BARS, model_rates
 from tests.support.markets.synthetic import BAR_MS, FIRST_MS, HOUR_MS, synthetic_candles
 
@@ -24,6 +24,12 @@ def bits(value: float) -> bytes:
 @given(st.lists(st.one_of(WHOLE, NEAR), max_size=100))
 def test_a_sum_is_the_double_nearest_to_the_exact_one(values: list[float]) -> None:
     assert bits(exact_sum(np.array(values, np.float64))) == bits(math.fsum(values))
+    assert bits(sum_of_partials(np.array(values, np.float64))) == bits(math.fsum(values))
+
+
+@given(st.lists(st.floats(19_000.0, 21_000.0), min_size=1, max_size=96))
+def test_prices_are_summed_to_the_last_bit(values: list[float]) -> None:
+    assert bits(exact_sum(np.array(values))) == bits(math.fsum(values))
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,12 @@ from core.errors import ConfigError, StateError
 from core.market import MarketRules
 from core.text import decimals_of, money, number
 from engine.contract import SideView, View
-from engine.results import TRADE_FIELDS
+from engine.trade_tables import TRADE_FIELDS
 from live.health.events import StepDone
 from live.health.logger import SecretFilter, TradeLogger, equity_text, session_logger, trade_text
 from live.store.trade_files import TRADE_COLUMNS, Close, LiveTrade, TradeFiles, close_figures
 from tests.live.test_instance_lock import FULL, READ_ONLY, break_at, open_files
+from tests.support.results.typed import typed
 
 WHEN = 1_705_329_000_000
 """2024-01-15 14:30:00 UTC."""
@@ -577,7 +578,7 @@ def test_the_columns_of_a_backtest_are_written_as_a_backtest_writes_them_and_the
     backtest = {
         "trades": [{k: v for k, v in asdict(t).items() if k in TRADE_FIELDS} for t in trades]
     }
-    assert path.read_bytes() == trades_csv(backtest)
+    assert path.read_bytes() == trades_csv(typed(backtest))
     read = read_trades(path)
     assert read.damage is None
     assert [(row.price, row.qty, row.pnl, row.fee) for row in read.rows] == numbers

@@ -26,6 +26,7 @@ from engine.results import RunResult, run_metrics
 from engine.tables import BarLog, bar_table
 from engine.types import CLOSE_END, LONG, TAKE_PROFIT, Account, Fill, SideLedger, Tape, take_trades
 from tests.support.paths import ROOT
+from tests.support.results.typed import typed, typed_all
 
 DOCUMENT = ROOT / "docs" / "adding_a_strategy.md"
 IMPORTS = (
@@ -91,14 +92,14 @@ def test_the_example_trades_and_its_money_adds_up(result: dict[str, Any]) -> Non
 @pytest.mark.slow
 def test_the_example_is_reported_as_any_other_strategy(result: dict[str, Any]) -> None:
     printed: list[str] = []
-    print_report({"BTC": result}, printed.append)
+    print_report(typed_all({"BTC": result}), printed.append)
     text = "\n".join(printed)
     assert "Return" in text
     assert "Round trips" in text
     assert "Breaker halts" not in text
-    document = coin_document(result)
+    document = coin_document(typed(result))
     assert document["metrics"]["total_trades"] == result["metrics"]["total_trades"]
-    assert trades_csv(result).count(b"\n") == len(result["trades"]) + 1
+    assert trades_csv(typed(result)).count(b"\n") == len(result["trades"]) + 1
 
 
 def test_the_example_refuses_what_it_cannot_do() -> None:

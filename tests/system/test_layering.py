@@ -140,7 +140,7 @@ ROOMS = {
     "backtest.audit": "core config backtest.market",
     "backtest.trust": "core config engine.kit engine.contract engine.compiling engine.registry "
     "engine.fixed_grid backtest.market backtest.runs backtest.simulator",
-    "backtest.report": "core engine.contract engine.registry engine.fixed_grid "
+    "backtest.report": "core engine.kit engine.contract engine.registry engine.fixed_grid "
     "engine.short_grid "
     "backtest.market backtest.results backtest.runs backtest.trust",
     "backtest.optimize.trial": "core engine.kit engine.contract engine.grid_v4 "

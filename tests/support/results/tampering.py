@@ -20,6 +20,7 @@ from backtest.market.timeframes import format_time
 from backtest.results.files import summary_json, trades_csv
 from backtest.simulator import BacktestSimulator
 from tests.support.markets.synthetic import BAR_MS
+from tests.support.results.typed import typed
 
 BTC_RULES = {"tick_size": 0.1, "step_size": 0.001, "min_qty": 0.001, "min_notional": 5.0}
 
@@ -74,7 +75,7 @@ def run_on(
         detail=detail,
     )
     result = simulator.run_single("BTC", format_time(int(times.iloc[warmup])))
-    return Run(trades_csv(result).decode(), summary_json(result).decode(), market)
+    return Run(trades_csv(typed(result)).decode(), summary_json(typed(result)).decode(), market)
 
 
 def index_of(rows: Rows, *labels: str, after: int = -1, **cells: str) -> int:
