@@ -50,7 +50,7 @@ RUN_KEYS: Final = (
 
 @dataclass(frozen=True, eq=False)
 class RunContext:
-    """What a run was made of, for whoever reports on it.
+    """The inputs of a run, for whoever reports on it.
 
     Attributes:
         strategy: its name.

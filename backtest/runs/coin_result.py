@@ -125,7 +125,7 @@ class CoinResult:
 
     @property
     def marks(self) -> Records:
-        """What happened besides trades, none where the strategy notes nothing, (n_marks,)."""
+        """Events besides trades, none where the strategy notes nothing, (n_marks,)."""
         return self.trades[:0] if self.run.marks is None else self.run.marks
 
     @property
