@@ -337,6 +337,12 @@ SHORT_GRID_PRESETS = {
     },
 }
 
+# Several coins on one account (``main.py --portfolio``).
+PORTFOLIO_CONFIG = {
+    "portfolio_var_enabled": True,  # entries are bounded by the value at risk of all positions
+    "portfolio_drawdown_pct": 0.15,  # its budget, of the sum of equity
+}
+
 BACKTEST_CONFIG = {
     "coins": ("BTC", "ETH", "SOL"),
     "start": "2024-01-01",

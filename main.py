@@ -35,6 +35,8 @@ examples:
   python3 main.py --strategy short_grid --demo
   python3 main.py --strategy short_grid --ticks recordings --queue all --latency 5,5,5
       on order books and trades: many coins, short only; the result is an interval
+  python3 main.py --portfolio --coins BTC ETH SOL --capital 15000 --weights BTC=0.5 ETH=0.3 SOL=0.2
+      the coins in step on one account, their entries bounded by the risk of all
   python3 main.py --list
   python3 main.py --diff 3f9c 81d0
       earlier runs, and what differs between two of them (beginnings of ids suffice)
@@ -61,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_version_option(parser)
     _add_run_options(parser.add_argument_group("what to run"))
+    _add_portfolio_options(parser.add_argument_group("several coins on one account"))
     _add_data_options(parser.add_argument_group("where candles come from"))
     _add_tick_options(parser.add_argument_group("the exchange of short_grid"))
     parameters = parser.add_argument_group("strategy parameters")
@@ -124,6 +127,27 @@ def _add_run_options(group: Any) -> None:
     )
 
 
+def _add_portfolio_options(group: Any) -> None:
+    group.add_argument(
+        "--portfolio",
+        action="store_true",
+        help="run the coins in step on one account: --capital is of all together, and their "
+        "entries are bounded by the value at risk of all",
+    )
+    one_of = group.add_mutually_exclusive_group()
+    one_of.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="COIN=SHARE",
+        help="shares of the capital, together 1 (default: equal)",
+    )
+    one_of.add_argument(
+        "--allocate",
+        metavar="HOW",
+        help="equal or volatility: by the inverse of each coin's range at the start",
+    )
+
+
 def _add_data_options(group: Any) -> None:
     one_of = group.add_mutually_exclusive_group()
     one_of.add_argument(
@@ -173,13 +197,20 @@ def _add_record_options(group: Any) -> None:
 
 def _backtest(args: argparse.Namespace) -> int:
     # Only now: importing numba and pandas takes longer than --help may.
-    from backtest.commands.backtest import BacktestRequest, run_backtest  # noqa: PLC0415
+    from backtest.commands.backtest import (  # noqa: PLC0415
+        BacktestRequest,
+        chosen_portfolio,
+        run_backtest,
+        run_portfolio_command,
+    )
 
+    asked = chosen_portfolio(args)
     request = BacktestRequest(
         coins=args.coins,
         start=args.start,
         end=args.end,
         params=chosen_params(args),
+        portfolio=asked,
         strategy=chosen_strategy(args),
         source="demo" if args.demo else args.data or "exchange",
         detail=args.detail,
@@ -193,7 +224,7 @@ def _backtest(args: argparse.Namespace) -> int:
         from backtest.commands.compare import run_compare  # noqa: PLC0415
 
         return run_compare(request)
-    return run_backtest(request)
+    return run_portfolio_command(request) if asked is not None else run_backtest(request)
 
 
 def _ticks(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from copy import copy
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -22,7 +23,9 @@ from backtest.runs.facts import data_facts, loaded_range, rounding_notices
 from backtest.runs.portfolio import combine_portfolio
 from backtest.runs.portfolio_result import PortfolioResult
 from backtest.runs.strategies import backtested
-from config import BACKTEST_CONFIG
+from backtest.runs.together import Prepared, read_limits, start_volatility
+from config import BACKTEST_CONFIG, PORTFOLIO_CONFIG
+from core.capital import equal_weights, given_weights, shares_of, volatility_weights
 from core.errors import ConfigError, DataError, GridError
 from core.frames import check_candles, check_funding
 from core.market import MarketRules
@@ -33,6 +36,9 @@ from engine.result_dict import ResultDict
 from engine.results import RunResult
 
 MIN_CANDLES: Final = 100
+EQUAL: Final = "equal"
+BY_VOLATILITY: Final = "volatility"
+LEAST_COINS: Final = 2
 When = str | date | None
 """A UTC date or time as text, ``date``, ``datetime`` or ``Timestamp``; None: from the settings."""
 AlsoCompute = Callable[[Any, RunResult], dict[str, Any]]
@@ -220,9 +226,89 @@ class BacktestSimulator:
 
     def combine(self, results: Mapping[str, CoinResult]) -> PortfolioResult:
         """Return the portfolio of ``results``; see ``runs.portfolio.combine_portfolio``."""
-        return combine_portfolio(
-            results, self.params, self.bar_ms, self.how.risk(self.params, self.bar_ms)
+        return combine_portfolio(results, self.bar_ms, self.how.risk(self.params, self.bar_ms))
+
+    def run_portfolio(
+        self,
+        coins: Sequence[str] | str | None = None,
+        start: When = None,
+        end: When = None,
+        *,
+        weights: Mapping[str, float] | str = EQUAL,
+        settings: Mapping[str, Any] | None = None,
+    ) -> PortfolioResult:
+        """Backtest several coins in step on one account: ``initial_capital`` is of all together.
+
+        Their entries are bounded by the value at risk of all positions, as in a process that
+        trades them live (``core.portfolio_risk``).
+
+        Args:
+            coins: as in ``run_multi``; at least two.
+            start: as in ``run_single``.
+            end: as in ``run_single``.
+            weights: of each coin's share of the capital, together 1; or ``equal``, or
+                ``volatility``: by the inverse of its mean true range of seven days at the start.
+            settings: values that differ from ``PORTFOLIO_CONFIG``.
+
+        Raises:
+            GridError: as ``run_single``, of the first coin that failed; or the strategy cannot run
+                so, weights or settings are no such, or a share is too small for any order.
+        """
+        names, (start_ms, end_ms) = self.coin_names(coins), self._range(start, end)
+        limits = read_limits(PORTFOLIO_CONFIG, settings or {})
+        if self.how.together is None:
+            raise ConfigError(f"{self.spec.name} does not run in a portfolio yet; use grid_v4")
+        if len(names) < LEAST_COINS:
+            raise ConfigError(
+                f"a portfolio needs at least two coins; there is only {', '.join(names)}"
+            )
+        self.how.load()
+        unread = self._not_read(names)
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, len(names))) as pool:
+            loaded = dict(
+                zip(
+                    names,
+                    pool.map(lambda coin: self._load(coin, start_ms, end_ms), names),
+                    strict=True,
+                )
+            )
+        shares = self._shares(loaded, weights)
+        simulators = {coin: self._with_capital(share) for coin, share in shares.items()}
+        ready = {coin: simulators[coin].prepare(loaded[coin]) for coin in names}
+        risk = self.how.risk(self.params, self.bar_ms)
+        runs, together = self.how.together(
+            ready,
+            {coin: share / self.params.initial_capital for coin, share in shares.items()},
+            limits,
+            risk,
         )
+        results = {
+            coin: simulators[coin].result_of(
+                coin, ready[coin], runs[coin], (start_ms, end_ms), unread
+            )
+            for coin in names
+        }
+        return combine_portfolio(results, self.bar_ms, risk, together)
+
+    def _shares(
+        self, loaded: Mapping[str, CoinData], weights: Mapping[str, float] | str
+    ) -> dict[str, float]:
+        """Return each coin's capital, quote."""
+        if weights == EQUAL:
+            chosen = equal_weights(list(loaded))
+        elif weights == BY_VOLATILITY:
+            chosen = volatility_weights({coin: start_volatility(x) for coin, x in loaded.items()})
+        elif isinstance(weights, str):
+            raise ConfigError(f"--allocate {weights} must be {EQUAL} or {BY_VOLATILITY}")
+        else:
+            chosen = given_weights(list(loaded), weights)
+        return shares_of(self.params.initial_capital, chosen)
+
+    def _with_capital(self, capital: float) -> BacktestSimulator:
+        other = copy(self)
+        other.params = replace(self.params, initial_capital=capital)
+        other.also = None  # bands of a coin by itself would be of another run
+        return other
 
     def coin_names(self, coins: Sequence[str] | str | None = None) -> list[str]:
         """Return the base coins of ``coins`` (None: of the settings), each once.
@@ -280,11 +366,34 @@ class BacktestSimulator:
         kinds = [self.settings["timeframe"], *([self.detail] if self.detail else [])]
         return self.source.not_read(coins, kinds) if self.source.not_read else []
 
+    def prepare(self, loaded: CoinData) -> Prepared:
+        """Return a coin's data with everything that its runs share."""
+        return Prepared(loaded, self.how.variants(loaded, self.params))
+
     def _run(self, coin: str, start_ms: int, end_ms: int, unread: Sequence[str]) -> CoinResult:
-        loaded = self._load(coin, start_ms, end_ms)
+        ready = self.prepare(self._load(coin, start_ms, end_ms))
+        run = ready.variants.central(self.params, ready.variants.sub_bars(ready.data.market.detail))
+        return self.result_of(coin, ready, run, (start_ms, end_ms), unread)
+
+    def result_of(
+        self,
+        coin: str,
+        ready: Prepared,
+        run: tuple[Any, RunResult],
+        span_ms: tuple[int, int],
+        unread: Sequence[str],
+    ) -> CoinResult:
+        """Return the result of a coin's run: of the bars traded, with all there is to know.
+
+        Args:
+            coin: its name.
+            ready: as ``prepare`` answers.
+            run: the strategy as it stands at the end, and what the engine answered.
+            span_ms: first bar asked for and the end, ms UTC.
+            unread: lines about files that were passed over.
+        """
+        loaded, variants, (strategy, result) = ready.data, ready.variants, run
         market, rules, first = loaded.market, loaded.rules, loaded.first_bar
-        variants = self.how.variants(loaded, self.params)
-        strategy, result = variants.central(self.params, variants.sub_bars(market.detail))
         notices = self.how.notices(coin, strategy, loaded, result)
         facts = data_facts(
             market, first, self.settings["timeframe"], self.detail, result.funding_source
@@ -295,7 +404,7 @@ class BacktestSimulator:
             candles=variants.candles.iloc[first:].reset_index(drop=True),
             params=self.params,
             market=rules,
-            data=facts | loaded_range(*loaded.span_ms) | self._missing(loaded, start_ms, end_ms),
+            data=facts | loaded_range(*loaded.span_ms) | self._missing(loaded, *span_ms),
             fingerprint=self.spec.fingerprint,
             notices=[
                 *([loaded.notice] if loaded.notice else []),

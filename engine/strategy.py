@@ -221,20 +221,36 @@ class GridStrategyV4:
         run.advance(0, len(tables.bars))
         run.close()
         trades, seconds = run.trades, time.perf_counter() - started
+        result = self.result_of(state, tables, run.log, trades, seconds)
+        self.state, self.tape = state, tape
+        return result
+
+    def result_of(
+        self, state: State, tables: RunTables, log: Any, trades: Any, seconds: float
+    ) -> RunResult:
+        """Return the result of a run that ended with ``state``.
+
+        Args:
+            state: when everything was closed.
+            tables: what was read.
+            log: account at every close, (n_bars,).
+            trades: records, (n_trades,).
+            seconds: of the compiled loop.
+        """
         first = tables.first_acting_bar
         regimes = np.zeros(len(tables.bars), np.int64)
         regimes[1:] = tables.signals["regime"][:-1]
-        result = RunResult(
+        return RunResult(
             metrics=run_metrics(
                 state,
                 self.params.initial_capital,
                 tables.bars,
-                run.log,
+                log,
                 trades,
                 first,
                 own_counts(state),
             ),
-            log=run.log,
+            log=log,
             regime_log=regimes,
             trades=trades,
             first_bar=first,
@@ -242,8 +258,6 @@ class GridStrategyV4:
             seconds=seconds,
             bars=tables.bars,
         )
-        self.state, self.tape = state, tape
-        return result
 
     def compiled_run(self, tables: RunTables, log: Any = None) -> CompiledRun:
         """Return a compiled run that goes on from this strategy's state and changes it."""

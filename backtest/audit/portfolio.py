@@ -154,12 +154,15 @@ def _of_curve(accounts: Sequence[CoinAccount]) -> Iterator[tuple[str, Any]]:
 
 def _of_sums(accounts: Sequence[CoinAccount]) -> Iterator[tuple[str, Any]]:
     ledgers = [account.ledger for account in accounts]
-    capital, profit = ledgers[0].capital, sum(ledger.gross_profit for ledger in ledgers)
+    capital = sum(ledger.capital for ledger in ledgers)
+    profit = sum(ledger.gross_profit for ledger in ledgers)
     loss, trips = (sum(ledger.gross_loss for ledger in ledgers)), _total(ledgers, "round_trips")
     yield "metrics.fees_paid", _total(ledgers, "fees")
     yield "metrics.funding_pnl", _total(ledgers, "funding")
-    yield "metrics.turnover", _total(ledgers, "turnover") / capital / len(ledgers)
-    yield "metrics.buy_hold_return_pct", float(np.mean([_buy_and_hold(one) for one in accounts]))
+    yield "metrics.turnover", _total(ledgers, "turnover") / capital
+    weights = [one.ledger.capital for one in accounts]
+    held = [_buy_and_hold(one) for one in accounts]
+    yield "metrics.buy_hold_return_pct", float(np.average(held, weights=weights))
     yield "metrics.total_trades", trips
     yield "metrics.gross_profit", profit
     yield "metrics.gross_loss", loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from backtest.market.market_data import normalize_coin
 from backtest.market.sources import EXCHANGE
 from backtest.report.console import print_report
 from backtest.report.document import run_document
@@ -32,10 +34,11 @@ from backtest.runs.portfolio_result import (
     portfolio_of,
 )
 from backtest.runs.strategies import is_compiled
-from backtest.simulator import BacktestSimulator
+from backtest.simulator import EQUAL, BacktestSimulator
 from backtest.trust.bands import DETAIL, add_bands
 from backtest.trust.bands_text import print_bands
-from core.errors import GridError, NetworkError
+from config import PORTFOLIO_CONFIG
+from core.errors import ConfigError, GridError, NetworkError
 from core.files import read_json
 from engine.compiling import compile_notice
 from engine.contract import StrategySpec
@@ -47,6 +50,19 @@ _COIN_CHARTS: Final = ("equity.png", "trades.png")
 _GROUP_FILES: Final = ("summary.json", "report.html")
 _GROUP_CHARTS: Final = ("equity.png",)
 """Everything that a run writes, after the name of a coin or of the portfolio."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortfolioRequest:
+    """Coins run in step on one account.
+
+    Attributes:
+        weights: of the shares of the capital, by coin; or ``equal`` or ``volatility``.
+        settings: values that differ from ``PORTFOLIO_CONFIG``.
+    """
+
+    weights: Mapping[str, float] | str
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +82,7 @@ class BacktestRequest:
         as_json: print one JSON document instead of the table.
         bands: print the bands above it.
         strategy: what trades.
+        portfolio: run the coins in step on one account; None: each by itself.
     """
 
     coins: list[str] | None
@@ -80,6 +97,7 @@ class BacktestRequest:
     as_json: bool = False
     bands: bool = False
     strategy: StrategySpec = DEFAULT
+    portfolio: PortfolioRequest | None = None
 
 
 class ResultWriter:
@@ -231,6 +249,89 @@ def run_backtest(request: BacktestRequest) -> int:
         print_report(results)
     _say_remarks(results, failed)
     return 2 if failed else 0
+
+
+def chosen_portfolio(args: argparse.Namespace) -> PortfolioRequest | None:
+    """Return what the arguments of ``main.py`` say of a portfolio; None: each coin by itself.
+
+    Settings of the portfolio are taken out of ``--set``.
+
+    Raises:
+        ConfigError: weights are no ``COIN=SHARE``, or there is no portfolio they could be of.
+    """
+    named = [item for item in args.set if item.partition("=")[0].strip() in PORTFOLIO_CONFIG]
+    if not args.portfolio:
+        for flag, given in (
+            ("--weights", args.weights),
+            ("--allocate", args.allocate),
+            *((f"--set {item}", item) for item in named),
+        ):
+            if given:
+                raise ConfigError(f"{flag} is about a portfolio; add --portfolio")
+        return None
+    args.set = [item for item in args.set if item not in named]
+    pairs = (item.partition("=") for item in named)
+    settings = {key.strip(): value.strip() for key, _, value in pairs}
+    weights = args.allocate or EQUAL
+    if args.weights is not None:
+        weights = read_weights(args.weights)
+    return PortfolioRequest(weights=weights, settings=settings)
+
+
+def read_weights(items: Sequence[str]) -> dict[str, float]:
+    """Return the weights of ``COIN=SHARE`` by coin.
+
+    Raises:
+        ConfigError: an item is no such, or names a coin again.
+    """
+    weights: dict[str, float] = {}
+    for item in items:
+        coin, equals, share = item.partition("=")
+        try:
+            name, part = normalize_coin(coin), float(share)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--weights {item} must be COIN=SHARE, such as BTC=0.5")
+        if name in weights:
+            raise ConfigError(f"--weights names {name} twice")
+        weights[name] = part
+    return weights
+
+
+def run_portfolio_command(request: BacktestRequest) -> int:
+    """Run coins in step on one account, write all files, print the report; return the exit code.
+
+    Raises:
+        GridError: a coin failed, so there is no portfolio.
+    """
+    logging.basicConfig(format="warning: %(message)s")
+    asked = request.portfolio
+    if asked is None:
+        raise ConfigError("no portfolio was asked for")
+    simulator = _simulator(replace(request, plot=False))
+    writer = _writer(simulator, request)
+    _say("running the coins in step; the first time their loop is compiled (half a minute)")
+    portfolio = simulator.run_portfolio(
+        request.coins, request.start, request.end, weights=asked.weights, settings=asked.settings
+    )
+    recorded = {
+        coin: replace(result, run_id=new_run_id(writer.files))
+        for coin, result in portfolio.results.items()
+    }
+    for result in recorded.values():
+        _keep_coin(writer, result)
+    results: dict[str, CoinResult | PortfolioResult] = {
+        **recorded,
+        PORTFOLIO: replace(portfolio, results=recorded),
+    }
+    _keep_portfolio(writer, results)
+    if request.as_json:
+        sys.stdout.write(json_bytes(run_document(results, {})).decode())
+    else:
+        print_report(results)
+    _say_remarks(results, {})
+    return 0
 
 
 def _keep_coin(writer: ResultWriter, result: CoinResult) -> None:

@@ -11,6 +11,7 @@ from engine.options import chosen_strategy
 
 _RUN: Final = ("strategy", "coins", "start", "end")
 _DATA: Final = ("data", "demo", "detail")
+_PORTFOLIO: Final = ("portfolio", "weights", "allocate")
 _TICKS: Final = ("ticks", "queue", "latency")
 """Flags of strategies on recorded ticks; of those on candles the others."""
 _PARAMETERS: Final = (

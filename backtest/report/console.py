@@ -12,6 +12,7 @@ from backtest.runs.portfolio_result import (
     PORTFOLIO,
     AllResults,
     PortfolioResult,
+    Together,
     coins_of,
     portfolio_of,
 )
@@ -166,8 +167,10 @@ def heading(results: AllResults) -> str:
         for coin in coins
     }
     differ = ", ".join(f"{coin} {span}" for coin, span in spans.items())
-    capital = coins[0].params.initial_capital
-    each = " each" if len(coins) > 1 else ""
+    capital, each = coins[0].params.initial_capital, " each" if len(coins) > 1 else ""
+    portfolio = portfolio_of(results)
+    if portfolio is not None and portfolio.together is not None:
+        capital, each = portfolio.initial_capital, " in all"
     text = (
         f"{', '.join(result.coin for result in coins)}: {start} to {end} UTC, "
         f"{coins[0].data['timeframe']} candles, {capital:,.0f} USDT{each}"
@@ -256,6 +259,28 @@ def var_lines(portfolio: PortfolioResult) -> list[str]:
     return _wrapped("VaR", text)
 
 
+def together_lines(together: Together) -> list[str]:
+    """Return how coins that ran in step were bounded together."""
+    figures = together.to_dict()
+    shares = ", ".join(f"{coin} {100.0 * part:.4g} %" for coin, part in together.weights.items())
+    if math.isnan(together.drawdown_pct):
+        return _wrapped("One", f"account, shared: {shares}; entries were not bounded together")
+    capped, blocked, steps = (
+        figures[name] for name in ("portfolio_capped", "portfolio_blocked", "steps")
+    )
+    text = (
+        f"account, shared: {shares}. Entries may have {100.0 * together.drawdown_pct:g} % of the "
+        f"equity at risk with all that is held: capped at {capped:,} of {steps:,} steps, blocked "
+        f"at {blocked:,}"
+    )
+    if capped:
+        text += (
+            f"; the smallest share of the room was {100.0 * figures['lowest_share']:.1f} %, "
+            f"{figures['lowest_at']}"
+        )
+    return _wrapped("One", text)
+
+
 def print_report(results: AllResults, write: Callable[[str], object] = print) -> None:
     """Print heading, table and remarks of ``results``, coins and ``_portfolio``.
 
@@ -274,6 +299,8 @@ def print_report(results: AllResults, write: Callable[[str], object] = print) ->
     portfolio = portfolio_of(results)
     if portfolio is not None:
         write("\n".join(var_lines(portfolio)))
+        if portfolio.together is not None:
+            write("\n".join(together_lines(portfolio.together)))
     for result in coins:
         write("\n".join(data_lines(result)))
     write(f"Decision code {coins[0].fingerprint}")

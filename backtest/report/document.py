@@ -68,7 +68,7 @@ def group_document(portfolio: PortfolioResult) -> dict[str, Any]:
     )
     first = next(iter(results.values()))
     bar_ms = timeframe_ms(first.data["timeframe"])
-    curves = equity_curves(results, times, float(first.params.initial_capital))
+    curves = equity_curves(results, times)
     return portfolio_document(portfolio) | {
         "identity": {name: math.fsum(sums[name] for sums in identities.values()) for name in names},
         "by_coin": [_coin_row(results[coin], identities[coin]) for coin in results],
@@ -143,9 +143,9 @@ def _months(
 ) -> list[dict[str, Any]]:
     months = times.astype("datetime64[ms]").astype("datetime64[M]")
     last = np.flatnonzero(np.append(months[1:] != months[:-1], np.True_))
-    initial = portfolio.initial_capital / len(curves)
+    capital = {coin: float(x.params.initial_capital) for coin, x in portfolio.results.items()}
     whole = _returns(portfolio.equity_curve[last], portfolio.initial_capital)
-    coins = {coin: _returns(curve[last], initial) for coin, curve in curves.items()}
+    coins = {coin: _returns(curve[last], capital[coin]) for coin, curve in curves.items()}
     return [
         {
             "key": str(months[row]),

@@ -238,10 +238,9 @@ def _portfolio_course(portfolio: PortfolioResult) -> dict[str, Any]:
     bar_ms = timeframe_ms(next(iter(results.values())).data["timeframe"])
     axis, closes = TimeAxis(int(times[0]), int(times[-1]) + bar_ms), times + bar_ms
     equity, initial = portfolio.equity_curve, portfolio.initial_capital
-    each = initial / len(results)
     curves = {
-        coin: 100.0 * (curve / each - 1.0)
-        for coin, curve in equity_curves(results, times, each).items()
+        coin: 100.0 * (curve / float(results[coin].params.initial_capital) - 1.0)
+        for coin, curve in equity_curves(results, times).items()
     }
     strong = "portfolio"
     curves[strong] = 100.0 * (equity / initial - 1.0)

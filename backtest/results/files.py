@@ -100,6 +100,7 @@ def portfolio_document(portfolio: PortfolioResult) -> dict[str, Any]:
         "initial_capital": portfolio.initial_capital,
         "metrics": portfolio.metrics,
         "value_at_risk": portfolio.var,
+        **({"together": portfolio.together.to_dict()} if portfolio.together else {}),
         "data": {
             "first_bar": format_time(int(times[0])),
             "last_bar": format_time(int(times[-1])),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from backtest.market.timeframes import format_time
 from backtest.runs.coin_result import CoinResult
-from backtest.runs.portfolio_result import PortfolioResult, Results
+from backtest.runs.portfolio_result import PortfolioResult, Results, Together
 from core.atr import calculate_rolling_volatility
 from core.performance import BARS_PER_YEAR, equity_metrics, ratio
 from core.risk import CORRELATION_BARS, Z_95, compute_portfolio_var
@@ -72,24 +72,24 @@ _SUMMED: Final = (
 
 
 def combine_portfolio(
-    results: Results, params: Any, bar_ms: int, risk: Risk | None = None
+    results: Results, bar_ms: int, risk: Risk, together: Together | None = None
 ) -> PortfolioResult:
-    """Return the portfolio that gives every coin ``initial_capital`` of its own.
+    """Return the portfolio of coins that each have ``initial_capital`` of their own.
 
     It stands on every bar that any coin has. Before its first bar a coin counts with its capital,
     in a hole with its last equity, after its last bar with its final capital; so the portfolio's
     final capital is the sum of theirs, and every figure is about the same range. Of its metrics
-    ``buy_hold_return_pct`` and ``turnover`` are averages.
+    ``buy_hold_return_pct`` and ``turnover`` are averages, weighted by capital.
 
     Args:
         results: by coin; at least one.
-        params: initial capital of each coin.
         bar_ms: length of a candle, ms.
-        risk: volatility period, VaR horizon and correlation threshold; None: those of ``params``.
+        risk: volatility period, VaR horizon and correlation threshold.
+        together: how they were bounded together; None: each ran by itself.
     """
     times = np.unique(np.concatenate([result.times_ms for result in results.values()]))
-    equity = np.sum(list(equity_curves(results, times, params.initial_capital).values()), axis=0)
-    initial = params.initial_capital * len(results)
+    equity = np.sum(list(equity_curves(results, times).values()), axis=0)
+    initial = math.fsum(result.params.initial_capital for result in results.values())
     first_ms = min(_first_traded_ms(result) for result in results.values())
     first = min(int(np.searchsorted(times, first_ms)), len(times) - 1)
     per_year = BARS_PER_YEAR * 900_000 / bar_ms
@@ -104,20 +104,24 @@ def combine_portfolio(
         initial_capital=initial,
         common_bars=int(np.sum(shared == len(results))),
         metrics=metrics | _sums(results),
-        var=portfolio_var(results, times, equity, risk or params),
+        var=portfolio_var(results, times, equity, risk),
+        together=together,
     )
 
 
-def equity_curves(results: Results, times: Ints, initial: float) -> dict[str, Floats]:
+def equity_curves(results: Results, times: Ints) -> dict[str, Floats]:
     """Return each coin's equity at the bars that open at ``times``, quote, each (n_bars,).
+
+    Before its first bar it is the coin's capital.
 
     Args:
         results: by coin.
         times: open times, ms UTC, ascending, shape (n_bars,).
-        initial: capital of a coin before its first bar, quote.
     """
     return {
-        coin: at_bars(result.times_ms, result.equity_curve, times, initial)
+        coin: at_bars(
+            result.times_ms, result.equity_curve, times, float(result.params.initial_capital)
+        )
         for coin, result in results.items()
     }
 
@@ -244,9 +248,13 @@ def _exposed(results: Results, times: Ints) -> npt.NDArray[np.bool_]:
 
 
 def _averages(results: Results) -> dict[str, float]:
-    metrics = [result.metrics for result in results.values()]
+    """Return figures that are means over the coins, each with the weight of its capital."""
+    capital = [float(result.params.initial_capital) for result in results.values()]
     names = ("buy_hold_return_pct", "turnover")
-    return {name: float(np.mean([item[name] for item in metrics])) for name in names}
+    return {
+        name: float(np.average([x.metrics[name] for x in results.values()], weights=capital))
+        for name in names
+    }
 
 
 def _sums(results: Results) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from backtest.runs.coin_result import CoinResult
+from core.times import format_time
 from engine.result_dict import ResultDict
 from engine.trade_tables import equity_series
 
@@ -21,6 +22,42 @@ PORTFOLIO: Final = "_portfolio"
 """Key of the portfolio among the coins."""
 Results = Mapping[str, CoinResult]
 """By coin."""
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """How coins that ran in step were bounded together.
+
+    Attributes:
+        weights: share of the capital, by coin.
+        drawdown_pct: budget of value at risk, of the sum of equity; NaN: it was switched off.
+        horizon_bars: bars that the value at risk looks ahead.
+        times_ms: instants at which any coin had a bar, ms UTC, (n_times,).
+        share: lambda, of every side's room for entries, (n_times,).
+        budget: quote, (n_times,).
+    """
+
+    weights: Mapping[str, float]
+    drawdown_pct: float
+    horizon_bars: float
+    times_ms: Ints
+    share: Floats
+    budget: Floats
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures: steps that were capped or blocked, the smallest share and when."""
+        lowest = int(self.share.argmin()) if self.share.size else -1
+        capped = int(np.sum(self.share < 1.0))
+        return {
+            "weights": dict(self.weights),
+            "portfolio_drawdown_pct": self.drawdown_pct,
+            "horizon_bars": self.horizon_bars,
+            "steps": int(self.share.size),
+            "portfolio_capped": capped,
+            "portfolio_blocked": int(np.sum(self.share == 0.0)),
+            "lowest_share": float(self.share[lowest]) if capped else 1.0,
+            "lowest_at": format_time(int(self.times_ms[lowest])) if capped else "",
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +72,7 @@ class PortfolioResult:
         common_bars: how many of the bars all coins have.
         metrics: ratios of the summed curve; counts and money summed.
         var: value at risk, see ``backtest.runs.portfolio.portfolio_var``.
+        together: how the coins were bounded together; None: each ran by itself.
     """
 
     results: Results
@@ -44,6 +82,7 @@ class PortfolioResult:
     common_bars: int
     metrics: dict[str, Any]
     var: dict[str, Any]
+    together: Together | None = None
 
     @property
     def coins(self) -> list[str]:
@@ -74,6 +113,8 @@ class PortfolioResult:
             "metrics": self.metrics,
             "var": self.var,
         }
+        if self.together is not None:
+            entries["together"] = self.together.to_dict()
         return ResultDict(self, entries)
 
     def all_dicts(self) -> ResultDict:

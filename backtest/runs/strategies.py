@@ -11,6 +11,8 @@ from backtest.market.coin_data import CoinData
 from backtest.market.timeframes import format_time
 from backtest.runs.facts import check_capital, run_notices
 from backtest.runs.fixed_variants import FixedVariants
+from backtest.runs.portfolio_result import Together
+from backtest.runs.together import run_grids_together
 from backtest.runs.variants import Variants
 from core.times import BAR_MS
 from engine.compiling import is_compiled as is_grid_compiled
@@ -52,6 +54,7 @@ class Backtested:
         searched: the optimizer can search it.
         is_compiled: its machine code is on disk.
         load: loads it, compiling first where there is none.
+        together: runs prepared coins in step, see ``backtest.runs.together``; None: it cannot.
     """
 
     spec: StrategySpec
@@ -66,6 +69,7 @@ class Backtested:
     searched: bool
     is_compiled: Callable[[], bool]
     load: Callable[[], None]
+    together: Callable[..., tuple[dict[str, Any], Together]] | None = None
 
 
 def _grid_notices(coin: str, strategy: Any, data: CoinData, result: RunResult) -> list[str]:
@@ -133,6 +137,7 @@ BACKTESTED: Final[Mapping[str, Backtested]] = {
         searched=True,
         is_compiled=is_grid_compiled,
         load=load_machine_code,
+        together=run_grids_together,
     ),
     FIXED_GRID.name: Backtested(
         spec=FIXED_GRID,
