@@ -147,7 +147,7 @@ class StopOrders:
                 self._replace(order)
             closing = [r for r in self._resting(order.position_side) if r.closes_all]
             if any(self._is_at(record, order.price) for record in closing):
-                extras = [r for r in self._alive(order.position_side) if not r.closes_all]
+                extras = [r for r in self._resting(order.position_side) if not r.closes_all]
                 if extras:
                     self._drop(extras)
 
@@ -332,12 +332,15 @@ class StopOrders:
         )
 
     def _drop(self, records: Iterable[OrderRecord]) -> CancelResult:
-        """Take stops off; where that cannot be done they are taken off at the next look."""
+        """Take stops off; where that cannot be done they are taken off at the next look.
+
+        One that may still arrive is waited for: the look that finds it takes it off.
+        """
         result = CancelResult.UNTRADED
         for record in records:
             if record.state is OrderState.INTENDED and not record.sent_ms:
                 record.state = OrderState.DONE
-            else:
+            elif not self._desk.may_arrive(record):
                 result = min(result, self._desk.cancel([record]))
         return result
 
