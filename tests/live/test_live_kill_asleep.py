@@ -26,8 +26,8 @@ def points(sessions: ForkedSessions, folder: Path) -> list[tuple[Point, str, str
 
 
 def renews(about: str) -> bool:
-    """Return whether a session does nothing but keep the countdown running, in its sleep."""
-    return about.endswith("countdownCancelAll")
+    """Return whether a request may be of a sleep, in which only the countdown is kept running."""
+    return about.endswith(("/countdownCancelAll", "/time"))
 
 
 @pytest.mark.slow
