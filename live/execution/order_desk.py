@@ -175,6 +175,8 @@ class OrderDesk:
             told = self._told.setdefault((record.position_side, record.kind), {})
             for price in [p for p, ms in told.items() if now_ms - ms > REFUSAL_KEPT_MS]:
                 del told[price]
+            if reply.meaning is Meaning.STOP_EXISTS:
+                continue  # whoever laid it finds out which
             if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN}:
                 if not told:
                     text = _refusal_text(record, reply)
