@@ -72,8 +72,7 @@ _ANSWER_BY_CODE: Final[dict[int, Answer]] = {
     -2021: Answer.PASSED,
     -4142: Answer.PASSED,
     **dict.fromkeys((-2022, -2024, -4118), Answer.NOTHING_TO_CLOSE),
-    -4130: Answer.NOTHING_TO_CLOSE,  # another stop closes this side already
-    -4509: Answer.NOTHING_TO_CLOSE,  # a stop for a side without a position
+    -4509: Answer.NOTHING_TO_CLOSE,  # no position is seen, which may follow its first fill
     **dict.fromkeys((-2018, -2019, -4050, -4051), Answer.NO_MARGIN),
     **dict.fromkeys(DUPLICATE_CODES, Answer.UNKNOWN),
 }

@@ -45,7 +45,10 @@ class Answer(Enum):
     PASSED = "passed"
     """A stop whose price is already passed: it does not exist, the side must go at market."""
     NOTHING_TO_CLOSE = "nothing to close"
-    """It would reduce more than there is, or is in conflict with other closing orders."""
+    """It would reduce more than there is to be seen, or is in conflict with other closing orders.
+
+    A fill may be seen later than its trade, so that is no proof that nothing is held.
+    """
     NO_MARGIN = "no margin"
     REFUSED = "refused"
     """A filter or rule of the symbol: the same order would be refused again."""

@@ -23,6 +23,10 @@ class Broker(Protocol):
         """Return the price to value positions at now, quote."""
         ...
 
+    def price_since(self, ts_ms: int) -> float | None:
+        """Return that price if it was asked for at ``ts_ms`` or later, ms UTC; asks nothing."""
+        ...
+
     def open_bar(self, bar: int, price: float) -> None:
         """Take in what happened since bar ``bar`` opened; its step has the clock already."""
         ...

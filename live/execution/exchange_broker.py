@@ -153,6 +153,10 @@ class ExchangeBroker:
         self._price_ms = self._clock.now_ms()
         return self._price
 
+    def price_since(self, ts_ms: int) -> float | None:
+        """Return the price if it was asked for at ``ts_ms`` or later, ms UTC."""
+        return self._price if self._price > 0.0 and self._price_ms >= ts_ms else None
+
     def _recent_price(self) -> float:
         """Return the last traded price, which may be ``PRICE_KEPT_MS`` old."""
         is_recent = 0 <= self._clock.now_ms() - self._price_ms <= PRICE_KEPT_MS

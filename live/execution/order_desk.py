@@ -70,6 +70,7 @@ class OrderDesk:
         """Until when, ms UTC, orders that the exchange does not know may still arrive there."""
         for record in register.alive():  # the process before was killed over those
             if record.state is OrderState.INTENDED:
+                record.sent_ms = record.sent_ms or self._clock.now_ms()  # written before it is
                 self._may_be_late(record)
         self._told: dict[tuple[str, OrderKind], dict[float, int]] = {}
         """When orders at a price were last refused, ms UTC, by side and kind."""
@@ -158,7 +159,8 @@ class OrderDesk:
             self.restriction = None
 
     def _may_be_late(self, record: OrderRecord) -> None:
-        if record.kind is not OrderKind.STOP:  # a side's second stop is refused anyway
+        # A side's second closing stop is refused anyway; one with a quantity is not.
+        if record.kind is not OrderKind.STOP or not record.closes_all:
             self._late_until_ms[record.client_id] = self._clock.now_ms() + self._late_ms
 
     def _report_refusals(
@@ -173,6 +175,8 @@ class OrderDesk:
             told = self._told.setdefault((record.position_side, record.kind), {})
             for price in [p for p, ms in told.items() if now_ms - ms > REFUSAL_KEPT_MS]:
                 del told[price]
+            if reply.meaning is Meaning.STOP_EXISTS:
+                continue  # whoever laid it finds out which
             if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN}:
                 if not told:
                     text = _refusal_text(record, reply)
@@ -205,6 +209,11 @@ class OrderDesk:
                 self.adopt(record, found)
             elif record.kind is not OrderKind.EXIT and record.client_id not in self._late_until_ms:
                 record.state = OrderState.DONE
+
+    def may_arrive(self, record: OrderRecord) -> bool:
+        """Return whether an order that the exchange does not know may still arrive there."""
+        until_ms = self._late_until_ms.get(record.client_id, 0)
+        return record.state is OrderState.INTENDED and self._clock.now_ms() < until_ms
 
     def wait_s(self, *kinds: OrderKind) -> float:
         """Return the seconds until ``resolve`` finds out about orders of ``kinds`` (none: all).

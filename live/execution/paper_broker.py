@@ -68,6 +68,10 @@ class PaperBroker:
         """Return the last traded price."""
         return self._reader.last_price()
 
+    def price_since(self, ts_ms: int) -> float | None:  # noqa: ARG002 - none is kept
+        """Return None: a look asks for no price."""
+        return None
+
     def last_close(self, bar: int) -> float:
         """Return the close of ``bar``, quote."""
         return float(self._candles.candle(bar).close)

@@ -147,7 +147,7 @@ class StopOrders:
                 self._replace(order)
             closing = [r for r in self._resting(order.position_side) if r.closes_all]
             if any(self._is_at(record, order.price) for record in closing):
-                extras = [r for r in self._alive(order.position_side) if not r.closes_all]
+                extras = [r for r in self._resting(order.position_side) if not r.closes_all]
                 if extras:
                     self._drop(extras)
 
@@ -332,12 +332,15 @@ class StopOrders:
         )
 
     def _drop(self, records: Iterable[OrderRecord]) -> CancelResult:
-        """Take stops off; where that cannot be done they are taken off at the next look."""
+        """Take stops off; where that cannot be done they are taken off at the next look.
+
+        One that may still arrive is waited for: the look that finds it takes it off.
+        """
         result = CancelResult.UNTRADED
         for record in records:
             if record.state is OrderState.INTENDED and not record.sent_ms:
                 record.state = OrderState.DONE
-            else:
+            elif not self._desk.may_arrive(record):
                 result = min(result, self._desk.cancel([record]))
         return result
 
@@ -356,10 +359,18 @@ class StopOrders:
         self._events.publish(Unprotected({d: _unprotected_text(replies.get(d)) for d in held}))
 
     def _is_held(self, position_side: str, reply: OrderReply | None) -> bool:
-        """Return whether the account holds a side; a refusal may say that it does not."""
+        """Return whether a side must be counted as held although its stop is refused.
+
+        The refusal may say that no position is seen. That it is gone is believed where the account
+        says so too and trades of others explain it: a fill may be seen later than its trade.
+        """
         if reply is None or reply.answer is not Answer.NOTHING_TO_CLOSE:
             return True
         if position_side in self._unprotected_since_ms:
+            return True
+        closed = sum(qty for qty, _ in self._fills.foreign_closes.get(position_side, ()))
+        held = self._session.strategy.view().side(position_side).qty
+        if closed < held - 0.5 * self._facts.rules.step_size:
             return True
         try:
             return self._exchange.positions()[position_side].qty > 0.0

@@ -41,7 +41,10 @@ CLOCK_JUMP_MS: Final = 30_000
 LEAST_PAUSE_S: Final = 1.0
 """Between two looks at the account, also where the first took longer than they should be apart."""
 EQUITY_MS: Final = 60_000
-"""Between two prices asked for only to know what is left."""
+"""Between two prices asked for only to know what is left, where nothing was traded meanwhile.
+
+One at every look would be a quarter of the request weight that a coin may use.
+"""
 
 
 class LiveRunner:
@@ -94,6 +97,8 @@ class LiveRunner:
         self._turn_ms = clock.now_ms()
         """When the newest look at the account began, ms UTC."""
         self._valued_ms: int | None = None
+        self._n_valued = 0
+        """Trades booked by this process when equity was judged last."""
         self._is_behind = True
         """Whether the account has not been looked at since the process started."""
 
@@ -213,12 +218,23 @@ class LiveRunner:
             self._session.log.info("looking after the stops: %s", error)
 
     def _note_equity(self) -> None:
-        """Let the monitor know what is left, at a price of this minute, where anything is held."""
-        strategy, now_ms = self._session.strategy, self._clock.now_ms()
-        is_fresh = self._valued_ms is not None and 0 <= now_ms - self._valued_ms < EQUITY_MS
-        if strategy.view().has_position and not is_fresh:
-            self._monitor.note_equity(strategy.view(self._broker.mark()).equity)
-            self._valued_ms = now_ms
+        """Let the monitor know what is left, so that the loss limit is judged at this look.
+
+        With a price that the look has asked for anyway, and without one where nothing is held.
+        Else one is asked for where trades were booked, and once in ``EQUITY_MS``.
+        """
+        strategy, n_trades = self._session.strategy, len(self._session.trades)
+        view, now_ms = strategy.view(), self._turn_ms
+        if view.has_position:
+            price = self._broker.price_since(self._turn_ms)
+            if price is None:
+                is_fresh = self._valued_ms is not None and 0 <= now_ms - self._valued_ms < EQUITY_MS
+                if is_fresh and n_trades == self._n_valued:
+                    return
+                price = self._broker.mark()
+            view = strategy.view(price)
+        self._monitor.note_equity(view.equity)
+        self._valued_ms, self._n_valued = now_ms, n_trades
 
     def _now_ms(self) -> int:
         """Return the time that steps follow, ms UTC: the exchange's where ours is set wrong.

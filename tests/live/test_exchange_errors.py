@@ -98,7 +98,7 @@ OUTCOMES: list[tuple[Any, type[GridError], Answer]] = [
     (refusal(-2019), AccountError, Answer.NO_MARGIN),
     (refusal(-2022), ExchangeError, Answer.NOTHING_TO_CLOSE),
     (refusal(-4118), ExchangeError, Answer.NOTHING_TO_CLOSE),
-    (refusal(-4130), ExchangeError, Answer.NOTHING_TO_CLOSE),
+    (refusal(-4130), ExchangeError, Answer.REFUSED),  # a stop exists: its meaning says so
     (refusal(-4509), ExchangeError, Answer.NOTHING_TO_CLOSE),
     (refusal(-1022), CredentialsError, Answer.FORBIDDEN),
     (refusal(-2014), CredentialsError, Answer.FORBIDDEN),

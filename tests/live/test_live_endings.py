@@ -242,6 +242,45 @@ def test_at_the_loss_limit_all_is_closed_once_there_is_a_way_to_the_exchange(
     assert "CLOSE_END" in {trade.label for trade in scene.session.trades}
 
 
+@pytest.mark.slow
+def test_a_loss_that_a_stop_makes_between_two_steps_is_judged_at_the_next_look(
+    tmp_path: Path,
+) -> None:
+    limits = {"equity_warn_pct": 0.01, "equity_emergency_pct": 0.02}
+    settings = {"poll_s": SHORT_POLL_S, **limits}
+    with busy_day(tmp_path, seed=CALM_SEED, settings=settings) as scene:
+        exchange, open_ms = scene.exchange, scene.opens_ms(WARM)
+
+        def fire() -> None:
+            (stop,) = exchange.book.open_stops.values()
+            exchange.book.trigger(stop, stop.trigger, exchange.stamp_ms)
+
+        scene.clock.at(open_ms + 20_000, lambda: fill_nearest(exchange))
+        scene.clock.at(open_ms + 40_000, fire)
+        assert scene.run() is Ending.EMERGENCY
+        assert open_ms + 40_000 <= exchange.now_ms <= open_ms + 42_000 + 1e3 * SHORT_POLL_S
+        assert exchange.account.is_flat
+        assert_all_stopped(exchange)
+
+
+@pytest.mark.slow
+def test_to_judge_equity_one_price_a_minute_is_asked_for_where_nothing_is_traded(
+    tmp_path: Path,
+) -> None:
+    with busy_day(tmp_path, seed=CALM_SEED, settings=CALM) as scene:
+        exchange, open_ms = scene.exchange, scene.opens_ms(WARM)
+        asked = list[int]()
+        scene.clock.at(open_ms + 20_000, lambda: fill_nearest(exchange))
+        for after_ms in (60_000, 660_000):
+            scene.clock.at(
+                open_ms + after_ms,
+                lambda: asked.append(exchange.faults.requests["GET /fapi/v2/ticker/price"]),
+            )
+        assert scene.run_until(open_ms + 700_000) is Ending.ASKED
+        assert not exchange.account.is_flat
+    assert 9 <= asked[1] - asked[0] <= 11
+
+
 # --- foreign orders -----------------------------------------------------------------------------
 
 

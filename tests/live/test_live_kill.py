@@ -19,7 +19,6 @@ import pytest
 from engine.strategy import GridStrategyV4
 from live.store.state_file import decode
 from tests.support.exchanges.simulated import LoopbackAdapter, SimServer
-from tests.support.known_faults import known_fault
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.busy_hour import (
@@ -178,18 +177,21 @@ def test_killed_among_orders_that_fill_in_parts_the_hour_ends_as_if_nothing_had_
     assert not wrong_kills(sessions, folder, chosen, wanted, **PARTS)
 
 
-@known_fault("the request that is held back has another place in the order of requests now")
 @pytest.mark.slow
 def test_a_request_that_arrives_after_the_restart_is_not_sent_twice(
     sessions: ForkedSessions, folder: Path, undisturbed: Outcome, points: list[Any]
 ) -> None:
-    late = [
+    posts = [
         (point, about)
         for point, _, about in points
         if point.source == "request" and point.when == "before" and about.startswith("POST")
     ]
-    assert len(late) > 10
-    for point, about in late:
+    orders = [(point, about) for point, about in posts if about.endswith("rder")]
+    batches = [(point, about) for point, about in posts if about.endswith("batchOrders")]
+    countdowns = [(point, about) for point, about in posts if about.endswith("countdownCancelAll")]
+    assert len(orders) >= 10
+    assert len(batches) >= 5
+    for point, about in orders + batches + countdowns[::20]:
         found = Hour(sessions, folder).run_late(point.number)
         assert not problem_of(found, undisturbed), f"{point} ({about})"
 

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.known_faults import known_fault
 from tests.support.processes.busy_hour import Hour, Outcome, Point
 from tests.support.processes.forked_sessions import ForkedSessions
 
@@ -20,13 +19,23 @@ def undisturbed(sessions: ForkedSessions, folder: Path) -> Outcome:
     return Hour(sessions, folder, **ASLEEP).run()
 
 
-@known_fault("killed right after the countdown's renewal, orders of one bar differ")
+@pytest.fixture(scope="module")
+def points(sessions: ForkedSessions, folder: Path) -> list[tuple[Point, str, str]]:
+    """Return every moment of the hour, its world and what happens."""
+    return Hour(sessions, folder, **ASLEEP).survey()
+
+
+def renews(about: str) -> bool:
+    """Return whether a request may be of a sleep, in which only the countdown is kept running."""
+    return about.endswith(("/countdownCancelAll", "/time"))
+
+
 @pytest.mark.slow
 def test_killed_anywhere_a_session_that_slept_through_fills_ends_as_if_it_had_not_been(
-    sessions: ForkedSessions, folder: Path, undisturbed: Outcome
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, points: list[Any]
 ) -> None:
-    points = Hour(sessions, folder, **ASLEEP).survey()
-    worlds = list({world: (point, about) for point, world, about in points}.values())
+    awake = [(point, world, about) for point, world, about in points if not renews(about)]
+    worlds = list({world: (point, about) for point, world, about in awake}.values())
     assert len(worlds) > 4 * KILLS
     wrong = []
     for point, about in worlds[2 :: len(worlds) // KILLS]:
@@ -34,6 +43,24 @@ def test_killed_anywhere_a_session_that_slept_through_fills_ends_as_if_it_had_no
         if problem := found.difference(undisturbed):
             wrong.append(f"{point} {about}: {problem}")
     assert wrong == []
+
+
+@pytest.mark.slow
+def test_killed_in_its_sleep_the_next_session_looks_at_once_and_protects_what_filled(
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, points: list[Any]
+) -> None:
+    renewals = [point for point, _, about in points if renews(about) and point.when == "after"]
+    assert len(renewals) > 4 * KILLS
+    exposed_ms = []
+    for point in renewals[:: len(renewals) // KILLS]:
+        hour = Hour(sessions, folder, **ASLEEP)
+        found, account = hour.run_killed(point), hour.exchange.account
+        exposed_ms.append(found.unprotected_ms)
+        assert found.unprotected_ms <= undisturbed.unprotected_ms, point
+        assert max(found.intents.values()) == 1, point
+        booked = {row["trade_id"] for row in found.jsonl_rows if ":" in row["trade_id"]}
+        assert {f"{trade.trade_id}:0" for trade in account.trades} <= booked, point
+    assert min(exposed_ms) < undisturbed.unprotected_ms
 
 
 @pytest.mark.slow

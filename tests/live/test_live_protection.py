@@ -191,8 +191,13 @@ def test_an_empty_answer_gives_up_nothing(watched: Watched, path: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_position_that_does_not_show_yet_gets_its_stop_when_it_does(watched: Watched) -> None:
+@pytest.mark.parametrize("is_listed", [True, False], ids=["listed", "not listed either"])
+def test_a_position_that_does_not_show_yet_gets_its_stop_when_it_does(
+    is_listed: bool, watched: Watched
+) -> None:
     watched.exchange.market.restriction.unseen_ms = 12_000
+    if not is_listed:
+        watched.fault(FILL_MS, FILL_MS + 12_000, FaultKind.EMPTY, READ, path="positionRisk")
     assert watched.run(200_000) is Ending.ASKED
     assert held(watched) > 0
     watched.agree(12_000 + KNOWN_MS)
