@@ -20,6 +20,9 @@ MIN_SPACING_MAKER_FEES: Final = 4.0
 """An entry spacing never goes under this many maker fees."""
 HIGHEST_PRICE: Final = 1e15
 """Beyond it a tick is lost in rounding."""
+CLOSE_TICKS: Final = 8.0
+CLOSE_SHARE: Final = 1e-12
+"""With ``CLOSE_TICKS``: prices farther apart than this, relative, are so whatever rounding does."""
 NOTIONAL_SLACK: Final = 1e-9
 """Quote: what floating point may miss the minimum notional by."""
 TREND_NARROWEST: Final = 0.5
@@ -84,16 +87,18 @@ def exact_level(
 
 @kernel
 def tick_beyond(market: Market, level: float, heading: float, previous: float) -> float:
-    """Return ``level`` on the tick in the direction of ``heading``, a tick beyond ``previous``."""
-    if heading > 0.0:
-        price = tick_up(market, level)
-        if previous > 0.0:
-            price = max(price, tick_up(market, previous + market.tick_size))
+    """Return ``level`` on the tick in the direction of ``heading``, a tick beyond ``previous``.
+
+    Farther away than ticks and rounding reach it is beyond for certain: that spares nearly all
+    levels waiting for the one before.
+    """
+    price = tick_up(market, level) if heading > 0.0 else tick_down(market, level)
+    apart = CLOSE_TICKS * market.tick_size + CLOSE_SHARE * price
+    if previous <= 0.0 or heading * (price - previous) > apart:
         return price
-    price = tick_down(market, level)
-    if previous > 0.0:
-        price = min(price, tick_down(market, previous - market.tick_size))
-    return price
+    if heading > 0.0:
+        return max(price, tick_up(market, previous + market.tick_size))
+    return min(price, tick_down(market, previous - market.tick_size))
 
 
 @kernel

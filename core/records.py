@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import is_dataclass
 from enum import IntEnum, IntFlag
-from typing import Annotated, Any, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Protocol,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 
@@ -14,6 +24,8 @@ T_co = TypeVar("T_co", covariant=True)
 _SCALARS: dict[Any, str] = {float: "f8", int: "i8", bool: "?"}
 _DTYPES: dict[type[Any], np.dtype[Any]] = {}
 _SHADOWED = frozenset(dir(np.record))
+MEMO: Final = "memo"
+"""Name of the field for what was worked out from the others: it is neither saved nor loaded."""
 
 
 class Table(Protocol[T_co]):
@@ -93,7 +105,8 @@ def _rows_in_use(record: Any, name: str) -> int | None:
 def to_jsonable(record: Any) -> Any:
     """Convert a record to nested dicts, lists and scalars.
 
-    Of a table with a counter beside it (``fills`` and ``n_fills``) only the rows in use are kept.
+    Of a table with a counter beside it (``fills`` and ``n_fills``) only the rows in use are kept,
+    and no field named ``MEMO``.
     """
     if isinstance(record, np.void):
         return {
@@ -103,6 +116,7 @@ def to_jsonable(record: Any) -> Any:
                 else record[name]
             )
             for name in record.dtype.names or ()
+            if name != MEMO
         }
     if isinstance(record, np.ndarray):
         return [to_jsonable(item) for item in record]
@@ -110,12 +124,14 @@ def to_jsonable(record: Any) -> Any:
 
 
 def load_jsonable(record: Any, data: Any) -> None:
-    """Fill ``record`` in place from ``to_jsonable`` output; rows not in use become zero.
+    """Fill ``record`` in place from ``to_jsonable`` output; rows not in use and memos become zero.
 
     Raises:
         ValueError: if the keys or lengths of ``data`` differ from the record's.
     """
-    names = set(record.dtype.names or ())
+    names = set(record.dtype.names or ()) - {MEMO}
+    if MEMO in (record.dtype.names or ()):
+        record[MEMO] = np.zeros((), record.dtype[MEMO])
     if names != set(data):
         raise ValueError(
             f"state fields differ: missing {sorted(names - set(data))}, "
@@ -144,9 +160,11 @@ def _load_table(table: Any, rows: Any, expected: int, name: str) -> None:
 
 
 def table_capacities(dtype: np.dtype[Any], prefix: str = "") -> dict[str, int]:
-    """Return the length of every table in a record's ``dtype``, by its dotted name."""
+    """Return the length of every saved table in a record's ``dtype``, by its dotted name."""
     lengths: dict[str, int] = {}
     for name in dtype.names or ():
+        if name == MEMO:
+            continue
         field = dtype[name]
         if field.shape:
             lengths[prefix + name] = field.shape[0]

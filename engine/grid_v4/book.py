@@ -19,7 +19,6 @@ def cancel_from(position: PositionSide, params: StrategyParams, first: int) -> N
     """Take the entry orders at level ``first`` and beyond off the book."""
     for k in range(first, params.grid_levels):
         position.levels[k].qty = 0.0
-        position.settled = False
 
 
 @kernel

@@ -78,12 +78,13 @@ def entry_spacing(
 
 
 @kernel
-def regenerate(
-    state: State, params: StrategyParams, market: Market, position_side: int, reference: float
-) -> None:
-    """Lay out a new generation of the side around ``reference``; all its levels are armed.
+def regenerate(state: State, params: StrategyParams, position_side: int, reference: float) -> None:
+    """Begin a new generation of the side around ``reference``; none of its orders rest yet.
 
-    Reads: now, position. Writes: the side's generation, levels and exit lattice.
+    Its prices are laid out where they are first asked for: many a generation is followed by
+    another before the side holds a fill, or before it may open one.
+
+    Reads: now, position. Writes: the side's generation and levels.
     """
     position = state.sides[position_side]
     position.generation += 1
@@ -106,15 +107,18 @@ def regenerate(
         )
     position.traded, position.cut = False, False
     position.tp_stale, position.settled = True, False
-    _lay_entries(params, market, position, position_side)
-    _lay_exits(params, market, position, position_side)
+    for k in range(params.grid_levels):
+        position.levels[k].qty = 0.0
 
 
 @kernel
-def _lay_entries(
+def lay_entries(
     params: StrategyParams, market: Market, position: PositionSide, position_side: int
 ) -> None:
-    """Write the entry levels of a new generation."""
+    """Write the entry levels of the side's generation unless they stand already."""
+    if position.memo.entries_of == position.generation:
+        return
+    position.memo.entries_of = position.generation
     count = params.grid_levels
     fill_ladder(
         position.entries,
@@ -129,16 +133,19 @@ def _lay_entries(
         0.0,
         market,
     )
-    for k in range(count):
-        level = position.levels[k]
-        level.qty, level.armed = 0.0, position.entries[k] > 0.0
 
 
 @kernel
-def _lay_exits(
+def lay_exits(
     params: StrategyParams, market: Market, position: PositionSide, position_side: int
 ) -> None:
-    """Write the exit lattice, level ``-grid_levels`` to ``+grid_levels`` in profit direction."""
+    """Write the exit lattice of the side's generation unless it stands already.
+
+    Level ``-grid_levels`` to ``+grid_levels`` in the direction of profit.
+    """
+    if position.memo.exits_of == position.generation:
+        return
+    position.memo.exits_of = position.generation
     count = params.grid_levels
     centre, pct = position.centre, position.exit_pct
     mode, nudge = params.grid_mode, params.round_number_nudge
@@ -153,11 +160,12 @@ def _lay_exits(
 
 
 @kernel
-def trail_up(state: State, params: StrategyParams) -> float:
+def trail_up(state: State, params: StrategyParams, market: Market) -> float:
     """Return the long grid's new reference if the price has left its top, else 0 (step 6)."""
     position = state.sides[LONG]
     if position.generation == 0 or not trailing_active(state, params, LONG):
         return 0.0
+    lay_exits(params, market, position, LONG)
     if not state.now.price > position.exits[2 * params.grid_levels]:
         return 0.0
     moved = position.reference + TRAILING_STEP * (state.now.price - position.reference)
@@ -190,10 +198,10 @@ def renew_generation(
     position = state.sides[position_side]
     newly_allowed = allowed and not position.was_allowed
     position.was_allowed = allowed
-    trailed = trail_up(state, params) if position_side == LONG else 0.0
+    trailed = trail_up(state, params, market) if position_side == LONG else 0.0
     if trailed > 0.0:
         state.counters.trailing_shifts += 1
     if is_regeneration_due(state, params, position_side, newly_allowed):
-        regenerate(state, params, market, position_side, state.now.price)
+        regenerate(state, params, position_side, state.now.price)
     elif trailed > 0.0:
-        regenerate(state, params, market, position_side, trailed)
+        regenerate(state, params, position_side, trailed)

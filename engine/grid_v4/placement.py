@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from core.funding import funding_harvest_factor
 from core.grid import minimum_quantity, order_quantity
 from core.jit import kernel
-from core.kelly import kelly_scale
 from core.market import Market
 from core.params import StrategyParams
 from core.risk import value_at_risk
 from engine.grid_v4.book import cancel_from
-from engine.grid_v4.generation import position_cap
+from engine.grid_v4.generation import lay_entries, position_cap
 from engine.grid_v4.protection import is_beyond_stop
-from engine.grid_v4.types import GridFill, PositionSide, State
+from engine.grid_v4.sizes import order_scale
+from engine.grid_v4.types import FAR, NO_LEVEL, GridFill, PositionSide, State
 from engine.ledger import equity_at
-from engine.types import KELLY_MEMORY, LONG, MAX_FILLS, SHORT, sign_of
+from engine.types import LONG, MAX_FILLS, SHORT, sign_of
 
 SHARE_SLACK: Final = 1e-9
 """Largest floating-point error of a closed share."""
+ROUNDED_TICKS: Final = 2.0
+"""Ticks that the rounding of a stop may put between a level and the distance that reaches it."""
+NOTHING_CUT: Final = -1.0
+"""A stop distance that no stop has."""
 
 
 @kernel
@@ -44,55 +47,6 @@ def is_var_blocked(state: State, params: StrategyParams) -> bool:
 
 
 @kernel
-def kelly_factor(state: State, params: StrategyParams) -> float:
-    """Return the order scale from closed fills that were entered in the current regime."""
-    if not params.kelly_enabled:
-        return 1.0
-    regime = state.now.regime
-    if state.kelly_trips == state.counters.round_trips and state.kelly_regime == regime:
-        return state.kelly
-    wins, losses, sum_wins, sum_losses = 0, 0, 0.0, 0.0
-    for back in range(1, state.n_closed + 1):
-        closed = state.closed[(state.closed_head - back) % KELLY_MEMORY]
-        if closed.regime != regime:
-            continue
-        if closed.net_return > 0.0:
-            wins += 1
-            sum_wins += closed.net_return
-        else:
-            losses += 1
-            sum_losses -= closed.net_return
-        if wins + losses == params.kelly_window:
-            break
-    factor = params.kelly_default
-    if wins + losses >= params.kelly_min_trades:
-        factor = kelly_scale(
-            wins, losses, sum_wins, sum_losses, params.kelly_fraction, params.kelly_min
-        )
-    state.kelly, state.kelly_regime = factor, regime
-    state.kelly_trips = state.counters.round_trips
-    return factor
-
-
-@kernel
-def order_scale(state: State, params: StrategyParams, position_side: int) -> float:
-    """Return Kelly x cooldown x harvest for new orders of the side."""
-    scale = kelly_factor(state, params)
-    cooling = state.now.bar - state.cooldown_bar <= params.stop_cooldown_bars
-    if params.stop_cooldown_enabled and cooling:
-        scale *= params.stop_cooldown_factor
-    if params.funding_harvest_enabled and state.now.regime == 0:
-        scale *= funding_harvest_factor(
-            state.now.funding_rate,
-            sign_of(position_side),
-            params.funding_harvest_threshold,
-            params.funding_harvest_boost,
-            params.funding_harvest_cut,
-        )
-    return scale
-
-
-@kernel
 def room_for_entries(
     state: State, params: StrategyParams, position_side: int, equity: float, committed: float
 ) -> float:
@@ -113,8 +67,8 @@ def place_entries(
 ) -> float:
     """Decide the resting entries of the side; return the capital then committed, quote.
 
-    Where all armed levels rest and every limit still holds there is nothing to decide: the common
-    case, settled by three comparisons.
+    Where every limit still admits and cuts off the same levels there is nothing to decide: the
+    common case, settled by a few comparisons.
 
     Args:
         state: reads now and position; writes the levels' orders.
@@ -131,13 +85,45 @@ def place_entries(
         held = (state.sides[LONG].qty + state.sides[SHORT].qty) * price
         whole = room_for_entries(state, params, position_side, equity, held)
         room = min(room, state.entry_share * whole)
-    if not (
-        position.settled
-        and position.resting_notional <= room
-        and position.stop_distance >= position.stop_needed
-    ):
+    if not is_choice_current(state, params, market, position_side, equity, room):
         choose_levels(state, params, market, position_side, equity, room)
     return committed + position.resting_notional
+
+
+@kernel
+def is_choice_current(
+    state: State,
+    params: StrategyParams,
+    market: Market,
+    position_side: int,
+    equity: float,
+    room: float,
+) -> bool:
+    """Return whether choosing the entries of the side anew would choose the same.
+
+    The orders that rest must fit, no level passed over may have become passive, and the level that
+    a limit cut off must be cut off again. What else a choice reads, fills and generation, takes
+    ``settled`` away where it changes.
+    """
+    position = state.sides[position_side]
+    memo = position.memo
+    if not (
+        position.settled
+        and memo.holds
+        and position.resting_notional <= room
+        and position.stop_distance >= position.stop_needed
+        and sign_of(position_side) * state.now.price <= memo.passive_to
+    ):
+        return False
+    if memo.cut_level == NO_LEVEL or position.stop_distance <= memo.cut_stop:
+        return True
+    level_price = position.entries[memo.cut_level]
+    if sign_of(position_side) * (state.now.price - level_price) <= 0.0:
+        return False
+    share = equity * params.order_pct * params.leverage
+    scale = order_scale(state, params, position_side)
+    qty = order_quantity(market, share, scale, level_price)
+    return qty > 0.0 and position.resting_notional + qty * level_price > room
 
 
 @kernel
@@ -157,49 +143,83 @@ def choose_levels(
     """
     position = state.sides[position_side]
     price, sign = state.now.price, sign_of(position_side)
-    share, scale = (
-        equity * params.order_pct * params.leverage,
-        order_scale(state, params, position_side),
-    )
+    share = equity * params.order_pct * params.leverage
+    scale = order_scale(state, params, position_side)
+    lay_entries(params, market, position, position_side)
     begin_orders(state, params, position)
     slots = min(params.max_inventory_per_side - position.n_busy, MAX_FILLS - position.n_fills)
     qty_held, cost_held = position.qty, position.cost
-    too_small, chosen = 0, params.grid_levels
     for k in range(params.grid_levels):
         level_price = position.entries[k]
         rest = not position.levels[k].armed  # what is left of an order partly filled, if anything
         if rest and position.levels[k].qty <= 0.0:
             continue
         qty = owed_quantity(market, position, k, sign * (price - level_price), share, scale)
-        if qty <= 0.0:
-            position.settled = False
-            too_small += 1 if qty == 0.0 else 0
+        if qty < 0.0:
+            position.memo.passive_to = min(position.memo.passive_to, sign * level_price)
             continue
-        notional = qty * level_price
-        if (
-            (slots <= 0 and not rest)  # the fill of a rest is counted already
-            or position.resting_notional + notional > room
-            or is_beyond_stop(
-                params,
-                market,
-                position_side,
-                level_price,
-                qty_held,
-                cost_held,
-                position.stop_distance,
-            )
+        if qty == 0.0:
+            position.memo.holds = False
+            continue
+        if is_cut_off(
+            params,
+            market,
+            position_side,
+            position,
+            k,
+            qty,
+            1 if rest else slots,  # the fill of a rest is counted already
+            room,
+            qty_held,
+            cost_held,
         ):
-            chosen = k
+            position.memo.cut_level = k
+            position.memo.holds = position.memo.holds and not rest  # gone, not weighed again
             break
         if params.stop2_enabled and qty_held > 0.0:
             widen_stop_need(position, market, sign * (cost_held / qty_held - level_price))
         add_order(position, k, qty)
         slots -= 0 if rest else 1
-        qty_held, cost_held = qty_held + qty, cost_held + notional
-    cancel_from(position, params, chosen)
-    fresh = not position.traded and chosen == params.grid_levels
-    if fresh and too_small > 0 and position.resting_notional == 0.0:
-        note_too_small(state, params, market, position)
+        qty_held, cost_held = qty_held + qty, cost_held + qty * level_price
+    end_orders(state, params, market, position)
+
+
+@kernel
+def is_cut_off(
+    params: StrategyParams,
+    market: Market,
+    position_side: int,
+    position: PositionSide,
+    k: int,
+    qty: float,
+    slots: int,
+    room: float,
+    qty_held: float,
+    cost_held: float,
+) -> bool:
+    """Return whether a limit ends the side at level ``k``; note what would cut it off again.
+
+    Args:
+        params: limits.
+        market: tick size.
+        position_side: LONG or SHORT.
+        position: writes ``cut_stop``.
+        k: level.
+        qty: of its order, base.
+        slots: fills and orders the side may still have.
+        room: notional that entry orders may have together, quote.
+        qty_held: of the position that nearer orders make, base.
+        cost_held: of that position, quote.
+    """
+    price, distance = position.entries[k], position.stop_distance
+    if slots <= 0:
+        position.memo.cut_stop = FAR
+        return True
+    if is_beyond_stop(params, market, position_side, price, qty_held, cost_held, distance):
+        reached = sign_of(position_side) * (cost_held / qty_held - price)
+        position.memo.cut_stop = reached - ROUNDED_TICKS * market.tick_size
+        return True
+    return position.resting_notional + qty * price > room
 
 
 @kernel
@@ -252,6 +272,8 @@ def begin_orders(state: State, params: StrategyParams, position: PositionSide) -
     arm_levels(position, params)
     position.settled, position.next_entry = True, 0.0
     position.resting_notional, position.stop_needed = 0.0, 0.0
+    memo = position.memo
+    memo.holds, memo.passive_to, memo.cut_level, memo.cut_stop = True, FAR, NO_LEVEL, NOTHING_CUT
     if position.n_fills >= MAX_FILLS:
         state.counters.capacity_reached += 1
 
@@ -266,6 +288,21 @@ def add_order(position: PositionSide, k: int, qty: float) -> None:
     if position.next_entry == 0.0:
         position.next_entry, position.next_entry_level = position.entries[k], k
     position.resting_notional += qty * position.entries[k]
+
+
+@kernel
+def end_orders(
+    state: State, params: StrategyParams, market: Market, position: PositionSide
+) -> None:
+    """Finish a choice: what lies beyond the last order is gone; say if nothing is large enough."""
+    memo = position.memo
+    cut = memo.cut_level != NO_LEVEL
+    cancel_from(position, params, memo.cut_level if cut else params.grid_levels)
+    fresh = position.resting_notional == 0.0 and not position.traded
+    if fresh and not cut and not memo.holds:
+        note_too_small(state, params, market, position)
+    if (fresh and cut) or position.n_fills >= MAX_FILLS:
+        memo.holds = False  # may yet be too small, or is counted at every step
 
 
 @kernel

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 from core.jit import kernel
 from core.market import Market, lots_down, lots_nearest, tick_down, tick_up
 from core.params import StrategyParams
 from engine.exit_ladder import find_next_tp
-from engine.grid_v4.types import PositionSide, State
+from engine.grid_v4.generation import lay_exits
+from engine.grid_v4.types import FAR, PositionSide, State
 from engine.types import LONG, Fill, sign_of
-
-FAR: Final = 1e300
-"""Beyond any price."""
 
 
 @kernel
@@ -88,6 +85,7 @@ def place_take_profits(
         return
     if unchanged and not position.tp_stale:
         return
+    lay_exits(params, market, position, position_side)
     position.tp_stale = False
     position.tp_valid_low, position.tp_valid_high = -FAR, FAR
     for row in range(position.n_fills):

@@ -7,11 +7,25 @@ from typing import Annotated, Any, Final
 
 from core.params import MAX_LEVELS, MAX_STOP_EVENTS
 from core.records import Table, load_jsonable, zeros
-from engine.types import LONG, MAX_FILLS, NEVER, SHORT, Account, Counters, Fill, Moment, SideLedger
+from engine.types import (
+    LONG,
+    MAX_FILLS,
+    N_REGIMES,
+    NEVER,
+    SHORT,
+    Account,
+    Counters,
+    Fill,
+    Moment,
+    SideLedger,
+)
 
 LATTICE: Final = 2 * MAX_LEVELS + 1
 """Prices of an exit lattice."""
-NOT_COMPUTED: Final = -1
+NO_LEVEL: Final = -1
+_EARLIER_KELLY: Final = frozenset({"kelly_stale", "kelly_trips", "kelly_regime", "kelly"})
+FAR: Final = 1e300
+"""Beyond any price."""
 
 
 class GridFill(Fill):
@@ -28,6 +42,32 @@ class Level:
     qty: float  # base, of the order resting there; 0 = none
     armed: bool
     touched: int  # bar in which the path first reached the order, 0 = not yet
+
+
+class SideMemo:
+    """Which prices are laid out, and what makes another choice of entries differ from the last."""
+
+    entries_of: int  # generation whose levels stand in ``entries``, 0 = not known
+    exits_of: int  # generation whose lattice stands in ``exits``, 0 = not known
+    holds: bool  # the rest of this holds
+    passive_to: float  # sign * p up to which no level passed over becomes passive
+    cut_level: int  # the nearest level that a limit cut off, NO_LEVEL = none
+    cut_stop: float  # quote, largest stop distance that cuts it off again for certain
+
+
+class KellyMemo:
+    """The order scale from closed fills that were entered in one regime."""
+
+    known: bool
+    trips: int  # round trips when it was last found to hold
+    oldest: int  # number of the oldest round trip that counts
+    factor: float
+
+
+class StateMemo:
+    """What was worked out for the whole account."""
+
+    kelly: Annotated[Table[KellyMemo], N_REGIMES]  # by regime, lowest first
 
 
 class PositionSide(SideLedger):
@@ -57,6 +97,7 @@ class PositionSide(SideLedger):
     levels: Annotated[Table[Level], MAX_LEVELS]
     exits: Annotated[Table[float], LATTICE]  # prices, in the direction of profit
     fills: Annotated[Table[GridFill], MAX_FILLS]
+    memo: SideMemo
 
 
 class Now(Moment):
@@ -87,14 +128,12 @@ class State(Account):
     acting: bool  # a step has acted
     halted: bool
     cooldown_bar: int
-    kelly_trips: int  # round trips when kelly was computed
-    kelly_regime: int
-    kelly: float
     now: Now
     counters: GridCounters
     sides: Annotated[Table[PositionSide], 2]
     n_stop_events: int
     stop_events: Annotated[Table[int], MAX_STOP_EVENTS]  # bars, newest last
+    memo: StateMemo
 
 
 def new_state(initial_capital: float) -> State:
@@ -102,7 +141,6 @@ def new_state(initial_capital: float) -> State:
     state = zeros(State)
     state.wallet, state.entry_share = initial_capital, 1.0
     state.cooldown_bar = NEVER
-    state.kelly_trips = NOT_COMPUTED
     for position_side in (LONG, SHORT):
         state.sides[position_side].last_prune_bar = NEVER
         state.sides[position_side].tp_stale = True
@@ -122,16 +160,11 @@ def own_counts(state: State) -> dict[str, int]:
 def load_state(state: State, saved: Mapping[str, Any]) -> None:
     """Fill ``state`` from ``to_jsonable`` output of this version or of an earlier one.
 
-    A state that does not know its share of a portfolio's room has all of it.
-
-    Schema 1 noted whether ``kelly`` had to be computed anew; now that follows from the number of
-    round trips it was computed with.
+    A state that does not know its share of a portfolio's room has all of it. Earlier versions
+    saved the Kelly factor, which is worked out anew.
 
     Raises:
         ValueError: the fields or capacities differ.
     """
     data = {"entry_share": 1.0, **saved}
-    if "kelly_stale" in data:
-        stale = data.pop("kelly_stale")
-        data["kelly_trips"] = NOT_COMPUTED if stale else data["counters"]["round_trips"]
-    load_jsonable(state, data)
+    load_jsonable(state, {name: data[name] for name in data if name not in _EARLIER_KELLY})
