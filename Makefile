@@ -25,8 +25,9 @@ lint:  ## linter, formatter, type checker
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy .
 
-docs:  ## renew the generated parts of the README
+docs:  ## renew the generated parts of the README and the notebook
 	$(PYTHON) -m docs.update_readme
+	$(PYTHON) -m docs.update_notebook
 
 bench:  ## measure the compiled loop
 	$(PYTHON) -m benchmarks.engine

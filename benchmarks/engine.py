@@ -131,6 +131,28 @@ def report_presets(candles: pd.DataFrame, funding: pd.DataFrame, rounds: int) ->
         )
 
 
+def report_runs(candles: pd.DataFrame, funding: pd.DataFrame, rounds: int) -> None:
+    """Print the speed of whole runs: a frame of candles in, a result out, nothing prepared.
+
+    CPU seconds of the process, which other processes disturb less; with settlements on record, and
+    with all of them modelled.
+    """
+    print(f"\nWhole run(), one core, {len(candles):,} bars, {rounds} rounds, CPU time")
+    print(f"{'M bars/s':12} {'funding':>9} {'best':>9} {'median':>9}")
+    million = len(candles) / 1e6
+    for preset, changes in PRESETS.items():
+        strategy = GridStrategyV4(read_config(changes), COIN)
+        for name, settled in (("real", funding), ("modelled", None)):
+
+            def run(strategy: GridStrategyV4 = strategy, settled: Any = settled) -> float:
+                started = time.process_time()
+                strategy.run(candles, funding=settled)
+                return time.process_time() - started
+
+            best, median = best_and_median(run, rounds)
+            print(f"{preset:12} {name:>9} {million / best:9.2f} {million / median:9.2f}")
+
+
 def report_indicators(candles: pd.DataFrame, rounds: int, *, with_gmm: bool) -> None:
     """Print the time of all indicators, without and with the Gaussian mixture."""
     print(f"\nIndicators and regime, {len(candles):,} bars")
@@ -187,6 +209,7 @@ def main(argv: list[str] | None = None) -> int:
     print(machine_line())
     print(f"{source}: {len(candles):,} bars")
     report_presets(candles, funding, arguments.rounds)
+    report_runs(candles, funding, arguments.rounds)
     report_indicators(candles, arguments.rounds, with_gmm=arguments.gmm)
     report_lengths(candles, max(3, arguments.rounds // 3))
     if arguments.commands:

@@ -121,7 +121,9 @@ def _cells(label: str, text: str) -> str:
 
 def _curve(equity: Floats, initial: float) -> str:
     """Return equity as a line drawing, the capital at the start as a dashed line."""
-    rows = np.unique(np.linspace(0, len(equity) - 1, min(_POINTS, len(equity))).astype(np.int64))
+    from backtest.report.png import thin  # noqa: PLC0415 (0.4 s)
+
+    rows = thin(equity, _POINTS)
     shown = equity[rows]
     low, high = min(float(shown.min()), initial), max(float(shown.max()), initial)
     scale = (_HEIGHT - 4.0) / (high - low) if high > low else 0.0
@@ -129,7 +131,7 @@ def _curve(equity: Floats, initial: float) -> str:
     def y(value: Any) -> Any:
         return 2.0 + scale * (high - value)
 
-    x = np.linspace(0.0, _WIDTH, len(rows))
+    x = rows * (_WIDTH / max(len(equity) - 1, 1))
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y(shown), strict=True))
     return (
         f'<svg width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="equity">'

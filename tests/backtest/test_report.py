@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,13 @@ from backtest.simulator import BacktestSimulator
 from core.errors import DataError
 from core.version import VERSION
 from engine.registry import GRID_V4
-from tests.support.results.typed import portfolio_of_all, typed, typed_all, typed_portfolio
+from tests.support.results.typed import (
+    portfolio_of_all,
+    typed,
+    typed_all,
+    typed_coins,
+    typed_portfolio,
+)
 
 Results = dict[str, dict[str, Any]]
 
@@ -239,6 +246,17 @@ def test_trades_are_written_with_the_promised_columns_and_exact_values(results: 
             assert float(written[name]) == trade[name]
         for name in ("label", "regime", "direction"):
             assert written[name] == trade[name]
+
+
+def test_files_and_table_are_made_from_the_records_no_dict_is_made(results: Results) -> None:
+    coins = typed_coins({name: dict(item) for name, item in results.items()})
+    fresh = {name: replace(item, run=replace(item.run)) for name, item in coins.items()}
+    for result in fresh.values():
+        assert trades_csv(result).count(b"\n") == len(result.trades) + 1 > 1
+        assert summary_json(result)
+        assert "trade_dicts" not in vars(result.run)
+    assert summary_table(fresh)
+    assert all("trade_dicts" not in vars(result.run) for result in fresh.values())
 
 
 def test_the_datetime_of_a_trade_is_its_timestamp() -> None:

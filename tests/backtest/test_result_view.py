@@ -153,7 +153,17 @@ def test_a_notebook_shows_the_figures_and_the_course(results: ResultDict, bare: 
         assert f"{total:+.2f} %" in text
         points = re.search(r'points="([^"]*)"', text)
         assert points is not None
-        assert len(points[1].split()) == min(480, len(result.equity))
+        heights = [float(point.split(",")[1]) for point in points[1].split()]
+        span = result.equity.max() - result.equity.min()
+        drawn = (max(heights) - min(heights)) / 86.0  # of the whole height
+        initial = 10_000.0 * len(coins_of(result))
+        whole = max(result.equity.max(), initial) - min(result.equity.min(), initial)
+        assert drawn == pytest.approx(span / whole, abs=0.002)  # its extremes are there
+
+
+def coins_of(result: ResultDict) -> list[str]:
+    """Return the coins whose capital a result begins with."""
+    return list(getattr(result.typed, "coins", ["one"]))
 
 
 def test_several_coins_trades_stand_together_by_time(results: ResultDict) -> None:
