@@ -60,9 +60,9 @@ def cut_off(scene: Scene, seconds: float) -> None:
     scene.clock.at(scene.exchange.now_ms + round(1e3 * seconds), lambda: faults.end(FaultKind.DROP))
 
 
-def when_told(scene: Scene, words: str, action: Callable[[], None]) -> None:
+def when_reported(scene: Scene, words: str, action: Callable[[], None]) -> None:
     """Let ``action`` happen once a person is reported of ``words``."""
-    send, done = scene.ears.send, list[str]()
+    send, done = scene.alerts.send, list[str]()
 
     def hear(text: str) -> None:
         send(text)
@@ -70,7 +70,7 @@ def when_told(scene: Scene, words: str, action: Callable[[], None]) -> None:
             done.append(text)
             action()
 
-    scene.ears.send = hear  # type: ignore[method-assign]  # a test's ear at the seam
+    scene.alerts.send = hear  # type: ignore[method-assign]  # at the seam
 
 
 # --- a signal -----------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_at_the_loss_limit_all_is_closed_once_there_is_a_way_to_the_exchange(
             limit_ms.append(exchange.now_ms)
             cut_off(scene, away_s)
 
-        when_told(scene, "EMERGENCY", away)
+        when_reported(scene, "EMERGENCY", away)
         assert scene.run() is Ending.EMERGENCY
         assert exchange.now_ms >= limit_ms[0] + 1e3 * away_s
         assert exchange.account.is_flat
@@ -265,7 +265,7 @@ def test_an_order_that_bears_our_name_does_not_keep_the_loss_limit_from_closing(
 ) -> None:
     with crash(tmp_path) as scene:
         exchange = scene.exchange
-        when_told(scene, "EMERGENCY", lambda: lay_foreign_order(exchange))
+        when_reported(scene, "EMERGENCY", lambda: lay_foreign_order(exchange))
         assert scene.run() is Ending.EMERGENCY
         assert exchange.account.is_flat
         assert_all_stopped(exchange, FOREIGN)
