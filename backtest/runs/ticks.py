@@ -69,7 +69,6 @@ class TickOutcome:
         funnel: steps at which a gate was the first to fail, by name; entries and adds.
         counts: orders, refusals, reports; see ``_counts``.
         net_usd: realised, what is open at the end bought back at the ask with the taker fee.
-        closing_fee_usd: that fee.
         funding_usd: received.
         debt_usd: recovery debt at the end.
         halted: what had ended entries by the end, '' if nothing.

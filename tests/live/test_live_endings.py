@@ -125,7 +125,7 @@ def test_candles_that_cannot_be_had_end_the_session_with_stops_for_what_filled_m
         scene.clock.at(open_ms - 5_000, spoil)
         scene.clock.at(open_ms + 8_000, lambda: fill_on_a_flat_side(exchange))
         assert scene.run() is Ending.FAILED
-        assert scene.ears.count(why) == 1
+        assert scene.alerts.count(why) == 1
         assert_stopped_in_order(exchange)
 
 
@@ -143,7 +143,7 @@ def test_unreadable_candles_of_a_few_minutes_end_nothing_and_are_one_message(
     assert rested == [0]
     assert scene.session.progress.bar == scene.first_bar + WARM + 1
     assert scene.session.progress.done
-    assert scene.ears.count("WARN outage") == scene.ears.count("OK outage") == 1
+    assert scene.alerts.count("WARN outage") == scene.ears.count("OK outage") == 1
 
 
 @pytest.mark.slow
