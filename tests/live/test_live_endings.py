@@ -143,7 +143,7 @@ def test_unreadable_candles_of_a_few_minutes_end_nothing_and_are_one_message(
     assert rested == [0]
     assert scene.session.progress.bar == scene.first_bar + WARM + 1
     assert scene.session.progress.done
-    assert scene.alerts.count("WARN outage") == scene.ears.count("OK outage") == 1
+    assert scene.alerts.count("WARN outage") == scene.alerts.count("OK outage") == 1
 
 
 @pytest.mark.slow
