@@ -144,7 +144,7 @@ def _add_session_options(group: Any) -> None:
 def _add_other_actions(group: Any) -> None:
     one_of = group.add_mutually_exclusive_group()
     one_of.add_argument(
-        "--status", action="store_true", help="tell from the files how the session stands"
+        "--status", action="store_true", help="say from the files how the session stands"
     )
     one_of.add_argument(
         "--flatten",

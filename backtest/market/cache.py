@@ -89,7 +89,7 @@ class SeriesCache:
             download: where to get it.
             now_ms: the present, by the exchange's clock. What is kept as later than that, by a
                 computer whose clock was ahead, is forgotten first.
-            arrived: told the number of rows of each part.
+            arrived: takes the number of rows of each part.
 
         Raises:
             DataError: the exchange's rows cannot be believed; they are not kept.

@@ -44,7 +44,7 @@ _ARCHIVE_FUNDING: Final = ("calc_time", "funding_interval_hours", "last_funding_
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """Return a CSV file, plain or alone inside a zip; its separator is told from the first line.
+    """Return a CSV file, plain or alone inside a zip; its separator follows from the first line.
 
     Raises:
         OSError, ValueError: it cannot be read as a table.

@@ -2,7 +2,7 @@
 
 A jump by a factor of ten, a high or low ten times away from its own candle, finer candles on
 another scale: data errors nearly always (a wrong decimal, a redenominated coin, two markets in one
-folder). They are not refused, because markets have done stranger things; they are named.
+folder). They are not refused, because markets have done as much; they are named.
 """
 
 from __future__ import annotations

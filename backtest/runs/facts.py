@@ -88,7 +88,7 @@ def changed_params(params: Mapping[str, Any], spec: StrategySpec) -> dict[str, d
 
 
 ROUNDING_SHARE: Final = 0.1
-"""From this share of a spacing or an order on, what rounding takes is told."""
+"""From this share of a spacing or an order on, what rounding takes is reported."""
 
 
 def check_capital(coin: str, strategy: Backtest, rules: MarketRules, result: RunResult) -> None:

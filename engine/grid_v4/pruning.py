@@ -71,6 +71,8 @@ def costly_fill(state: State, params: StrategyParams, position_side: int) -> int
         fill = position.fills[row]
         if -fill.funding > limit * fill.qty:
             most = max(most, -fill.funding)
+    if most <= 0.0:  # nearly always
+        return -1
     for row in range(position.n_fills):
         fill = position.fills[row]
         paid = -fill.funding

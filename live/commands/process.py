@@ -213,7 +213,7 @@ def _watch_over(executor: BinanceExecutor, process: Process, equipment: Equipmen
 
 
 def note_control(process: Process, alerts: AlertSender, event: str, **facts: Any) -> None:
-    """Write an event into the control log; where that fails trading goes on, a person is told."""
+    """Write an event into the control log; where it fails trading goes on and a person hears."""
     target = process.target
     try:
         ControlLog(target.symbol, target.state_folder).append(

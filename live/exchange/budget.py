@@ -1,7 +1,7 @@
 """How many requests may still be sent: below the exchange's limits, never into a ban.
 
 The exchange counts request weight per minute and address, and orders per ten seconds and per
-minute and account, in windows of its own clock, and tells the counts with every reply. Going on
+minute and account, in windows of its own clock, and reports the counts with every reply. Going on
 after it has said «too many» (429) earns a ban (418) of two minutes to three days.
 """
 
@@ -69,7 +69,7 @@ class RequestBudget:
         self._orders_10s = _Window("x-mbx-order-count-10s", 10_000, 300)
         self._orders_1m = _Window("x-mbx-order-count-1m", 60_000, 1_200)
         self._lock = threading.Lock()
-        self._barred_ms, self._barred_at_ms = 0, 0
+        self._paused_ms, self._paused_at_ms = 0, 0
         """How long nothing may be sent, and when that was so; our clock may be set back."""
 
     @property
@@ -96,9 +96,9 @@ class RequestBudget:
             urgent: whether it may use the weight up to ``URGENT_SHARE``.
 
         Raises:
-            RateLimitError: the exchange bars us for longer than ``LONGEST_WAIT_S``.
+            RateLimitError: the exchange bans us for longer than ``LONGEST_WAIT_S``.
         """
-        self._wait_for_bar()
+        self._wait_for_pause()
         share = max(self._share, URGENT_SHARE) if urgent else self._share
         self._reserve(self._weight, weight, share)
         if orders:
@@ -111,36 +111,36 @@ class RequestBudget:
         counts = {name.lower(): value for name, value in headers.items()}
         with self._lock:
             for window in (self._weight, self._orders_10s, self._orders_1m):
-                told = counts.get(window.header, "")
-                if _COUNT.fullmatch(told):
-                    window.set(int(told), now_ms)
+                count = counts.get(window.header, "")
+                if _COUNT.fullmatch(count):
+                    window.set(int(count), now_ms)
 
-    def bar(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """Send nothing for ``seconds``."""
-        left_ms = self._bar_left_ms()
+        left_ms = self._pause_left_ms()
         with self._lock:
-            self._barred_ms = max(left_ms, int(seconds * 1_000))
+            self._paused_ms = max(left_ms, int(seconds * 1_000))
 
-    def _bar_left_ms(self) -> int:
+    def _pause_left_ms(self) -> int:
         """Return how long nothing may be sent, ms; a clock set back does not make it longer."""
         now_ms = self._clock.now_ms()
         with self._lock:
-            self._barred_ms = max(0, self._barred_ms - max(0, now_ms - self._barred_at_ms))
-            self._barred_at_ms = now_ms
-            return self._barred_ms
+            self._paused_ms = max(0, self._paused_ms - max(0, now_ms - self._paused_at_ms))
+            self._paused_at_ms = now_ms
+            return self._paused_ms
 
-    def _wait_for_bar(self) -> None:
-        left_ms = self._bar_left_ms()
+    def _wait_for_pause(self) -> None:
+        left_ms = self._pause_left_ms()
         left_s = left_ms / 1_000
         if left_s > LONGEST_WAIT_S:
             raise RateLimitError(
-                f"the exchange bars this address for another {left_s:.0f} s after too many "
+                f"the exchange bans this address for another {left_s:.0f} s after too many "
                 "requests; nothing is sent until then",
                 left_s,
             )
         if left_ms > 0:
             _log.warning("waiting %.0f s as the exchange demands", left_s)
-            wait_until(self._clock, self._barred_at_ms + left_ms)
+            wait_until(self._clock, self._paused_at_ms + left_ms)
 
     def _reserve(self, window: _Window, cost: int, share: float) -> None:
         """Wait for the window's end if ``cost`` does not fit; an empty window takes anything."""
@@ -170,7 +170,7 @@ def wait_until(clock: Clock, until_ms: int) -> None:
 
     A clock may wake its sleepers early, as at a signal: the rest is waited all the same, as what
     is waited for here would be wrong if it were done sooner. A clock may also be set, before the
-    wait or in it; one that has gone back by what it shows has slept as long as it was told to.
+    wait or in it; one that has gone back by what it shows has slept as long as it was to.
     """
     left_ms = min(until_ms - clock.now_ms(), _LONGEST_WAIT_MS)
     while left_ms > 0:
@@ -188,9 +188,9 @@ def demanded_wait(reply: HttpReply, server_ms: int) -> float:
         server_ms: the exchange's time, ms UTC.
     """
     headers = {name.lower(): value for name, value in reply.headers.items()}
-    told = headers.get("retry-after", "")
-    if _COUNT.fullmatch(told) and int(told) > 0:
-        return float(told)
+    asked_s = headers.get("retry-after", "")
+    if _COUNT.fullmatch(asked_s) and int(asked_s) > 0:
+        return float(asked_s)
     until = _UNTIL.search(reply.body)
     if until and int(until[1]) > server_ms:
         return (int(until[1]) - server_ms) / 1_000

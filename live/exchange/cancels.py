@@ -131,7 +131,7 @@ class Cancels:
             order = normal_order(element.fields, self._symbol)
             name = order.order_id if by_id else order.client_id
             if name not in known:
-                raise ReplyError(f"cancelled {list(known)}, told of {name}")
+                raise ReplyError(f"cancelled {list(known)}, answered for {name}")
             cancel_results[name] = _result_of(known[name], order)
         rest = CancelResult.GONE if codes == {_UNKNOWN_ORDER} else CancelResult.STUCK
         return dict.fromkeys(known, rest) | cancel_results
@@ -144,13 +144,13 @@ class Cancels:
             "fapiPrivateDeleteAlgoOrder", {"symbol": self._symbol, **identity}, urgent=True
         )
         try:
-            told = self._connection.find(request, _stop_reply, GONE_CODES)
+            found = self._connection.find(request, _stop_reply, GONE_CODES)
         except GridError as error:
             _log.warning("cancelling %s: %s", order.client_id, error)
             return self._looked_up_result(order)
-        if told is None:
+        if found is None:
             return CancelResult.GONE
-        return CancelResult.UNTRADED if told == order.client_id else self._looked_up_result(order)
+        return CancelResult.UNTRADED if found == order.client_id else self._looked_up_result(order)
 
     def _looked_up_result(self, order: ExchangeOrder) -> CancelResult:
         """Look an order up whose cancel was refused, or not answered."""
@@ -162,7 +162,7 @@ class Cancels:
 
 
 def _result_of(known: ExchangeOrder, now: ExchangeOrder) -> CancelResult:
-    """Return what became of an order, known as ``known`` before and told as ``now``."""
+    """Return what became of an order, known as ``known`` before and reported as ``now``."""
     if now.is_open:
         return CancelResult.STUCK
     has_fired = now.kind is OrderKind.STOP and now.status != "CANCELED"

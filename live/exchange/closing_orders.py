@@ -1,4 +1,4 @@
-"""Who closes a position without its owner, told by the order's client id."""
+"""Who closes a position without its owner, known by the order's client id."""
 
 from __future__ import annotations
 

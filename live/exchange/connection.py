@@ -172,7 +172,7 @@ class Connection:
         self.read_once(_TIME, server_time)
 
     def usage(self) -> Usage:
-        """Return what the last replies told; asks nothing."""
+        """Return what the last replies said; asks nothing."""
         return Usage(
             weight_1m=self._budget.weight_1m,
             orders_10s=self._budget.orders_10s,
@@ -286,7 +286,7 @@ class Connection:
             problem, heard, retry_after=wait_s, secrets=self._secrets, is_question=is_question
         )
         if isinstance(error, RateLimitError):
-            self._budget.bar(error.retry_after)
+            self._budget.pause(error.retry_after)
         return error
 
     def _keep_time(self) -> GridError | None:
@@ -299,7 +299,7 @@ class Connection:
         return None if error is None or self._measured_ms is not None else _nothing_sent(error)
 
     def _measure_time(self) -> Outcome:
-        """Ask for the exchange's time; it is taken as told in the middle of the round trip."""
+        """Ask for the exchange's time; it is taken as that of the middle of the round trip."""
         before_ms = self.clock.now_ms()
         outcome = self._send(_TIME)
         after_ms = self.clock.now_ms()
@@ -308,10 +308,10 @@ class Connection:
                 _log.warning("cannot measure the exchange's time: %s", outcome.error)
             return outcome
         try:
-            told_ms = server_time(outcome.reply)
+            server_ms = server_time(outcome.reply)
         except ReplyError as unreadable:
             return Outcome(error=unreadable)
-        self._offset_ms = (before_ms + after_ms) // 2 - told_ms
+        self._offset_ms = (before_ms + after_ms) // 2 - server_ms
         self._measured_ms = after_ms
         self._client.options["timeDifference"] = self._offset_ms
         return outcome

@@ -124,7 +124,7 @@ _BY_CLASS: Final[dict[type[Exception], type[GridError]]] = {
     ccxt.NullResponse: ReplyError,
 }
 _ADVICE: Final[dict[type[GridError], str]] = {
-    UnknownOutcome: "no answer tells whether it was done; it must be looked up",
+    UnknownOutcome: "no answer says whether it was done; it must be looked up",
     NetworkError: "it was not done; it may be repeated",
     ExchangeError: "the exchange refused",
     RestrictedError: "the exchange takes only orders that reduce; closing goes on, entries wait",

@@ -90,7 +90,7 @@ class Market:
     def funding_rates(self, start_ms: int, end_ms: int) -> list[tuple[int, float]]:
         """Return (settlement time ms, rate) settled in ``[start_ms, end_ms]``, by time.
 
-        The exchange tells times some milliseconds late; they are cut to the minute.
+        The exchange reports times some milliseconds late; they are cut to the minute.
         """
         rates: list[tuple[int, float]] = []
         since_ms, until_ms = start_ms, end_ms + MINUTE_MS - 1

@@ -126,7 +126,7 @@ class Orders:
             else:
                 order = normal_order(reply, self._symbol)
             if client_id is not None and order.client_id != client_id:
-                raise ReplyError(f"asked for order {client_id}, told of {order.client_id}")
+                raise ReplyError(f"asked for order {client_id}, answered for {order.client_id}")
             return order
 
         request = Request(endpoint, {"symbol": self._symbol, **identity}, urgent=True)
@@ -161,7 +161,7 @@ class Orders:
         return replies | answered
 
     def _answers(self, specs: Sequence[OrderSpec], outcome: Outcome) -> Replies:
-        """Return what a reply tells of the orders; those it tells nothing of are left out."""
+        """Return what a reply says of the orders; those it does not name are left out."""
         if outcome.error is not None:
             return {
                 spec.client_id: self._refused(spec, outcome.error, outcome.code) for spec in specs
@@ -196,7 +196,7 @@ class Orders:
                 refusals.append((code, str(element.get("msg"))))
         rest = [spec for spec in specs if spec.client_id not in accepted]
         if len(rest) != len(refusals):
-            raise ReplyError("the answer to a batch tells of one order twice")
+            raise ReplyError("the answer to a batch names one order twice")
         refused = [
             self._refused(spec, self._connection.refusal(code, text), code)
             for spec, (code, text) in zip(rest, refusals, strict=True)
@@ -283,7 +283,7 @@ def _placing_request(sendable: Sequence[tuple[OrderSpec, OrderFields]]) -> Reque
 
 
 def _placed(specs: Sequence[OrderSpec], order: ExchangeOrder) -> Replies:
-    """Return the reply to the one of ``specs`` that the exchange tells of.
+    """Return the reply to the one of ``specs`` that the exchange names.
 
     A post-only order that would cross may also be taken and expire at once.
 
@@ -292,7 +292,9 @@ def _placed(specs: Sequence[OrderSpec], order: ExchangeOrder) -> Replies:
     """
     spec = next((spec for spec in specs if spec.client_id == order.client_id), None)
     if spec is None:
-        raise ReplyError(f"sent orders {[s.client_id for s in specs]}, told of {order.client_id}")
+        raise ReplyError(
+            f"sent orders {[s.client_id for s in specs]}, answered for {order.client_id}"
+        )
     crossed = order.status == "EXPIRED" and order.filled_qty == 0
     if spec.kind in _POST_ONLY and crossed:
         return {spec.client_id: _reply(spec, Answer.WOULD_CROSS, order.status)}

@@ -40,7 +40,7 @@ class TradeHistory:
         """Return our trades with ``trade_id >= from_id``, all pages, by rising id.
 
         ``from_id`` 0: from ``start_ms`` on. Either way at most ``HISTORY_MS`` back: what lies
-        further back the exchange does not tell, which is logged. A fee paid in another asset
+        further back the exchange does not list, which is logged. A fee paid in another asset
         than USDT (BNB) is valued at that asset's last price when the trade is read.
         """
         if from_id <= 0:

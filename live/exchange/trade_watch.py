@@ -38,7 +38,7 @@ class TradeWatch:
         """Return whether trades must be asked for now; True counts as done, see ``owe``.
 
         Args:
-            orders: open ones, as the exchange tells them.
+            orders: open ones, as the exchange lists them.
             now_ms: ms UTC; a clock set back makes trades due.
             positions: quantity by position side, base; None if they were not looked at.
         """

@@ -57,7 +57,7 @@ class Answer(Enum):
     NOT_SENT = "not sent"
     """The exchange said it did not take it (overload, rate limit): it may be sent again."""
     UNKNOWN = "unknown"
-    """Neither the reply nor a look-up told: it must be looked up before anything is sent."""
+    """Neither the reply nor a look-up said so: it must be looked up before anything is sent."""
 
 
 class Meaning(Enum):
@@ -144,7 +144,7 @@ class OrderReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeOrder:
-    """An order as the exchange tells it.
+    """An order as the exchange reports it.
 
     Attributes:
         client_id: ours, or of somebody else.
@@ -359,7 +359,7 @@ class Usage:
     """How much of the exchange's patience is used, from its last replies.
 
     Attributes:
-        weight_1m: request weight of this minute, of 2,400; 0 until a reply told.
+        weight_1m: request weight of this minute, of 2,400; 0 until a reply said.
         orders_10s: orders of these ten seconds, of 300.
         orders_1m: orders of this minute, of 1,200.
         clock_offset_ms: our clock minus the exchange's.

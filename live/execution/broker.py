@@ -65,7 +65,7 @@ class Broker(Protocol):
         ...
 
     def hold_entries(self, *, off: bool) -> None:
-        """Lay no entries, and take off those that rest, until told otherwise."""
+        """Lay no entries, and take off those that rest, until further notice."""
         ...
 
     def patience_s(self) -> float:

@@ -240,7 +240,7 @@ class ExchangeBroker:
         return self._stops.unprotected
 
     def hold_entries(self, *, off: bool) -> None:
-        """Lay no entries, and take off those that rest, until told otherwise."""
+        """Lay no entries, and take off those that rest, until further notice."""
         self._resting.entries_off = off
 
     def patience_s(self) -> float:

@@ -72,7 +72,7 @@ class OrderDesk:
             if record.state is OrderState.INTENDED:
                 record.sent_ms = record.sent_ms or self._clock.now_ms()  # written before it is
                 self._may_be_late(record)
-        self._told: dict[tuple[str, OrderKind], dict[float, int]] = {}
+        self._reported: dict[tuple[str, OrderKind], dict[float, int]] = {}
         """When orders at a price were last refused, ms UTC, by side and kind."""
         self._seen_ms: int | None = None
         self.foreign_rests = False
@@ -172,18 +172,18 @@ class OrderDesk:
         """
         now_ms = self._clock.now_ms()
         for record, reply in zip(records, replies, strict=True):
-            told = self._told.setdefault((record.position_side, record.kind), {})
-            for price in [p for p, ms in told.items() if now_ms - ms > REFUSAL_KEPT_MS]:
-                del told[price]
+            reported = self._reported.setdefault((record.position_side, record.kind), {})
+            for price in [p for p, ms in reported.items() if now_ms - ms > REFUSAL_KEPT_MS]:
+                del reported[price]
             if reply.meaning is Meaning.STOP_EXISTS:
                 continue  # whoever laid it finds out which
             if reply.answer in {Answer.REFUSED, Answer.NO_MARGIN}:
-                if not told:
+                if not reported:
                     text = _refusal_text(record, reply)
                     self._events.publish(Notice(f"order {text}; it is tried again"))
-                told[record.price] = now_ms
+                reported[record.price] = now_ms
             else:
-                told.pop(record.price, None)
+                reported.pop(record.price, None)
 
     def resolve(self) -> None:
         """Find out about every order whose outcome is not known.

@@ -135,7 +135,7 @@ class CandleBuffer:
             if len(fresh) and not len(self._candles):
                 self._refuse_late_start(fresh)
             grown = np.concatenate([self._candles, _unbroken(fresh, first, self._bar_ms)])
-            self._candles = grown.view(dtype_of(Candle))  # an empty part makes it a bare table
+            self._candles = grown.view(dtype_of(Candle))  # an empty part makes it a plain table
             if self._last_bar() >= bar:
                 return
         missing_ms = (self._last_bar() + 1) * self._bar_ms

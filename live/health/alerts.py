@@ -109,12 +109,12 @@ class StandingConditions:
     """Which conditions stand, so that each is reported when it begins and when it ends."""
 
     def __init__(self) -> None:
-        self._told: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
 
     @property
     def names(self) -> frozenset[str]:
         """The conditions that stood at the last update."""
-        return frozenset(self._told)
+        return frozenset(self._reported)
 
     def update(
         self, conditions: Iterable[Condition], now_ms: int
@@ -124,15 +124,16 @@ class StandingConditions:
         Those are what began, and what lasts for longer than its verdict's ``repeat_ms``.
         """
         standing = {condition.name: condition for condition in conditions}
-        ended = sorted(self._told.keys() - standing.keys())
+        ended = sorted(self._reported.keys() - standing.keys())
         begun = [
             condition
             for name, condition in standing.items()
-            if name not in self._told or now_ms - self._told[name] >= condition.verdict.repeat_ms
+            if name not in self._reported
+            or now_ms - self._reported[name] >= condition.verdict.repeat_ms
         ]
         for name in ended:
-            del self._told[name]
-        self._told |= {condition.name: now_ms for condition in begun}
+            del self._reported[name]
+        self._reported |= {condition.name: now_ms for condition in begun}
         return begun, ended
 
 

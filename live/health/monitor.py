@@ -361,13 +361,13 @@ class HealthMonitor:
             if self._standstill is not None:
                 self._conditions.append(Condition("hang", Verdict.WARN, self._standstill.text))
             self._verdict = max((c.verdict for c in self._conditions), default=Verdict.OK)
-            self._tell(now_ms)
+            self._report(now_ms)
             if self._escalation is not None:
                 self._escalation.check(now_ms)
             self._write(now_ms)
             return self._verdict
 
-    def _tell(self, now_ms: int) -> None:
+    def _report(self, now_ms: int) -> None:
         begun, ended = self._standing.update(self._conditions, now_ms)
         for condition in begun:
             level = logging.WARNING if condition.verdict is Verdict.WARN else logging.CRITICAL

@@ -52,7 +52,7 @@ def refuse_key_rights(rights: KeyRights, accepted: Collection[str] = ()) -> None
     """Refuse a key whose thief could do more harm than trade, and one that cannot trade.
 
     Args:
-        rights: of the key, as the exchange tells them.
+        rights: of the key, as the exchange lists them.
         accepted: of ``RIGHTS``: said in words to be meant.
 
     Raises:
@@ -75,9 +75,9 @@ def refuse_key_rights(rights: KeyRights, accepted: Collection[str] = ()) -> None
     }
     found = [name for name, (is_there, _) in risks.items() if is_there and name not in accepted]
     if found:
-        told = ", ".join(risks[name][1] for name in found)
+        listed = ", ".join(risks[name][1] for name in found)
         raise KeyRightsError(
-            f"real money is not traded with this key: {told}; "
+            f"real money is not traded with this key: {listed}; "
             "change that at the exchange, in the settings of the API key, or say that it is meant: "
             f"--accept-key-rights {' '.join(found)}"
         )

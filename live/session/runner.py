@@ -87,7 +87,7 @@ class LiveRunner:
         self._poll_s = float(settings["poll_s"])
         self._grace_ms = int(1_000 * float(settings["candle_grace_s"]))
         self._usage, self._measure_clock = usage, measure_clock
-        self._told_too_small = False
+        self._reported_too_small = False
         self._ban_s = 0.0
         self._refused_ms: int | None = None
         """Since when the keys are refused, ms UTC."""
@@ -391,8 +391,8 @@ class LiveRunner:
 
     def _tell_too_small(self, view: View) -> None:
         """Say once that every order of a grid was under the exchange's minimum."""
-        if view.too_small and not self._told_too_small:
-            self._told_too_small = True
+        if view.too_small and not self._reported_too_small:
+            self._reported_too_small = True
             self._session.log.warning(
                 "every order of a grid is under the exchange's minimum: %.0f USDT of capital "
                 "would do",

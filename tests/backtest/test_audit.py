@@ -630,10 +630,12 @@ def test_settlements_are_those_that_the_reference_reads(hours: int) -> None:
     ours = settlements(market)
     assert [t for t, _ in ours] == [t for t, _ in theirs]
     assert [r for _, r in ours] == pytest.approx([r for _, r in theirs], abs=1e-15)
-    bare = replace(market, funding=empty_funding())
+    without = replace(market, funding=empty_funding())
     modelled = oracle.settlements(candles, empty_funding())
-    assert [t for t, _ in settlements(bare)] == [t for t, _ in modelled]
-    assert [r for _, r in settlements(bare)] == pytest.approx([r for _, r in modelled], abs=1e-15)
+    assert [t for t, _ in settlements(without)] == [t for t, _ in modelled]
+    assert [r for _, r in settlements(without)] == pytest.approx(
+        [r for _, r in modelled], abs=1e-15
+    )
 
 
 # --- the command --------------------------------------------------------------------------------

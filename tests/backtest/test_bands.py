@@ -1,4 +1,4 @@
-"""The bands: every assumption run, the worst and the best named, the sign of the return told."""
+"""The bands: every assumption run, worst and best named, the sign of the return reported."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_a_run_on_finer_candles_is_compared_with_the_candles_alone() -> None:
     assert all(found[name] == alone["metrics"][name] for name in METRICS)
 
 
-def test_why_no_finer_candles_were_tried_is_told(result: Any) -> None:
+def test_why_no_finer_candles_were_tried_is_reported(result: Any) -> None:
     def refuse(*_: Any) -> MarketData:
         raise DataError("no such file")
 
@@ -265,7 +265,7 @@ def test_combinations_are_named_only_where_no_single_assumption_turns_the_sign()
 
 
 @pytest.mark.parametrize(("total", "word"), [(2.0, "positive"), (-2.0, "negative"), (0.0, "zero")])
-def test_a_sign_that_depends_on_nothing_is_told_too(total: float, word: str) -> None:
+def test_a_sign_that_depends_on_nothing_is_reported_too(total: float, word: str) -> None:
     runs = [band("", "as run", total), band("slippage", "slippage x 3", 2.0 * total)]
     result = {"coin": "BTC", "bands": runs, "bands_summary": summarize(runs)}
     count = "2 distinct results" if total else "1 distinct result"

@@ -194,10 +194,10 @@ def test_an_unreachable_archive_is_replaced_by_rest(
     assert "archive not used: no route" in caplog.text
 
 
-def test_the_archive_suffices_where_the_exchange_is_barred(binance: FakeBinance) -> None:
+def test_the_archive_suffices_where_the_exchange_is_blocked(binance: FakeBinance) -> None:
     binance.publish_month(JAN, FEB, "2024-01")
     history = binance.history()
-    binance.is_barred = True
+    binance.is_blocked = True
     tables = list(history.candles("BTC", "15m", JAN, FEB, now_ms=NOW))
     pd.testing.assert_frame_equal(pd.concat(tables), candles(JAN, FEB))
 

@@ -140,7 +140,7 @@ def test_a_refusal_is_not_repeated(binance: FakeBinance, tmp_path: Path) -> None
     assert binance.waits == []
 
 
-def test_too_many_requests_wait_as_long_as_told(binance: FakeBinance, tmp_path: Path) -> None:
+def test_too_many_requests_wait_as_long_as_asked(binance: FakeBinance, tmp_path: Path) -> None:
     binance.next_answers = [answering(429, '{"code":-1003,"msg":"Too many requests"}')]
     assert len(binance.fetch(tmp_path).candles) == 96
     assert binance.waits == [7.0]

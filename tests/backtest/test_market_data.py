@@ -99,7 +99,7 @@ def test_unusable_candles_are_refused_naming_file_row_and_time(name: str) -> Non
         check_candles(damage(make_candles()), "my.csv", BAR)
 
 
-def test_the_number_of_broken_rows_is_told() -> None:
+def test_the_number_of_broken_rows_is_reported() -> None:
     candles = make_candles()
     candles.loc[3:7, "volume"] = -1.0
     with pytest.raises(DataError, match=r"row 3 .*\(5 rows like this\)"):

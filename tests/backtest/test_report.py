@@ -186,7 +186,7 @@ def data_of(**values: Any) -> dict[str, Any]:
     return {"coin": "BTC", "data": data}
 
 
-def test_the_origin_of_the_data_is_told() -> None:
+def test_the_origin_of_the_data_is_reported() -> None:
     text = " ".join(" ".join(data_lines(typed(data_of(funding="modelled")))).split())
     assert text == (
         "BTC 50,000 candles (+ 3,000 to warm up) from files in candles; hash 0123456789abcdef; "
@@ -204,7 +204,7 @@ def test_gaps_are_listed_and_counted() -> None:
     assert lines[-1] == "      and 3 more gaps, in the summary file"
 
 
-def test_detail_coverage_is_told() -> None:
+def test_detail_coverage_is_reported() -> None:
     lines = data_lines(typed(data_of(detail="1m", detail_coverage_pct=12.345)))
     assert "1m detail for 12.3 % of the bars" in " ".join(" ".join(lines).split())
 

@@ -1,4 +1,4 @@
-"""The disk: private files stay so, links are not followed, strangers cannot take locks."""
+"""The disk: private files stay so, links are not followed, other users cannot take locks."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_a_lock_is_ours_alone_from_the_start(tmp_path: Path) -> None:
         assert mode(tmp_path / "x.lock") == 0o600
 
 
-STRANGER = """
+OTHER_USER = """
 import fcntl, os, sys
 os.setuid(12345)
 try:
@@ -231,17 +231,17 @@ def test_another_user_cannot_lock_us_out(tmp_path: Path) -> None:
     with FileLock(path):
         pass
     with subprocess.Popen(  # noqa: S603 - this interpreter
-        [sys.executable, "-c", STRANGER, str(path)],
+        [sys.executable, "-c", OTHER_USER, str(path)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    ) as stranger:
-        assert stranger.stdout is not None
-        assert stranger.stdout.readline() == "PermissionError\n"
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "PermissionError\n"
         with FileLock(path):
             pass
-        stranger.kill()
+        other.kill()
 
 
 def test_a_lock_file_that_others_could_open_is_replaced_so_that_they_hold_nothing(

@@ -196,10 +196,10 @@ def literal_log_density(model: GaussianMixture, row: Rows, k: int) -> float:
 def test_a_row_belongs_to_the_component_of_highest_weighted_density() -> None:
     model = fit_gaussian_mixture(blobs(3, 200), 3)
     assert model is not None
-    strangers = np.random.default_rng(4).normal(0.0, 3.0, (100, 2))
-    logs = [[literal_log_density(model, row, k) for k in range(3)] for row in strangers]
-    assert model.predict(strangers).tolist() == np.argmax(logs, axis=1).tolist()
-    assert len(set(model.predict(strangers).tolist())) == 3
+    drawn = np.random.default_rng(4).normal(0.0, 3.0, (100, 2))
+    logs = [[literal_log_density(model, row, k) for k in range(3)] for row in drawn]
+    assert model.predict(drawn).tolist() == np.argmax(logs, axis=1).tolist()
+    assert len(set(model.predict(drawn).tolist())) == 3
 
 
 def test_no_rows_are_predicted_as_no_components() -> None:

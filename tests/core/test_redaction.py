@@ -62,8 +62,8 @@ def test_a_text_without_secrets_stays_as_it_is(text: str) -> None:
 def test_every_piece_of_an_alert_address_counts() -> None:
     token, chat = "123456789:AAHsecretTOKENsecret", "-100987654321"
     redactor = Redactor([f"tgram://{token}/{chat}/?thread=topic99"])
-    told = f"POST https://api.telegram.org/bot{token}/sendMessage chat {chat} topic99 refused"
-    assert redactor.redact(told) == (
+    reported = f"POST https://api.telegram.org/bot{token}/sendMessage chat {chat} topic99 refused"
+    assert redactor.redact(reported) == (
         f"POST https://api.telegram.org/bot{REMOVED}/sendMessage chat {REMOVED} {REMOVED} refused"
     )
     mail = Redactor(["mailtos://bot:pa%40ss%2Fword@mail.example.com?to=me@example.org&format=text"])

@@ -195,7 +195,7 @@ def test_an_escalation_hedges_what_the_ladder_left() -> None:
     ]
 
 
-def test_an_alert_is_told_again_every_two_hours() -> None:
+def test_an_alert_is_reported_again_every_two_hours() -> None:
     run = trade([*STUCK, *flat(985.0, 300)], **LADDERED, escalation="alert")
     assert told(run, "ESCALATION") == [(11, "alert"), (131, "alert"), (251, "alert")]
     assert summary(run) == [ENTRY]

@@ -1,4 +1,4 @@
-"""The gardener: each pruning rule alone, their order, their pace, and the value-at-risk limits."""
+"""Pruning: each pruning rule alone, their order, their pace, and the value-at-risk limits."""
 
 from __future__ import annotations
 

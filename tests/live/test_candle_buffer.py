@@ -159,25 +159,25 @@ def test_a_late_candle_is_waited_for_on_the_clock() -> None:
 
 
 def test_an_empty_answer_of_another_table_leaves_candles_readable() -> None:
-    reader, bar, told = FakeReader(TABLE), FIRST + NEEDED, list[str]()
+    reader, bar, reported = FakeReader(TABLE), FIRST + NEEDED, list[str]()
     buffer = buffer_of(reader)
     buffer.update(bar)
     closed_candles = reader.closed_candles
 
     def nothing_at_first(start_ms: int, end_ms: int) -> Candles:
-        return closed_candles(start_ms, end_ms) if told else np.zeros(0, dtype_of(Candle).descr)
+        return closed_candles(start_ms, end_ms) if reported else np.zeros(0, dtype_of(Candle).descr)
 
     reader.closed_candles = nothing_at_first  # type: ignore[method-assign]
 
-    buffer.update(bar + 1, lambda: told.append("meanwhile"))
+    buffer.update(bar + 1, lambda: reported.append("meanwhile"))
 
     assert buffer.candle(bar + 1).close == TABLE["close"][NEEDED + 1]
     assert buffer.candle(bar).close == TABLE["close"][NEEDED]
-    assert told == ["meanwhile"]
+    assert reported == ["meanwhile"]
 
 
-def test_candles_that_cannot_be_read_are_asked_for_again_and_the_last_error_is_told() -> None:
-    reader, clock, told = FakeReader(TABLE), VirtualClock(), list[int]()
+def test_candles_that_cannot_be_read_are_asked_for_again_and_the_last_error_is_reported() -> None:
+    reader, clock, reported = FakeReader(TABLE), VirtualClock(), list[int]()
 
     def fail(start_ms: int, end_ms: int) -> Candles:
         raise NetworkError(f"no {start_ms} to {end_ms}")
@@ -186,8 +186,8 @@ def test_candles_that_cannot_be_read_are_asked_for_again_and_the_last_error_is_t
     buffer.update(FIRST + NEEDED)
     reader.closed_candles = fail  # type: ignore[method-assign]
     with pytest.raises(NetworkError, match="no "):
-        buffer.update(FIRST + NEEDED + 1, lambda: told.append(clock.now))
-    assert told == [1_000, 3_000, 6_000, 10_000, 15_000]
+        buffer.update(FIRST + NEEDED + 1, lambda: reported.append(clock.now))
+    assert reported == [1_000, 3_000, 6_000, 10_000, 15_000]
 
 
 def test_a_candle_that_never_comes_is_an_error_that_names_it() -> None:

@@ -335,7 +335,7 @@ def test_a_batch_of_one_refused_order_is_a_refusal(exchange: CannedExchange) -> 
         [],
         [order_row("e0")],
         [order_row("e0"), order_row("e0")],
-        [order_row("e0"), order_row("stranger")],
+        [order_row("e0"), order_row("foreign")],
         [order_row("e0"), None],
         [order_row("e0"), {}],
         [order_row("e0"), {"code": 200, "msg": "success"}],
@@ -610,9 +610,9 @@ def test_during_a_ban_nothing_at_all_is_sent(exchange: CannedExchange) -> None:
     assert answers(replies) == [Answer.NOT_SENT] * 3
     requests_made, measured = len(exchange.sent), exchange.time_requests
     exchange.clock.now += 3_500_000
-    with pytest.raises(RateLimitError) as barred:
+    with pytest.raises(RateLimitError) as banned:
         executor.open_orders()
-    assert barred.value.retry_after == pytest.approx(100.0)
+    assert banned.value.retry_after == pytest.approx(100.0)
     assert gone(executor.cancel_orders([resting("a")])) == [False]
     assert (len(exchange.sent), exchange.time_requests) == (requests_made, measured)
     exchange.clock.now += 100_000
@@ -696,14 +696,14 @@ def test_a_stop_on_its_way_is_not_gone_yet(
     assert order.is_open is is_open
 
 
-def test_open_orders_hold_normal_and_conditional_ones_and_strangers(
+def test_open_orders_hold_normal_and_conditional_ones_and_foreign_ones(
     exchange: CannedExchange,
 ) -> None:
     resting_orders = [
         order_row("a", status="PARTIALLY_FILLED", executedQty="0.004"),
         order_row("b", side="SELL"),
         order_row("c", side="SELL", positionSide="SHORT"),
-        order_row("web_stranger", positionSide="BOTH", reduceOnly=True),
+        order_row("web_order", positionSide="BOTH", reduceOnly=True),
     ]
     exchange.always("GET /fapi/v1/openOrders", (200, resting_orders))
     exchange.always("GET /fapi/v1/openAlgoOrders", (200, [algo_row("s1")]))
@@ -712,7 +712,7 @@ def test_open_orders_hold_normal_and_conditional_ones_and_strangers(
         ("a", OrderKind.ENTRY, "LONG"),
         ("b", OrderKind.TAKE_PROFIT, "LONG"),
         ("c", OrderKind.ENTRY, "SHORT"),
-        ("web_stranger", OrderKind.TAKE_PROFIT, "BOTH"),
+        ("web_order", OrderKind.TAKE_PROFIT, "BOTH"),
         ("s1", OrderKind.STOP, "LONG"),
     ]
     assert (orders[0].price, orders[0].qty, orders[0].filled_qty) == (50_000.0, 0.01, 0.004)
@@ -775,7 +775,7 @@ def test_a_cancel_refused_otherwise_is_looked_up(exchange: CannedExchange) -> No
     assert gone(exchange.executor().cancel_orders([resting("a"), resting("b")])) == [True, False]
 
 
-def test_a_cancelled_order_that_is_told_as_open_is_looked_up(exchange: CannedExchange) -> None:
+def test_a_cancelled_order_that_is_reported_as_open_is_looked_up(exchange: CannedExchange) -> None:
     exchange.always(CANCEL, (200, [order_row("a", status="PARTIALLY_FILLED")]))
     exchange.then(FIND, (200, order_row("a")), (200, order_row("a", status="CANCELED")))
     executor = exchange.executor()
@@ -854,7 +854,7 @@ def test_out_of_reach_cancels_are_given_up_after_one_look(exchange: CannedExchan
 
 
 @pytest.mark.parametrize(
-    ("told", "now", "is_gone"),
+    ("reported", "now", "is_gone"),
     [
         ({"algoId": 7000, "clientAlgoId": "s1", "code": "200"}, None, True),
         ({"algoId": 9, "clientAlgoId": "other", "code": "200"}, algo_row("s1"), False),
@@ -863,9 +863,9 @@ def test_out_of_reach_cancels_are_given_up_after_one_look(exchange: CannedExchan
     ],
 )
 def test_a_stops_cancel_must_say_that_it_was_done(
-    exchange: CannedExchange, told: Any, now: Any, is_gone: bool
+    exchange: CannedExchange, reported: Any, now: Any, is_gone: bool
 ) -> None:
-    exchange.always(CANCEL_STOP, (200, told))
+    exchange.always(CANCEL_STOP, (200, reported))
     exchange.always(FIND_STOP, (200, now))
     assert gone(exchange.executor().cancel_orders([resting_stop()])) == [is_gone]
 

@@ -306,7 +306,7 @@ def test_no_answer_at_all_ends_after_the_retries(exchange: CannedExchange) -> No
     assert len(exchange.asked(BALANCE)) == 3
 
 
-def test_a_question_waits_as_long_as_it_is_told(exchange: CannedExchange) -> None:
+def test_a_question_waits_as_long_as_it_is_asked_to(exchange: CannedExchange) -> None:
     exchange.then(BALANCE, (429, "slow", {"Retry-After": "40"}), (200, [asset()]))
     exchange.executor().balance()
     first, second = exchange.asked(BALANCE)
@@ -316,7 +316,7 @@ def test_a_question_waits_as_long_as_it_is_told(exchange: CannedExchange) -> Non
 # --- positions and balance ------------------------------------------------------------------------
 
 
-def test_a_short_is_told_as_a_positive_quantity(exchange: CannedExchange) -> None:
+def test_a_short_is_reported_as_a_positive_quantity(exchange: CannedExchange) -> None:
     exchange.always(POSITIONS, (200, [position("SHORT", "-0.020"), position("LONG", "0.100")]))
     sides = exchange.executor().positions()
     assert list(sides) == ["LONG", "SHORT"]
@@ -410,7 +410,7 @@ def test_no_trades_at_all_are_an_empty_list(exchange: CannedExchange) -> None:
     assert exchange.executor().executions(0, START_MS + 1) == []
 
 
-def test_a_trade_is_told_as_it_was(exchange: CannedExchange) -> None:
+def test_a_trade_is_reported_as_it_was(exchange: CannedExchange) -> None:
     sold = trade(9, side="SELL", positionSide="SHORT", maker="false", commission="-0.01")
     exchange.then(TRADES, (200, [sold]))
     (item,) = exchange.executor().executions(9, 0)

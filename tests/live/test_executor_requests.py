@@ -184,7 +184,7 @@ def test_an_algo_id_that_is_invalid_or_completed_is_gone(exchange: CannedExchang
     assert exchange.executor().find_order("s1", OrderKind.STOP) is None
 
 
-# --- other symbols and strangers ------------------------------------------------------------------
+# --- other symbols and foreign orders -------------------------------------------------------------
 
 
 def test_open_orders_of_all_symbols_say_whose_they_are(exchange: CannedExchange) -> None:
@@ -216,7 +216,7 @@ def test_open_positions_of_all_symbols_are_told_apart(exchange: CannedExchange) 
     }
 
 
-def test_a_strangers_order_with_a_new_status_word_hides_no_other_order(
+def test_a_foreign_order_with_a_new_status_word_hides_no_other_order(
     exchange: CannedExchange,
 ) -> None:
     exchange.always(OPEN, (200, [order_row("web_1", status="TIRED"), order_row("a")]))
@@ -382,8 +382,11 @@ INDICATOR = {"indicator": "UFR", "value": 0.05, "triggerValue": 0.995, "isLocked
 
 def test_the_quantitative_rules_say_until_when_entries_are_off(exchange: CannedExchange) -> None:
     locked = {**INDICATOR, "isLocked": True, "plannedRecoverTime": START_MS + 600_000}
-    told = {"indicators": {"BTCUSDT": [locked, INDICATOR], "ACCOUNT": []}, "updateTime": START_MS}
-    exchange.always(STATUS, (200, told))
+    reported = {
+        "indicators": {"BTCUSDT": [locked, INDICATOR], "ACCOUNT": []},
+        "updateTime": START_MS,
+    }
+    exchange.always(STATUS, (200, reported))
     rules = exchange.executor().quantitative_rules()
     assert [(rule.scope, rule.is_locked, rule.recovers_ms) for rule in rules] == [
         ("BTCUSDT", True, START_MS + 600_000),
@@ -393,12 +396,12 @@ def test_the_quantitative_rules_say_until_when_entries_are_off(exchange: CannedE
 
 
 @pytest.mark.parametrize(
-    "told", [[], {}, {"indicators": []}, {"indicators": {"BTCUSDT": [{"indicator": "UFR"}]}}]
+    "reported", [[], {}, {"indicators": []}, {"indicators": {"BTCUSDT": [{"indicator": "UFR"}]}}]
 )
 def test_quantitative_rules_that_cannot_be_read_are_not_guessed(
-    exchange: CannedExchange, told: Any
+    exchange: CannedExchange, reported: Any
 ) -> None:
-    exchange.always(STATUS, (200, told))
+    exchange.always(STATUS, (200, reported))
     with pytest.raises(ReplyError):
         exchange.executor(settings={"retries": 0}).quantitative_rules()
 
@@ -425,7 +428,9 @@ def test_the_rights_of_the_key_are_read(exchange: CannedExchange) -> None:
 
 
 @pytest.mark.parametrize("missing", RIGHT)
-def test_a_right_that_is_not_told_is_not_guessed(exchange: CannedExchange, missing: str) -> None:
+def test_a_right_that_is_not_reported_is_not_guessed(
+    exchange: CannedExchange, missing: str
+) -> None:
     rights = {name: value for name, value in RIGHT.items() if name != missing}
     exchange.always(RIGHTS, (200, rights))
     with pytest.raises(ReplyError, match=missing):
@@ -476,7 +481,7 @@ def test_a_restriction_is_an_error_of_its_own(exchange: CannedExchange) -> None:
         exchange.executor().balance()
 
 
-def test_refused_keys_are_told_by_the_meaning_of_the_reply(exchange: CannedExchange) -> None:
+def test_refused_keys_are_reported_by_the_meaning_of_the_reply(exchange: CannedExchange) -> None:
     exchange.always(PLACE, refusal(-2015))
     (reply,) = exchange.executor().create_orders([market_exit()])
     assert (reply.answer, reply.meaning, reply.code) == (Answer.FORBIDDEN, Meaning.KEYS, -2015)

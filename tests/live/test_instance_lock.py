@@ -72,7 +72,7 @@ with InstanceLock(Path(sys.argv[1])):
 """
 
 
-def test_a_second_process_is_refused_and_told_who_trades(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_and_learns_who_trades(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "BTCUSDT.lock"
     with process(HOLDS_LOCK, path) as child:
         assert child.stdout is not None

@@ -368,7 +368,7 @@ def test_the_loss_limit_closes_everything_and_stays_reached(
     assert stage.exchange.book.changes == n_orders, "an order was laid after the loss limit"
 
 
-def test_start_and_end_are_told(
+def test_start_and_end_are_reported(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, heard: list[str]
 ) -> None:
     monkeypatch.setenv("GRID_ALERT_URLS", "json://token@hook")
@@ -442,7 +442,7 @@ def test_resuming_what_is_not_there_is_a_new_session_and_asks(stage: Stage) -> N
 # --- status -------------------------------------------------------------------------------------
 
 
-def test_the_status_is_told_from_the_files_alone(stage: Stage) -> None:
+def test_the_status_is_read_from_the_files_alone(stage: Stage) -> None:
     stage.run_for(HELD_AFTER, *TESTNET)
     asked = stage.exchange.faults.n_requests
     code, out, err = stage.run("--testnet", "--status")
@@ -460,18 +460,18 @@ def test_the_status_is_told_from_the_files_alone(stage: Stage) -> None:
 
 
 def test_the_status_works_while_the_session_runs(stage: Stage) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     target = target_of()
 
     def look() -> None:
         health = json.loads(target.health_path.read_text(encoding="utf-8"))
-        told.extend(status_text(target, health["updated_at"] + ms) for ms in (5_000, 600_000))
+        reported.extend(status_text(target, health["updated_at"] + ms) for ms in (5_000, 600_000))
 
     stage.after(3, look)
     stage.run_for(5, *TESTNET)
-    assert f"process    running, number {os.getpid()}" in told[0]
-    assert re.search(r"LONG  ENTRY +0\.\d+ at [\d,.]+, open", told[0])
-    assert "process    SILENT for" in told[1]
+    assert f"process    running, number {os.getpid()}" in reported[0]
+    assert re.search(r"LONG  ENTRY +0\.\d+ at [\d,.]+, open", reported[0])
+    assert "process    SILENT for" in reported[1]
 
 
 def test_the_status_of_nothing_says_where_there_is_something(stage: Stage) -> None:
@@ -481,7 +481,7 @@ def test_the_status_of_nothing_says_where_there_is_something(stage: Stage) -> No
     assert f"there is {STATE}, shown with --testnet" in line
 
 
-def test_a_damaged_state_is_not_told_from(stage: Stage) -> None:
+def test_a_damaged_state_is_not_read_from(stage: Stage) -> None:
     stage.run_for(1, *TESTNET)
     path = stage.folder / STATE
     path.write_bytes(path.read_bytes()[:-10])

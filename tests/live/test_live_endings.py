@@ -60,9 +60,9 @@ def cut_off(scene: Scene, seconds: float) -> None:
     scene.clock.at(scene.exchange.now_ms + round(1e3 * seconds), lambda: faults.end(FaultKind.DROP))
 
 
-def when_told(scene: Scene, words: str, action: Callable[[], None]) -> None:
+def when_reported(scene: Scene, words: str, action: Callable[[], None]) -> None:
     """Let ``action`` happen once a person is reported of ``words``."""
-    send, done = scene.ears.send, list[str]()
+    send, done = scene.alerts.send, list[str]()
 
     def hear(text: str) -> None:
         send(text)
@@ -70,7 +70,7 @@ def when_told(scene: Scene, words: str, action: Callable[[], None]) -> None:
             done.append(text)
             action()
 
-    scene.ears.send = hear  # type: ignore[method-assign]  # a test's ear at the seam
+    scene.alerts.send = hear  # type: ignore[method-assign]  # at the seam
 
 
 # --- a signal -----------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_candles_that_cannot_be_had_end_the_session_with_stops_for_what_filled_m
         scene.clock.at(open_ms - 5_000, spoil)
         scene.clock.at(open_ms + 8_000, lambda: fill_on_a_flat_side(exchange))
         assert scene.run() is Ending.FAILED
-        assert scene.ears.count(why) == 1
+        assert scene.alerts.count(why) == 1
         assert_stopped_in_order(exchange)
 
 
@@ -143,7 +143,7 @@ def test_unreadable_candles_of_a_few_minutes_end_nothing_and_are_one_message(
     assert rested == [0]
     assert scene.session.progress.bar == scene.first_bar + WARM + 1
     assert scene.session.progress.done
-    assert scene.ears.count("WARN outage") == scene.ears.count("OK outage") == 1
+    assert scene.alerts.count("WARN outage") == scene.alerts.count("OK outage") == 1
 
 
 @pytest.mark.slow
@@ -233,7 +233,7 @@ def test_at_the_loss_limit_all_is_closed_once_there_is_a_way_to_the_exchange(
             limit_ms.append(exchange.now_ms)
             cut_off(scene, away_s)
 
-        when_told(scene, "EMERGENCY", away)
+        when_reported(scene, "EMERGENCY", away)
         assert scene.run() is Ending.EMERGENCY
         assert exchange.now_ms >= limit_ms[0] + 1e3 * away_s
         assert exchange.account.is_flat
@@ -304,7 +304,7 @@ def test_an_order_that_bears_our_name_does_not_keep_the_loss_limit_from_closing(
 ) -> None:
     with crash(tmp_path) as scene:
         exchange = scene.exchange
-        when_told(scene, "EMERGENCY", lambda: lay_foreign_order(exchange))
+        when_reported(scene, "EMERGENCY", lambda: lay_foreign_order(exchange))
         assert scene.run() is Ending.EMERGENCY
         assert exchange.account.is_flat
         assert_all_stopped(exchange, FOREIGN)

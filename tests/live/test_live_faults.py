@@ -38,7 +38,7 @@ from tests.support.processes.watched_day import (
     NO_LOSS_LIMIT,
     POLL_S,
     WARM,
-    Watchman,
+    AccountObserver,
     assert_all_stopped,
     assert_books_agree,
     assert_nothing_twice,
@@ -122,7 +122,7 @@ def test_every_fault_becomes_the_error_that_says_what_it_means(over_socket: bool
 )
 def test_a_day_in_which_every_tenth_request_goes_wrong(kind: FaultKind, tmp_path: Path) -> None:
     with busy_day(tmp_path, settings=MUCH_AT_A_TIME) as scene:
-        watchman = Watchman(scene.exchange)
+        observer = AccountObserver(scene.exchange)
         scene.exchange.faults.rate(kind, 0.1, delay_ms=DELAYS_MS.get(kind, 0))
         assert scene.run_to(WARM + DAY_BARS) is Ending.ASKED
         end, trades = finish(scene)
@@ -131,8 +131,8 @@ def test_a_day_in_which_every_tenth_request_goes_wrong(kind: FaultKind, tmp_path
     assert_books_agree(end, trades)
     assert_nothing_twice(end)
     assert_one_order_a_fill(trades)
-    assert watchman.doubled == []
-    assert watchman.longest_unprotected_ms <= 1e3 * POLL_S + PATIENCE_MS
+    assert observer.doubled == []
+    assert observer.longest_unprotected_ms <= 1e3 * POLL_S + PATIENCE_MS
     # All requests of the time of a ban fail; no other fault outlasts the tries.
     assert errors_of(scene) < (400 if kind is FaultKind.BANNED else 10)
 
@@ -141,7 +141,7 @@ def test_a_day_in_which_every_tenth_request_goes_wrong(kind: FaultKind, tmp_path
 @pytest.mark.parametrize(("seed", "partial"), [(112, 0.0), (61, 0.5)])
 def test_a_day_in_which_everything_goes_wrong(seed: int, partial: float, tmp_path: Path) -> None:
     with busy_day(tmp_path, seed=seed, settings=MUCH_AT_A_TIME, partial_fills=partial) as scene:
-        watchman = Watchman(scene.exchange)
+        observer = AccountObserver(scene.exchange)
         for kind in BY_CHANCE:
             chance = 0.1 if kind in ONLY_AT else 0.1 / len(FaultKind)
             scene.exchange.faults.rate(kind, chance, delay_ms=DELAYS_MS.get(kind, 0))
@@ -150,8 +150,8 @@ def test_a_day_in_which_everything_goes_wrong(seed: int, partial: float, tmp_pat
     assert set(scene.exchange.faults.injected) == set(BY_CHANCE)
     assert_books_agree(end, trades)
     assert_nothing_twice(end)
-    assert watchman.doubled == []
-    assert watchman.longest_unprotected_ms <= 1e3 * POLL_S + PATIENCE_MS
+    assert observer.doubled == []
+    assert observer.longest_unprotected_ms <= 1e3 * POLL_S + PATIENCE_MS
     if not partial:
         assert_one_order_a_fill(trades)
 
@@ -159,7 +159,7 @@ def test_a_day_in_which_everything_goes_wrong(seed: int, partial: float, tmp_pat
 @pytest.mark.slow
 def test_orders_that_mostly_get_no_answer_are_still_sent_once(tmp_path: Path) -> None:
     with busy_day(tmp_path, settings=MUCH_AT_A_TIME) as scene:
-        watchman = Watchman(scene.exchange)
+        observer = AccountObserver(scene.exchange)
         scene.exchange.faults.rate(FaultKind.LOST_REPLY, 0.3, [ORDER])
         scene.exchange.faults.rate(FaultKind.TIMEOUT, 0.3, [ORDER])
         scene.exchange.faults.rate(FaultKind.STALE, 0.5, [READ])
@@ -168,7 +168,7 @@ def test_orders_that_mostly_get_no_answer_are_still_sent_once(tmp_path: Path) ->
     assert_books_agree(end, trades)
     assert_nothing_twice(end)
     assert_one_order_a_fill(trades)
-    assert watchman.doubled == []
+    assert observer.doubled == []
 
 
 # --- partial fills ------------------------------------------------------------------------------
@@ -178,16 +178,16 @@ def test_orders_that_mostly_get_no_answer_are_still_sent_once(tmp_path: Path) ->
 @pytest.mark.parametrize("seed", [112, 391])
 def test_orders_that_fill_in_parts_are_booked_part_by_part(seed: int, tmp_path: Path) -> None:
     with busy_day(tmp_path, seed=seed, partial_fills=0.5) as scene:
-        watchman = Watchman(scene.exchange)
+        observer = AccountObserver(scene.exchange)
         assert scene.run_to(WARM + DAY_BARS) is Ending.ASKED
         end, trades = finish(scene)
     assert_books_agree(end, trades)
     assert_nothing_twice(end)
-    assert watchman.doubled == []
-    assert watchman.longest_unprotected_ms <= 1e3 * POLL_S
+    assert observer.doubled == []
+    assert observer.longest_unprotected_ms <= 1e3 * POLL_S
     parts = Counter(trade.client_id for trade in trades if "OPEN" in trade.label)
     assert max(parts.values()) > 1
-    assert scene.ears.heard == []
+    assert scene.alerts.texts == []
     orders = {order.client_id: order for order in scene.exchange.book.orders.values()}
     for trade in trades:
         if "CLOSE" in trade.label:  # take-profits close at their price, and no more than they hold
@@ -245,11 +245,11 @@ def test_what_a_person_closes_of_ours_leaves_the_ledger_with_its_trade(tmp_path:
     assert scene.position_gaps() == [0.0, 0.0]
     for stop in exchange.book.open_stops.values():
         assert float(stop.trigger) == scene.session.strategy.view().side(stop.position_side).stop
-    assert scene.ears.count("is not of this bot") == 1
-    assert scene.ears.count("is gone from the account") == 1
+    assert scene.alerts.count("is not of this bot") == 1
+    assert scene.alerts.count("is gone from the account") == 1
 
 
-def test_what_is_not_ours_is_told_once_and_never_touched(tmp_path: Path) -> None:
+def test_what_is_not_ours_is_reported_once_and_never_touched(tmp_path: Path) -> None:
     with busy_day(tmp_path, config={"allow_short": False}) as scene:
         exchange = scene.exchange
         when = scene.opens_ms(WARM + 3) + 100_000
@@ -261,8 +261,8 @@ def test_what_is_not_ours_is_told_once_and_never_touched(tmp_path: Path) -> None
         for order in exchange.book.orders.values()
         if order.position_side == "SHORT"
     } == {"web_"}
-    assert scene.ears.count("is not of this bot") == 1
-    assert scene.ears.count("WARN SHORT position") == 1
+    assert scene.alerts.count("is not of this bot") == 1
+    assert scene.alerts.count("WARN SHORT position") == 1
     assert "POSITION_SYNC" not in {trade.label for trade in scene.session.trades}
     assert errors_of(scene) == 0
 
@@ -278,8 +278,8 @@ def test_without_margin_entries_wait_and_positions_keep_their_stops(tmp_path: Pa
         assert scene.run_to(WARM + 40) is Ending.ASKED
         assert done
         assert_all_stopped(exchange)
-    assert scene.ears.count("no margin") in {1, 2}  # longs, shorts
-    assert len(scene.ears.heard) == scene.ears.count("no margin")
+    assert scene.alerts.count("no margin") in {1, 2}  # longs, shorts
+    assert len(scene.alerts.texts) == scene.alerts.count("no margin")
     assert errors_of(scene) == 0
     assert scene.position_gaps() == [0.0, 0.0]
 
@@ -292,7 +292,7 @@ def test_what_was_refused_is_offered_again_in_the_next_bar_not_at_every_look(
         scene.exchange.withdraw(9_900.0)
         assert scene.run_to(WARM + 8) is Ending.ASKED
         assert requests["POST /fapi/v1/batchOrders"] <= 8 * 4  # 20 levels, 5 to a request
-    assert scene.ears.count("no margin") == 2
+    assert scene.alerts.count("no margin") == 2
 
 
 def test_an_account_too_small_for_any_order_sends_none_and_says_so_once(
@@ -304,11 +304,13 @@ def test_an_account_too_small_for_any_order_sends_none_and_says_so_once(
     assert scene.exchange.book.orders == {}
     said = [r.message for r in caplog.records if "under the exchange's minimum" in r.message]
     assert len(said) == 1
-    assert scene.ears.heard == []
+    assert scene.alerts.texts == []
 
 
 @pytest.mark.slow
-def test_the_rest_of_an_order_under_the_minimum_is_told_once_and_kept_back(tmp_path: Path) -> None:
+def test_the_rest_of_an_order_under_the_minimum_is_reported_once_and_kept_back(
+    tmp_path: Path,
+) -> None:
     rules = replace(RULES, min_notional=200.0)
     with busy_day(tmp_path, rules=rules, partial_fills=0.9) as scene:
         book, stop = scene.exchange.book, scene.clock.stop
@@ -324,12 +326,12 @@ def test_the_rest_of_an_order_under_the_minimum_is_told_once_and_kept_back(tmp_p
         again = scene.reopened()  # the rest was cancelled: it is laid anew, and refused
         assert again.run_until(scene.exchange.now_ms + 5 * BAR_MS) is Ending.ASKED
         trades = scene.session.trades + again.session.trades
-    assert again.ears.count("refused") == 1
+    assert again.alerts.count("refused") == 1
     assert errors_of(again) == 0
     assert_books_agree(again, trades)
 
 
-def test_while_the_symbol_is_halted_nothing_breaks_and_it_is_told_once(tmp_path: Path) -> None:
+def test_while_the_symbol_is_halted_nothing_breaks_and_it_is_reported_once(tmp_path: Path) -> None:
     with busy_day(tmp_path, settings=NO_LOSS_LIMIT) as scene:
         exchange = scene.exchange
 
@@ -340,16 +342,16 @@ def test_while_the_symbol_is_halted_nothing_breaks_and_it_is_told_once(tmp_path:
         done = once_held(scene, halt, range(WARM + 12, WARM + 30))
         assert scene.run_to(WARM + 32) is Ending.ASKED
         assert done
-        told = Counter(" ".join(text.split()[:3]) for text in scene.ears.heard)
+        reported = Counter(" ".join(text.split()[:3]) for text in scene.alerts.texts)
         orders = {f"order {kind} {side}" for kind in KINDS for side in SIDES}
         stops = {f"BTCUSDT {word} {side}" for word in ("EMERGENCY", "OK") for side in SIDES}
-        told_of_status = {"the exchange's rules", "entries are off:", "entries are on"}
-        assert set(told) <= orders | stops | told_of_status
-        repeated = {text for text, times in told.items() if times > 1}
+        reported_status = {"the exchange's rules", "entries are off:", "entries are on"}
+        assert set(reported) <= orders | stops | reported_status
+        repeated = {text for text, times in reported.items() if times > 1}
         assert repeated <= {f"BTCUSDT EMERGENCY {side}" for side in SIDES} | {
             "the exchange's rules"
         }
-        assert told["the exchange's rules"] == 2
+        assert reported["the exchange's rules"] == 2
         assert errors_of(scene) == 0
         assert scene.position_gaps() == [0.0, 0.0]
         assert_all_stopped(exchange)
@@ -370,7 +372,7 @@ def test_at_the_loss_limit_everything_of_ours_is_closed_and_nothing_else(tmp_pat
     assert not exchange.book.open_stops
     assert "CLOSE_END" in {trade.label for trade in scene.session.trades}
     assert scene.session.strategy.view().long.n_fills == 0
-    assert scene.ears.count("EMERGENCY") == 1
+    assert scene.alerts.count("EMERGENCY") == 1
 
 
 def test_what_cannot_be_closed_at_the_loss_limit_keeps_its_stop(
@@ -383,14 +385,14 @@ def test_what_cannot_be_closed_at_the_loss_limit_keeps_its_stop(
             if (method, path) == ("POST", "/fapi/v1/order")
             else exchange.resume_symbol()
         )
-        send = scene.ears.send
+        send = scene.alerts.send
 
         def send_and_stop_later(text: str) -> None:
             send(text)
             if "EMERGENCY" in text:  # it tries on and on; a person ends that
                 scene.clock.at(exchange.now_ms + 120_000, scene.clock.stop.set)
 
-        scene.ears.send = send_and_stop_later  # type: ignore[method-assign]  # at the seam
+        scene.alerts.send = send_and_stop_later  # type: ignore[method-assign]  # at the seam
         assert scene.run() is Ending.FAILED
         assert_stopped_in_order(exchange)
     assert "close them by hand" in caplog.text
@@ -409,7 +411,7 @@ def test_errors_in_a_row_end_the_session_and_leave_the_stops(tmp_path: Path) -> 
         assert done
         assert_stopped_in_order(scene.exchange)
     assert errors_of(scene) == limit + 1
-    assert scene.ears.count("SHUTDOWN errors") == 1
+    assert scene.alerts.count("SHUTDOWN errors") == 1
 
 
 def test_a_full_disk_ends_trading_leaves_the_stops_and_says_so(

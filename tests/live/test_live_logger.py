@@ -253,16 +253,16 @@ def test_the_file_has_everything_from_info_on_whatever_the_console_shows(
 ) -> None:
     logger, console = open_logger("ERROR")
     logger.trade(SALE)
-    logging.getLogger("live.any").info("told")
+    logging.getLogger("live.any").info("reported")
     logging.getLogger("live.any").debug("detail")
     logging.getLogger("live.any").error("wrong")
     assert console.getvalue().endswith("ERROR | wrong\n")
     assert console.getvalue().count("\n") == 1
     lines = log_text(tmp_path).splitlines()
-    told = " | ".join(line.strip() for line in trade_text(SALE, "BTC/USDT", RULES).splitlines())
+    reported = " | ".join(line.strip() for line in trade_text(SALE, "BTC/USDT", RULES).splitlines())
     assert [line.split(" ", 1)[1] for line in lines] == [
-        f"INFO session.BTCUSDT: {told}",
-        "INFO live.any: told",
+        f"INFO session.BTCUSDT: {reported}",
+        "INFO live.any: reported",
         "ERROR live.any: wrong",
     ]
 
@@ -341,7 +341,7 @@ def test_an_unknown_level_is_refused(tmp_path: Path) -> None:
         TradeLogger("BTC/USDT", tmp_path, "LOUD")
 
 
-def test_a_full_disk_is_told_once_and_does_not_stop_the_session(
+def test_a_full_disk_is_reported_once_and_does_not_stop_the_session(
     open_logger: Callable[..., Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -356,9 +356,9 @@ def test_a_full_disk_is_told_once_and_does_not_stop_the_session(
     for _ in range(3):
         logger.trade(SALE)
     assert console.getvalue().count("SELL_CLOSE_LONG") == 3
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert f"the log {tmp_path / 'BTCUSDT.log'} cannot be written: [Errno 28] No space" in told
+    reported = capsys.readouterr().err
+    assert reported.count("\n") == 1
+    assert f"the log {tmp_path / 'BTCUSDT.log'} cannot be written: [Errno 28] No space" in reported
 
 
 def test_closing_puts_everything_back(tmp_path: Path) -> None:
@@ -621,7 +621,7 @@ def test_a_record_that_could_not_be_read_back_is_refused_and_nothing_is_written(
 
 
 def test_texts_with_commas_and_quotes_survive(tmp_path: Path) -> None:
-    TradeFiles("BTCUSDT", tmp_path).append([replace(SALE, client_id='web,"stranger"')])
+    TradeFiles("BTCUSDT", tmp_path).append([replace(SALE, client_id='web,"quoted"')])
     TradeFiles("BTCUSDT", tmp_path)
     assert rows_of(tmp_path) == ["123456:0"]
 

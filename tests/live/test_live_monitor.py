@@ -1,4 +1,4 @@
-"""Health: what is judged, told once, written down; and alerts that trading never waits for."""
+"""Health: what is judged, reported once, written down; and alerts that trading never waits for."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Pager:
     """Alerts that are kept in a list."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def send(self, text: str) -> None:
         """Keep ``text``."""
-        self.told.append(text)
+        self.reported.append(text)
 
 
-class Ward:
+class MonitorScene:
     """A monitor with its clock, its alerts and its file."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
@@ -53,11 +53,11 @@ class Ward:
         """Let a step end just after a candle closed."""
         self.monitor.beat(StepInfo(7, self.clock.now - 2_000, equity, BAR_MS))
 
-    def told(self) -> list[str]:
-        """Check, and return what was told since the last time."""
+    def reported(self) -> list[str]:
+        """Check, and return what was reported since the last time."""
         self.monitor.check()
-        told, self.pager.told = self.pager.told, []
-        return told
+        reported, self.pager.reported = self.pager.reported, []
+        return reported
 
     def file(self) -> dict[str, Any]:
         """Return what other programs read."""
@@ -65,8 +65,8 @@ class Ward:
 
 
 @pytest.fixture
-def ward(tmp_path: Path) -> Ward:
-    return Ward(tmp_path)
+def scene(tmp_path: Path) -> MonitorScene:
+    return MonitorScene(tmp_path)
 
 
 # --- verdicts -------------------------------------------------------------------------------------
@@ -222,153 +222,160 @@ def test_a_missing_limit_is_refused() -> None:
 # --- what is reported ---------------------------------------------------------------------------
 
 
-def test_a_session_without_steps_is_told_of_once_and_once_when_it_goes_on(ward: Ward) -> None:
-    ward.step()
-    ward.clock.sleep(1_199)
-    assert ward.told() == ["BTCUSDT WARN candles: the newest closed candle closed 1201 s ago"]
-    ward.clock.sleep(2)
-    assert ward.told() == ["BTCUSDT WARN heartbeat: no step has ended for 1201 s"]
+def test_a_session_without_steps_is_reported_once_and_once_when_it_goes_on(
+    scene: MonitorScene,
+) -> None:
+    scene.step()
+    scene.clock.sleep(1_199)
+    assert scene.reported() == ["BTCUSDT WARN candles: the newest closed candle closed 1201 s ago"]
+    scene.clock.sleep(2)
+    assert scene.reported() == ["BTCUSDT WARN heartbeat: no step has ended for 1201 s"]
     for _ in range(20):
-        ward.clock.sleep(600)
-        assert ward.told() == []
-    ward.step()
-    assert ward.told() == [
+        scene.clock.sleep(600)
+        assert scene.reported() == []
+    scene.step()
+    assert scene.reported() == [
         "BTCUSDT OK candles: in order again",
         "BTCUSDT OK heartbeat: in order again",
     ]
-    assert ward.told() == []
+    assert scene.reported() == []
 
 
-def test_an_emergency_is_told_again_every_quarter_of_an_hour_only(ward: Ward) -> None:
-    ward.step()
-    ward.step(7_000.0)
+def test_an_emergency_is_reported_again_every_quarter_of_an_hour_only(scene: MonitorScene) -> None:
+    scene.step()
+    scene.step(7_000.0)
     text = "equity $7,000.00 is 30.0 % under its start, 30.0 % under its peak"
-    assert ward.told() == [f"BTCUSDT WARN equity: {text}", f"BTCUSDT EMERGENCY emergency: {text}"]
+    assert scene.reported() == [
+        f"BTCUSDT WARN equity: {text}",
+        f"BTCUSDT EMERGENCY emergency: {text}",
+    ]
     repeats = 0
     for _ in range(60):
-        ward.clock.sleep(60)
-        ward.step(7_000.0)
-        told = ward.told()
-        repeats += len(told)
-        assert told in ([], [f"BTCUSDT EMERGENCY emergency: {text}"])
+        scene.clock.sleep(60)
+        scene.step(7_000.0)
+        reported = scene.reported()
+        repeats += len(reported)
+        assert reported in ([], [f"BTCUSDT EMERGENCY emergency: {text}"])
     assert repeats == 4
-    assert ward.monitor.check() is Verdict.EMERGENCY
+    assert scene.monitor.check() is Verdict.EMERGENCY
 
 
-def test_warning_and_emergency_are_each_told_when_they_begin(ward: Ward) -> None:
-    ward.step()
-    ward.monitor.note_equity(8_000.0)
-    assert ward.told() == [
+def test_warning_and_emergency_are_each_reported_when_they_begin(scene: MonitorScene) -> None:
+    scene.step()
+    scene.monitor.note_equity(8_000.0)
+    assert scene.reported() == [
         "BTCUSDT WARN equity: equity $8,000.00 is 20.0 % under its start, 20.0 % under its peak"
     ]
-    ward.monitor.note_equity(7_400.0)
-    assert [text.split(":")[0] for text in ward.told()] == ["BTCUSDT EMERGENCY emergency"]
+    scene.monitor.note_equity(7_400.0)
+    assert [text.split(":")[0] for text in scene.reported()] == ["BTCUSDT EMERGENCY emergency"]
 
 
-def test_a_loss_that_hovers_about_its_limit_makes_no_storm(ward: Ward) -> None:
-    ward.step()
-    told = []
+def test_a_loss_that_hovers_about_its_limit_makes_no_storm(scene: MonitorScene) -> None:
+    scene.step()
+    reported = []
     for place in range(50):
-        ward.monitor.note_equity(9_000.0 + (50.0 if place % 2 else -50.0))
-        told += ward.told()
-    assert len(told) == 1
+        scene.monitor.note_equity(9_000.0 + (50.0 if place % 2 else -50.0))
+        reported += scene.reported()
+    assert len(reported) == 1
 
 
 def test_more_than_five_errors_in_a_row_shut_down_and_success_ends_the_row(
-    ward: Ward, caplog: pytest.LogCaptureFixture
+    scene: MonitorScene, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(5):
-        ward.monitor.error(NetworkError("no answer"))
-    assert ward.monitor.check() is Verdict.OK
-    ward.monitor.ok()
+        scene.monitor.error(NetworkError("no answer"))
+    assert scene.monitor.check() is Verdict.OK
+    scene.monitor.ok()
     for _ in range(5):
-        ward.monitor.error(NetworkError("no answer"))
-    assert ward.monitor.check() is Verdict.OK
-    ward.monitor.error(NetworkError("no answer"))
-    assert ward.monitor.check() is Verdict.SHUTDOWN
-    assert ward.file()["status"] == "WARN"
-    assert ward.file()["verdict"] == "SHUTDOWN"
-    assert ward.pager.told == ["BTCUSDT SHUTDOWN errors: 6 errors in a row"]
+        scene.monitor.error(NetworkError("no answer"))
+    assert scene.monitor.check() is Verdict.OK
+    scene.monitor.error(NetworkError("no answer"))
+    assert scene.monitor.check() is Verdict.SHUTDOWN
+    assert scene.file()["status"] == "WARN"
+    assert scene.file()["verdict"] == "SHUTDOWN"
+    assert scene.pager.reported == ["BTCUSDT SHUTDOWN errors: 6 errors in a row"]
     assert "error 6 in a row: NetworkError: no answer" in caplog.text
     assert "Traceback" not in caplog.text
-    ward.monitor.ok()
-    assert ward.monitor.check() is Verdict.OK
-    assert ward.file()["errors"] == 11
+    scene.monitor.ok()
+    assert scene.monitor.check() is Verdict.OK
+    assert scene.file()["errors"] == 11
 
 
 def test_an_error_nobody_expected_is_logged_with_where_it_happened(
-    ward: Ward, caplog: pytest.LogCaptureFixture
+    scene: MonitorScene, caplog: pytest.LogCaptureFixture
 ) -> None:
     try:
         json.loads("{")
     except ValueError as error:
-        ward.monitor.error(error)
+        scene.monitor.error(error)
     assert "Traceback" in caplog.text
 
 
-def test_sides_out_of_step_are_told_one_by_one(ward: Ward) -> None:
+def test_sides_out_of_step_are_reported_one_by_one(scene: MonitorScene) -> None:
     even = {"LONG": 1.0, "SHORT": 0.5}
-    assert ward.monitor.check_positions(even, even, 0.001) == []
-    assert ward.monitor.check_positions(even, {"LONG": 0.9, "SHORT": 0.5}, 0.001) == ["LONG"]
-    assert ward.told() == ["BTCUSDT WARN LONG position: ledger 1, exchange 0.9"]
-    both = ward.monitor.check_positions(even, {"LONG": 0.9, "SHORT": 0.0}, 0.001)
+    assert scene.monitor.check_positions(even, even, 0.001) == []
+    assert scene.monitor.check_positions(even, {"LONG": 0.9, "SHORT": 0.5}, 0.001) == ["LONG"]
+    assert scene.reported() == ["BTCUSDT WARN LONG position: ledger 1, exchange 0.9"]
+    both = scene.monitor.check_positions(even, {"LONG": 0.9, "SHORT": 0.0}, 0.001)
     assert both == ["LONG", "SHORT"]
-    assert ward.told() == ["BTCUSDT WARN SHORT position: ledger 0.5, exchange 0"]
-    ward.monitor.check_positions(even, even, 0.001)
-    assert len(ward.told()) == 2
+    assert scene.reported() == ["BTCUSDT WARN SHORT position: ledger 0.5, exchange 0"]
+    scene.monitor.check_positions(even, even, 0.001)
+    assert len(scene.reported()) == 2
 
 
-def test_usage_and_clock_of_the_exchange_are_judged(ward: Ward) -> None:
-    ward.monitor.note_usage(
+def test_usage_and_clock_of_the_exchange_are_judged(scene: MonitorScene) -> None:
+    scene.monitor.note_usage(
         Usage(weight_1m=1_300, orders_10s=1, orders_1m=1, clock_offset_ms=-2_500)
     )
-    assert ward.told() == [
+    assert scene.reported() == [
         "BTCUSDT WARN clock: our clock is off by -2500 ms",
         "BTCUSDT WARN weight: request weight 1300 of 2400 in a minute",
     ]
 
 
-def test_a_side_without_its_stop_is_told_when_it_begins_and_when_it_ends(ward: Ward) -> None:
-    ward.monitor.note_unprotected({"LONG": "it is not protected"})
-    assert ward.told() == ["BTCUSDT EMERGENCY LONG stop: it is not protected"]
-    assert ward.file()["conditions"] == {"LONG stop": "it is not protected"}
-    ward.monitor.note_unprotected({})
-    assert ward.told() == ["BTCUSDT OK LONG stop: in order again"]
+def test_a_side_without_its_stop_is_reported_when_it_begins_and_when_it_ends(
+    scene: MonitorScene,
+) -> None:
+    scene.monitor.note_unprotected({"LONG": "it is not protected"})
+    assert scene.reported() == ["BTCUSDT EMERGENCY LONG stop: it is not protected"]
+    assert scene.file()["conditions"] == {"LONG stop": "it is not protected"}
+    scene.monitor.note_unprotected({})
+    assert scene.reported() == ["BTCUSDT OK LONG stop: in order again"]
 
 
-def test_a_defect_is_told_at_once_and_ends_the_session(ward: Ward) -> None:
-    ward.monitor.note_defect(ValueError("no such thing"))
+def test_a_defect_is_reported_at_once_and_ends_the_session(scene: MonitorScene) -> None:
+    scene.monitor.note_defect(ValueError("no such thing"))
     text = "ValueError: no such thing; a defect of the program: the session ends"
-    assert ward.told() == [f"BTCUSDT SHUTDOWN defect: {text}"]
-    assert ward.monitor.check() is Verdict.SHUTDOWN
-    assert ward.file()["defect"] == text
+    assert scene.reported() == [f"BTCUSDT SHUTDOWN defect: {text}"]
+    assert scene.monitor.check() is Verdict.SHUTDOWN
+    assert scene.file()["defect"] == text
 
 
-def test_after_a_restart_losses_count_from_the_old_start_and_peak(ward: Ward) -> None:
-    ward.monitor.restore_equity(start=10_000.0, peak=12_000.0)
-    ward.step(8_900.0)
-    assert ward.monitor.check() is Verdict.EMERGENCY
-    assert ward.file()["drawdown_from_start_pct"] == pytest.approx(11.0)
-    assert ward.file()["drawdown_from_peak_pct"] == pytest.approx(25.8333333)
+def test_after_a_restart_losses_count_from_the_old_start_and_peak(scene: MonitorScene) -> None:
+    scene.monitor.restore_equity(start=10_000.0, peak=12_000.0)
+    scene.step(8_900.0)
+    assert scene.monitor.check() is Verdict.EMERGENCY
+    assert scene.file()["drawdown_from_start_pct"] == pytest.approx(11.0)
+    assert scene.file()["drawdown_from_peak_pct"] == pytest.approx(25.8333333)
 
 
-def test_a_restart_before_the_first_step_starts_afresh(ward: Ward) -> None:
-    ward.monitor.restore_equity(start=0.0, peak=0.0)
-    ward.step(10_000.0)
-    ward.step(7_000.0)
-    assert ward.monitor.check() is Verdict.EMERGENCY
+def test_a_restart_before_the_first_step_starts_afresh(scene: MonitorScene) -> None:
+    scene.monitor.restore_equity(start=0.0, peak=0.0)
+    scene.step(10_000.0)
+    scene.step(7_000.0)
+    assert scene.monitor.check() is Verdict.EMERGENCY
 
 
 # --- the file and the line ------------------------------------------------------------------------
 
 
-def test_the_file_has_what_another_program_needs(ward: Ward) -> None:
-    ward.step(10_000.0)
-    ward.step(9_900.0)
-    ward.clock.sleep(10)
-    ward.monitor.check()
-    assert ward.monitor.path.name == "BTCUSDT_health.json"
-    assert ward.file() == {
+def test_the_file_has_what_another_program_needs(scene: MonitorScene) -> None:
+    scene.step(10_000.0)
+    scene.step(9_900.0)
+    scene.clock.sleep(10)
+    scene.monitor.check()
+    assert scene.monitor.path.name == "BTCUSDT_health.json"
+    assert scene.file() == {
         "status": "OK",
         "verdict": "OK",
         "conditions": {},
@@ -401,69 +408,74 @@ def test_the_file_has_what_another_program_needs(ward: Ward) -> None:
 @pytest.mark.parametrize(
     ("equity", "status"), [(10_000.0, "OK"), (8_900.0, "WARN"), (7_000.0, "EMERGENCY")]
 )
-def test_the_status_is_that_of_the_worst_condition(ward: Ward, equity: float, status: str) -> None:
-    ward.step()
-    ward.step(equity)
-    ward.monitor.check()
-    assert ward.file()["status"] == status
-    assert ward.monitor.status_line().startswith(f"{status} | ")
+def test_the_status_is_that_of_the_worst_condition(
+    scene: MonitorScene, equity: float, status: str
+) -> None:
+    scene.step()
+    scene.step(equity)
+    scene.monitor.check()
+    assert scene.file()["status"] == status
+    assert scene.monitor.status_line().startswith(f"{status} | ")
 
 
-def test_before_the_first_step_unknown_numbers_are_null(ward: Ward) -> None:
-    ward.monitor.check()
-    assert ward.file()["candle_age_s"] is None
-    assert ward.file()["drawdown_from_peak_pct"] is None
-    assert ward.monitor.status_line() == (
+def test_before_the_first_step_unknown_numbers_are_null(scene: MonitorScene) -> None:
+    scene.monitor.check()
+    assert scene.file()["candle_age_s"] is None
+    assert scene.file()["drawdown_from_peak_pct"] is None
+    assert scene.monitor.status_line() == (
         "OK | last step none | equity n/a | n/a % under peak | errors 0 | weight 0/2400 | "
         "clock +0 ms | candle n/a s"
     )
 
 
-def test_the_line_says_how_it_is(ward: Ward) -> None:
-    ward.step(10_000.0)
-    ward.step(9_876.5)
-    ward.monitor.note_usage(Usage(weight_1m=120, orders_10s=0, orders_1m=0, clock_offset_ms=12))
-    ward.clock.sleep(63)
-    assert ward.monitor.status_line() == (
+def test_the_line_says_how_it_is(scene: MonitorScene) -> None:
+    scene.step(10_000.0)
+    scene.step(9_876.5)
+    scene.monitor.note_usage(Usage(weight_1m=120, orders_10s=0, orders_1m=0, clock_offset_ms=12))
+    scene.clock.sleep(63)
+    assert scene.monitor.status_line() == (
         "OK | last step 2024-01-15 14:30:00 | equity $9,876.50 | 1.2 % under peak | errors 0 | "
         "weight 120/2400 | clock +12 ms | candle 65 s"
     )
 
 
-def test_closing_leaves_a_file_that_says_stopped(ward: Ward) -> None:
-    ward.step()
-    ward.monitor.check()
-    ward.monitor.close()
-    assert ward.file()["status"] == "STOPPED"
-    ward.monitor.check()
-    assert ward.file()["status"] == "STOPPED"
+def test_closing_leaves_a_file_that_says_stopped(scene: MonitorScene) -> None:
+    scene.step()
+    scene.monitor.check()
+    scene.monitor.close()
+    assert scene.file()["status"] == "STOPPED"
+    scene.monitor.check()
+    assert scene.file()["status"] == "STOPPED"
 
 
 @pytest.mark.parametrize("site", ["open", "write", "fsync", "replace"])
 def test_a_file_that_cannot_be_written_does_not_stop_trading_and_counts_as_one_error(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, site: str
+    scene: MonitorScene,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    site: str,
 ) -> None:
-    ward.monitor.check()
+    scene.monitor.check()
     before = open_files()
     with monkeypatch.context() as patch:
         for nth in range(1, 21):
             break_at(patch, site, nth, FULL)
-        verdicts_seen = {ward.monitor.check() for _ in range(20)}
+        verdicts_seen = {scene.monitor.check() for _ in range(20)}
     assert verdicts_seen <= {Verdict.OK, Verdict.WARN}
     assert open_files() == before
     assert caplog.text.count("StateError: cannot write") == 1
-    ward.monitor.check()
-    ward.monitor.check()
-    assert ward.file()["errors"] == 1
-    assert [text.split(": ")[0] for text in ward.pager.told] == [
+    scene.monitor.check()
+    scene.monitor.check()
+    assert scene.file()["errors"] == 1
+    assert [text.split(": ")[0] for text in scene.pager.reported] == [
         "BTCUSDT WARN health file",
         "BTCUSDT OK health file",
     ]
 
 
-def test_numbers_of_the_engine_do_not_break_the_file(ward: Ward) -> None:
+def test_numbers_of_the_engine_do_not_break_the_file(scene: MonitorScene) -> None:
     numpy = importlib.import_module("numpy")
-    ward.monitor.beat(
+    scene.monitor.beat(
         StepInfo(
             numpy.int64(3),
             candle_close_ms=numpy.int64(START),
@@ -471,29 +483,29 @@ def test_numbers_of_the_engine_do_not_break_the_file(ward: Ward) -> None:
             bar_ms=BAR_MS,
         )
     )
-    assert ward.monitor.check() is Verdict.OK
-    assert ward.file()["last_bar"] == 3
+    assert scene.monitor.check() is Verdict.OK
+    assert scene.file()["last_bar"] == 3
 
 
-def test_hundreds_of_checks_leave_no_handle(ward: Ward) -> None:
+def test_hundreds_of_checks_leave_no_handle(scene: MonitorScene) -> None:
     before = open_files()
     for _ in range(200):
-        ward.step()
-        ward.monitor.check()
+        scene.step()
+        scene.monitor.check()
     assert open_files() == before
 
 
-def test_a_session_that_hangs_is_told_of_by_the_watching_thread(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch
+def test_a_session_that_hangs_is_reported_by_the_watching_thread(
+    scene: MonitorScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = threading.Event()
-    ward.step()
-    ward.clock.sleep(1_201)
-    monkeypatch.setattr(ward.pager, "send", lambda _: told.set())
-    ward.monitor.watch(every_s=0.001)
-    assert told.wait(10.0)
-    ward.monitor.close()
-    assert ward.file()["status"] == "STOPPED"
+    reported = threading.Event()
+    scene.step()
+    scene.clock.sleep(1_201)
+    monkeypatch.setattr(scene.pager, "send", lambda _: reported.set())
+    scene.monitor.watch(every_s=0.001)
+    assert reported.wait(10.0)
+    scene.monitor.close()
+    assert scene.file()["status"] == "STOPPED"
     assert not any(thread.name == "health" for thread in threading.enumerate())
 
 

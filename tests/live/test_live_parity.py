@@ -392,4 +392,4 @@ def test_levels_far_from_the_price_rest_from_the_beginning(tmp_path: Path) -> No
         sent = {float(order.price) for order in scene.exchange.book.orders.values()}
     assert max(abs(level / price - 1.0) for level in wanted) >= 0.10
     assert sent == wanted
-    assert scene.ears.heard == []
+    assert scene.alerts.texts == []

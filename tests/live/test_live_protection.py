@@ -123,9 +123,9 @@ def test_while_order_endpoints_are_down_it_is_an_emergency_and_the_stop_follows_
 ) -> None:
     watched.fault(FILL_MS - 1_000, 300_000, kind, ORDER, processed=False)
     assert watched.run(400_000) is Ending.ASKED
-    ears = watched.scene.ears
-    assert ears.count("EMERGENCY LONG stop") >= 3
-    assert ears.count("OK LONG stop") == 1
+    alerts = watched.scene.alerts
+    assert alerts.count("EMERGENCY LONG stop") >= 3
+    assert alerts.count("OK LONG stop") == 1
     watched.agree(KNOWN_MS + 12_000)
 
 
@@ -217,7 +217,7 @@ def test_rules_that_change_are_read_again(watched: Watched) -> None:
     watched.at(60_000, lambda: watched.exchange.market.change_rules(coarser))
     watched.at(400_000, lambda: fill(watched.scene.market))
     assert watched.run(1_900_000) is Ending.ASKED
-    assert watched.scene.ears.count("rules have changed") == 1
+    assert watched.scene.alerts.count("rules have changed") == 1
     watched.agree()
 
 
@@ -233,8 +233,8 @@ def test_while_only_reducing_is_allowed_entries_are_off_and_stops_go_on(
 
     watched.at(25_000, restrict)
     assert watched.run(4_400_000) is Ending.ASKED
-    assert watched.scene.ears.count("entries are off") == 1
-    assert watched.scene.ears.count("entries are on again") == 1
+    assert watched.scene.alerts.count("entries are off") == 1
+    assert watched.scene.alerts.count("entries are on again") == 1
     watched.agree()
 
 
@@ -271,7 +271,7 @@ def test_auto_deleveraging_is_booked_as_a_close_and_the_rest_stays_protected(
     assert watched.run(200_000) is Ending.ASKED
     labels = {trade.label for trade in watched.scene.session.trades}
     assert "LIQUIDATION" not in labels
-    assert watched.scene.ears.count("auto-deleveraging") == 1
+    assert watched.scene.alerts.count("auto-deleveraging") == 1
     watched.agree()
 
 
@@ -282,7 +282,7 @@ def test_a_delisting_ends_entries_and_its_settlement_is_booked(watched: Watched)
     assert watched.run(1_000_000) is Ending.ASKED
     assert watched.exchange.account.is_flat
     assert watched.scene.position_gaps() == [0.0, 0.0]
-    assert watched.scene.ears.count("SETTLING") >= 1
+    assert watched.scene.alerts.count("SETTLING") >= 1
     assert watched.observer.false_health == []
 
 

@@ -123,16 +123,16 @@ def refused(
     return printed.out + printed.err
 
 
-def test_a_one_way_account_with_positions_is_refused_and_told_what_to_do(
+def test_a_one_way_account_with_positions_is_refused_with_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     exchange = HourExchange()
     exchange.hand_trade("LONG", "BUY", 0.01)
     exchange.book.orders.clear()
     exchange.account.is_hedged = False
-    told = refused(exchange, tmp_path, capsys)
-    assert "the account holds LONG 0.01 of this coin already" in told
-    assert "close it, or trade in a sub-account" in told
+    reported = refused(exchange, tmp_path, capsys)
+    assert "the account holds LONG 0.01 of this coin already" in reported
+    assert "close it, or trade in a sub-account" in reported
     assert not exchange.account.is_hedged, "its owner's settings"
     assert float(exchange.account.positions["LONG"].qty) == 0.01
 
@@ -141,9 +141,9 @@ def test_a_one_way_account_with_positions_is_refused_and_told_what_to_do(
 def test_wrong_keys_are_refused_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str
 ) -> None:
-    told = refused(HourExchange(), tmp_path, capsys, **{wrong: "another"})
-    assert "does not accept these keys" in told
-    assert "another" not in told
+    reported = refused(HourExchange(), tmp_path, capsys, **{wrong: "another"})
+    assert "does not accept these keys" in reported
+    assert "another" not in reported
     assert not list(tmp_path.rglob("*"))
 
 
@@ -156,8 +156,8 @@ def test_keys_that_may_read_and_not_trade_end_the_session_when_that_lasts(
         exchange.api_key = "sim-key" if method == "GET" else "none"
 
     exchange.before_request = permit
-    told = refused(exchange, tmp_path, capsys)
-    assert "futures permission" in told
+    reported = refused(exchange, tmp_path, capsys)
+    assert "futures permission" in reported
     assert exchange.now_ms >= exchange.start_ms + 1e3 * KEYS_PATIENCE_S
     assert exchange.faults.requests["POST /fapi/v1/batchOrders"] >= 2
 

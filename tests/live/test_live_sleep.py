@@ -21,7 +21,7 @@ from tests.support.processes.watched_day import (
     MUCH_AT_A_TIME,
     NO_LOSS_LIMIT,
     WARM,
-    Watchman,
+    AccountObserver,
     assert_books_agree,
     assert_nothing_twice,
     assert_one_order_a_fill,
@@ -58,16 +58,16 @@ def let_go_wrong(scene: Scene, kind: FaultKind, chance: float) -> None:
 
 
 def assert_all_is_well(
-    scene: Scene, watchman: Watchman, unprotected_ms: float, least: int = 5
+    scene: Scene, observer: AccountObserver, unprotected_ms: float, least: int = 5
 ) -> None:
     """At the end of a time: nothing doubled, nothing lost, nothing unprotected for longer."""
-    watchman.look()
-    assert watchman.longest_unprotected_ms <= unprotected_ms
+    observer.look()
+    assert observer.longest_unprotected_ms <= unprotected_ms
     end, trades = finish(scene)
     assert_books_agree(end, trades)
     assert_nothing_twice(end)
     assert_one_order_a_fill(trades)
-    assert watchman.doubled == []
+    assert observer.doubled == []
     assert len(trades) >= least
 
 
@@ -75,23 +75,23 @@ def assert_all_is_well(
 @pytest.mark.parametrize("kind", BY_CHANCE, ids=lambda kind: kind.name)
 def test_an_hour_with_much_trading_and_one_fault(kind: FaultKind, tmp_path: Path) -> None:
     with wild_hour(tmp_path, POLL_S, **MUCH_AT_A_TIME) as scene:
-        watchman = Watchman(scene.exchange)
+        observer = AccountObserver(scene.exchange)
         let_go_wrong(scene, kind, 0.1)
         assert scene.run_to(WARM + HOUR_BARS) is Ending.ASKED
         assert scene.exchange.faults.injected[kind] > 1
         patience_ms = READABLE_MS if kind in LATE else PATIENCE_MS
-        assert_all_is_well(scene, watchman, 1e3 * POLL_S + patience_ms)
+        assert_all_is_well(scene, observer, 1e3 * POLL_S + patience_ms)
 
 
 @pytest.mark.slow
 def test_an_hour_with_much_trading_and_every_fault(tmp_path: Path) -> None:
     with wild_hour(tmp_path, POLL_S, **MUCH_AT_A_TIME) as scene:
-        watchman = Watchman(scene.exchange)
+        observer = AccountObserver(scene.exchange)
         for kind in BY_CHANCE:
             let_go_wrong(scene, kind, 0.006)
         assert scene.run_to(WARM + HOUR_BARS) is Ending.ASKED
         assert len(scene.exchange.faults.injected) > 10
-        assert_all_is_well(scene, watchman, 1e3 * POLL_S + PATIENCE_MS)
+        assert_all_is_well(scene, observer, 1e3 * POLL_S + PATIENCE_MS)
 
 
 @pytest.mark.slow
@@ -100,12 +100,12 @@ def test_without_faults_a_position_waits_one_poll_for_its_stop(
     poll_s: float, tmp_path: Path
 ) -> None:
     with wild_hour(tmp_path, poll_s) as scene:
-        watchman = Watchman(scene.exchange)
+        observer = AccountObserver(scene.exchange)
         scene.exchange.faults.rate(FaultKind.DELAY, 1.0, delay_ms=50)  # a way there takes its time
         assert scene.run_to(WARM + 2) is Ending.ASKED
         assert errors_of(scene) == 0
-        assert scene.ears.heard == []
-        assert_all_is_well(scene, watchman, 1e3 * poll_s + READABLE_MS)
+        assert scene.alerts.texts == []
+        assert_all_is_well(scene, observer, 1e3 * poll_s + READABLE_MS)
 
 
 @pytest.mark.slow
@@ -114,10 +114,10 @@ def test_trades_that_are_listed_late_leave_no_position_without_its_stop(
     lag_ms: int, tmp_path: Path
 ) -> None:
     with wild_hour(tmp_path, SHORT_POLL_S) as scene:
-        watchman = Watchman(scene.exchange)
+        observer = AccountObserver(scene.exchange)
         scene.exchange.faults.rate(FaultKind.LATE_TRADES, 1.0, lag_ms=lag_ms)
         assert scene.run_to(WARM + 1) is Ending.ASKED
-        assert_all_is_well(scene, watchman, 1e3 * SHORT_POLL_S + READABLE_MS, least=4)
+        assert_all_is_well(scene, observer, 1e3 * SHORT_POLL_S + READABLE_MS, least=4)
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_candles_that_are_late_leave_no_position_without_its_stop(
     settings = {**NO_LOSS_LIMIT, **MUCH_AT_A_TIME, "poll_s": SHORT_POLL_S}
     with busy_day(tmp_path, seed=CALM_SEED, settings=settings) as scene:
         exchange, open_ms = scene.exchange, scene.opens_ms(WARM + 1)
-        watchman = Watchman(exchange)
+        observer = AccountObserver(exchange)
 
         def begin() -> None:
             exchange.faults.next(kind, [READ], path="klines", times=10**6, lag_ms=120_000)
@@ -138,7 +138,7 @@ def test_candles_that_are_late_leave_no_position_without_its_stop(
         scene.clock.at(open_ms + 120_000, exchange.faults.clear)
         assert scene.run_until(open_ms + 200_000) is Ending.ASKED
         assert exchange.faults.injected[kind] > 1
-        assert_all_is_well(scene, watchman, 1e3 * SHORT_POLL_S + READABLE_MS, least=1)
+        assert_all_is_well(scene, observer, 1e3 * SHORT_POLL_S + READABLE_MS, least=1)
 
 
 @pytest.mark.slow
@@ -148,12 +148,14 @@ def test_a_side_whose_stop_is_refused_for_a_minute_is_closed_at_market(
 ) -> None:
     with busy_day(tmp_path, settings={**NO_LOSS_LIMIT, "poll_s": SHORT_POLL_S}) as scene:
         exchange, filled_ms = scene.exchange, scene.opens_ms(WARM) + 20_000
-        watchman = Watchman(exchange)
-        told, rested = list[int](), list[int]()
+        observer = AccountObserver(exchange)
+        reported, rested = list[int](), list[int]()
 
         def look(*_: object) -> None:
-            watchman.look()
-            told.append(exchange.now_ms if any("LONG" in t for t in scene.ears.heard) else 10**15)
+            observer.look()
+            reported.append(
+                exchange.now_ms if any("LONG" in t for t in scene.alerts.texts) else 10**15
+            )
             if not exchange.account.is_flat and any(
                 order.position_side == "LONG" and not order.closes
                 for order in exchange.book.open_orders.values()
@@ -167,7 +169,7 @@ def test_a_side_whose_stop_is_refused_for_a_minute_is_closed_at_market(
         assert scene.run_until(filled_ms + limit_ms) is Ending.ASKED
         demanded_ms = 7_000 if code == -1015 else 0  # by the exchange, before the next request
         at_once_ms = filled_ms + 1e3 * SHORT_POLL_S + READABLE_MS + demanded_ms
-        assert min(told) <= at_once_ms
+        assert min(reported) <= at_once_ms
         assert max(rested) <= at_once_ms
         assert exchange.account.is_flat
         closed_ms = exchange.account.trades[-1].ts_ms
@@ -198,7 +200,7 @@ def test_a_clock_that_jumps_an_hour_leaves_no_position_without_its_stop(
     jump_ms: int, tmp_path: Path
 ) -> None:
     with wild_hour(tmp_path, POLL_S, **MUCH_AT_A_TIME) as scene:
-        watchman, clock = Watchman(scene.exchange), scene.clock
+        observer, clock = AccountObserver(scene.exchange), scene.clock
 
         def jump(ms: int) -> None:
             clock.ahead_ms += ms
@@ -206,21 +208,21 @@ def test_a_clock_that_jumps_an_hour_leaves_no_position_without_its_stop(
         clock.at(scene.opens_ms(WARM) + 200_000, lambda: jump(jump_ms))
         clock.at(scene.opens_ms(WARM) + 800_000, lambda: jump(-jump_ms))
         assert scene.run_until(scene.opens_ms(WARM + 2)) is Ending.ASKED
-        assert_all_is_well(scene, watchman, 1e3 * POLL_S + PATIENCE_MS)
+        assert_all_is_well(scene, observer, 1e3 * POLL_S + PATIENCE_MS)
 
 
 @pytest.mark.slow
 def test_a_ban_of_two_minutes_is_waited_out_and_changes_nothing_else(tmp_path: Path) -> None:
     with wild_hour(tmp_path, POLL_S, max_errors_in_row=1) as scene:
         exchange, banned_ms = scene.exchange, scene.opens_ms(WARM + 1) + 300_000
-        watchman = Watchman(exchange)
-        watchman.excused.append((banned_ms, banned_ms + 200_000))
+        observer = AccountObserver(exchange)
+        observer.excused.append((banned_ms, banned_ms + 200_000))
         scene.clock.at(banned_ms, lambda: exchange.faults.next(FaultKind.BANNED, retry_after=130))
         assert scene.run_to(WARM + HOUR_BARS) is Ending.ASKED
         assert exchange.faults.injected[FaultKind.BANNED] == 1
         assert errors_of(scene) == 0
         assert exchange.limits.banned_until_ms < exchange.now_ms
-        assert_all_is_well(scene, watchman, 1e3 * POLL_S + READABLE_MS)
+        assert_all_is_well(scene, observer, 1e3 * POLL_S + READABLE_MS)
 
 
 @pytest.mark.slow
@@ -229,7 +231,7 @@ def test_the_trades_of_the_hour_are_those_of_a_backtest(tmp_path: Path) -> None:
     rates = pd.DataFrame(funding, columns=["timestamp", "rate"])
     with wild_hour(tmp_path, POLL_S) as scene:
         assert scene.run_to(WARM + 2) is Ending.ASKED
-        told = backtest(candles, DOCUMENTED, RULES, WARM, rates, scene.capital)
-    wanted = [row for row in rows_of(told["trades"]) if row[3] < WARM + 2]
+        reported = backtest(candles, DOCUMENTED, RULES, WARM, rates, scene.capital)
+    wanted = [row for row in rows_of(reported["trades"]) if row[3] < WARM + 2]
     assert scene.rows() == wanted
     assert len(wanted) > 10

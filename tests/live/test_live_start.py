@@ -121,7 +121,7 @@ def test_a_saved_session_that_never_took_a_step_is_as_new(bar: int, *, is_refuse
 
 
 @pytest.mark.parametrize("instance", ["a", "b", "Bot7"])
-def test_an_order_of_another_instance_of_this_program_is_company(
+def test_an_order_of_another_instance_of_this_program_is_refused(
     stage: Stage, instance: str
 ) -> None:
     lay(stage, f"{id_prefix(instance)}zz-LE00-0")
@@ -132,14 +132,14 @@ def test_an_order_of_another_instance_of_this_program_is_company(
     assert not changes(stage)
 
 
-def test_a_second_instance_is_company_for_a_session_that_goes_on_too(stage: Stage) -> None:
+def test_a_second_instance_is_refused_to_a_session_that_goes_on_too(stage: Stage) -> None:
     stage.run_for(HELD_AFTER, *TESTNET)
     lay(stage, "g4b-zz-LE00-0")
     assert "one account takes one session a coin" in refusal(stage.run(*TESTNET, "--resume"))
 
 
 @pytest.mark.parametrize("client_id", ["web_abc", "g4-1", "x-g4a-1", "android_g4a-"])
-def test_orders_of_a_person_are_no_company(stage: Stage, client_id: str) -> None:
+def test_orders_of_a_person_are_left_alone_at_the_start(stage: Stage, client_id: str) -> None:
     assert not OUR_IDS.match(client_id)
     lay(stage, client_id)
     assert stage.run_for(1, *TESTNET)[0] == 0
@@ -240,7 +240,9 @@ def held_state(stage: Stage) -> SavedState:
 
 
 @pytest.mark.parametrize("state", OrderState)
-def test_the_stop_that_is_told_is_the_one_at_the_exchange(stage: Stage, state: OrderState) -> None:
+def test_the_stop_that_is_reported_is_the_one_at_the_exchange(
+    stage: Stage, state: OrderState
+) -> None:
     kept = held_state(stage)
     is_stop = {(OrderKind.STOP, OrderState.OPEN)}
     (stop,) = (order for order in kept.orders if (order.kind, order.state) in is_stop)
@@ -252,9 +254,9 @@ def test_the_stop_that_is_told_is_the_one_at_the_exchange(stage: Stage, state: O
     )
     session.strategy.load_state_dict(decode(document["engine"]))
     session.orders.load([order.to_dict() for order in kept.orders])
-    for told in (position_lines(testnet, kept, "LONG")[0], left_open(session, "testnet")):
-        assert ("with its stop at 1,234.50" in told) is (state is OrderState.OPEN)
-        assert ("WITHOUT a stop at the exchange" in told) is (state is not OrderState.OPEN)
+    for reported in (position_lines(testnet, kept, "LONG")[0], left_open(session, "testnet")):
+        assert ("with its stop at 1,234.50" in reported) is (state is OrderState.OPEN)
+        assert ("WITHOUT a stop at the exchange" in reported) is (state is not OrderState.OPEN)
 
 
 def test_on_paper_the_ledgers_stop_is_the_stop(stage: Stage) -> None:
@@ -321,7 +323,7 @@ def test_a_snapshot_that_orders_were_sent_after_is_not_gone_on_from(stage: Stage
     assert "not of this bot" not in out
 
 
-def test_a_stop_that_a_full_disk_kept_out_of_the_state_is_no_company(stage: Stage) -> None:
+def test_a_stop_that_a_full_disk_kept_out_of_the_state_is_known_as_ours(stage: Stage) -> None:
     stage.run_for(QUIET_AFTER, *TESTNET)
     (stop,) = stage.stops()
     lay_stop(stage, f"{stop.client_id.rpartition('-')[0]}-zz", stop)

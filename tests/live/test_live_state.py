@@ -457,7 +457,7 @@ def test_what_a_killed_process_left_of_a_snapshot_is_removed(tmp_path: Path) -> 
     assert [*path.parent.iterdir()] == [path]
 
 
-def test_a_snapshot_that_cannot_be_removed_is_told(
+def test_a_snapshot_that_cannot_be_removed_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = states(tmp_path, snapshots=1)

@@ -159,7 +159,7 @@ class Scene:
         return record
 
 
-def told(
+def reported(
     record: OrderRecord, *, filled: float = 0.0, is_open: bool = True, fired: str = ""
 ) -> ExchangeOrder:
     """Return ``record`` as the exchange tells it."""
@@ -177,7 +177,7 @@ def told(
     )
 
 
-def strange(client_id: str) -> ExchangeOrder:
+def foreign_order(client_id: str) -> ExchangeOrder:
     return ExchangeOrder(
         client_id=client_id,
         order_id="5",
@@ -286,7 +286,7 @@ def test_an_unknown_order_counts_as_there_until_it_can_no_longer_arrive() -> Non
 def test_an_unknown_order_that_is_found_is_open() -> None:
     scene = Scene()
     record = scene.send(Answer.UNKNOWN)
-    scene.exchange.orders[record.client_id] = told(record)
+    scene.exchange.orders[record.client_id] = reported(record)
     scene.clock.now += LATE_MS
 
     scene.desk.resolve()
@@ -370,7 +370,7 @@ def test_a_sighting_between_two_denials_makes_them_count_anew() -> None:
     record = scene.send()
     scene.desk.refresh()
 
-    scene.exchange.orders[record.client_id] = told(record)
+    scene.exchange.orders[record.client_id] = reported(record)
     scene.desk.refresh()
     del scene.exchange.orders[record.client_id]
     scene.desk.refresh()
@@ -384,7 +384,7 @@ def test_an_order_filled_further_than_booked_reports_the_ledger_behind(is_open: 
     record = scene.send()
     record.booked_qty = 0.2
 
-    assert scene.desk.adopt(record, told(record, filled=0.3, is_open=is_open))
+    assert scene.desk.adopt(record, reported(record, filled=0.3, is_open=is_open))
 
     assert record.state is OrderState.OPEN
 
@@ -398,7 +398,7 @@ def test_an_order_booked_as_far_as_filled_is_what_the_exchange_says(
     record.booked_qty = 0.1 + 0.1 + 0.1
 
     behind = scene.desk.adopt(
-        record, told(record, filled=record.booked_qty + 1e-16, is_open=is_open)
+        record, reported(record, filled=record.booked_qty + 1e-16, is_open=is_open)
     )
 
     assert not behind
@@ -411,15 +411,15 @@ def test_a_fired_stop_whose_trades_are_not_booked_reports_the_ledger_behind(
 ) -> None:
     scene = Scene()
     stop = scene.send(kind=OrderKind.STOP)
-    became = told(scene.new(OrderKind.EXIT), filled=filled, is_open=is_open)
+    became = reported(scene.new(OrderKind.EXIT), filled=filled, is_open=is_open)
     scene.exchange.normal["99"] = became
 
-    assert scene.desk.adopt(stop, told(stop, is_open=False, fired="99"))
+    assert scene.desk.adopt(stop, reported(stop, is_open=False, fired="99"))
     assert stop.state is OrderState.OPEN
     assert scene.register.with_order_id("99") is stop
 
     stop.booked_qty = 0.5
-    assert not scene.desk.adopt(stop, told(stop, is_open=False))
+    assert not scene.desk.adopt(stop, reported(stop, is_open=False))
     assert scene.register.alive(OrderKind.STOP) == []
     assert stop.fired_order_id == "99"
 
@@ -427,9 +427,9 @@ def test_a_fired_stop_whose_trades_are_not_booked_reports_the_ledger_behind(
 def test_a_fired_stop_that_traded_nothing_is_gone() -> None:
     scene = Scene()
     stop = scene.send(kind=OrderKind.STOP)
-    scene.exchange.normal["99"] = told(scene.new(OrderKind.EXIT), is_open=False)
+    scene.exchange.normal["99"] = reported(scene.new(OrderKind.EXIT), is_open=False)
 
-    assert not scene.desk.adopt(stop, told(stop, is_open=False, fired="99"))
+    assert not scene.desk.adopt(stop, reported(stop, is_open=False, fired="99"))
     assert stop.state is OrderState.DONE
 
 
@@ -437,7 +437,7 @@ def test_refreshing_reports_what_traded_whether_the_order_still_rests_or_not() -
     for is_open in (True, False):
         scene = Scene()
         record = scene.send()
-        scene.exchange.orders[record.client_id] = told(record, filled=0.1, is_open=is_open)
+        scene.exchange.orders[record.client_id] = reported(record, filled=0.1, is_open=is_open)
 
         assert scene.desk.refresh()
         record.booked_qty = 0.1
@@ -449,7 +449,7 @@ def test_refreshing_reports_what_traded_whether_the_order_still_rests_or_not() -
 def test_an_order_that_a_lagging_list_leaves_out_is_still_there() -> None:
     scene = Scene()
     record = scene.send()
-    scene.exchange.orders[record.client_id] = told(record)
+    scene.exchange.orders[record.client_id] = reported(record)
     scene.exchange.hidden.add(record.client_id)
 
     for _ in range(3):
@@ -461,7 +461,7 @@ def test_an_order_that_a_lagging_list_leaves_out_is_still_there() -> None:
 def test_an_order_believed_gone_that_rests_is_taken_up_again() -> None:
     scene = Scene()
     record = scene.send(Answer.REFUSED)
-    scene.exchange.orders[record.client_id] = told(record)
+    scene.exchange.orders[record.client_id] = reported(record)
 
     scene.desk.refresh()
 
@@ -472,7 +472,7 @@ def test_an_order_believed_gone_that_rests_is_taken_up_again() -> None:
 def test_an_unknown_order_with_our_name_stops_everything(instance: str) -> None:
     scene = Scene()
     foreign = f"g4{instance}-zz-LE00-0"
-    scene.exchange.orders[foreign] = strange(foreign)
+    scene.exchange.orders[foreign] = foreign_order(foreign)
 
     with pytest.raises(AccountError, match=foreign):
         scene.desk.refresh()
@@ -481,7 +481,7 @@ def test_an_unknown_order_with_our_name_stops_everything(instance: str) -> None:
 def test_one_who_leaves_tells_of_an_unknown_order_with_our_name_and_goes_on() -> None:
     scene = Scene()
     foreign = f"{scene.register.prefix}zz-LE00-0"
-    scene.exchange.orders[foreign] = strange(foreign)
+    scene.exchange.orders[foreign] = foreign_order(foreign)
 
     assert not scene.desk.refresh(is_leaving=True)
 
@@ -491,7 +491,7 @@ def test_one_who_leaves_tells_of_an_unknown_order_with_our_name_and_goes_on() ->
 def test_a_stop_of_ours_that_was_not_written_down_is_taken_up() -> None:
     scene = Scene()
     ours = f"{scene.register.prefix}zz-LS00-0"
-    scene.exchange.orders[ours] = replace(strange(ours), kind=OrderKind.STOP)
+    scene.exchange.orders[ours] = replace(foreign_order(ours), kind=OrderKind.STOP)
 
     scene.desk.refresh()
 
@@ -502,9 +502,9 @@ def test_a_stop_of_ours_that_was_not_written_down_is_taken_up() -> None:
 
 
 @pytest.mark.parametrize("client_id", ["g4-zz-LE00-0", "web_123"])
-def test_strangers_are_reported_once_and_left_alone(client_id: str) -> None:
+def test_foreign_orders_are_reported_once_and_left_alone(client_id: str) -> None:
     scene = Scene()
-    scene.exchange.orders[client_id] = strange(client_id)
+    scene.exchange.orders[client_id] = foreign_order(client_id)
 
     scene.desk.refresh()
     scene.desk.refresh()
@@ -515,9 +515,9 @@ def test_strangers_are_reported_once_and_left_alone(client_id: str) -> None:
     assert "cancel" not in scene.calls
 
 
-def test_strangers_that_an_earlier_process_reported_are_not_told_again() -> None:
+def test_foreign_orders_that_an_earlier_process_reported_are_not_reported_again() -> None:
     scene = Scene(foreign_orders=["web_123"])
-    scene.exchange.orders["web_123"] = strange("web_123")
+    scene.exchange.orders["web_123"] = foreign_order("web_123")
 
     scene.desk.refresh()
 
@@ -525,7 +525,7 @@ def test_strangers_that_an_earlier_process_reported_are_not_told_again() -> None
 
 
 @pytest.mark.parametrize("answer", [Answer.REFUSED, Answer.NO_MARGIN])
-def test_refusals_are_told_once_until_such_orders_pass_again(answer: Answer) -> None:
+def test_refusals_are_reported_once_until_such_orders_pass_again(answer: Answer) -> None:
     scene = Scene()
 
     scene.send(answer)
@@ -538,7 +538,7 @@ def test_refusals_are_told_once_until_such_orders_pass_again(answer: Answer) -> 
     assert len(scene.alerts) == 2
 
 
-def test_refusals_of_another_side_or_kind_are_told_on_their_own() -> None:
+def test_refusals_of_another_side_or_kind_are_reported_on_their_own() -> None:
     scene = Scene()
 
     scene.send(Answer.REFUSED)
@@ -551,7 +551,7 @@ def test_refusals_of_another_side_or_kind_are_told_on_their_own() -> None:
 
 
 @pytest.mark.parametrize("answer", [Answer.WOULD_CROSS, Answer.NOT_SENT, Answer.UNKNOWN])
-def test_what_is_everyday_is_not_told(answer: Answer) -> None:
+def test_what_is_everyday_is_not_reported(answer: Answer) -> None:
     scene = Scene()
 
     scene.send(answer)
@@ -587,7 +587,7 @@ def test_what_a_cancel_leaves_open_is_looked_up(
     scene = Scene()
     record = scene.send()
     scene.exchange.results = {record.client_id: CancelResult.GONE}
-    scene.exchange.orders[record.client_id] = told(record, filled=traded, is_open=False)
+    scene.exchange.orders[record.client_id] = reported(record, filled=traded, is_open=False)
 
     assert scene.desk.cancel([record, scene.send()]) is result
     assert record.state is state

@@ -124,8 +124,8 @@ def test_kept_orders_match_what_they_are_kept_for(
         assert there_is.price == pytest.approx(order.price, rel=1e-9)
         if order.kind is not OrderKind.STOP:
             assert there_is.rest == pytest.approx(order.qty, rel=1e-9)
-    told = [*difference.creates, *(order for _, order in difference.kept)]
-    assert Counter(told) == Counter(desired)
+    reported = [*difference.creates, *(order for _, order in difference.kept)]
+    assert Counter(reported) == Counter(desired)
 
 
 @given(DESIRED, RESTING)

@@ -112,8 +112,8 @@ def test_unreadable_counts_are_passed_over() -> None:
 def test_a_short_bar_is_waited_for() -> None:
     clock = VirtualClock(START_MS)
     limits = budget(clock)
-    limits.bar(17.0)
-    limits.bar(5.0)
+    limits.pause(17.0)
+    limits.pause(5.0)
     limits.wait_for(1)
     assert clock.waits == [17.0]
     limits.wait_for(1)
@@ -131,7 +131,7 @@ class LightSleeper(VirtualClock):
 def test_a_sleeper_that_wakes_early_goes_on_waiting() -> None:
     clock = LightSleeper(START_MS)
     limits = budget(clock)
-    limits.bar(17.0)
+    limits.pause(17.0)
     limits.wait_for(1)
     assert clock.now == START_MS + 17_000
     limits.note({"X-MBX-USED-WEIGHT-1M": "1200"})
@@ -173,7 +173,7 @@ def test_a_window_is_waited_for_to_its_end_however_often_a_signal_wakes() -> Non
 def test_a_clock_set_back_under_a_bar_does_not_make_it_longer(seconds: float) -> None:
     clock = VirtualClock(START_MS)
     limits = budget(clock)
-    limits.bar(seconds)
+    limits.pause(seconds)
     clock.now -= 3_600_000
     with contextlib.suppress(RateLimitError):
         limits.wait_for(1)
@@ -185,7 +185,7 @@ def test_a_clock_set_back_under_a_bar_does_not_make_it_longer(seconds: float) ->
 def test_nothing_is_sent_during_a_long_bar() -> None:
     clock = VirtualClock(START_MS)
     limits = budget(clock)
-    limits.bar(LONGEST_WAIT_S + 100.0)
+    limits.pause(LONGEST_WAIT_S + 100.0)
     with pytest.raises(RateLimitError) as refused:
         limits.wait_for(1)
     assert refused.value.retry_after == pytest.approx(LONGEST_WAIT_S + 100.0)

@@ -85,7 +85,7 @@ def test_a_closed_gate_takes_entries_off_and_leaves_what_closes_positions(
     assert exits > 0
     assert stops > 0
     assert after > 0
-    assert scene.ears.count("entries are held back: the portfolio is at its limit") == 1
+    assert scene.alerts.count("entries are held back: the portfolio is at its limit") == 1
     assert {symbol for symbol, _ in gate.asked} == {SYMBOL}
     assert gate.asked[-1][1].equity > 0.0
 

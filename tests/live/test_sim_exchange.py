@@ -328,11 +328,11 @@ def test_a_brackets_floor_belongs_to_the_bracket_below() -> None:
     assert account.maintenance(501.0) == pytest.approx(9.02)
 
 
-def test_the_liquidation_price_told_is_the_one_that_happens() -> None:
+def test_the_liquidation_price_reported_is_the_one_that_happens() -> None:
     exchange = leveraged((100.0, 100.0, 60.0, 80.0), brackets=[(0.0, 0.01, 0.0), (500, 0.02, 5)])
-    told = exchange.account.liquidation_price(exchange.price)
+    reported = exchange.account.liquidation_price(exchange.price)
     run_out(exchange)
-    assert float(exchange.account.trades[-1].price) == pytest.approx(float(told), rel=1e-9)
+    assert float(exchange.account.trades[-1].price) == pytest.approx(float(reported), rel=1e-9)
     assert exchange.account.liquidation_price(exchange.price) == 0
 
 

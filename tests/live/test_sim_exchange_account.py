@@ -99,8 +99,10 @@ def test_a_conditional_order_is_found_and_cancelled_whatever_symbol_is_named() -
     with Bench(FLAT, start_bar=0) as bench:
         ether = with_ether(bench.exchange, FLAT)
         long_with_stop(ether, bench.exchange, "theirs")
-        told = bench.signed("GET", "v1/algoOrder", symbol="BTCUSDT", clientAlgoId="theirs").json()
-        assert told["symbol"] == "ETHUSDT"
+        reported = bench.signed(
+            "GET", "v1/algoOrder", symbol="BTCUSDT", clientAlgoId="theirs"
+        ).json()
+        assert reported["symbol"] == "ETHUSDT"
         bench.signed("DELETE", "v1/algoOrder", symbol="BTCUSDT", clientAlgoId="theirs")
         assert not ether.book.open_stops
 
@@ -189,7 +191,7 @@ def test_rules_that_change_hold_for_what_comes_and_leave_what_rests() -> None:
     assert len(exchange.book.open_orders) == 2
 
 
-def test_a_highest_leverage_that_fell_is_told_and_kept() -> None:
+def test_a_highest_leverage_that_fell_is_reported_and_kept() -> None:
     with Bench(FLAT, start_bar=0, leverage=50) as bench:
         bench.exchange.market.change_rules(RULES, max_leverage=20)
         assert bench.exchange.account.leverage == 20
@@ -264,8 +266,8 @@ def test_the_quantitative_rules_tell_until_when_they_hold() -> None:
         rule = bench.exchange.market.restriction
         assert bench.signed("GET", "v1/apiTradingStatus").json()["indicators"] == {}
         rule.opening_code, rule.until_ms = -4400, START + 60_000
-        told = bench.signed("GET", "v1/apiTradingStatus", symbol="BTCUSDT").json()["indicators"]
-        assert told["BTCUSDT"][0]["plannedRecoverTime"] == START + 60_000
+        reported = bench.signed("GET", "v1/apiTradingStatus", symbol="BTCUSDT").json()["indicators"]
+        assert reported["BTCUSDT"][0]["plannedRecoverTime"] == START + 60_000
 
 
 def test_a_position_too_young_to_be_seen_gets_no_closing_stop() -> None:
@@ -308,14 +310,14 @@ def test_one_conditional_order_too_many_is_refused() -> None:
         exchange.entry.place_stop({**part, "quantity": "1", "triggerPrice": "95"})
 
 
-def test_somebody_elses_order_may_be_told_in_a_word_nobody_knows() -> None:
+def test_somebody_elses_order_may_be_reported_in_a_word_nobody_knows() -> None:
     with Bench(FLAT, start_bar=0) as bench:
         bench.exchange.market.order_by_hand("web_x", "LONG", 90.0, 1.0, "PENDING_REVIEW")
         (row,) = bench.signed("GET", "v1/openOrders", symbol="BTCUSDT").json()
         assert (row["clientOrderId"], row["status"]) == ("web_x", "PENDING_REVIEW")
 
 
-def test_trades_of_more_than_three_months_ago_are_not_told() -> None:
+def test_trades_of_more_than_three_months_ago_are_not_reported() -> None:
     with Bench(FLAT, start_bar=0) as bench:
         bench.exchange.hand_trade("LONG", "BUY", 1.0)
         old = bench.exchange.now_ms - 91 * 86_400_000
@@ -381,15 +383,15 @@ def test_a_trade_may_be_listed_after_a_younger_one() -> None:
         known = [trade.trade_id for trade in exchange.account.trades]
         exchange.faults.during(0, 10**18, FaultKind.TRADES_OUT_OF_ORDER, lag_ms=5_000)
 
-        def told() -> list[int]:
+        def reported() -> list[int]:
             return [
                 row["id"] for row in bench.signed("GET", "v1/userTrades", symbol="BTCUSDT").json()
             ]
 
-        assert told() == [number for number in known if number % 2 == 0]
-        assert 0 < len(told()) < 4
+        assert reported() == [number for number in known if number % 2 == 0]
+        assert 0 < len(reported()) < 4
         exchange.advance(5_000)
-        assert told() == known
+        assert reported() == known
 
 
 @pytest.mark.parametrize("path", ["v3/positionRisk", "v1/openOrders", "v1/userTrades"])

@@ -200,8 +200,8 @@ def test_clocks_do_not_move_for_a_sleep_of_nothing_and_move_for_the_least(bench:
 # --- what is known late -------------------------------------------------------------------------
 
 
-def opens_told(bench: Bench) -> list[int]:
-    """Return the open times of the candles that are told, in bars since the first."""
+def opens_reported(bench: Bench) -> list[int]:
+    """Return the open times of the candles that are reported, in bars since the first."""
     ask = {"symbol": "BTCUSDT", "interval": "15m"}
     return [(row[0] - START) // BAR for row in bench.signed("GET", "v1/klines", **ask).json()]
 
@@ -209,16 +209,16 @@ def opens_told(bench: Bench) -> list[int]:
 def test_a_candle_can_be_known_some_time_after_its_close(bench: Bench) -> None:
     bench.exchange.faults.rate(FaultKind.LATE_CANDLES, 1.0, lag_ms=4_000)
     bench.clock.sleep(3.999)
-    assert opens_told(bench) == []
+    assert opens_reported(bench) == []
     bench.clock.sleep(0.001)
-    assert opens_told(bench) == [0, 1]
+    assert opens_reported(bench) == [0, 1]
     bench.clock.sleep(BAR / 1e3 - 1.0)
-    assert opens_told(bench) == [0]
+    assert opens_reported(bench) == [0]
     bench.exchange.faults.end(FaultKind.LATE_CANDLES)
-    assert opens_told(bench) == [0, 1, 2]
+    assert opens_reported(bench) == [0, 1, 2]
     bench.exchange.faults.next(FaultKind.NO_CANDLES, times=2)
     assert bench.signed("GET", "v3/balance").status_code == 200  # it waits for its endpoint
-    assert [opens_told(bench) for _ in range(3)] == [[], [], [0, 1, 2]]
+    assert [opens_reported(bench) for _ in range(3)] == [[], [], [0, 1, 2]]
 
 
 def test_a_trade_can_be_listed_after_positions_show_it(bench: Bench) -> None:

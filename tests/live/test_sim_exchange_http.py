@@ -285,27 +285,31 @@ def test_timestamps_are_accepted_up_to_the_window_and_judged_by_the_exchanges_cl
     assert bench.limit(97.0)["status"] == "open"
 
 
-def test_weight_and_orders_are_told_and_start_anew_with_the_minute(bench: Bench) -> None:
-    def told(name: str) -> int:
+def test_weight_and_orders_are_reported_and_start_anew_with_the_minute(bench: Bench) -> None:
+    def reported(name: str) -> int:
         return int(bench.client.last_response_headers[f"X-MBX-{name}"])
 
     bench.client.load_markets()
-    assert told("USED-WEIGHT-1M") == 1
+    assert reported("USED-WEIGHT-1M") == 1
     bench.limit(97.0, "a")
-    assert (told("USED-WEIGHT-1M"), told("ORDER-COUNT-10S"), told("ORDER-COUNT-1M")) == (1, 1, 1)
+    assert (
+        reported("USED-WEIGHT-1M"),
+        reported("ORDER-COUNT-10S"),
+        reported("ORDER-COUNT-1M"),
+    ) == (1, 1, 1)
     bench.client.fetch_ohlcv(SYMBOL, "15m", None, 1_000)
-    assert told("USED-WEIGHT-1M") == 6
+    assert reported("USED-WEIGHT-1M") == 6
     bench.client.fetch_ohlcv(SYMBOL, "15m", params={"limit": 1_500})
-    assert told("USED-WEIGHT-1M") == 16
+    assert reported("USED-WEIGHT-1M") == 16
     bench.client.fetch_my_trades(SYMBOL)
-    assert told("USED-WEIGHT-1M") == 21
+    assert reported("USED-WEIGHT-1M") == 21
     assert "X-MBX-ORDER-COUNT-1M" not in bench.client.last_response_headers
     bench.clock.sleep(10.0)
     bench.limit(97.0, "b")
-    assert (told("ORDER-COUNT-10S"), told("ORDER-COUNT-1M")) == (1, 2)
+    assert (reported("ORDER-COUNT-10S"), reported("ORDER-COUNT-1M")) == (1, 2)
     bench.clock.sleep(50.0)
     bench.client.fetch_position_mode(SYMBOL)
-    assert told("USED-WEIGHT-1M") == 30
+    assert reported("USED-WEIGHT-1M") == 30
     assert bench.exchange.limits.max_weight == 30
 
 

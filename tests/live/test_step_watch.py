@@ -114,8 +114,8 @@ def test_in_a_hang_the_health_file_stands_still_and_a_person_hears_of_it_once(
     found = check_elsewhere()
     assert found["updated_at"] == last, "a health check that reads it would take it for alive"
     assert "done nothing for 210 s" in found["conditions"]["hang"]
-    told = [text for text in pager.texts if "hang" in text]
-    assert told == ["BTCUSDT WARN hang: the session has done nothing for 10 s"]
+    reported = [text for text in pager.texts if "hang" in text]
+    assert reported == ["BTCUSDT WARN hang: the session has done nothing for 10 s"]
     monitor.check()  # by the thread that trades: it has come loose
     found = json.loads(path.read_text())
     assert "hang" not in found["conditions"]

@@ -100,7 +100,7 @@ def test_a_stop_that_rests_stays_where_the_new_one_cannot_be_written_down(
     assert len(scene.exchange.book.stops) == 1, "the first stop still stands"
 
 
-def test_a_defect_of_the_program_cancels_entries_keeps_stops_and_is_told(
+def test_a_defect_of_the_program_cancels_entries_keeps_stops_and_is_reported(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled_at(scene, FILL_AFTER_MS)
@@ -116,4 +116,4 @@ def test_a_defect_of_the_program_cancels_entries_keeps_stops_and_is_told(
         scene.run()
     assert stops_of(scene) == {"LONG"}
     assert not entries_of(scene)
-    assert scene.ears.count("SHUTDOWN defect: ZeroDivisionError") == 1
+    assert scene.alerts.count("SHUTDOWN defect: ZeroDivisionError") == 1

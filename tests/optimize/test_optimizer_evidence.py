@@ -705,7 +705,7 @@ def test_four_trials_are_too_few_for_a_choice() -> None:
         choose_final(trials, SPACE, lambda _: trials[0].outcome)
 
 
-def test_importance_is_not_told_where_scores_do_not_differ() -> None:
+def test_importance_is_not_reported_where_scores_do_not_differ() -> None:
     assert parameter_importance([scored(k, 1.0 + k, 1.0) for k in range(9)], SPACE) is None
 
 

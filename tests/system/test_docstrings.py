@@ -13,44 +13,11 @@ from tests.support.paths import ROOT
 
 HOUSES = ("core", "engine", "backtest", "live", "benchmarks", "tests")
 EMPTY = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "its",
-        "it",
-        "in",
-        "to",
-        "for",
-        "this",
-        "that",
-        "these",
-        "those",
-        "as",
-        "is",
-        "are",
-        "be",
-        "which",
-        "what",
-        "whose",
-        "such",
-        "and",
-        "or",
-        "one",
-        "by",
-        "with",
-        "on",
-        "at",
-        "from",
-        "all",
-        "see",
-        "above",
-        "their",
-        "they",
-        "was",
-        "were",
-    ]
+    re.findall(
+        r"\w+",
+        "a an the of its it in to for this that these those as is are be which what whose such and "
+        "or one by with on at from all see above their they was were",
+    )
 )
 """Words that say nothing of their own."""
 ENDINGS = ("ing", "ies", "es", "ed", "s", "e")
@@ -118,3 +85,27 @@ def test_a_repetition_is_told_from_a_description(name: str, text: str, *, repeat
 def test_entries_are_found_in_both_sections_and_over_several_lines() -> None:
     text = "Do.\n\nArgs:\n    one: first\n        and more.\n    two: second.\n\nReturns:\n    x: y"
     assert list(entries(text)) == [("one", "first\n        and more."), ("two", "second.")]
+
+
+METAPHORS = re.compile(
+    r"(?<![A-Za-z])(strangers?|nursery|gardener|watchman|fates?|departures?|intake|"
+    r"barred|(?:is|are|was|were)[ _]told(?!(?:[ _](?:apart|from))))(?![A-Za-z])",
+    re.IGNORECASE,
+)
+"""Pictures for what the field has a word for."""
+
+
+def test_names_and_texts_use_the_words_of_the_field() -> None:
+    files = [
+        *ROOT.glob("*.py"),
+        *(path for house in HOUSES for path in (ROOT / house).rglob("*.py")),
+    ]
+    assert len(files) > 500
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match[0]}"
+        for path in files
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for match in METAPHORS.finditer(line)
+    ]
+    assert found == []

@@ -56,7 +56,7 @@ def messages_in(source: str) -> Iterator[str]:
     """Yield what a source raises, logs as a warning or worse, and tells a person."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "text":
-            yield text_of(node.value)  # told by whoever made it
+            yield text_of(node.value)  # reported by whoever made it
         if isinstance(node, ast.Tuple) and node.elts and isinstance(node.elts[-1], ast.JoinedStr):
             yield text_of(node.elts[-1])
         if not isinstance(node, ast.Call) or not node.args:
@@ -129,19 +129,19 @@ def test_every_message_of_the_program_has_a_row() -> None:
             assert any(row in text for row in rows), text
 
 
-def test_a_message_is_found_however_it_is_told() -> None:
+def test_a_message_is_found_however_it_is_reported() -> None:
     source = """
 raise StateError(f"the disk {name} is full" + rest)
 _LOG.warning("%d of %.1f %% are used", a, b)
 events.publish(Notice(f"{qty:g} are gone"))
-text = "told later"
+text = "reported later"
 _LOG.info("not looked at")
 """
     assert set(messages_in(source)) == {
         f"the disk {GAP} is full{GAP}",
         f"{GAP} of {GAP} % are used",
         f"{GAP} are gone",
-        "told later",
+        "reported later",
     }
 
 

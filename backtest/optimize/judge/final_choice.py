@@ -118,7 +118,7 @@ def sensitivity_of(
 
 
 def parameter_importance(trials: Sequence[FinishedTrial], space: Space) -> dict[str, float] | None:
-    """Return each parameter's share in what makes trials good (PED-ANOVA); None: not to be told.
+    """Return each parameter's share in what makes trials good (PED-ANOVA); None: not known.
 
     Source: Watanabe, Bansal and Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter
     Importance in Arbitrary Subspaces", IJCAI 2023.

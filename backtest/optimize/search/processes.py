@@ -130,15 +130,15 @@ class Processes:
 
     def describe(self, number: int) -> str:
         """Return where process ``number`` runs."""
-        told = self._entries[number].user_attrs
-        return f"process {told['pid']} on {told['host']}"
+        attrs = self._entries[number].user_attrs
+        return f"process {attrs['pid']} on {attrs['host']}"
 
     def _enter(self) -> None:
-        told = {"host": socket.gethostname(), "pid": os.getpid(), _BEAT: 0}
+        attrs = {"host": socket.gethostname(), "pid": os.getpid(), _BEAT: 0}
         if self._campaign is not None:
-            told[_CAMPAIGN] = self._campaign
+            attrs[_CAMPAIGN] = self._campaign
         with self._entering:
-            self.own = self._study.add(running_trial(told))
+            self.own = self._study.add(running_trial(attrs))
             self._lost.clear()
 
     def _beat(self) -> None:

@@ -84,7 +84,7 @@ def search_trials(
         timeout: seconds after which none is begun.
         ledger: counts what is evaluated here, whatever ends the search.
         study: its name, for the ledger.
-        say: is told what the user should know.
+        say: prints what the user should know.
 
     Raises:
         ConfigError: the storage fails.
@@ -137,7 +137,7 @@ class Interruption:
         self._ours = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> Self:
-        if self._ours:  # other threads are not told of signals
+        if self._ours:  # other threads get no signals
             self._former = signal.signal(signal.SIGINT, self._on_signal)
         return self
 

@@ -35,7 +35,7 @@ _NAME: Final = "finished trials"
 
 
 class Sampler:
-    """Proposes parameters from the trials it has been told of.
+    """Proposes parameters from the trials it knows of.
 
     Multivariate TPE (Bergstra et al. 2011, Watanabe 2023): proposals are drawn from a density of
     the best tenth of the trials, and of 24 draws the one is taken that is likeliest under it

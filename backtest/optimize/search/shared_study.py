@@ -78,8 +78,8 @@ class SharedRun:
 
         Args:
             n_trials: how many the search is to add, if this process sets the target.
-            report: is told of the trials of all processes.
-            on_message: is told in words what the user should know.
+            report: takes the trials of all processes.
+            on_message: takes, in words, what the user should know.
 
         Raises:
             ConfigError: the storage fails.
@@ -96,7 +96,7 @@ class SharedRun:
 
     def _settle(self, n_trials: int, on_message: Callable[[str], None]) -> bool:
         """Join whoever is at work, or set the target; return False if halted before that."""
-        told = False
+        is_reported = False
         while not self._pool.halted:
             self._look()
             before = self._processes.before()
@@ -113,13 +113,13 @@ class SharedRun:
                         f"{self._target()} trials are complete, and the target stays as it is"
                     )
                     return True
-            if not told:
+            if not is_reported:
                 names = ", ".join(self._processes.describe(number) for number in before)
                 on_message(
                     f"looking whether {names} is still at work on this study, for up to "
                     f"{self._processes.rhythm.stale_s:g} s"
                 )
-                told = True
+                is_reported = True
             self._pool.rest(self._poll_s)
         return False
 

@@ -78,7 +78,7 @@ class Search:
             jobs: trials evaluated at once by this process.
             current: parameters in use now, moved into the space: always among what is tried.
             rhythm: of the heartbeats of a shared search; None: the default.
-            approve: is told how many trials the study has before anything is written, and may
+            approve: takes how many trials the study has before anything is written, and may
                 raise ConfigError.
 
         Raises:
@@ -134,9 +134,9 @@ class Search:
             evaluate: pure and thread-safe; must let go of the interpreter for jobs to be of use.
             n_trials: 0 or more.
             timeout: seconds after which no trial is begun; None: never.
-            on_trial: is told of every trial once it has been kept; in this thread.
+            on_trial: takes every trial once it has been kept; in this thread.
             stop: is set by whoever wants the search to end.
-            on_message: is told what the user should know, as a sentence; in this thread.
+            on_message: takes what the user should know, as a sentence; in this thread.
 
         Raises:
             ConfigError: the storage fails, or ``n_trials`` is negative.

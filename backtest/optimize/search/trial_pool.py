@@ -75,7 +75,7 @@ class ProgressReport:
     """Tells of every trial that has been kept.
 
     Attributes:
-        on_trial: is told.
+        on_trial: takes each.
         effort: seconds spent so far.
         target: trials of the study at the end of the run.
     """

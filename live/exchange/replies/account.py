@@ -25,7 +25,7 @@ InQuote = Callable[[float, str], float | None]
 
 
 def open_sides(reply: Any, symbol: str) -> dict[str, SidePosition]:
-    """Return the sides an answer of v3 ``positionRisk`` tells of; flat ones may be missing.
+    """Return the sides an answer of v3 ``positionRisk`` holds; flat ones may be missing.
 
     Raises:
         ReplyError: it is no list of positions of ``symbol``, or contradicts itself.
@@ -43,7 +43,7 @@ def open_sides(reply: Any, symbol: str) -> dict[str, SidePosition]:
                 )
             continue
         if position_side in sides:
-            raise wrong("positions", position_side, "told once each")
+            raise wrong("positions", position_side, "listed once each")
         sides[position_side] = _side(row, amount if position_side == "LONG" else -amount)
     return sides
 
@@ -62,7 +62,7 @@ def all_open_sides(reply: Any) -> dict[tuple[str, str], SidePosition]:
             continue
         name = (row.text("symbol"), position_side)
         if name in sides:
-            raise wrong("positions", name, "told once each")
+            raise wrong("positions", name, "listed once each")
         qty = {"LONG": amount, "SHORT": -amount}.get(position_side, abs(amount))
         sides[name] = _side(row, qty)
     return sides
@@ -192,9 +192,9 @@ def quantitative_rules(reply: Any) -> list[QuantitativeRule]:
     Raises:
         ReplyError: it is no ``{"indicators": {symbol: [{"indicator": ..., "isLocked": ...}]}}``.
     """
-    told = as_row(reply, "trading status").get("indicators")
+    indicators = as_row(reply, "trading status").get("indicators")
     rules: list[QuantitativeRule] = []
-    for scope, items in as_row(told, "trading status indicators").fields.items():
+    for scope, items in as_row(indicators, "trading status indicators").fields.items():
         for row in as_rows(items, "trading status indicator"):
             is_locked = row.flag("isLocked")
             rule = QuantitativeRule(
@@ -213,7 +213,7 @@ def key_rights(reply: Any) -> KeyRights:
     """Return what a key may do out of ``apiRestrictions``.
 
     Raises:
-        ReplyError: a right that matters is not told; it is not guessed.
+        ReplyError: a right that matters is not named; it is not guessed.
     """
     row = as_row(reply, "key rights")
     return KeyRights(

@@ -74,7 +74,7 @@ def _candle(kline: Any) -> KlineRow:
 
 
 def funding_page(reply: Any, symbol: str, start_ms: int) -> list[tuple[int, float]]:
-    """Return (settlement time ms as told, rate) by time.
+    """Return (settlement time ms as reported, rate) by time.
 
     Args:
         reply: ``[{"symbol": ..., "fundingTime": ms, "fundingRate": "0.0001"}, ...]``.
@@ -94,7 +94,7 @@ def funding_page(reply: Any, symbol: str, start_ms: int) -> list[tuple[int, floa
 
 
 def funding_rows(reply: Any, symbol: str) -> list[tuple[int, float]]:
-    """Return (settlement time ms as told, rate) as they come.
+    """Return (settlement time ms as reported, rate) as they come.
 
     Raises:
         ReplyError: ``reply`` is no list of funding rates of ``symbol``.

@@ -106,8 +106,8 @@ def _algo_order(row: Row) -> ExchangeOrder:
 
 
 def _fired(row: Row) -> str:
-    told = row.get("actualOrderId")
-    if told is None or told in ("", "0", 0):
+    fired = row.get("actualOrderId")
+    if fired is None or fired in ("", "0", 0):
         return ""
     return str(row.integer("actualOrderId"))
 

@@ -74,7 +74,7 @@ class Sent:
 
 
 class CannedExchange(BaseAdapter):
-    """Answers what it was told to.
+    """Answers what a test wants.
 
     Attributes:
         clock: everybody's time.
@@ -149,8 +149,8 @@ class CannedExchange(BaseAdapter):
         endpoint = f"{sent.method} {sent.path}"
         if sent.path == "/fapi/v1/time":
             self.time_requests += 1
-            told = self.clock.now - self.latency_ms // 2 + self.ahead_ms
-            usual: Reaction = (200, {"serverTime": told})
+            reported = self.clock.now - self.latency_ms // 2 + self.ahead_ms
+            usual: Reaction = (200, {"serverTime": reported})
             return self._answers[endpoint].pop(0) if self._answers.get(endpoint) else usual
         self.sent.append(sent)
         if self._answers.get(endpoint):

@@ -70,7 +70,7 @@ class FakeBinance(BaseAdapter):
     Attributes:
         since_ms: when the markets were listed.
         now_ms: the exchange's time; the candle that holds it is the newest one answered.
-        is_barred: whether it answers nobody from this country (451).
+        is_blocked: whether it answers nobody from this country (451).
         ahead_ms: how far this computer's clock is ahead of it.
         absent: open times the exchange has no candle for.
         next_answers: taken in turn instead of the usual answers.
@@ -85,7 +85,7 @@ class FakeBinance(BaseAdapter):
         self.since_ms = since_ms
         self.now_ms = now_ms
         self.ahead_ms = 0
-        self.is_barred = False
+        self.is_blocked = False
         self.absent: set[int] = set()
         self.next_answers: list[Answer] = []
         self.queries: list[tuple[str, dict[str, str]]] = []
@@ -147,7 +147,7 @@ class FakeBinance(BaseAdapter):
         """Answer a request that the requests library would have sent."""
         parts = urlsplit(request.url or "")
         path, query = str(parts.path), dict(parse_qsl(str(parts.query)))
-        if self.is_barred:
+        if self.is_blocked:
             status, body = 451, '{"code": 0, "msg": "restricted location"}'
         elif path.endswith("/time"):
             status, body = 200, json.dumps({"serverTime": self.now_ms})

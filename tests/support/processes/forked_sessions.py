@@ -26,7 +26,7 @@ BROKEN: Final = 70
 """Exit code of a session that ended by an error nobody caught; the console holds it."""
 
 
-def run_nursery() -> NoReturn:
+def run_fork_server() -> NoReturn:
     """Fork a session for every wish on standard input; tell its process id, then its end."""
     load_live_code()
     compile_decisions()
@@ -114,4 +114,4 @@ def _tell(text: str) -> None:
 
 
 if __name__ == "__main__":
-    run_nursery()
+    run_fork_server()

@@ -43,19 +43,19 @@ LONGEST_MS: Final = 4 * BAR_MS
 """So long after the last candle a session that still waits would wait forever."""
 
 
-class Ears:
+class KeptAlerts:
     """Alerts that a test can read."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.texts: list[str] = []
 
     def send(self, text: str) -> None:
         """Keep ``text``."""
-        self.heard.append(text)
+        self.texts.append(text)
 
     def count(self, words: str) -> int:
         """Return how many alerts hold ``words``."""
-        return sum(words in text for text in self.heard)
+        return sum(words in text for text in self.texts)
 
 
 class SceneClock(SimClock):
@@ -118,7 +118,7 @@ class Scene:
     exchange: SimExchange
     clock: SceneClock
     monitor: HealthMonitor
-    ears: Ears
+    alerts: KeptAlerts
     live: Assembled
     plan: Plan
     http: requests.Session
@@ -262,7 +262,11 @@ def open_scene(
 ) -> Scene:
     """Return a session that talks to the exchange through ``http``, of the plan's symbol."""
     plan = replace(plan, resume=resume)
-    clock, ears, market = SceneClock(exchange, ahead_ms), Ears(), exchange.markets[plan.symbol]
+    clock, alerts, market = (
+        SceneClock(exchange, ahead_ms),
+        KeptAlerts(),
+        exchange.markets[plan.symbol],
+    )
     clock.turns = turns
     executor = open_exchange(
         market.coin,
@@ -273,13 +277,13 @@ def open_scene(
         settings=plan.settings,
     )
     folder = Path(plan.settings["state_dir"])
-    monitor = HealthMonitor(market.symbol, folder, plan.settings, clock, ears)
+    monitor = HealthMonitor(market.symbol, folder, plan.settings, clock, alerts)
     events = Events()
-    events.subscribe(Notice, lambda notice: ears.send(notice.text))
+    events.subscribe(Notice, lambda notice: alerts.send(notice.text))
     equipment = Equipment(clock=clock, stop=clock.stop, monitor=monitor, events=events)
     live = assemble_live(plan, executor, equipment)
     capital = live.session.strategy.params.initial_capital
-    scene = Scene(exchange, clock, monitor, ears, live, plan, http, capital, market)
+    scene = Scene(exchange, clock, monitor, alerts, live, plan, http, capital, market)
     _stop_after_last_bar(scene)
     return scene
 

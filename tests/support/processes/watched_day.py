@@ -161,7 +161,7 @@ def crash(folder: Path, **stage: Any) -> Iterator[Scene]:
         yield scene
 
 
-class Watchman:
+class AccountObserver:
     """Looks at the account before and after every request.
 
     Attributes:

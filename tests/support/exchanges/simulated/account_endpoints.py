@@ -151,7 +151,7 @@ class AccountEndpoints:
 
     def trading_status(self, params: Params) -> Json:
         """Tell what the quantitative rules forbid, and until when (``apiTradingStatus``)."""
-        now_ms, told = self._exchange.now_ms, {}
+        now_ms, reported = self._exchange.now_ms, {}
         for market in self._exchange.markets_of(params):
             rule = market.restriction
             is_locked = rule.opening_code == QUANTITATIVE and (
@@ -159,8 +159,8 @@ class AccountEndpoints:
             )
             if is_locked:
                 row = {"plannedRecoverTime": rule.until_ms, "isLocked": True, "indicator": "UFR"}
-                told[market.symbol] = [row | {"value": 0.999, "triggerValue": 0.995}]
-        return {"indicators": told, "updateTime": now_ms}
+                reported[market.symbol] = [row | {"value": 0.999, "triggerValue": 0.995}]
+        return {"indicators": reported, "updateTime": now_ms}
 
 
 def brackets_view(market: SymbolMarket) -> dict[str, Json]:

@@ -96,7 +96,7 @@ def run_out(exchange: SimExchange) -> int:
 
 
 class Signed:
-    """A client without ccxt: signs and sends what it is told."""
+    """A client without ccxt: signs and sends what it is given."""
 
     def __init__(self, exchange: SimExchange, server: SimServer) -> None:
         self.exchange = exchange

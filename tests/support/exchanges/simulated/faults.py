@@ -140,7 +140,7 @@ class Fault:
         processed: whether the request takes effect all the same.
         delay_ms: virtual time that passes first; of a CLOCK_JUMP its size.
         lag_ms: age of a STALE answer.
-        retry_after: seconds told with 429 and 418.
+        retry_after: seconds reported with 429 and 418.
         code: with which a REFUSED_STOP or REFUSED is refused.
     """
 

@@ -254,7 +254,7 @@ SHORTENED: Final[dict[FaultKind, Callable[[Json, int], bool]]] = {
         row["id"] % 2 == 0 or row["time"] <= past_ms
     ),
 }
-"""Which rows of a list are told, given what was true at ``past_ms``."""
+"""Which rows of a list are reported, given what was true at ``past_ms``."""
 
 
 def as_listed(answer: Json, time_name: str, past_ms: int) -> Json:

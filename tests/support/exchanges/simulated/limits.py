@@ -28,28 +28,28 @@ class RateLimits:
     max_weight: int = 0
     banned_until_ms: int = 0
     _minute: int = -1
-    _told_to_wait: bool = False
+    _asked_to_wait: bool = False
     _ban_ms: int = FIRST_BAN_MS
     _orders: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def refuse(self, now_ms: int, weight: int) -> tuple[int, int] | None:
         """Count a request; return (HTTP status, seconds to wait) where it is refused.
 
-        The first request over the limit is told to wait (429); who goes on before the minute is
+        The first request over the limit is asked to wait (429); who goes on before the minute is
         over is banned (418), twice as long at every further time.
         """
         if now_ms < self.banned_until_ms:
             return 418, math.ceil((self.banned_until_ms - now_ms) / 1_000)
         if now_ms // MINUTE_MS != self._minute:
-            self._minute, self.weight, self._told_to_wait = now_ms // MINUTE_MS, 0, False
+            self._minute, self.weight, self._asked_to_wait = now_ms // MINUTE_MS, 0, False
         self.weight += weight
         self.max_weight = max(self.max_weight, self.weight)
         if self.weight <= self.weight_limit:
             return None
-        if self._told_to_wait:
+        if self._asked_to_wait:
             self.ban(now_ms)
             return 418, math.ceil((self.banned_until_ms - now_ms) / 1_000)
-        self._told_to_wait = True
+        self._asked_to_wait = True
         return 429, math.ceil((MINUTE_MS - now_ms % MINUTE_MS) / 1_000)
 
     def ban(self, now_ms: int) -> None:

@@ -88,7 +88,7 @@ class MarketEndpoints:
         )
 
     def premium_index(self, params: Params) -> Json:
-        """Tell mark price and coming settlement; as in reality the rate told is the coming one."""
+        """Tell mark price and coming settlement; as in reality the rate is the coming one."""
         market = self._exchange.market_of(params)
         due_ms, rate = market.walk.funding.next_due(self._exchange.now_ms)
         price = plain(market.price)

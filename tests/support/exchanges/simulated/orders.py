@@ -47,7 +47,7 @@ class Order:
         quote: notional executed.
         status: the exchange's word.
         from_kind: STOP_MARKET of the order a stop became, else ``kind``.
-        told_status: a word the exchange tells instead of ``status``; '': none.
+        reported_status: a word the exchange tells instead of ``status``; '': none.
     """
 
     order_id: int
@@ -64,7 +64,7 @@ class Order:
     quote: Decimal = ZERO
     status: str = "NEW"
     from_kind: str = ""
-    told_status: str = ""
+    reported_status: str = ""
 
     @property
     def closes(self) -> bool:
@@ -87,7 +87,7 @@ class Order:
         return {
             "orderId": self.order_id,
             "symbol": symbol,
-            "status": self.told_status or self.status,
+            "status": self.reported_status or self.status,
             "clientOrderId": self.client_id,
             "price": plain(self.price),
             "avgPrice": plain(average),

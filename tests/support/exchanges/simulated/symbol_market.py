@@ -127,9 +127,14 @@ class SymbolMarket:
         )
 
     def order_by_hand(
-        self, client_id: str, position_side: str, price: float, qty: float, told_status: str = ""
+        self,
+        client_id: str,
+        position_side: str,
+        price: float,
+        qty: float,
+        reported_status: str = "",
     ) -> Order:
-        """Let somebody else's entry rest; ``told_status`` is a word instead of its real one."""
+        """Let somebody else's entry rest; ``reported_status`` is a word instead of its real one."""
         order = self.book.new_order(
             client_id=client_id,
             side="BUY" if position_side == LONG else "SELL",
@@ -139,5 +144,5 @@ class SymbolMarket:
             now_ms=self.walk.stamp_ms,
             price=exact(price),
         )
-        order.told_status = told_status
+        order.reported_status = reported_status
         return order

@@ -18,7 +18,7 @@ WINDOW_MS: Final = 7 * DAY_MS
 UNFILLED_KEPT_MS: Final = 3 * DAY_MS
 KEPT_MS: Final = 90 * DAY_MS
 TRADES_KEPT_MS: Final = 90 * DAY_MS
-"""How far back trades are told."""
+"""How far back trades are reported."""
 MAX_BATCH_PLACE: Final = 5
 MAX_BATCH_CANCEL: Final = 10
 ALL_DONE: Final = {"code": 200, "msg": "The operation of cancel all open order is done."}
