@@ -65,7 +65,7 @@ class KellyMemo:
 
 
 class StateMemo:
-    """What was worked out for the whole account."""
+    """Values kept for the whole account."""
 
     kelly: Annotated[Table[KellyMemo], N_REGIMES]  # by regime, lowest first
 

@@ -499,7 +499,7 @@ PARAMS = StrategyParams.from_dict(STRATEGY_PARAMS)
 
 
 def combined(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    return combine_portfolio(typed_coins(results), PARAMS, BAR_MS).to_dict()
+    return combine_portfolio(typed_coins(results), BAR_MS, PARAMS).to_dict()
 
 
 def test_the_portfolio_stands_on_every_bar_that_a_coin_has() -> None:
@@ -519,7 +519,7 @@ def test_a_coin_counts_with_its_last_equity_in_a_hole() -> None:
     holed = made_result(times[:4] + times[8:], 0.0)
     holed["equity_curve"] = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     portfolio = combine_portfolio(
-        typed_coins({"A": holed, "B": made_result(times, 10.0)}), PARAMS, BAR_MS
+        typed_coins({"A": holed, "B": made_result(times, 10.0)}), BAR_MS, PARAMS
     ).to_dict()
     assert portfolio["equity_curve"].tolist() == [11, 12, 13, 14, 14, 14, 14, 14, 15, 16]
     assert portfolio["metrics"]["exposure_pct"] == pytest.approx(90.0)  # closed at the last close
@@ -563,7 +563,7 @@ def test_a_portfolio_adds_up_whatever_ranges_and_holes_its_coins_have(
 
 def test_ratios_without_a_denominator_are_nan() -> None:
     metrics = combine_portfolio(
-        typed_coins({"A": made_result([0, BAR_MS], 1.0)}), PARAMS, BAR_MS
+        typed_coins({"A": made_result([0, BAR_MS], 1.0)}), BAR_MS, PARAMS
     ).to_dict()["metrics"]
     assert math.isnan(metrics["win_rate_pct"])
     assert math.isnan(metrics["profit_factor"])
@@ -587,7 +587,7 @@ def test_the_value_at_risk_of_one_coin_is_its_own() -> None:
 def test_two_coins_that_move_alike_carry_their_full_risk() -> None:
     times = [BAR_MS * i for i in range(50)]
     alone = combine_portfolio(
-        typed_coins({"A": made_result(times, 1.0)}), PARAMS, BAR_MS
+        typed_coins({"A": made_result(times, 1.0)}), BAR_MS, PARAMS
     ).to_dict()["var"]
     results = {"A": made_result(times, 1.0), "B": made_result(times, 1.0)}
     both = combined(results)["var"]
