@@ -270,13 +270,20 @@ def test_what_is_not_ours_is_reported_once_and_never_touched(tmp_path: Path) -> 
 def test_without_margin_entries_wait_and_positions_keep_their_stops(tmp_path: Path) -> None:
     with busy_day(tmp_path, settings=NO_LOSS_LIMIT) as scene:
         exchange = scene.exchange
+        held, guarded = set[str](), set[str]()
 
         def withdraw(_: str) -> None:
             exchange.withdraw(float(exchange.account.wallet) - 600.0)
 
+        def look() -> None:
+            held.update(name for name, side in exchange.account.positions.items() if side.qty)
+            guarded.update(stop.position_side for stop in exchange.book.open_stops.values())
+
         done = once_held(scene, withdraw, range(WARM + 12, WARM + 30))
+        scene.clock.at(scene.opens_ms(WARM + 22) + 100_000, look)  # both sides lack margin by then
         assert scene.run_to(WARM + 40) is Ending.ASKED
         assert done
+        assert held == guarded == {"SHORT"}
         assert_all_stopped(exchange)
     assert scene.alerts.count("no margin") in {1, 2}  # longs, shorts
     assert len(scene.alerts.texts) == scene.alerts.count("no margin")

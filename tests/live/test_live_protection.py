@@ -227,9 +227,10 @@ def test_while_only_reducing_is_allowed_entries_are_off_and_stops_go_on(
     watched: Watched, code: int
 ) -> None:
     rule = watched.exchange.market.restriction
+    long_ms = 2_000_000  # until something is to be laid: what rests already is not refused
 
     def restrict() -> None:
-        rule.opening_code, rule.until_ms = code, watched.exchange.now_ms + 2_000_000
+        rule.opening_code, rule.until_ms = code, watched.exchange.now_ms + long_ms
 
     watched.at(25_000, restrict)
     assert watched.run(4_400_000) is Ending.ASKED
@@ -333,11 +334,11 @@ def two_coins(folder: Path, n_bars: int, poll_s: float = POLL_S) -> Iterator[lis
 def test_two_coins_on_one_account_keep_out_of_each_others_way(
     kind: FaultKind | None, tmp_path: Path
 ) -> None:
-    with two_coins(tmp_path, 8) as scenes:
+    with two_coins(tmp_path, 12) as scenes:
         observer = watch(scenes, KNOWN_MS + 30_000)
         if kind is not None:
             scenes[0].exchange.faults.rate(kind, 0.05, [ORDER, CANCEL, READ])
-        endings = run_together(scenes, lambda scene: scene.run_to(WARM + 3))
+        endings = run_together(scenes, lambda scene: scene.run_to(WARM + 8))
         assert endings == [Ending.ASKED, Ending.ASKED]
         observer.assert_protected(POLL_MS + (30_000 if kind else READABLE_MS))
         for scene in scenes:

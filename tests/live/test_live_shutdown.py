@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -58,8 +57,7 @@ def signalled(hour: Hour, number: int, *signals: signal.Signals) -> tuple[int, l
         if now == number:
             then.extend(hour.exchange.resting())
             for sent in signals:
-                hour.send(sent)
-            time.sleep(0.05)
+                hour.send(sent)  # it is handled before anything that follows the reply
 
     hour.exchange.after_request = ask
     with hour.served() as port:

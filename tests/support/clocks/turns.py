@@ -17,10 +17,12 @@ class Turns:
 
     Attributes:
         seats: number of sessions that must sleep before time goes on.
+        order: in which those that are due at once run; others follow as they came.
     """
 
     def __init__(self, exchange: SimExchange, seats: int) -> None:
         self._exchange, self.seats = exchange, seats
+        self.order: list[Hashable] = []
         self._changed = threading.Condition()
         self._asleep: dict[Hashable, int] = {}
         self._running: Hashable | None = None
@@ -63,7 +65,9 @@ class Turns:
         self._changed.notify_all()
 
     def _due(self) -> list[tuple[int, Hashable]]:
-        now_ms = self._exchange.now_ms
+        now_ms, order = self._exchange.now_ms, self.order
         return [
-            (order, who) for order, (who, ms) in enumerate(self._asleep.items()) if ms <= now_ms
+            (order.index(who) if who in order else len(order) + came, who)
+            for came, (who, ms) in enumerate(self._asleep.items())
+            if ms <= now_ms
         ]

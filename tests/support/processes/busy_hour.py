@@ -50,7 +50,8 @@ ARGUMENTS: Final = (
     *(f"--set={name}={value}" for name, value in CHANGES.items()),
 )
 SETTINGS: Final = {"poll_s": 900.0, "buffer_bars": 100}
-GIVE_UP_S: Final = 60.0
+GIVE_UP_S: Final = 600.0
+"""Of the test's threads for each other, in real time; what a machine never needs."""
 Hook = Callable[[int, str, str], None]
 OrderRow = tuple[str, str, float, float]
 """Kind, position side, price, quantity of an open order; of a stop the position's."""

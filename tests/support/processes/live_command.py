@@ -18,6 +18,7 @@ import engine.compiling
 import live.commands.process
 import live_trade
 from config import LIVE_CONFIG
+from live.health.monitor import HealthMonitor
 from tests.support.exchanges.simulated import LoopbackAdapter, SimClock, SimExchange, SimServer
 from tests.support.markets.synthetic import BAR_MS, RULES, synthetic_candles
 
@@ -137,6 +138,8 @@ def open_stage(
     patch.setattr(sys.stdin, "isatty", lambda: False)
     patch.setattr(engine.compiling, "is_compiled", lambda: True)  # says nothing of compiling
     patch.setattr(live.commands.process, "system_clock", lambda: clock)
+    watch = HealthMonitor.watch  # its thread looks in real time: too seldom to meet a test
+    patch.setattr(HealthMonitor, "watch", lambda monitor: watch(monitor, SETTINGS["poll_s"]))
     with SimServer(exchange) as server:
 
         def http_session() -> requests.Session:

@@ -26,9 +26,11 @@ import pytest
 import requests
 
 import live.commands.process
+import live.exchange.http_session as http_session_module
 import live_trade
 from config import LIVE_CONFIG
 from live.execution.books import LiveSession
+from live.health.monitor import HealthMonitor
 from tests.support.exchanges.simulated import LoopbackAdapter, RemoteClock
 
 SYMBOL: Final = "BTCUSDT"
@@ -36,6 +38,8 @@ STATE: Final = Path("data/live_state")
 """Where a session keeps its state, within its folder."""
 CALLS: Final = ("write", "fsync", "replace")
 """Functions of ``os`` by which a session changes its files."""
+UNHURRIED_S: Final = 60.0
+"""Time for a request of a session in virtual time: the machine's load must decide nothing."""
 _UNSEEN: Final = ("requests", "faults", "max_weight")
 
 
@@ -124,7 +128,11 @@ def trade(wish: Wish) -> int:
         patch.setenv("BINANCE_API_KEY", wish.key)
         patch.setenv("BINANCE_API_SECRET", wish.secret)
         patch.delenv("GRID_ALERT_URLS", raising=False)
-        patch.setattr(live_trade, "LIVE_CONFIG", {**LIVE_CONFIG, **wish.settings})
+        settings = {**LIVE_CONFIG, "request_timeout_s": UNHURRIED_S, **wish.settings}
+        patch.setattr(live_trade, "LIVE_CONFIG", settings)
+        patch.setattr(http_session_module, "STOP_GRACE_S", UNHURRIED_S)
+        # Its thread looks in real time, and would write files and ask for the time in between.
+        patch.setattr(HealthMonitor, "watch", lambda _: None)
         patch.setattr(live.commands.process, "system_clock", lambda: clock)
         patch.setattr(live.commands.process, "http_session", http_session)
         if wish.is_survey or wish.kill_at[0]:

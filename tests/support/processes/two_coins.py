@@ -61,7 +61,7 @@ def run_together(scenes: list[Scene], run: Callable[[Scene], object]) -> list[An
     """
     turns = scenes[0].clock.turns
     assert turns is not None
-    turns.seats = len(scenes)
+    turns.seats, turns.order = len(scenes), [id(scene.clock) for scene in scenes]
     results: dict[int, Any] = {}
     problems: list[BaseException] = []
 
