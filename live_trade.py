@@ -184,10 +184,9 @@ def _run(args: argparse.Namespace) -> int:
     """Do what the arguments ask for and return the exit code."""
     _check_flags(args)
     spec = chosen_strategy(args)
-    if not spec.live:
+    if not (spec.live or args.dry_run or args.replay is not None):
         raise ConfigError(
-            f"{args.strategy} does not trade live yet, nor in a dry run or a replay; backtest it: "
-            f"main.py --strategy {args.strategy}"
+            f"{spec.name} does not trade at the exchange yet: --dry-run and --replay trade on paper"
         )
     params = chosen_params(args)
     if args.replay is not None:

@@ -34,12 +34,14 @@ class Needs:
         streams: such as books and trades.
         sides: position sides it may hold.
         truth: where its state is kept, ``file`` or ``exchange``.
+        indicators: a step reads indicators of its candles.
     """
 
     bars: tuple[str, int] | None
     streams: frozenset[str] = frozenset()
     sides: frozenset[str] = frozenset(POSITION_SIDES)
     truth: str = "file"
+    indicators: bool = True
 
     @property
     def bar_ms(self) -> int:
@@ -51,6 +53,11 @@ class Needs:
         if self.bars is None:
             raise ValueError("the strategy takes no candles, so its steps have no length")
         return self.bars[1]
+
+
+def _nothing_to_say(params: Any, rules: MarketRules, price: float) -> list[str]:  # noqa: ARG001
+    """Return nothing: whatever the market, the strategy does with it what it can."""
+    return []
 
 
 def _no_code() -> None:
@@ -72,8 +79,11 @@ class StrategySpec:
         create: answers with the strategy for these parameters and rules, as drivers see it; rules
             None: for reading a saved state only.
         backtest: answers with what runs over candles.
+        check: refuses with a ConfigError what the market's rules do not allow at a price (quote),
+            and answers with what a person should know.
+        trade_fields: of its trade records, besides those that every strategy's have.
         load_code: has the machine code of a live session ready before its first step.
-        live: it trades live and in a dry run.
+        live: it trades at an exchange; in a dry run and a replay all do.
         params_name: of the dict in ``config.py`` that holds the shipped values.
         space_name: likewise of what the optimizer searches.
         exclusive: pairs of parameters of which one alone is above 0: giving one sets the other to
@@ -89,6 +99,8 @@ class StrategySpec:
     needs: Needs
     create: Callable[[Any, MarketRules | None], Strategy]
     backtest: Callable[[Any, MarketRules], Backtest]
+    check: Callable[[Any, MarketRules, float], list[str]] = _nothing_to_say
+    trade_fields: tuple[str, ...] = ()
     load_code: Callable[[], None] = _no_code
     live: bool = True
     exclusive: tuple[tuple[str, str], ...] = ()
@@ -99,6 +111,10 @@ class StrategySpec:
     def fingerprint(self) -> str:
         """Name of its decision code."""
         return fingerprint(self.module)
+
+    def bar_ms(self, params: Any) -> int:
+        """Return the length of the candles its steps follow under ``params``, ms."""
+        return int(self.create(params, None).needs.bar_ms)
 
     def read(self, config: Mapping[str, Any] | None = None) -> Any:
         """Return validated parameters; keys missing from ``config`` are the shipped ones.
@@ -425,9 +441,11 @@ class Strategy(Protocol):
         needs: what it must be given.
         params: its parameters.
         fingerprint: names its decision code.
-        phases: how often ``exits`` is asked in a step.
+        phases: of ``exits`` in a step.
+        asks_again: a phase is asked again when its exits are done, until it has none.
         capacities: lengths of the tables in its state, by name.
         ended: nothing is left of the capital; cheaper than a whole view.
+        stopped: it has ended itself, by a price that a person has set: it enters nothing more.
     """
 
     name: str
@@ -435,6 +453,7 @@ class Strategy(Protocol):
     params: Any
     fingerprint: str
     phases: int
+    asks_again: bool
 
     @property
     def capacities(self) -> Mapping[str, int]:
@@ -443,6 +462,11 @@ class Strategy(Protocol):
 
     @property
     def ended(self) -> bool:
+        """See above."""
+        ...
+
+    @property
+    def stopped(self) -> bool:
         """See above."""
         ...
 

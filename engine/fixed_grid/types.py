@@ -106,6 +106,7 @@ class Rung:
     qty: float  # base
     age: int
     touched: int  # bar in which the path first reached it, 0 = not yet
+    number: int  # of the rung when the ladder was laid, nearest first
 
 
 class Ladder:

@@ -77,6 +77,8 @@ class GridV4:
     name: str = "grid_v4"
     needs: Needs = NEEDS
     phases: int = PROTECT_PHASES
+    asks_again: bool = False
+    stopped: bool = False
 
     def __init__(self, params: StrategyParams, rules: MarketRules | None, fingerprint: str) -> None:
         self.params, self.fingerprint = params, fingerprint

@@ -52,7 +52,6 @@ def flatten(request: FlattenRequest) -> int:
     target = request.target
     question = f"Close all of this, {target.mode_name}"
     check_answerable(question, yes=request.yes)
-    process = find_process(target)
     with ExitStack() as stack:
         stack.enter_context(InstanceLock(target.lock_path))
         saved = saved_state(target.state_path)
@@ -61,6 +60,7 @@ def flatten(request: FlattenRequest) -> int:
                 f"nothing of {target.symbol} is known: {target.state_path} does not exist; what is "
                 "open at the exchange is not this bot's"
             )
+        process = find_process(target, saved.spec.bar_ms(saved.params))
         print(_to_be_closed(target, saved), flush=True)  # noqa: T201
         confirm(target.symbol, question, yes=request.yes)
         alerts = stack.enter_context(closing(AlertSender(process.urls, target.title)))

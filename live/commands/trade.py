@@ -105,7 +105,7 @@ def trade(request: TradeRequest) -> int:
     if target.mode == "live" and not (request.resume and target.state_path.exists()):
         check_answerable(QUESTION, yes=request.yes)
     refuse_weaknesses(target)
-    process = find_process(target)
+    process = find_process(target, request.spec.bar_ms(request.params))
     with ExitStack() as stack:
         alerts = stack.enter_context(closing(AlertSender(process.urls, target.title)))
         with silence():

@@ -33,7 +33,7 @@ from live.session.runner import LiveRunner
 from live.session.shutdown import StopRequest
 from live.store.folders import mode_folder
 from live.store.state_file import LoadedState, StateManager
-from live.store.trade_files import TradeFiles
+from live.store.trade_files import TRADE_COLUMNS, TradeFiles
 
 LATE_MARGIN_MS: Final = 1_000
 """Beyond its window a request may lie so far in the exchange's future, ms."""
@@ -174,7 +174,7 @@ def _protect_saved(
     exchange.assume_rules(rules)
     log = session_logger(plan.symbol)
     register = OrderRegister(str(plan.settings["instance"]), plan.symbol)
-    files, events = TradeFiles(plan.symbol, plan.state_folder), Events()
+    files, events = trade_files(plan), Events()
     events.subscribe(StateSaved, lambda saved: files.append(saved.trades))  # its outbox, too
     session = LiveSession(plan.spec.create(plan.params, rules), register, states, events, 0, log)
     session.resume(loaded)
@@ -230,6 +230,7 @@ def assemble_dry(plan: Plan, reader: MarketReader, equipment: Equipment) -> Asse
     if not plan.only_closes:
         refuse_closed_market(facts)
     params = with_account(plan.params, facts, plan.capital or plan.params.initial_capital)
+    _check_market(plan, params, facts, reader)
     states, started_ms = _states(plan, equipment.clock), equipment.clock.now_ms()
     session = _session(plan, params, facts, equipment, states, _loaded(states, plan), started_ms)
     candles, rates = _market(plan, session, reader, equipment)
@@ -247,6 +248,20 @@ def with_account(params: Any, facts: MarketFacts, capital: float) -> Any:
     return replace(params, initial_capital=capital)
 
 
+def _check_market(plan: Plan, params: Any, facts: MarketFacts, reader: MarketReader) -> None:
+    """Refuse what the symbol does not allow of the parameters; log what should be known.
+
+    Raises:
+        ConfigError: it does not, or the account's fees contradict them.
+        GridError: the price could not be read.
+    """
+    if plan.only_closes:
+        return
+    params.check_relations()
+    for text in plan.spec.check(params, facts.rules, reader.last_price()):
+        session_logger(plan.symbol).warning("%s", text)
+
+
 def check_state(plan: Plan, clock: Clock) -> bool:
     """Refuse a saved state that does not fit, before anything is asked of the exchange.
 
@@ -261,6 +276,17 @@ def check_state(plan: Plan, clock: Clock) -> bool:
         return states.load(accept_code_change=plan.accept_code_change) is not None
     _refuse_to_forget(states, plan)
     return False
+
+
+def trade_files(plan: Plan) -> TradeFiles:
+    """Return the trade files of a session.
+
+    Raises:
+        StateError: one cannot be read or written, or is damaged.
+    """
+    more = plan.spec.trade_fields
+    name = plan.spec.name if more else ""
+    return TradeFiles(plan.symbol, plan.state_folder, name, (*TRADE_COLUMNS, *more))
 
 
 def _states(plan: Plan, clock: Clock) -> StateManager:
@@ -303,7 +329,7 @@ def _session(
 
     ``started_ms`` is by the clock that dates its trades: nothing traded before is its own.
     """
-    files, events = TradeFiles(plan.symbol, plan.state_folder), equipment.events
+    files, events = trade_files(plan), equipment.events
     events.subscribe(StateSaved, lambda saved: files.append(saved.trades))
     events.subscribe(Unprotected, lambda now: equipment.monitor.note_unprotected(now.sides))
     session = LiveSession(
@@ -355,7 +381,7 @@ def _market(
 ) -> tuple[CandleBuffer, FundingRates]:
     candles = CandleBuffer(
         reader,
-        plan.params,
+        plan.params if session.strategy.needs.indicators else None,
         equipment.clock,
         least=int(plan.settings["buffer_bars"]),
         bar_ms=session.bar_ms,

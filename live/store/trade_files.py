@@ -1,4 +1,7 @@
-"""Trades on disk: ``{SYMBOL}_trades.csv`` and ``.jsonl``, the same rows, each exactly once."""
+"""Trades on disk: ``{SYMBOL}_trades.csv`` and ``.jsonl``, the same rows, each exactly once.
+
+A strategy whose records have fields of their own has files of its own, named after it.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ TRADE_COLUMNS: Final = (
     "hold_hours",
 )
 """Those of a backtest's trades, in their order, then what only a live session knows."""
-_WHOLE: Final = frozenset({"bar", "timestamp", "fill_id"})
+CYCLE_COLUMNS: Final = ("cycle", "slot")
+"""Those of a strategy with cycles, behind the others."""
+_WHOLE: Final = frozenset({"bar", "timestamp", "fill_id", *CYCLE_COLUMNS})
 _FINITE: Final = frozenset({"price", "qty", "pnl", "fee"})
 _OPTIONAL: Final = frozenset({"r_multiple", "hold_hours"})
 _HOUR_MS: Final = 3_600_000
@@ -120,6 +125,8 @@ class LiveTrade:
             record within it, such as ``123456:0``; in a dry run a running number.
         client_id: of the order, '' if there was none.
         close: of closing records.
+        cycle: of a strategy with cycles: s since 2020 of the step that wanted the entry.
+        slot: likewise, the position's.
     """
 
     bar: int
@@ -135,6 +142,13 @@ class LiveTrade:
     trade_id: str
     client_id: str = ""
     close: Close | None = None
+    cycle: int | None = None
+    slot: int | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the values of ``row``."""
+        return TRADE_COLUMNS if self.cycle is None else (*TRADE_COLUMNS, *CYCLE_COLUMNS)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LiveTrade:
@@ -173,8 +187,10 @@ class LiveTrade:
             self.client_id,
             *map(_finite, close),
         )
-        row = dict(zip(TRADE_COLUMNS, values, strict=True))
-        wrong = [name for name in TRADE_COLUMNS if not _is_sound(name, row[name])]
+        if self.cycle is not None:
+            values = (*values, self.cycle, self.slot)
+        row = dict(zip(self.columns, values, strict=True))
+        wrong = [name for name in row if not _is_sound(name, row[name])]
         if wrong:
             shown = ", ".join(f"{name} = {row[name]!r}" for name in wrong)
             raise StateError(
@@ -206,13 +222,22 @@ class TradeFiles:
     Args:
         symbol: such as BTCUSDT or BTC/USDT.
         folder: made if there is none.
+        strategy: whose files they are; '': of the default one, whose names have no strategy.
+        columns: of its records.
 
     Raises:
         StateError: a file cannot be read or written, or is damaged elsewhere than at its end.
     """
 
-    def __init__(self, symbol: str, folder: Path) -> None:
-        name = plain_symbol(symbol)
+    def __init__(
+        self,
+        symbol: str,
+        folder: Path,
+        strategy: str = "",
+        columns: tuple[str, ...] = TRADE_COLUMNS,
+    ) -> None:
+        name = plain_symbol(symbol) + (f"_{strategy}" if strategy else "")
+        self._columns = columns
         self.csv_path = folder / f"{name}_trades.csv"
         self.jsonl_path = folder / f"{name}_trades.jsonl"
         self._keys: set[str] = set()
@@ -228,7 +253,7 @@ class TradeFiles:
         Raises:
             StateError: a file cannot be read.
         """
-        return _jsonl_rows(self.jsonl_path, read_file(self.jsonl_path))
+        return _jsonl_rows(self.jsonl_path, read_file(self.jsonl_path), self._columns)
 
     def append(self, trades: Sequence[LiveTrade]) -> int:
         """Write those of ``trades`` that are not there yet and return how many were.
@@ -250,8 +275,8 @@ class TradeFiles:
         if not rows:
             return 0
         self._sound = False
-        for path, body in ((self.csv_path, _csv_body(rows)), (self.jsonl_path, _jsonl_body(rows))):
-            append_durably(path, body)
+        append_durably(self.csv_path, self._csv_body(rows))
+        append_durably(self.jsonl_path, _jsonl_body(rows))
         self._keys |= fresh.keys()
         self._sound = True
         return len(rows)
@@ -262,14 +287,16 @@ class TradeFiles:
         paths = (self.csv_path, self.jsonl_path)
         bodies = [read_file(path) for path in paths]
         kept: dict[str, Row] = {}
-        for row in _csv_rows(self.csv_path, bodies[0]) + _jsonl_rows(self.jsonl_path, bodies[1]):
+        found = _csv_rows(self.csv_path, bodies[0], self._columns)
+        for row in found + _jsonl_rows(self.jsonl_path, bodies[1], self._columns):
             if kept.setdefault(row["trade_id"], row) != row:
                 raise StateError(
                     f"trade {row['trade_id']} stands twice, with different values, in "
                     f"{self.csv_path} or {self.jsonl_path.name}: correct one, or move it away and "
                     "it is made anew from the other"
                 )
-        whole = (_csv([TRADE_COLUMNS]) + _csv_body(kept.values()), _jsonl_body(kept.values()))
+        table = _csv([self._columns]) + self._csv_body(kept.values())
+        whole = (table, _jsonl_body(kept.values()))
         for path, old, new in zip(paths, bodies, whole, strict=True):
             if old != new:
                 write_atomically(path, new)
@@ -278,6 +305,9 @@ class TradeFiles:
         self._keys = set(kept)
         self._sound = True
 
+    def _csv_body(self, rows: Iterable[Row]) -> bytes:
+        return _csv([row[name] for name in self._columns] for row in rows)
+
 
 def _csv(rows: Iterable[Iterable[Any]]) -> bytes:
     body = io.StringIO()
@@ -285,30 +315,32 @@ def _csv(rows: Iterable[Iterable[Any]]) -> bytes:
     return body.getvalue().encode()
 
 
-def _csv_body(rows: Iterable[Row]) -> bytes:
-    return _csv([row[name] for name in TRADE_COLUMNS] for row in rows)
-
-
 def _jsonl_body(rows: Iterable[Row]) -> bytes:
     return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
 
 
-def _csv_rows(path: Path, body: bytes | None) -> list[Row]:
+def _csv_rows(path: Path, body: bytes | None, columns: tuple[str, ...]) -> list[Row]:
     lines = (body or b"").split(b"\n")
-    header = ",".join(TRADE_COLUMNS)
+    header = ",".join(columns)
     if len(lines) > 1 and lines[0] != header.encode():
         raise StateError(
             f"{path} line 1 must be {header}: move the file away and it is made anew from "
             f"{path.stem}.jsonl"
         )
-    return _rows(path, lines, 1, _csv_row)
+    return _rows(path, lines, 1, lambda line: _csv_row(line, columns), columns)
 
 
-def _jsonl_rows(path: Path, body: bytes | None) -> list[Row]:
-    return _rows(path, (body or b"").split(b"\n"), 0, json.loads)
+def _jsonl_rows(path: Path, body: bytes | None, columns: tuple[str, ...]) -> list[Row]:
+    return _rows(path, (body or b"").split(b"\n"), 0, json.loads, columns)
 
 
-def _rows(path: Path, lines: list[bytes], first: int, parse: Callable[[str], Any]) -> list[Row]:
+def _rows(
+    path: Path,
+    lines: list[bytes],
+    first: int,
+    parse: Callable[[str], Any],
+    columns: tuple[str, ...],
+) -> list[Row]:
     """Return the rows of ``lines[first:-1]``; what follows the last line break is torn."""
     rows: list[Row] = []
     for number, line in enumerate(lines[first:-1], start=first + 1):
@@ -316,7 +348,7 @@ def _rows(path: Path, lines: list[bytes], first: int, parse: Callable[[str], Any
             row = parse(line.decode())
         except (ValueError, RecursionError, csv.Error):
             row = None
-        if _is_row(row):
+        if _is_row(row, columns):
             rows.append(row)
         elif number < len(lines) - 1:  # a kill can spoil the last line only
             raise StateError(
@@ -326,18 +358,18 @@ def _rows(path: Path, lines: list[bytes], first: int, parse: Callable[[str], Any
     return rows
 
 
-def _is_row(row: Any) -> bool:
-    if not isinstance(row, dict) or [*row] != [*TRADE_COLUMNS]:
+def _is_row(row: Any, columns: tuple[str, ...]) -> bool:
+    if not isinstance(row, dict) or [*row] != [*columns]:
         return False
     return all(_is_sound(name, value) for name, value in row.items())
 
 
-def _csv_row(line: str) -> Row | None:
+def _csv_row(line: str, columns: tuple[str, ...]) -> Row | None:
     cells = next(csv.reader([line], strict=True), [])
-    if len(cells) != len(TRADE_COLUMNS):
+    if len(cells) != len(columns):
         return None
-    row: Row = dict(zip(TRADE_COLUMNS, cells, strict=True))
-    for name in TRADE_COLUMNS:
+    row: Row = dict(zip(columns, cells, strict=True))
+    for name in columns:
         if name in _WHOLE:
             row[name] = int(row[name])
         elif name in _FINITE or (name in _OPTIONAL and row[name]):

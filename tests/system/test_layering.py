@@ -154,7 +154,8 @@ ROOMS = {
     "backtest.optimize.report",
     "backtest.optimize": "core engine.contract engine.compiling engine.registry backtest.market "
     "backtest.runs backtest.report backtest.simulator backtest.optimize.trial "
-    "backtest.optimize.search backtest.optimize.apply backtest.optimize.report backtest.optimize.judge",
+    "backtest.optimize.search backtest.optimize.apply backtest.optimize.report "
+    "backtest.optimize.judge",
     "backtest.commands": "core engine.contract engine.compiling engine.options engine.registry "
     "backtest.market backtest.audit backtest.report backtest.results backtest.runs "
     "backtest.simulator backtest.trust",
