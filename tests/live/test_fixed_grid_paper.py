@@ -146,7 +146,7 @@ def test_a_state_put_away_after_any_step_goes_on_as_if_it_had_not(mode: str) -> 
 
 
 def test_what_should_rest_covers_every_position_once() -> None:
-    face = face_of(max_stop_orders=3, stop_loss_pct=10.0, wait_time=0.0)
+    face = face_of(max_stop_orders=3, stop_loss_pct=10.0, wait_time=0.0, max_margin_usd=9e3)
     walk(face, np.linspace(100.0, 97.0, 15))
     face.begin(Moment(14 * MINUTE_MS, signal=True, price=97.0, prev_close=97.0))
     face.arrange()
