@@ -207,6 +207,7 @@ class Fill:
         label: of what an exit closes.
         exits: (fill id, base) that an exit was sent for.
         booked_qty: base of the same exit that earlier executions have closed.
+        owner: of the order, as the strategy has named it; '': it names none.
     """
 
     ts_ms: int
@@ -221,17 +222,21 @@ class Fill:
     label: str = ""
     exits: tuple[tuple[int, float], ...] = ()
     booked_qty: float = 0.0
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StopFired:
     """The stop of a side has fired, or is carried out at market; its fills follow.
 
-    ``ts_ms`` 0 is the strategy's own time.
+    ``ts_ms`` 0 is the strategy's own time; ``trigger`` is its price in quote, 0 where it is not
+    known, ``owner`` as of its order.
     """
 
     position_side: str
     ts_ms: int = 0
+    trigger: float = 0.0
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,12 +340,17 @@ SimulatedEvent = Gap | Bar | ExitsDone | StopsChecked | CloseAll
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A decision to close ``qty`` (base) of a fill at market."""
+    """A decision to close ``qty`` (base) of a fill at market, or to open a side because of it.
+
+    ``owner``: the name the strategy gives its order; '': none, exits of a side go together.
+    """
 
     position_side: str
     fill_id: int
     qty: float
     label: str
+    opens: bool = False
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +363,26 @@ class RestingOrder:
     qty: float  # base; of a stop: the whole position
     level: int  # of an entry, else -1
     generation: int = field(default=0, compare=False)  # of the grid an entry belongs to
+    owner: str = ""  # the name its strategy gives it; what stands before the first dash: the cycle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderIdentity:
+    """What an order is about, as its client id says.
+
+    Attributes:
+        kind: ENTRY, TAKE_PROFIT, STOP or EXIT.
+        owner: the name the strategy gives it.
+        bar: the step that sent it.
+        label: of what an exit closes.
+        opens: of an exit: it opens a side, as a hedge.
+    """
+
+    kind: str
+    owner: str
+    bar: int
+    label: str
+    opens: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,6 +463,51 @@ class View:
         return self.long.n_fills > 0 or self.short.n_fills > 0
 
 
+class Rebuilding(Protocol):
+    """A strategy whose state is rebuilt from the exchange alone (``Needs.truth``).
+
+    Executions and funding are booked as ever, in the order of time; besides:
+    """
+
+    def name_symbol(self, symbol: str) -> None:
+        """Take in which symbol it trades: names of stops belong to the account."""
+        ...
+
+    def order_id(self, owner: str, bar: int, count: int) -> str:
+        """Return what a client id carries behind the prefix of the instance.
+
+        Args:
+            owner: the order's name.
+            bar: the step that sends it.
+            count: how many orders of that name the step has sent already.
+        """
+        ...
+
+    def identify(self, text: str) -> OrderIdentity | None:
+        """Undo ``order_id``; None: it is no order of this strategy."""
+        ...
+
+    def lay_again(self, owners: Mapping[str, float], ts_ms: int) -> None:
+        """Take in a ladder laid at ``ts_ms``: prices of its rungs (quote) by their names."""
+        ...
+
+    def note_own_stops(self, owners: Iterable[str]) -> None:
+        """Note which stop orders rested when a shared one fired."""
+        ...
+
+    def take_over(self, resting: Sequence[RestingOrder]) -> None:
+        """Take over what rests at the exchange, once every execution is booked."""
+        ...
+
+    def adopt(self, position_side: str, qty: float, price: float, ts_ms: int) -> bool:
+        """Make quantity of the account a position of ours; whether its side is traded."""
+        ...
+
+    def set_flags(self, *, paused: bool, stopped: bool) -> None:
+        """Take over what a person, or a price, has decided before."""
+        ...
+
+
 class Strategy(Protocol):
     """One strategy on one symbol: a state, and decisions on it. Deterministic.
 
@@ -442,6 +517,7 @@ class Strategy(Protocol):
         params: its parameters.
         fingerprint: names its decision code.
         phases: of ``exits`` in a step.
+        stops_positions: it stops its positions one by one, else a side as a whole.
         asks_again: a phase is asked again when its exits are done, until it has none.
         capacities: lengths of the tables in its state, by name.
         ended: nothing is left of the capital; cheaper than a whole view.
@@ -454,6 +530,7 @@ class Strategy(Protocol):
     fingerprint: str
     phases: int
     asks_again: bool
+    stops_positions: bool
 
     @property
     def capacities(self) -> Mapping[str, int]:
@@ -492,6 +569,26 @@ class Strategy(Protocol):
 
     def restore_stops(self) -> None:
         """Want a stop again for every side that holds something after its stop fired."""
+        ...
+
+    def exit_owner(self, fill_id: int, label: str) -> str:
+        """Return the name of the order that closes a fill at market; '': a side's go as one."""
+        ...
+
+    def stopped_by(self, owner: str) -> list[int]:
+        """Return the ids of the fills that the stop of that name is for."""
+        ...
+
+    def set_mismatch(self, *, is_wrong: bool) -> None:
+        """Enter nothing while ledger and account differ."""
+        ...
+
+    def refuse(self, owner: str) -> None:
+        """Take in that the exchange refuses for good the market order of that name."""
+        ...
+
+    def fewer_stops(self) -> None:
+        """Want one stop order less: the exchange takes no more."""
         ...
 
     def book(self, event: AccountEvent) -> float:

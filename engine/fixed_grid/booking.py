@@ -30,7 +30,6 @@ from engine.ledger import find_fill
 from engine.types import (
     LONG,
     OPEN,
-    POSITION_SYNC,
     RECOVERY_HEDGE_CLOSE,
     RECOVERY_HEDGE_OPEN,
     RECOVERY_LADDER,
@@ -342,6 +341,7 @@ def give_up(
     price: float,
     qty: float,
     fee: float,
+    label: int,
     tape: FixedTape,
 ) -> float:
     """Book that others have closed ``qty`` of a side, worst first."""
@@ -353,7 +353,7 @@ def give_up(
         if side == params.side:
             if position.qty > 0.0:
                 share = fee * (left / qty)
-                left = _close(state, params, market, row, price, left, share, POSITION_SYNC, tape)
+                left = _close(state, params, market, row, price, left, share, label, tape)
         elif position.hedge_id >= 0:
             left = book_hedge_close(
                 state,
@@ -363,7 +363,7 @@ def give_up(
                 price,
                 left,
                 fee * (left / qty),
-                POSITION_SYNC,
+                label,
                 False,
                 tape,
             )

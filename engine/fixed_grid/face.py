@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
+from zlib import crc32
 
 import numpy as np
 
 from core.market import MarketRules, lots_nearest
 from core.records import dtype_of, load_jsonable, table_capacities, to_jsonable, zeros
 from core.times import MINUTE_MS
+from engine.booking import book_funding
 from engine.contract import (
     POSITION_SIDES,
     AccountEvent,
@@ -18,22 +23,49 @@ from engine.contract import (
     Exit,
     ExitsDone,
     Fill,
+    ForeignClose,
+    FundingPaid,
     Gap,
+    Liquidation,
+    LiquidationDecided,
     Moment,
     Needs,
     OpenFill,
+    OrderIdentity,
     RestingOrder,
     SideView,
     SimulatedEvent,
+    StopFired,
     View,
 )
+from engine.fixed_grid import order_names as names
+from engine.fixed_grid.booking import (
+    begin_stop,
+    book_close_order,
+    book_entry,
+    book_hedge_close,
+    book_hedge_open,
+    book_market_close,
+    book_stop,
+    give_up,
+    row_of_cycle,
+)
 from engine.fixed_grid.decision import FIXED_PHASES, arrange, go_on, open_fixed_step, protect
-from engine.fixed_grid.frozen import freeze_params
+from engine.fixed_grid.frozen import FixedParams, freeze_params
 from engine.fixed_grid.matching import walk_bar, walk_gap
+from engine.fixed_grid.order_names import OrderName
 from engine.fixed_grid.params import FixedGridParams
-from engine.fixed_grid.positions import close_all, drop_working, execute_exit, liquidate
-from engine.fixed_grid.stops import deal_stops
+from engine.fixed_grid.positions import close_all, drop_working, execute_exit, free_slot, liquidate
+from engine.fixed_grid.restoring import (
+    add_position,
+    restore_ladder,
+    restore_old_position,
+    restore_own_stops,
+    restore_resting,
+)
+from engine.fixed_grid.stops import cover_sharing, deal_stops
 from engine.fixed_grid.types import (
+    EPOCH_2020_S,
     GATE_NAMES,
     HEALTH_NAMES,
     MARK_NAMES,
@@ -48,13 +80,47 @@ from engine.fixed_grid.types import (
 )
 from engine.ledger import equity_at, settle_funding, unrealized_at
 from engine.results import trade_dicts
-from engine.types import LABEL_NAMES, LIQUIDATION, LONG, RECOVERY_HEDGE_OPEN, SHORT, sign_of
+from engine.types import (
+    LABEL_NAMES,
+    LIQUIDATION,
+    LONG,
+    POSITION_SYNC,
+    RECOVERY_HEDGE_CLOSE,
+    RECOVERY_HEDGE_OPEN,
+    SHORT,
+    sign_of,
+)
 from engine.types import Bar as BarRecord
 
+_KINDS: Final = {
+    names.ENTRY: "ENTRY",
+    names.CLOSE: "TAKE_PROFIT",
+    names.RUNG: "TAKE_PROFIT",
+    names.STOP: "STOP",
+    names.MARKET_CLOSE: "EXIT",
+    names.HEDGE_OPEN: "EXIT",
+    names.HEDGE_CLOSE: "EXIT",
+}
 _TIMEFRAMES: Final = {60: "1m", 300: "5m", 900: "15m"}
 _SIDES: Final = {"LONG": LONG, "SHORT": SHORT}
 _LIQUIDATION_NAME: Final = LABEL_NAMES[LIQUIDATION]
 _HEDGE_OPEN_NAME: Final = LABEL_NAMES[RECOVERY_HEDGE_OPEN]
+
+
+CENT: Final = 0.01
+EXIT_REASONS: Final = (
+    "RECOVERY_CLOSE",
+    "RECOVERY_ESCALATION",
+    "RECOVERY_HEDGE_CLOSE",
+    "STOP_PRICE",
+    "STOP_LONG",
+    "STOP_SHORT",
+    "LIQUIDATION",
+    "CLOSE_END",
+)
+"""Labels of market orders; their places are the marks of the orders' names."""
+RELEASES: Final = len(EXIT_REASONS)
+"""Mark of a hedge's close after which its position goes on."""
 
 
 class FixedGridFace:
@@ -69,10 +135,12 @@ class FixedGridFace:
     name: str = "fixed_grid"
     phases: int = FIXED_PHASES
     asks_again: bool = True
+    stops_positions: bool = True
 
     def __init__(
         self, params: FixedGridParams, rules: MarketRules | None, fingerprint: str
     ) -> None:
+        self._symbol_number = 0
         self.params, self.fingerprint = params, fingerprint
         self.needs = Needs(
             bars=(_TIMEFRAMES[params.step_s], params.step_s // 60 * MINUTE_MS),
@@ -80,9 +148,15 @@ class FixedGridFace:
             indicators=False,
         )
         self._params = freeze_params(params)
+        self._rules = rules
         self._market: Any = rules.to_record(params.liquidation_fee) if rules else None
         self.state: FixedState = new_fixed_state(params.initial_capital)
         self._tape, self._bar = zeros(FixedTape), zeros(BarRecord)
+
+    @property
+    def frozen_params(self) -> FixedParams:
+        """The parameters as kernels read them."""
+        return self._params
 
     @property
     def capacities(self) -> dict[str, int]:
@@ -98,6 +172,16 @@ class FixedGridFace:
     def stopped(self) -> bool:
         """Whether the stop price has ended the session, and all is closed."""
         return bool(self.state.stopped) and int(self.state.sides[self._params.side].n_fills) == 0
+
+    @property
+    def paused(self) -> bool:
+        """Whether a person has paused the entries."""
+        return bool(self.state.paused)
+
+    @property
+    def is_stopping_price_reached(self) -> bool:
+        """Whether the stop price was crossed, also while something is still open."""
+        return bool(self.state.stopped)
 
     # --- deciding -------------------------------------------------------------------------------
 
@@ -122,9 +206,84 @@ class FixedGridFace:
         return [self._exit(self._tape.exits[k]) for k in range(n)]
 
     def _exit(self, out: Any) -> Exit:
-        label = LABEL_NAMES[int(out.label)]
-        side = POSITION_SIDES[int(out.side)]
-        return Exit(side, int(out.fill_id), float(out.qty), label)
+        label, fill_id = LABEL_NAMES[int(out.label)], int(out.fill_id)
+        if label == _LIQUIDATION_NAME:
+            return Exit(POSITION_SIDES[int(out.side)], fill_id, 0.0, label)
+        return Exit(
+            position_side=POSITION_SIDES[int(out.side)],
+            fill_id=fill_id,
+            qty=float(out.qty),
+            label=label,
+            opens=label == _HEDGE_OPEN_NAME,
+            owner=self._owner_of_exit(fill_id, label, releases=bool(out.releases)),
+        )
+
+    def exit_owner(self, fill_id: int, label: str) -> str:
+        """Return the name of a market order that closes a leg."""
+        return self._owner_of_exit(fill_id, label, releases=False)
+
+    def _owner_of_exit(self, fill_id: int, label: str, *, releases: bool) -> str:
+        own = self.state.sides[self._params.side]
+        for row in range(int(own.n_fills)):
+            position = own.fills[row]
+            if label == _HEDGE_OPEN_NAME and position.fill_id == fill_id:
+                return self._named(position, names.HEDGE_OPEN).stem
+            if position.fill_id == fill_id:
+                reason = EXIT_REASONS.index(label)
+                return self._named(position, names.MARKET_CLOSE, reason).stem
+            if position.hedge_id == fill_id:
+                reason = RELEASES if releases else EXIT_REASONS.index(label)
+                return self._named(position, names.HEDGE_CLOSE, reason).stem
+        raise ValueError(f"no position has the leg {fill_id}")
+
+    def _named(self, position: Any, kind: str, mark: int = 0) -> OrderName:
+        ticks = round(float(position.price) / float(self._market.tick_size))
+        return OrderName(int(position.cycle), kind, int(position.slot), mark, ticks)
+
+    def order_id(self, owner: str, bar: int, count: int) -> str:
+        """Return what the client id of an order carries behind the prefix of the instance.
+
+        Args:
+            owner: the order's name.
+            bar: the step that sends it.
+            count: how many orders of that name the step has sent already.
+        """
+        name = names.read_stem(owner)
+        if name.kind in {names.ENTRY, names.CLOSE, names.STOP}:
+            name = replace(name, mark=count)
+        since = (name.cycle + EPOCH_2020_S) // self.params.step_s
+        return name.at_step(max(0, bar - since))
+
+    def stopped_by(self, owner: str) -> list[int]:
+        """Return the ids of the legs that a stop is for: one, or all that share it."""
+        name, own = names.read_stem(owner), self.state.sides[self._params.side]
+        rows = (own.fills[row] for row in range(int(own.n_fills)))
+        if name.is_shared_stop:
+            return [
+                int(position.fill_id)
+                for position in rows
+                if position.stop > 0.0 and not position.owns_stop and position.stage != STAGE_HEDGED
+            ]
+        return [int(position.fill_id) for position in rows if position.cycle == name.cycle]
+
+    def set_mismatch(self, *, is_wrong: bool) -> None:
+        """Enter nothing while ledger and account differ; every onset counts."""
+        self.state.counters.mismatches += is_wrong and not self.state.mismatch
+        self.state.mismatch = is_wrong
+
+    def refuse(self, owner: str) -> None:
+        """Take in that a hedge is refused: its position is closed instead."""
+        name = names.read_stem(owner)
+        row = int(row_of_cycle(self.state.sides[self._params.side], name.cycle))
+        if name.kind == names.HEDGE_OPEN and row >= 0:
+            self.state.sides[self._params.side].fills[row].hedge_refused = True
+
+    def fewer_stops(self) -> None:
+        """Share one stop more among the positions; at the least they share one."""
+        self._params = self._params.copy()  # type: ignore[attr-defined]  # a record
+        self._params.max_stop_orders = max(1, int(self._params.max_stop_orders) - 1)
+        deal_stops(self.state, self._params)
+        self.state.nearest.stale = True
 
     def arrange(self) -> None:
         """See :func:`engine.fixed_grid.decision.arrange`."""
@@ -132,43 +291,55 @@ class FixedGridFace:
 
     def desired(self, unbooked: Sequence[Fill] = ()) -> Iterable[RestingOrder]:
         """Return the entry, close orders and rungs, and stops."""
-        if unbooked:
-            raise NotImplementedError
-        return list(self._orders())
+        if not unbooked:
+            return list(self._orders(self.state))
+        state = self.state.copy()  # type: ignore[attr-defined]  # a record: see core.records
+        for fill in unbooked:
+            self._book_fill(state, fill, zeros(FixedTape))
+        return list(self._orders(state))
 
-    def _orders(self) -> Iterator[RestingOrder]:
-        own, working = self.state.sides[self._params.side], self.state.working
+    def _orders(self, state: Any) -> Iterator[RestingOrder]:
+        own, working = state.sides[self._params.side], state.working
         side = POSITION_SIDES[int(self._params.side)]
         if working.price > 0.0:
-            price = float(working.price)
-            yield RestingOrder(side, "ENTRY", price, float(working.qty), int(working.slot))
+            yield self._entry(side, working)
         for row in range(int(own.n_fills)):
             position = own.fills[row]
-            level = int(position.slot)
+            level, cycle = int(position.slot), int(position.cycle)
             if position.stage == STAGE_OPEN and position.close_price > 0.0:
                 price, qty = float(position.close_price), float(position.qty)
-                yield RestingOrder(side, "TAKE_PROFIT", price, qty, level)
+                owner = self._named(position, names.CLOSE).stem
+                yield RestingOrder(side, "TAKE_PROFIT", price, qty, level, cycle, owner)
             elif position.stage == STAGE_LADDER:
-                ladder = self.state.ladders[level]
+                ladder = state.ladders[level]
                 for k in range(int(ladder.n_rungs)):
                     rung = ladder.rungs[k]
                     price, qty = float(rung.price), float(rung.qty)
-                    yield RestingOrder(side, "TAKE_PROFIT", price, qty, level)
-        yield from self._stops(side)
+                    owner = self._named(position, names.RUNG, int(rung.number)).stem
+                    yield RestingOrder(side, "TAKE_PROFIT", price, qty, level, cycle, owner)
+        yield from self._stops(state, side)
 
-    def _stops(self, side: str) -> Iterator[RestingOrder]:
-        own, shared = self.state.sides[self._params.side], 0.0
+    def _entry(self, side: str, working: Any) -> RestingOrder:
+        price, cycle, slot = float(working.price), int(working.cycle), int(working.slot)
+        ticks = round(price / float(self._market.tick_size))
+        owner = OrderName(cycle, names.ENTRY, slot, 0, ticks).stem
+        return RestingOrder(side, "ENTRY", price, float(working.qty), slot, cycle, owner)
+
+    def _stops(self, state: Any, side: str) -> Iterator[RestingOrder]:
+        own, shared = state.sides[self._params.side], 0.0
         for row in range(int(own.n_fills)):
             position = own.fills[row]
             if position.stop <= 0.0 or position.stage == STAGE_HEDGED:
                 continue
             if not position.owns_stop:
-                shared = lots_nearest(self._market, shared + float(position.qty))
+                shared = float(lots_nearest(self._market, shared + float(position.qty)))
                 continue
-            price, qty = float(position.stop), float(position.qty)
-            yield RestingOrder(side, "STOP", price, qty, int(position.slot))
-        if shared > 0.0 and self.state.shared_stop > 0.0:
-            yield RestingOrder(side, "STOP", float(self.state.shared_stop), shared, -1)
+            price, qty, slot = float(position.stop), float(position.qty), int(position.slot)
+            owner = self._named(position, names.STOP).stem
+            yield RestingOrder(side, "STOP", price, qty, slot, int(position.cycle), owner)
+        if shared > 0.0 and state.shared_stop > 0.0:
+            owner = OrderName(0, names.STOP, 0, 0, self._symbol_number).stem
+            yield RestingOrder(side, "STOP", float(state.shared_stop), shared, -1, 0, owner)
 
     def cancel(self, position_side: str, *, keep_stop: bool) -> None:
         """Take the orders of a side off the book."""
@@ -186,15 +357,198 @@ class FixedGridFace:
         state.nearest.stale = state.exits_stale = True
 
     def restore_stops(self) -> None:
-        """Deal the stops again, of what still holds something after a stop fired."""
-        deal_stops(self.state, self._params)
-        self.state.nearest.stale = True
+        """Give those that share a stop one, where it has fired or none is wanted yet."""
+        cover_sharing(self.state, self._params)
+
+    # --- from the exchange alone ------------------------------------------------------------------
+
+    def name_symbol(self, symbol: str) -> None:
+        """Let the shared stop's name hold the symbol: names of stops belong to the account."""
+        self._symbol_number = crc32(symbol.encode()) % 36**6
+
+    def identify(self, text: str) -> OrderIdentity | None:
+        """Return what an order is about, from its client id behind the prefix of the instance."""
+        found = names.read_name(text)
+        if found is None:
+            return None
+        name, steps = found
+        label = ""
+        if name.kind in {names.MARKET_CLOSE, names.HEDGE_CLOSE}:
+            reason = 2 if name.mark == RELEASES else name.mark
+            label = EXIT_REASONS[reason]
+        elif name.kind == names.HEDGE_OPEN:
+            label = _HEDGE_OPEN_NAME
+        counted = name.kind in {names.ENTRY, names.CLOSE, names.STOP}
+        return OrderIdentity(
+            kind=_KINDS[name.kind],
+            owner=(replace(name, mark=0) if counted else name).stem,
+            bar=(name.cycle + EPOCH_2020_S) // self.params.step_s + steps,
+            label=label,
+            opens=name.kind == names.HEDGE_OPEN,
+        )
+
+    def lay_again(self, owners: Mapping[str, float], ts_ms: int) -> None:
+        """Lay a ladder as it was laid at ``ts_ms``: prices of its rungs (quote) by their names."""
+        rungs = {names.read_stem(owner).mark: price for owner, price in owners.items()}
+        name = names.read_stem(next(iter(owners)))
+        with self._at(ts_ms):
+            step_s = int(self.state.now.step_s)
+            restore_ladder(self.state, self._params, self._market, name.cycle, rungs, step_s)
+
+    def note_own_stops(self, owners: Iterable[str]) -> None:
+        """Note which stop orders rested when a shared one fired."""
+        restore_own_stops(self.state, self._params, self._cycles(owners))
+
+    def _cycles(self, owners: Iterable[str]) -> set[int]:
+        found = (names.read_stem(owner) for owner in owners)
+        return {name.cycle for name in found if not name.is_shared_stop}
+
+    def take_over(self, resting: Sequence[RestingOrder]) -> None:
+        """Take over what rests at the exchange, once every execution is booked.
+
+        A close order whose position is not known tells of one that is too old to be listed.
+        """
+        entry, closes, shared = None, dict[int, float](), 0.0
+        stops = [order for order in resting if order.kind == "STOP"]
+        for order in resting:
+            name = names.read_stem(order.owner)
+            if order.kind == "ENTRY":
+                entry = (name, order.price, order.qty)
+            elif order.kind == "TAKE_PROFIT":
+                self._know(name, order)
+                if name.kind == names.CLOSE:
+                    closes[name.cycle] = order.price
+            elif name.is_shared_stop:
+                shared = order.price
+        cycles = self._cycles(order.owner for order in stops)
+        restore_resting(self.state, self._params, entry, closes, cycles, shared)
+
+    def _know(self, name: OrderName, order: RestingOrder) -> None:
+        own = self.state.sides[self._params.side]
+        if int(row_of_cycle(own, name.cycle)) >= 0 or self._rules is None:
+            return
+        restore_old_position(self.state, self._params, self._rules, name, order.qty)
+
+    def adopt(self, position_side: str, qty: float, price: float, ts_ms: int) -> bool:
+        """Make quantity of the account a position in a free slot; whether it is of our side.
+
+        Args:
+            position_side: LONG or SHORT.
+            qty: base.
+            price: mean entry of the account, quote.
+            ts_ms: now.
+        """
+        if _SIDES[position_side] != int(self._params.side):
+            return False
+        with self._at(ts_ms):
+            cycle = int(self.state.now.step_s) - EPOCH_2020_S
+            slot = int(free_slot(self.state, self._params))
+            add_position(self.state, self._params, self._market, cycle, slot, price, qty)
+        return True
+
+    def set_flags(self, *, paused: bool, stopped: bool) -> None:
+        """Take over what a person, or the stop price, has decided before."""
+        self.state.paused, self.state.stopped = paused, stopped
 
     # --- what the account reports -----------------------------------------------------------------
 
     def book(self, event: AccountEvent) -> float:
-        """Refuse: orders at an exchange are not carried out yet."""
-        raise NotImplementedError(f"{type(event).__name__} cannot be booked")
+        """Book what an exchange reports; see :mod:`engine.fixed_grid.booking`."""
+        if isinstance(event, FundingPaid):
+            self._book_funding(event)
+            return 0.0
+        if isinstance(event, LiquidationDecided):
+            self.state.counters.liquidations += 1
+            return 0.0
+        with self._at(event.ts_ms):
+            if isinstance(event, Fill):
+                return self._book_fill(self.state, event, self._tape)
+            if isinstance(event, StopFired):
+                begin_stop(self.state, self._params, self._market, event.trigger)
+                return 0.0
+            return self._give_up(event)
+
+    @contextmanager
+    def _at(self, ts_ms: int) -> Iterator[None]:
+        """Let what is booked have the time at which it happened, also where it is listed late."""
+        now, bar_ms = self.state.now, self.needs.bar_ms
+        kept = (int(now.bar), int(now.ts_ms), int(now.step_s))
+        bar = ts_ms // bar_ms if ts_ms else kept[0]
+        go_on(self.state, self._params, bar, bar * bar_ms)
+        yield
+        if kept[0] > bar:
+            now.bar, now.ts_ms, now.step_s = kept
+
+    def _book_fill(self, state: FixedState, fill: Fill, tape: FixedTape) -> float:
+        name, params, market = names.read_stem(fill.owner), self._params, self._market
+        price, qty, fee = fill.price, fill.qty, fill.fee
+        if name.kind == names.ENTRY:
+            book_entry(state, params, market, name.cycle, name.slot, price, qty, fee, tape)
+            return 0.0
+        if name.kind in {names.CLOSE, names.RUNG}:
+            rung = name.mark if name.kind == names.RUNG else -1
+            return float(
+                book_close_order(state, params, market, name.cycle, rung, price, qty, fee, tape)
+            )
+        if name.kind == names.STOP:
+            cycle = name.cycle if name.cycle > 0 else -1
+            return float(book_stop(state, params, market, cycle, price, qty, fee, tape))
+        if name.kind == names.HEDGE_OPEN:
+            return float(book_hedge_open(state, params, market, name.cycle, price, qty, fee, tape))
+        return self._book_market(state, name, fill, tape)
+
+    def _book_market(
+        self, state: FixedState, name: OrderName, fill: Fill, tape: FixedTape
+    ) -> float:
+        params, market, price = self._params, self._market, fill.price
+        if name.kind == names.MARKET_CLOSE:
+            label = LABEL_NAMES.index(EXIT_REASONS[name.mark])
+            return float(
+                book_market_close(
+                    state, params, market, name.cycle, price, fill.qty, fill.fee, label, tape
+                )
+            )
+        releases = name.mark == RELEASES
+        reason = RECOVERY_HEDGE_CLOSE
+        if not releases:
+            reason = LABEL_NAMES.index(EXIT_REASONS[name.mark])
+        return float(
+            book_hedge_close(
+                state, params, market, name.cycle, price, fill.qty, fill.fee, reason, releases, tape
+            )
+        )
+
+    def _give_up(self, event: Liquidation | ForeignClose) -> float:
+        """Book what the exchange, or somebody else, has closed of a side: worst first."""
+        label = LIQUIDATION if isinstance(event, Liquidation) else POSITION_SYNC
+        if label == LIQUIDATION and not self.state.liquidated:
+            self.state.liquidated = True
+            self.state.counters.liquidations += 1
+            drop_working(self.state)
+        qty = float(lots_nearest(self._market, event.qty))
+        left = give_up(
+            self.state,
+            self._params,
+            self._market,
+            _SIDES[event.position_side],
+            event.price,
+            qty,
+            event.fee,
+            label,
+            self._tape,
+        )
+        held = any(int(self.state.sides[side].n_fills) for side in (LONG, SHORT))
+        if label == LIQUIDATION and not held and self.state.wallet < CENT:
+            self.state.ended = True  # what is left is what the exchange rounded
+        return float(left)
+
+    def _book_funding(self, paid: FundingPaid) -> None:
+        rate = paid.rate
+        if not math.isfinite(rate):
+            long, short = self.state.sides[LONG], self.state.sides[SHORT]
+            exposure = paid.mark * float(short.qty - long.qty)
+            rate = paid.amount / exposure if exposure else 0.0
+        book_funding(self.state, paid.amount, rate, paid.mark)
 
     # --- what prices do -------------------------------------------------------------------------
 

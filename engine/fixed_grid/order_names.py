@@ -21,8 +21,8 @@ STOP: Final = "S"
 MARKET_CLOSE: Final = "X"
 HEDGE_OPEN: Final = "H"
 HEDGE_CLOSE: Final = "U"
-SHARED_ENTRY: Final = 0
-"""Entry ticks of a shared stop: it is of several positions."""
+SHARED: Final = 0
+"""Cycle of a shared stop: it is of several positions."""
 
 
 def in_base_36(number: int, width: int) -> str:
@@ -45,12 +45,12 @@ class OrderName:
     """What an order is about.
 
     Attributes:
-        cycle: s since 2020 of the step that wanted the entry; of a shared stop: of the position
-            whose trigger it has.
+        cycle: s since 2020 of the step that wanted the entry; 0 of a shared stop.
         kind: E entry, T close, L rung, S stop, X market close, H and U a hedge's open and close.
         slot: of the position; 0 of a shared stop.
         mark: rung, reason, or a count.
-        entry_ticks: entry price of the position, of an entry its own price.
+        entry_ticks: entry price of the position, of an entry its own price; of a shared stop a
+            number that stands for the symbol.
     """
 
     cycle: int
@@ -74,7 +74,7 @@ class OrderName:
     @property
     def is_shared_stop(self) -> bool:
         """Whether it stops all positions that have no stop of their own."""
-        return self.kind == STOP and self.entry_ticks == SHARED_ENTRY
+        return self.kind == STOP and self.cycle == SHARED
 
 
 def read_stem(text: str) -> OrderName:

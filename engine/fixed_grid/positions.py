@@ -116,6 +116,7 @@ def clear_position(position: Position, now: Step) -> None:
     position.hedge_id, position.told = -1, -1
     position.owns_stop, position.stuck, position.recovered = False, False, False
     position.unreleased, position.lost_after_mark = False, False
+    position.hedge_refused = False
 
 
 @kernel

@@ -187,6 +187,10 @@ class BinanceExecutor:
         """Return the trades of one normal order, by rising id."""
         return self._history.order_executions(order_id)
 
+    def order_history(self, start_ms: int) -> list[ExchangeOrder]:
+        """Return every order of the symbol since ``start_ms``, conditional ones included."""
+        return self._history.orders(start_ms)
+
     def funding_payments(self, start_ms: int) -> list[FundingPayment]:
         """Return funding income from ``start_ms`` on, all pages, by time."""
         return self._history.funding_payments(start_ms)

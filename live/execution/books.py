@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
@@ -101,6 +102,8 @@ class LiveSession:
         events: every record is published there, and those saved for the trade files.
         start_ms: ms UTC.
         log: of this session alone.
+        flags: is called with the strategy instead of saving, where its state is kept at the
+            exchange.
     """
 
     def __init__(
@@ -111,7 +114,9 @@ class LiveSession:
         events: Events,
         start_ms: int,
         log: logging.Logger,
+        flags: Callable[[Strategy], None] | None = None,
     ) -> None:
+        self._flags = flags
         self.strategy, self.orders, self.log = strategy, register, log
         self.progress = Progress(start_ms=start_ms)
         register.name_session(start_ms)
@@ -119,6 +124,8 @@ class LiveSession:
         self.outbox: list[LiveTrade] = []
         self.trades: list[LiveTrade] = []
         """Every record of this process, oldest first."""
+        self.reported: Container[str] = ()
+        """Identities of the records in the trade files."""
         self._states, self._events = states, events
 
     @property
@@ -134,6 +141,10 @@ class LiveSession:
         Raises:
             StateError: a file cannot be written; nothing may be sent then.
         """
+        if self._flags is not None:
+            self._flags(self.strategy)
+            self._publish_outbox()
+            return
         if self._states is None:
             self.outbox.clear()
             return
@@ -183,12 +194,13 @@ class LiveSession:
 
     # --- trade records ----------------------------------------------------------------------------
 
-    def collect(self, trade_id: str = "", client_id: str = "") -> None:
+    def collect(self, trade_id: str = "", client_id: str = "", *, is_past: bool = False) -> None:
         """Turn the ledger's new records into rows: for the outbox, the log and whoever asks.
 
         Args:
             trade_id: of the exchange's trade they come from; '': they have none.
             client_id: of its order.
+            is_past: an earlier process has reported those that are in the files.
         """
         records = self.strategy.take_trades()
         for sequence, record in enumerate(records):
@@ -196,8 +208,9 @@ class LiveSession:
             identity = f"{trade_id}:{sequence}" if trade_id else self._own_identity()
             trade = self._with_figures(record, identity, client_id)
             self.outbox.append(trade)
-            self.trades.append(trade)
-            self._events.publish(TradeBooked(trade))
+            if not (is_past and identity in self.reported):
+                self.trades.append(trade)
+                self._events.publish(TradeBooked(trade))
         if records:
             self._forget_closed()
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from core.errors import AccountError, DataError, GridError, StateError
 from core.market import MarketRules
-from engine.contract import POSITION_SIDES, StrategySpec
+from engine.contract import POSITION_SIDES, Rebuilding, StrategySpec
 from live.exchange.port import Clock, Exchange, MarketReader
 from live.exchange.types import MarketFacts
 from live.execution.books import LiveSession
 from live.execution.broker import Broker
 from live.execution.exchange_broker import ExchangeBroker
-from live.execution.order_register import OrderRegister
+from live.execution.order_register import OrderRegister, owned_prefix
 from live.execution.paper_broker import PaperBroker
 from live.execution.risk_gate import NoLimit, RiskGate
 from live.feed.candles import CandleBuffer
@@ -26,11 +26,14 @@ from live.health.monitor import HealthMonitor
 from live.session.admission import (
     allowed_capital,
     refuse_closed_market,
+    refuse_other_programs,
     refuse_shared_symbol,
     refuse_wrong_clock,
 )
+from live.session.rebuild import adopt, rebuild
 from live.session.runner import LiveRunner
 from live.session.shutdown import StopRequest
+from live.store.flags_file import FlagsFile
 from live.store.folders import mode_folder
 from live.store.state_file import LoadedState, StateManager
 from live.store.trade_files import TRADE_COLUMNS, TradeFiles
@@ -53,6 +56,7 @@ class Plan:
         accept_code_change: also where another version of the decision code wrote it.
         settings: ``LIVE_CONFIG``.
         only_closes: nothing is entered: neither wallet nor account need allow that.
+        adopts: quantity of the account that no order explains becomes a position.
     """
 
     symbol: str
@@ -64,6 +68,12 @@ class Plan:
     accept_code_change: bool
     settings: Mapping[str, Any]
     only_closes: bool = False
+    adopts: bool = False
+
+    @property
+    def truth(self) -> str:
+        """Where the state of a session is kept: on paper always in a file."""
+        return "file" if self.mode == "dry" else self.spec.needs.truth
 
     @property
     def state_folder(self) -> Path:
@@ -104,6 +114,8 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         StateError: the state file does not fit.
         GridError: the exchange could not be asked.
     """
+    if plan.truth == "exchange":
+        return _assemble_rebuilt(plan, exchange, equipment)
     states = _states(plan, equipment.clock)
     loaded = _loaded(states, plan)
     if loaded is not None and _protect_saved(plan, exchange, equipment, states, loaded):
@@ -134,6 +146,105 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
     )
     runner = _runner(plan, session, broker, candles, rates, equipment, exchange.usage)
     return Assembled(runner=runner, session=session, broker=broker, facts=facts)
+
+
+def _assemble_rebuilt(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assembled:
+    """Return a session whose state is what the exchange tells; see ``live.session.rebuild``.
+
+    Raises:
+        AccountError: the account or the symbol does not allow trading, or the coin is traded by
+            another program of ours.
+        GridError: the exchange could not be asked.
+    """
+    facts, params = _admitted(plan, exchange, equipment)
+    # What a killed process has sent may still arrive.
+    equipment.clock.sleep((int(plan.settings["recv_window_ms"]) + LATE_MARGIN_MS) / 1e3)
+    session = _rebuilding_session(plan, params, facts, exchange, equipment)
+    candles, rates = _market(plan, session, exchange, equipment)
+    broker = _broker(
+        plan,
+        exchange,
+        session,
+        facts,
+        rates,
+        lambda ts_ms: float(candles.candle(ts_ms // session.bar_ms - 1).close),
+        equipment,
+    )
+    _take_over(plan, session, broker, exchange, equipment)
+    runner = _runner(plan, session, broker, candles, rates, equipment, exchange.usage)
+    return Assembled(runner=runner, session=session, broker=broker, facts=facts)
+
+
+def _admitted(plan: Plan, exchange: Exchange, equipment: Equipment) -> tuple[MarketFacts, Any]:
+    """Return the market and the parameters with the account's capital and fees.
+
+    Raises:
+        AccountError: the account or the symbol does not allow trading.
+        ConfigError: the symbol does not allow the parameters.
+    """
+    facts = exchange.read_market()
+    capital = plan.capital or plan.params.initial_capital
+    if not plan.only_closes:
+        log, instance = session_logger(plan.symbol), str(plan.settings["instance"])
+        refuse_closed_market(facts)
+        refuse_wrong_clock(plan.settings, exchange.usage())
+        capital = allowed_capital(plan.settings, plan.capital, exchange.balance().wallet, log)
+        refuse_other_programs(exchange, owned_prefix(instance))
+        _prepare_account(plan, exchange, equipment, goes_on=bool(exchange.open_orders()))
+    params = with_account(plan.params, facts, capital)
+    _check_market(plan, params, facts, exchange)
+    return facts, params
+
+
+def _rebuilding_session(
+    plan: Plan, params: Any, facts: MarketFacts, exchange: Exchange, equipment: Equipment
+) -> LiveSession:
+    """Return a session that knows nothing yet but what a person has decided before."""
+    strategy = plan.spec.create(params, facts.rules)
+    flags = FlagsFile(plan.symbol, plan.state_folder)
+    files, events = trade_files(plan), equipment.events
+    events.subscribe(StateSaved, lambda saved: files.append(saved.trades))
+    events.subscribe(Unprotected, lambda now: equipment.monitor.note_unprotected(now.sides))
+    rebuilding, kept = cast("Rebuilding", strategy), flags.read()
+    rebuilding.name_symbol(plan.symbol)
+    rebuilding.set_flags(paused=kept.paused, stopped=kept.stopped)
+    session = LiveSession(
+        strategy,
+        OrderRegister(str(plan.settings["instance"]), plan.symbol, rebuilding.order_id),
+        None,
+        events,
+        equipment.clock.now_ms() - exchange.usage().clock_offset_ms,
+        session_logger(plan.symbol),
+        flags=flags.keep,
+    )
+    session.reported = files
+    return session
+
+
+def _take_over(
+    plan: Plan,
+    session: LiveSession,
+    broker: ExchangeBroker,
+    exchange: Exchange,
+    equipment: Equipment,
+) -> None:
+    """Rebuild; what no order explains is adopted where a person says so, else left alone."""
+    clock, events = equipment.clock, equipment.events
+    instance, lot = str(plan.settings["instance"]), broker.lot
+    found = rebuild(session, broker.fills, exchange, clock, instance, lot, session.log)
+    if found.unexplained and plan.adopts:
+        for text in adopt(session, exchange, found.unexplained, clock.now_ms()):
+            events.publish(Notice(text))
+    elif found.unexplained:
+        held = ", ".join(f"{qty:g} {name}" for name, qty in found.unexplained.items())
+        events.publish(
+            Notice(
+                f"{held} of the account no order of ours explains: left alone, and nothing is "
+                "entered; --adopt makes it a position of this session"
+            )
+        )
+        session.strategy.set_mismatch(is_wrong=True)
+    session.save()
 
 
 def _broker(
@@ -271,6 +382,8 @@ def check_state(plan: Plan, clock: Clock) -> bool:
     Raises:
         StateError: it does not fit, or still has positions and is not to be gone on from.
     """
+    if plan.truth == "exchange":
+        return False
     states = _states(plan, clock)
     if plan.resume:
         return states.load(accept_code_change=plan.accept_code_change) is not None

@@ -244,7 +244,7 @@ class TradeFiles:
         self._sound = False
         self._repair()
 
-    def __contains__(self, trade_id: str) -> bool:
+    def __contains__(self, trade_id: object) -> bool:
         return trade_id in self._keys
 
     def rows(self) -> list[Row]:
