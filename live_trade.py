@@ -6,13 +6,16 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from config import LIVE_CONFIG
 from core.command_line import add_version_option, end_process, run_command, say, warn
 from core.errors import ConfigError
 from engine.contract import StrategySpec
 from engine.options import add_parameter_options, chosen_params, chosen_strategy, parameter_names
+
+if TYPE_CHECKING:
+    from live.commands.target import Target
 
 KEY_RIGHTS: Final = ("withdrawals", "transfers", "any-address")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -123,6 +126,12 @@ def _add_session_options(group: Any) -> None:
         action="store_true",
         help="with --resume: also a state that other decision code wrote",
     )
+    group.add_argument(
+        "--adopt",
+        action="store_true",
+        help="of the fixed grid: what the account holds and no order of this bot explains becomes "
+        "one position of it",
+    )
     group.add_argument("--yes", action="store_true", help="do not ask, as for a service or script")
     group.add_argument(
         "--accept-key-rights",
@@ -144,6 +153,16 @@ def _add_other_actions(group: Any) -> None:
         "--flatten",
         action="store_true",
         help="cancel every order and close every position of this bot at market, and save",
+    )
+    one_of.add_argument(
+        "--review",
+        action="store_true",
+        help="tell from the event files of the fixed grid how its cycles went",
+    )
+    one_of.add_argument(
+        "--close-cycle",
+        metavar="ID",
+        help="close one cycle of the fixed grid at market; ID as in the log and in client ids",
     )
     one_of.add_argument(
         "--acknowledge",
@@ -173,6 +192,9 @@ def _add_other_actions(group: Any) -> None:
             f"--{name}", metavar="DATE", help=f"of a replay: {what}, UTC, ISO (as in main.py)"
         )
     group.add_argument(
+        "--since", metavar="DATE", help="of --review: the first event read, UTC, ISO"
+    )
+    group.add_argument(
         "--replay-dir",
         type=Path,
         metavar="DIR",
@@ -186,7 +208,7 @@ def _run(args: argparse.Namespace) -> int:
     spec = chosen_strategy(args)
     if not (spec.live or args.dry_run or args.replay is not None):
         raise ConfigError(
-            f"{spec.name} does not trade at the exchange yet: --dry-run and --replay trade on paper"
+            f"{spec.name} does not trade at the exchange: --dry-run and --replay trade on paper"
         )
     params = chosen_params(args)
     if args.replay is not None:
@@ -203,23 +225,22 @@ def _run(args: argparse.Namespace) -> int:
         state_dir=args.state_dir,
         log_dir=args.log_dir,
     )
-    if args.status:
-        from live.commands.status import status_text  # noqa: PLC0415
-
-        say(status_text(target, time.time_ns() // 1_000_000))
-        return 0
-    if args.acknowledge:
-        from live.commands.acknowledge import acknowledge  # noqa: PLC0415
-
-        return acknowledge(target, time.time_ns() // 1_000_000)
-    if args.export is not None:
-        from live.commands.export import export_trades  # noqa: PLC0415
-
-        return export_trades(target, args.export, time.time_ns() // 1_000_000)
-    if args.flatten:
+    told = _tell(args, target)
+    if told is not None:
+        return told
+    if args.flatten or args.close_cycle is not None:
         from live.commands.flatten import FlattenRequest, flatten  # noqa: PLC0415 - ccxt
 
-        return flatten(FlattenRequest(target=target, yes=args.yes, log_level=args.log_level))
+        return flatten(
+            FlattenRequest(
+                target=target,
+                yes=args.yes,
+                log_level=args.log_level,
+                spec=spec,
+                params=spec.read(params),
+                cycle=args.close_cycle or "",
+            )
+        )
     from live.commands.trade import TradeRequest, trade  # noqa: PLC0415 - ccxt
 
     capital = params.pop("initial_capital", None)
@@ -234,9 +255,44 @@ def _run(args: argparse.Namespace) -> int:
             once=args.once,
             yes=args.yes,
             accepted_rights=frozenset(args.accept_key_rights),
+            adopts=args.adopt,
             log_level=args.log_level,
         )
     )
+
+
+def _tell(args: argparse.Namespace, target: Target) -> int | None:
+    """Do what needs the files alone and return the exit code; None: something else is asked."""
+    if args.status:
+        from live.commands.status import status_text  # noqa: PLC0415
+
+        say(status_text(target, time.time_ns() // 1_000_000))
+        return 0
+    if args.review:
+        from live.commands.review import review_text  # noqa: PLC0415
+
+        say(review_text(target, args.since))
+        return 0
+    if args.acknowledge:
+        from live.commands.acknowledge import acknowledge  # noqa: PLC0415
+
+        return acknowledge(target, time.time_ns() // 1_000_000)
+    if args.export is not None:
+        from live.commands.export import export_trades  # noqa: PLC0415
+
+        return export_trades(target, args.export, time.time_ns() // 1_000_000)
+    return None
+
+
+def _check_fixed_grid_flags(args: argparse.Namespace) -> None:
+    """Refuse flags of the fixed grid where they are of no use."""
+    if args.since is not None and not args.review:
+        raise ConfigError("--since needs --review, the events it is about")
+    if args.adopt and (args.dry_run or args.replay is not None or args.strategy != "fixed_grid"):
+        raise ConfigError(
+            "--adopt is for the fixed grid at the exchange: name --strategy fixed_grid, without "
+            "--dry-run"
+        )
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -245,6 +301,7 @@ def _check_flags(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: a flag is of no use with the others.
     """
+    _check_fixed_grid_flags(args)
     if args.accept_code_change and not args.resume:
         raise ConfigError("--accept-code-change needs --resume, the state it is about")
     if args.accept_key_rights and (args.dry_run or args.testnet or args.replay is not None):

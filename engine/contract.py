@@ -386,6 +386,42 @@ class OrderIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class CycleState:
+    """How the cycles of a strategy stand: one entry order and all that follows from it is one.
+
+    Attributes:
+        open_cycles: s since 2020 of the steps that wanted their entries.
+        gate: what keeps the next entry back; '': nothing.
+        health: HEALTHY, WARNING or CRITICAL.
+        is_wrong: ledger and account differ.
+        is_paused: a person has paused the entries.
+        working: cycle of the entry order that rests, -1: none does.
+        working_price: quote.
+        working_qty: base.
+        margin: used, as a share of its cap.
+    """
+
+    open_cycles: tuple[int, ...]
+    gate: str
+    health: str
+    is_wrong: bool
+    is_paused: bool
+    working: int = -1
+    working_price: float = 0.0
+    working_qty: float = 0.0
+    margin: float = 0.0
+
+    @staticmethod
+    def name_of(cycle: int) -> str:
+        """Return a cycle as client ids spell it."""
+        text, left = "", cycle
+        while left:
+            left, digit = divmod(left, 36)
+            text = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + text
+        return text.rjust(6, "0")
+
+
+@dataclass(frozen=True, slots=True)
 class OpenFill:
     """An entry that is still open, in whole or in part."""
 
@@ -501,6 +537,14 @@ class Rebuilding(Protocol):
 
     def adopt(self, position_side: str, qty: float, price: float, ts_ms: int) -> bool:
         """Make quantity of the account a position of ours; whether its side is traded."""
+        ...
+
+    def cycles(self) -> list[str]:
+        """Return the names of the open cycles, oldest first."""
+        ...
+
+    def exits_of(self, cycle: str, label: str) -> list[Exit]:
+        """Return the market exits of all legs of a cycle; none where it is not open."""
         ...
 
     def set_flags(self, *, paused: bool, stopped: bool) -> None:

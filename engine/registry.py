@@ -92,7 +92,6 @@ FIXED_GRID: Final = StrategySpec(
     backtest=_fixed_grid_backtest,
     check=_check_fixed_grid,
     trade_fields=("cycle", "slot"),
-    live=False,
     load_code=_load_fixed_grid,
     exclusive=(("quantity", "quantity_usd"),),
     params_name="FIXED_GRID_PARAMS",

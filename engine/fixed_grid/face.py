@@ -20,6 +20,7 @@ from engine.contract import (
     AccountEvent,
     Bar,
     CloseAll,
+    CycleState,
     Exit,
     ExitsDone,
     Fill,
@@ -55,7 +56,14 @@ from engine.fixed_grid.frozen import FixedParams, freeze_params
 from engine.fixed_grid.matching import walk_bar, walk_gap
 from engine.fixed_grid.order_names import OrderName
 from engine.fixed_grid.params import FixedGridParams
-from engine.fixed_grid.positions import close_all, drop_working, execute_exit, free_slot, liquidate
+from engine.fixed_grid.positions import (
+    close_all,
+    drop_working,
+    execute_exit,
+    free_slot,
+    liquidate,
+    margin_used,
+)
 from engine.fixed_grid.restoring import (
     add_position,
     restore_ladder,
@@ -78,7 +86,7 @@ from engine.fixed_grid.types import (
     FixedTape,
     new_fixed_state,
 )
-from engine.ledger import equity_at, settle_funding, unrealized_at
+from engine.ledger import equity_at, find_fill, settle_funding, unrealized_at
 from engine.results import trade_dicts
 from engine.types import (
     LABEL_NAMES,
@@ -446,6 +454,31 @@ class FixedGridFace:
             add_position(self.state, self._params, self._market, cycle, slot, price, qty)
         return True
 
+    def cycles(self) -> list[str]:
+        """Return the names of the open cycles, oldest first."""
+        own = self.state.sides[self._params.side]
+        found = sorted(int(own.fills[row].cycle) for row in range(int(own.n_fills)))
+        return [names.in_base_36(cycle, 6) for cycle in found]
+
+    def exits_of(self, cycle: str, label: str) -> list[Exit]:
+        """Return the market exits of all legs of a cycle, the long leg first."""
+        own, hedges = self.state.sides[self._params.side], self.state.sides[self._params.hedge_side]
+        for row in range(int(own.n_fills)):
+            position = own.fills[row]
+            if names.in_base_36(int(position.cycle), 6) != cycle.lower().rjust(6, "0"):
+                continue
+            found = [self._leg_exit(int(self._params.side), position, label)]
+            if position.hedge_id >= 0:
+                leg = hedges.fills[int(find_fill(hedges, int(position.hedge_id)))]
+                found.append(self._leg_exit(int(self._params.hedge_side), leg, label))
+            return sorted(found, key=lambda out: out.position_side)
+        return []
+
+    def _leg_exit(self, side: int, leg: Any, label: str) -> Exit:
+        fill_id = int(leg.fill_id)
+        owner = self._owner_of_exit(fill_id, label, releases=False)
+        return Exit(POSITION_SIDES[side], fill_id, float(leg.qty), label, owner=owner)
+
     def set_flags(self, *, paused: bool, stopped: bool) -> None:
         """Take over what a person, or the stop price, has decided before."""
         self.state.paused, self.state.stopped = paused, stopped
@@ -672,6 +705,24 @@ class FixedGridFace:
         ]
         self._tape.n_marks = 0
         return found
+
+    def cycle_state(self) -> CycleState:
+        """Return how the cycles stand."""
+        state, own = self.state, self.state.sides[self._params.side]
+        working = state.working
+        rests = float(working.price) > 0.0
+        used = float(margin_used(state, self._params, with_working=True))
+        return CycleState(
+            open_cycles=tuple(int(own.fills[row].cycle) for row in range(int(own.n_fills))),
+            gate=self.gate,
+            health=self.health,
+            is_wrong=bool(state.mismatch),
+            is_paused=bool(state.paused),
+            working=int(working.cycle) if rests else -1,
+            working_price=float(working.price),
+            working_qty=float(working.qty),
+            margin=used / self.params.max_margin_usd,
+        )
 
     @property
     def gate(self) -> str:

@@ -62,6 +62,7 @@ class TradeRequest:
         yes: real money is meant.
         accepted_rights: of ``RIGHTS``; real money is traded with a key that has them.
         log_level: of the console.
+        adopts: what no order explains becomes a position.
     """
 
     target: Target
@@ -74,6 +75,7 @@ class TradeRequest:
     yes: bool = False
     accepted_rights: frozenset[str] = frozenset()
     log_level: str = "INFO"
+    adopts: bool = False
 
     @property
     def leaves_unwatched(self) -> bool:
@@ -92,6 +94,7 @@ class TradeRequest:
             resume=self.resume,
             accept_code_change=self.accept_code_change,
             settings=self.target.settings,
+            adopts=self.adopts,
         )
 
 

@@ -20,6 +20,7 @@ from live.execution.paper_broker import PaperBroker
 from live.execution.risk_gate import NoLimit, RiskGate
 from live.feed.candles import CandleBuffer
 from live.feed.funding_rates import FundingRates
+from live.health.cycle_events import CycleEvents, CycleStrategy, events_path
 from live.health.events import Events, Notice, StateSaved, Unprotected
 from live.health.logger import session_logger
 from live.health.monitor import HealthMonitor
@@ -206,6 +207,11 @@ def _rebuilding_session(
     events.subscribe(StateSaved, lambda saved: files.append(saved.trades))
     events.subscribe(Unprotected, lambda now: equipment.monitor.note_unprotected(now.sides))
     rebuilding, kept = cast("Rebuilding", strategy), flags.read()
+    if kept.stopped and not plan.only_closes:
+        raise StateError(
+            f"the stop price has ended this session: choose another one, then move {flags.path} "
+            "away and start anew"
+        )
     rebuilding.name_symbol(plan.symbol)
     rebuilding.set_flags(paused=kept.paused, stopped=kept.stopped)
     session = LiveSession(
@@ -218,6 +224,7 @@ def _rebuilding_session(
         flags=flags.keep,
     )
     session.reported = files
+    _note_cycles(plan, session, equipment)
     return session
 
 
@@ -391,6 +398,17 @@ def check_state(plan: Plan, clock: Clock) -> bool:
     return False
 
 
+def _note_cycles(plan: Plan, session: LiveSession, equipment: Equipment) -> None:
+    """Let what happens to cycles be written down, of a strategy that has some."""
+    if "cycle" in plan.spec.trade_fields:
+        CycleEvents(
+            cast("CycleStrategy", session.strategy),
+            events_path(plan.symbol, plan.state_folder),
+            equipment.events,
+            session.log,
+        )
+
+
 def trade_files(plan: Plan) -> TradeFiles:
     """Return the trade files of a session.
 
@@ -453,6 +471,7 @@ def _session(
         started_ms,
         session_logger(plan.symbol),
     )
+    _note_cycles(plan, session, equipment)
     if loaded is not None:
         session.resume(loaded)
         _restore_equity(session, equipment)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from core.errors import GridError
+from core.errors import AccountError, GridError
 from engine.contract import POSITION_SIDES, OrderIdentity, Rebuilding, RestingOrder
 from live.exchange.port import Clock, Exchange
 from live.exchange.types import ExchangeOrder, Execution, FundingPayment, OrderKind
@@ -85,6 +85,7 @@ def rebuild(
     past = _ours(strategy, exchange, owned_prefix(instance), start_ms)
     executions = exchange.executions_since(start_ms)
     payments = exchange.funding_payments(start_ms)
+    past = _of_this_direction(session, past, executions)
     by_number = {number: item for item in past for number in _numbers(item)}
     own_stops = [item for item in past if item.record.kind is OrderKind.STOP]
     for item in past:
@@ -128,6 +129,39 @@ def _ours(strategy: Rebuilding, exchange: Exchange, prefix: str, start_ms: int) 
         if identity is not None:
             found.append(Past(_record(order, identity), order, identity))
     return sorted(found, key=lambda item: (item.order.created_ms, item.identity.bar))
+
+
+def _of_this_direction(
+    session: LiveSession, past: list[Past], executions: list[Execution]
+) -> list[Past]:
+    """Return the orders of cycles on the side that is traded now.
+
+    Raises:
+        AccountError: cycles of the other side are still open.
+    """
+    (side,) = session.strategy.params.position_sides
+    entries = [item for item in past if item.record.kind is not OrderKind.EXIT]
+    others = {_cycle(item) for item in entries if item.record.position_side != side}
+    numbers = {number: item for item in past for number in _numbers(item)}
+    held = 0.0
+    for execution in executions:
+        item = numbers.get(execution.order_id)
+        if item is not None and _cycle(item) in others:
+            opens = (execution.side == "BUY") == (execution.position_side == "LONG")
+            held += execution.qty if opens else -execution.qty
+    rest = [item.record.client_id for item in past if item.order.is_open and _cycle(item) in others]
+    if held > 1e-9 or rest:  # noqa: PLR2004 - rounding
+        raise AccountError(
+            f"{held:g} of the other direction are still open, and {len(rest)} orders: close them "
+            "with that direction and --flatten first"
+        )
+    return [item for item in past if _cycle(item) not in others]
+
+
+def _cycle(item: Past) -> str:
+    """Return the cycle of an order; of a shared stop the side it stops, as it is of several."""
+    name = item.record.owner.partition("-")[0]
+    return name if name.strip("0") else item.record.position_side
 
 
 def _record(order: ExchangeOrder, identity: OrderIdentity) -> OrderRecord:

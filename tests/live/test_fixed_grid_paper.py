@@ -21,6 +21,7 @@ from tests.support.markets.synthetic import RULES
 
 DAY = ("2025-10-03", "2025-10-04")
 FOUR_DAYS = ("2025-10-01", "2025-10-05")
+START_MS = 1_704_067_200_000
 QUICK_STUCK = {"stuck_distance_pct": 1.0, "position_timeout_min": 10.0}
 HEDGE = {**QUICK_STUCK, "recovery_mode": "hedge"}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -113,14 +114,16 @@ def walk(face: FixedGridFace, prices: Any, start: int = 0, stop: int | None = No
     for bar in range(start, len(prices) - 1 if stop is None else stop):
         opened, closed = float(prices[bar]), float(prices[bar + 1])
         before = opened if bar == 0 else float(prices[bar])
-        face.begin(Moment(bar * MINUTE_MS, signal=True, price=opened, prev_close=before))
+        face.begin(Moment(START_MS + bar * MINUTE_MS, signal=True, price=opened, prev_close=before))
         face.simulate(Gap(before, opened))
         for phase in range(face.phases):
             while face.exits(phase):
                 face.simulate(ExitsDone())
         face.arrange()
         low, high = min(opened, closed), max(opened, closed)
-        face.simulate(Bar(ts_ms=bar * MINUTE_MS, open=opened, high=high, low=low, close=closed))
+        face.simulate(
+            Bar(ts_ms=START_MS + bar * MINUTE_MS, open=opened, high=high, low=low, close=closed)
+        )
         records += face.take_trades()
     return records
 
@@ -148,7 +151,7 @@ def test_a_state_put_away_after_any_step_goes_on_as_if_it_had_not(mode: str) -> 
 def test_what_should_rest_covers_every_position_once() -> None:
     face = face_of(max_stop_orders=3, stop_loss_pct=10.0, wait_time=0.0, max_margin_usd=9e3)
     walk(face, np.linspace(100.0, 97.0, 15))
-    face.begin(Moment(14 * MINUTE_MS, signal=True, price=97.0, prev_close=97.0))
+    face.begin(Moment(START_MS + 14 * MINUTE_MS, signal=True, price=97.0, prev_close=97.0))
     face.arrange()
     orders = list(face.desired())
     held = face.view().long
