@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -129,6 +129,12 @@ def _add_session_options(group: Any) -> None:
         action="store_true",
         help="with --resume: also a state that other decision code wrote",
     )
+    group.add_argument(
+        "--adopt",
+        action="store_true",
+        help="of the fixed grid: what the account holds and no order of this bot explains becomes "
+        "one position of it",
+    )
     group.add_argument("--yes", action="store_true", help="do not ask, as for a service or script")
     group.add_argument(
         "--accept-key-rights",
@@ -150,6 +156,16 @@ def _add_other_actions(group: Any) -> None:
         "--flatten",
         action="store_true",
         help="cancel every order and close every position of this bot at market, and save",
+    )
+    one_of.add_argument(
+        "--review",
+        action="store_true",
+        help="tell from the event files of the fixed grid how its cycles went",
+    )
+    one_of.add_argument(
+        "--close-cycle",
+        metavar="ID",
+        help="close one cycle of the fixed grid at market; ID as in the log and in client ids",
     )
     one_of.add_argument(
         "--acknowledge",
@@ -190,6 +206,9 @@ def _add_other_actions(group: Any) -> None:
             f"--{name}", metavar="DATE", help=f"of a replay: {what}, UTC, ISO (as in main.py)"
         )
     group.add_argument(
+        "--since", metavar="DATE", help="of --review: the first event read, UTC, ISO"
+    )
+    group.add_argument(
         "--replay-dir",
         type=Path,
         metavar="DIR",
@@ -201,10 +220,9 @@ def _run(args: argparse.Namespace) -> int:
     """Do what the arguments ask for and return the exit code."""
     _check_flags(args)
     spec = chosen_strategy(args)
-    if not spec.live:
+    if not (spec.live or args.dry_run or args.replay is not None):
         raise ConfigError(
-            f"{args.strategy} does not trade live yet, nor in a dry run or a replay; backtest it: "
-            f"main.py --strategy {args.strategy}"
+            f"{spec.name} does not trade at the exchange: --dry-run and --replay trade on paper"
         )
     params = chosen_params(args)
     if args.replay is not None:
@@ -221,7 +239,7 @@ def _run(args: argparse.Namespace) -> int:
         state_dir=args.state_dir,
         log_dir=args.log_dir,
     )
-    other = _other_action(args, target)
+    other = _other_action(args, target, spec, params)
     if other is not None:
         return other
     from live.commands.trade import TradeRequest, trade  # noqa: PLC0415 - ccxt
@@ -238,17 +256,18 @@ def _run(args: argparse.Namespace) -> int:
             once=args.once,
             yes=args.yes,
             accepted_rights=frozenset(args.accept_key_rights),
+            adopts=args.adopt,
             log_level=args.log_level,
         )
     )
 
 
-def _other_action(args: argparse.Namespace, target: Target) -> int | None:
+def _other_action(
+    args: argparse.Namespace, target: Target, spec: StrategySpec, params: Mapping[str, Any]
+) -> int | None:
     """Do what is asked for instead of trading and return the exit code; None: trade."""
-    if args.status:
-        from live.commands.status import status_text  # noqa: PLC0415
-
-        say(status_text(target, time.time_ns() // 1_000_000))
+    if args.status or args.review:
+        say(_text(args, target))
         return 0
     if args.acknowledge:
         from live.commands.acknowledge import acknowledge  # noqa: PLC0415
@@ -264,11 +283,47 @@ def _other_action(args: argparse.Namespace, target: Target) -> int | None:
 
         coin = args.control or ("BTC" if target.coin == "ETH" else "ETH")
         return check_deadman(target, replace(target, coin=normalize_coin(coin)))
-    if args.flatten:
-        from live.commands.flatten import FlattenRequest, flatten  # noqa: PLC0415 - ccxt
-
-        return flatten(FlattenRequest(target=target, yes=args.yes, log_level=args.log_level))
+    if args.flatten or args.close_cycle is not None:
+        return _flatten(args, target, spec, params)
     return None
+
+
+def _text(args: argparse.Namespace, target: Target) -> str:
+    if args.status:
+        from live.commands.status import status_text  # noqa: PLC0415
+
+        return status_text(target, time.time_ns() // 1_000_000)
+    from live.commands.review import review_text  # noqa: PLC0415
+
+    return review_text(target, args.since)
+
+
+def _flatten(
+    args: argparse.Namespace, target: Target, spec: StrategySpec, params: Mapping[str, Any]
+) -> int:
+    from live.commands.flatten import FlattenRequest, flatten  # noqa: PLC0415 - ccxt
+
+    return flatten(
+        FlattenRequest(
+            target=target,
+            yes=args.yes,
+            log_level=args.log_level,
+            spec=spec,
+            params=spec.read(params),
+            cycle=args.close_cycle or "",
+        )
+    )
+
+
+def _check_fixed_grid_flags(args: argparse.Namespace) -> None:
+    """Refuse flags of the fixed grid where they are of no use."""
+    if args.since is not None and not args.review:
+        raise ConfigError("--since needs --review, the events it is about")
+    if args.adopt and (args.dry_run or args.replay is not None or args.strategy != "fixed_grid"):
+        raise ConfigError(
+            "--adopt is for the fixed grid at the exchange: name --strategy fixed_grid, without "
+            "--dry-run"
+        )
 
 
 def _check_flags(args: argparse.Namespace) -> None:
@@ -277,6 +332,7 @@ def _check_flags(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: a flag is of no use with the others.
     """
+    _check_fixed_grid_flags(args)
     if args.accept_code_change and not args.resume:
         raise ConfigError("--accept-code-change needs --resume, the state it is about")
     if args.accept_key_rights and (args.dry_run or args.testnet or args.replay is not None):

@@ -34,12 +34,14 @@ class Needs:
         streams: such as books and trades.
         sides: position sides it may hold.
         truth: where its state is kept, ``file`` or ``exchange``.
+        indicators: a step reads indicators of its candles.
     """
 
     bars: tuple[str, int] | None
     streams: frozenset[str] = frozenset()
     sides: frozenset[str] = frozenset(POSITION_SIDES)
     truth: str = "file"
+    indicators: bool = True
 
     @property
     def bar_ms(self) -> int:
@@ -51,6 +53,11 @@ class Needs:
         if self.bars is None:
             raise ValueError("the strategy takes no candles, so its steps have no length")
         return self.bars[1]
+
+
+def _nothing_to_say(params: Any, rules: MarketRules, price: float) -> list[str]:  # noqa: ARG001
+    """Return nothing: whatever the market, the strategy does with it what it can."""
+    return []
 
 
 def _no_code() -> None:
@@ -72,8 +79,11 @@ class StrategySpec:
         create: answers with the strategy for these parameters and rules, as drivers see it; rules
             None: for reading a saved state only.
         backtest: answers with what runs over candles.
+        check: refuses with a ConfigError what the market's rules do not allow at a price (quote),
+            and answers with what a person should know.
+        trade_fields: of its trade records, besides those that every strategy's have.
         load_code: has the machine code of a live session ready before its first step.
-        live: it trades live and in a dry run.
+        live: it trades at an exchange; in a dry run and a replay all do.
         params_name: of the dict in ``config.py`` that holds the shipped values.
         space_name: likewise of what the optimizer searches.
         exclusive: pairs of parameters of which one alone is above 0: giving one sets the other to
@@ -89,6 +99,8 @@ class StrategySpec:
     needs: Needs
     create: Callable[[Any, MarketRules | None], Strategy]
     backtest: Callable[[Any, MarketRules], Backtest]
+    check: Callable[[Any, MarketRules, float], list[str]] = _nothing_to_say
+    trade_fields: tuple[str, ...] = ()
     load_code: Callable[[], None] = _no_code
     live: bool = True
     exclusive: tuple[tuple[str, str], ...] = ()
@@ -99,6 +111,10 @@ class StrategySpec:
     def fingerprint(self) -> str:
         """Name of its decision code."""
         return fingerprint(self.module)
+
+    def bar_ms(self, params: Any) -> int:
+        """Return the length of the candles its steps follow under ``params``, ms."""
+        return int(self.create(params, None).needs.bar_ms)
 
     def read(self, config: Mapping[str, Any] | None = None) -> Any:
         """Return validated parameters; keys missing from ``config`` are the shipped ones.
@@ -190,6 +206,7 @@ class Fill:
         label: of what an exit closes.
         exits: (fill id, base) that an exit was sent for.
         booked_qty: base of the same exit that earlier executions have closed.
+        owner: of the order, as the strategy has named it; '': it names none.
     """
 
     ts_ms: int
@@ -204,17 +221,21 @@ class Fill:
     label: str = ""
     exits: tuple[tuple[int, float], ...] = ()
     booked_qty: float = 0.0
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StopFired:
     """The stop of a side has fired, or is carried out at market; its fills follow.
 
-    ``ts_ms`` 0 is the strategy's own time.
+    ``ts_ms`` 0 is the strategy's own time; ``trigger`` is its price in quote, 0 where it is not
+    known, ``owner`` as of its order.
     """
 
     position_side: str
     ts_ms: int = 0
+    trigger: float = 0.0
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,12 +339,17 @@ SimulatedEvent = Gap | Bar | ExitsDone | StopsChecked | CloseAll
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A decision to close ``qty`` (base) of a fill at market."""
+    """A decision to close ``qty`` (base) of a fill at market, or to open a side because of it.
+
+    ``owner``: the name the strategy gives its order; '': none, exits of a side go together.
+    """
 
     position_side: str
     fill_id: int
     qty: float
     label: str
+    opens: bool = False
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +362,62 @@ class RestingOrder:
     qty: float  # base; of a stop: the whole position
     level: int  # of an entry, else -1
     generation: int = field(default=0, compare=False)  # of the grid an entry belongs to
+    owner: str = ""  # the name its strategy gives it; what stands before the first dash: the cycle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderIdentity:
+    """What an order is about, as its client id says.
+
+    Attributes:
+        kind: purpose of the order.
+        owner: the name the strategy gives it.
+        bar: the step that sent it.
+        label: of what an exit closes.
+        opens: of an exit: it opens a side, as a hedge.
+    """
+
+    kind: OrderKind
+    owner: str
+    bar: int
+    label: str
+    opens: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CycleState:
+    """How the cycles of a strategy stand: one entry order and all that follows from it is one.
+
+    Attributes:
+        open_cycles: s since 2020 of the steps that wanted their entries.
+        gate: what keeps the next entry back; '': nothing.
+        health: HEALTHY, WARNING or CRITICAL.
+        is_wrong: ledger and account differ.
+        is_paused: a person has paused the entries.
+        working: cycle of the entry order that rests, -1: none does.
+        working_price: quote.
+        working_qty: base.
+        margin: used, as a share of its cap.
+    """
+
+    open_cycles: tuple[int, ...]
+    gate: str
+    health: str
+    is_wrong: bool
+    is_paused: bool
+    working: int = -1
+    working_price: float = 0.0
+    working_qty: float = 0.0
+    margin: float = 0.0
+
+    @staticmethod
+    def name_of(cycle: int) -> str:
+        """Return a cycle as client ids spell it."""
+        text, left = "", cycle
+        while left:
+            left, digit = divmod(left, 36)
+            text = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + text
+        return text.rjust(6, "0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +498,59 @@ class View:
         return self.long.n_fills > 0 or self.short.n_fills > 0
 
 
+class Rebuilding(Protocol):
+    """A strategy whose state is rebuilt from the exchange alone (``Needs.truth``).
+
+    Executions and funding are booked as ever, in the order of time; besides:
+    """
+
+    def name_symbol(self, symbol: str) -> None:
+        """Take in which symbol it trades: names of stops belong to the account."""
+        ...
+
+    def order_id(self, owner: str, bar: int, count: int) -> str:
+        """Return what a client id carries behind the prefix of the instance.
+
+        Args:
+            owner: the order's name.
+            bar: the step that sends it.
+            count: how many orders of that name the step has sent already.
+        """
+        ...
+
+    def identify(self, text: str) -> OrderIdentity | None:
+        """Undo ``order_id``; None: it is no order of this strategy."""
+        ...
+
+    def lay_again(self, owners: Mapping[str, float], ts_ms: int) -> None:
+        """Take in a ladder laid at ``ts_ms``: prices of its rungs (quote) by their names."""
+        ...
+
+    def note_own_stops(self, owners: Iterable[str]) -> None:
+        """Note which stop orders rested when a shared one fired."""
+        ...
+
+    def take_over(self, resting: Sequence[RestingOrder]) -> None:
+        """Take over what rests at the exchange, once every execution is booked."""
+        ...
+
+    def adopt(self, position_side: str, qty: float, price: float, ts_ms: int) -> bool:
+        """Make quantity of the account a position of ours; whether its side is traded."""
+        ...
+
+    def cycles(self) -> list[str]:
+        """Return the names of the open cycles, oldest first."""
+        ...
+
+    def exits_of(self, cycle: str, label: str) -> list[Exit]:
+        """Return the market exits of all legs of a cycle; none where it is not open."""
+        ...
+
+    def set_flags(self, *, paused: bool, stopped: bool) -> None:
+        """Take over what a person, or a price, has decided before."""
+        ...
+
+
 class Strategy(Protocol):
     """One strategy on one symbol: a state, and decisions on it. Deterministic.
 
@@ -424,9 +559,12 @@ class Strategy(Protocol):
         needs: what it must be given.
         params: its parameters.
         fingerprint: names its decision code.
-        phases: how often ``exits`` is asked in a step.
+        phases: of ``exits`` in a step.
+        stops_positions: it stops its positions one by one, else a side as a whole.
+        asks_again: a phase is asked again when its exits are done, until it has none.
         capacities: lengths of the tables in its state, by name.
         ended: nothing is left of the capital; cheaper than a whole view.
+        stopped: it has ended itself, by a price that a person has set: it enters nothing more.
     """
 
     name: str
@@ -434,6 +572,8 @@ class Strategy(Protocol):
     params: Any
     fingerprint: str
     phases: int
+    asks_again: bool
+    stops_positions: bool
 
     @property
     def capacities(self) -> Mapping[str, int]:
@@ -442,6 +582,11 @@ class Strategy(Protocol):
 
     @property
     def ended(self) -> bool:
+        """See above."""
+        ...
+
+    @property
+    def stopped(self) -> bool:
         """See above."""
         ...
 
@@ -467,6 +612,26 @@ class Strategy(Protocol):
 
     def restore_stops(self) -> None:
         """Want a stop again for every side that holds something after its stop fired."""
+        ...
+
+    def exit_owner(self, fill_id: int, label: str) -> str:
+        """Return the name of the order that closes a fill at market; '': a side's go as one."""
+        ...
+
+    def stopped_by(self, owner: str) -> list[int]:
+        """Return the ids of the fills that the stop of that name is for."""
+        ...
+
+    def set_mismatch(self, *, is_wrong: bool) -> None:
+        """Enter nothing while ledger and account differ."""
+        ...
+
+    def refuse(self, owner: str) -> None:
+        """Take in that the exchange refuses for good the market order of that name."""
+        ...
+
+    def fewer_stops(self) -> None:
+        """Want one stop order less: the exchange takes no more."""
         ...
 
     def book(self, event: AccountEvent) -> float:

@@ -19,7 +19,7 @@ from core.errors import ConfigError
 from core.params import StrategyParams, param_fields, read_value, unknown_key
 from core.times import BAR_MS, MINUTE_MS
 from engine.contract import Backtest, Needs, Strategy, StrategySpec
-from engine.fixed_grid.params import FixedGridParams
+from engine.fixed_grid.params import FixedGridParams, load_warnings
 from engine.short_grid.params import ShortGridParams
 
 if TYPE_CHECKING:
@@ -58,8 +58,23 @@ GRID_V4: Final = StrategySpec(
 )
 
 
-def _fixed_grid(params: Any, rules: MarketRules | None) -> Strategy:  # noqa: ARG001
-    raise ConfigError("fixed_grid does not trade live yet; choose grid_v4, or backtest it")
+def _fixed_grid(params: Any, rules: MarketRules | None) -> Strategy:
+    from engine.fixed_grid.face import FixedGridFace  # noqa: PLC0415 - imports numba
+
+    return FixedGridFace(params, rules, FIXED_GRID.fingerprint)
+
+
+def _check_fixed_grid(params: Any, rules: MarketRules, price: float) -> list[str]:
+    from engine.fixed_grid.sizes import check_market, market_warnings  # noqa: PLC0415 - as above
+
+    check_market(params, rules, price)
+    return [*load_warnings(params), *market_warnings(params, rules, price)]
+
+
+def _load_fixed_grid() -> None:
+    from engine.fixed_grid.compiling import load_live_fixed_grid  # noqa: PLC0415 - as above
+
+    load_live_fixed_grid(FIXED_GRID.read())
 
 
 def _fixed_grid_backtest(params: Any, rules: MarketRules) -> Backtest:
@@ -78,7 +93,9 @@ FIXED_GRID: Final = StrategySpec(
     needs=Needs(bars=("1m", MINUTE_MS), truth="exchange"),
     create=_fixed_grid,
     backtest=_fixed_grid_backtest,
-    live=False,
+    check=_check_fixed_grid,
+    trade_fields=("cycle", "slot"),
+    load_code=_load_fixed_grid,
     exclusive=(("quantity", "quantity_usd"),),
     params_name="FIXED_GRID_PARAMS",
     space_name="FIXED_GRID_SPACE",

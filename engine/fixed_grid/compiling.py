@@ -10,6 +10,8 @@ import numpy as np
 from core.jit import has_machine_code
 from core.market import MarketRules
 from core.times import MINUTE_MS
+from engine.contract import CLOSE_END, Bar, CloseAll, ExitsDone, Gap, Moment
+from engine.fixed_grid.face import FixedGridFace
 from engine.fixed_grid.params import FixedGridParams
 from engine.fixed_grid.strategy import FixedGridStrategy
 
@@ -31,3 +33,23 @@ def load_fixed_grid(params: FixedGridParams) -> None:
     length = params.step_s * 1000 if params.step_s * 1000 < _N_BARS * MINUTE_MS else MINUTE_MS
     frame = pd.DataFrame({"timestamp": np.arange(_N_BARS) * length, **prices})
     FixedGridStrategy(params, MarketRules.inferred(_PRICE)).run(frame)
+
+
+@functools.cache
+def load_live_fixed_grid(params: FixedGridParams) -> None:
+    """Load what a live session calls: a step of a ledger that is its own exchange, and bookings."""
+    face = FixedGridFace(params, MarketRules.inferred(_PRICE), "")
+    bar_ms = face.needs.bar_ms
+    for bar in range(2):
+        face.begin(Moment(bar * bar_ms, signal=True, price=_PRICE, prev_close=_PRICE))
+        face.simulate(Gap(_PRICE, _PRICE))
+        for phase in range(face.phases):
+            face.exits(phase)
+        face.simulate(ExitsDone())
+        face.arrange()
+        face.simulate(
+            Bar(ts_ms=bar * bar_ms, open=_PRICE, high=_PRICE, low=0.99 * _PRICE, close=_PRICE)
+        )
+    face.restore_stops()
+    face.simulate(CloseAll(_PRICE, CLOSE_END))
+    face.take_trades()

@@ -83,7 +83,8 @@ def failed_size_gate(
     state: FixedState, params: FixedParams, market: Market, price: float, qty: float
 ) -> int:
     """Return the first cap or minimum that an order of ``qty`` at ``price`` fails."""
-    if state.sides[params.side].n_fills >= params.max_orders:
+    others = state.sides[params.side].n_fills - n_own_of_working(state, params, price)
+    if others >= params.max_orders:
         return GATE_ORDERS
     if is_oversized(state, params, market, qty):
         return GATE_SIZE
@@ -93,6 +94,21 @@ def failed_size_gate(
     if price <= 0.0 or is_under_minimum(market, qty, price):
         return GATE_MINIMUM
     return NO_GATE
+
+
+@kernel
+def n_own_of_working(state: FixedState, params: FixedParams, price: float) -> int:
+    """Return 1 where the working order stays and has filled in part: no position besides it.
+
+    An order at another ``price`` would be a new one, and what the old one filled a position.
+    """
+    own, working = state.sides[params.side], state.working
+    if working.price <= 0.0 or price != working.price:
+        return 0
+    for row in range(own.n_fills):
+        if own.fills[row].cycle == working.cycle:
+            return 1
+    return 0
 
 
 @kernel

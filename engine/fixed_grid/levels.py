@@ -156,6 +156,8 @@ def make_ladder(
         rung.price, rung.qty, rung.touched = rung_price, lots_qty(market, part), 0
         ladder.n_rungs += 1
     _join_small_rungs(market, ladder)
+    for j in range(ladder.n_rungs):
+        ladder.rungs[j].number = j
 
 
 @kernel

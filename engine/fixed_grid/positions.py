@@ -116,6 +116,61 @@ def clear_position(position: Position, now: Step) -> None:
     position.hedge_id, position.told = -1, -1
     position.owns_stop, position.stuck, position.recovered = False, False, False
     position.unreleased, position.lost_after_mark = False, False
+    position.hedge_refused = False
+
+
+@kernel
+def insert_position(
+    state: FixedState,
+    params: FixedParams,
+    market: Market,
+    cycle: int,
+    slot: int,
+    price: float,
+    qty: float,
+) -> int:
+    """Add an open position where its entry belongs, worst first; return its row."""
+    own = state.sides[params.side]
+    row = own.n_fills
+    while row > 0 and params.sign * own.fills[row - 1].price < params.sign * price:
+        own.fills[row] = own.fills[row - 1]
+        row -= 1
+    own.n_fills += 1
+    position = own.fills[row]
+    clear_position(position, state.now)
+    position.fill_id = state.next_fill_id
+    state.next_fill_id += 1
+    position.cycle, position.slot = cycle, slot
+    position.price, position.entry_qty, position.qty = price, qty, qty
+    now = state.now.step_s
+    position.opened, position.filled, position.stage_time = now, now, now
+    position.take_profit = take_profit_price(params, market, price)
+    position.stop = stop_trigger(params, market, price)
+    state.exits_stale = True
+    return row
+
+
+@kernel
+def enter_position(
+    state: FixedState,
+    params: FixedParams,
+    market: Market,
+    cycle: int,
+    slot: int,
+    price: float,
+    qty: float,
+    fee: float,
+    tape: FixedTape,
+) -> int:
+    """Book an entry of ``qty`` (base) at ``price`` for ``fee`` (quote); return its row."""
+    own = state.sides[params.side]
+    row = insert_position(state, params, market, cycle, slot, price, qty)
+    position = own.fills[row]
+    sum_legs(state, own, market)
+    label = OPEN + params.side
+    write_record(state, tape, label, params.side, position.fill_id, position, price, qty, 0.0, fee)
+    state.last_entry_fill = state.now.step_s
+    return row
 
 
 @kernel
@@ -126,38 +181,11 @@ def open_position(
 
     Its exits follow at the next step.
     """
-    own, order = state.sides[params.side], state.working
-    row = own.n_fills
-    while row > 0 and params.sign * own.fills[row - 1].price < params.sign * order.price:
-        own.fills[row] = own.fills[row - 1]
-        row -= 1
-    own.n_fills += 1
-    position = own.fills[row]
-    clear_position(position, state.now)
-    position.fill_id = state.next_fill_id
-    state.next_fill_id += 1
-    position.cycle, position.slot = order.cycle, order.slot
-    position.price, position.entry_qty, position.qty = order.price, order.qty, order.qty
-    now = state.now.step_s
-    position.opened, position.filled, position.stage_time = now, now, now
-    position.take_profit = take_profit_price(params, market, order.price)
-    position.stop = stop_trigger(params, market, order.price)
-    drop_working(state)
-    sum_legs(state, own, market)
-    write_record(
-        state,
-        tape,
-        OPEN + params.side,
-        params.side,
-        position.fill_id,
-        position,
-        position.price,
-        position.qty,
-        0.0,
-        fee,
+    order = state.working
+    row = enter_position(
+        state, params, market, order.cycle, order.slot, order.price, order.qty, fee, tape
     )
-    state.last_entry_fill = now
-    state.exits_stale = True
+    drop_working(state)
     return row
 
 
@@ -218,16 +246,37 @@ def close_hedge(
     label: int,
     tape: FixedTape,
 ) -> None:
-    """Book the close of the hedge of the position in ``row``; neither a profit nor a loss exit."""
+    """Book the close of the whole hedge of the position in ``row``."""
+    hedges, position = state.sides[params.hedge_side], state.sides[params.side].fills[row]
+    qty = hedges.fills[find_fill(hedges, position.hedge_id)].qty
+    close_hedge_part(state, params, market, row, qty, price, fee, label, tape)
+
+
+@kernel
+def close_hedge_part(
+    state: FixedState,
+    params: FixedParams,
+    market: Market,
+    row: int,
+    qty: float,
+    price: float,
+    fee: float,
+    label: int,
+    tape: FixedTape,
+) -> None:
+    """Book the close of ``qty`` of a hedge; neither a profit nor a loss exit."""
     hedges, position = state.sides[params.hedge_side], state.sides[params.side].fills[row]
     leg_row = find_fill(hedges, position.hedge_id)
     leg = hedges.fills[leg_row]
-    qty, fill_id = leg.qty, leg.fill_id
+    fill_id = leg.fill_id
     pnl = -params.sign * (price - leg.price) * qty
-    for later in range(leg_row + 1, hedges.n_fills):
-        hedges.fills[later - 1] = hedges.fills[later]
-    hedges.n_fills -= 1
-    position.hedge_id = -1
+    leg.funding *= lots_nearest(market, leg.qty - qty) / leg.qty
+    leg.qty = lots_nearest(market, leg.qty - qty)
+    if leg.qty <= 0.0:
+        for later in range(leg_row + 1, hedges.n_fills):
+            hedges.fills[later - 1] = hedges.fills[later]
+        hedges.n_fills -= 1
+        position.hedge_id = -1
     write_record(state, tape, label, params.hedge_side, fill_id, position, price, qty, pnl, fee)
     note_close(position, label)
     sum_legs(state, hedges, market)
@@ -286,6 +335,7 @@ def open_hedge(
     market: Market,
     row: int,
     price: float,
+    qty: float,
     fee: float,
     tape: FixedTape,
 ) -> None:
@@ -297,7 +347,7 @@ def open_hedge(
     leg.fill_id = state.next_fill_id
     state.next_fill_id += 1
     leg.cycle, leg.slot = position.cycle, position.slot
-    leg.price, leg.entry_qty, leg.qty = price, position.qty, position.qty
+    leg.price, leg.entry_qty, leg.qty = price, qty, qty
     hedges.n_fills += 1
     position.hedge_id = leg.fill_id
     write_record(
@@ -409,7 +459,7 @@ def execute_exit(
         row = find_fill(own, out.fill_id)
         hedge_price = market_price(params, market, params.side, price)
         fee = params.fee_taker * hedge_price * out.qty
-        open_hedge(state, params, market, row, hedge_price, fee, tape)
+        open_hedge(state, params, market, row, hedge_price, out.qty, fee, tape)
     elif out.side == params.side:
         row = find_fill(own, out.fill_id)
         own_at_market(state, params, market, row, price, out.label, tape)

@@ -158,7 +158,7 @@ def hedge_or_close(
     more = position.qty * price / params.leverage
     fits = affordable(margin_used(state, params, with_working=True) + more, params.max_margin_usd)
     label = RECOVERY_HEDGE_OPEN
-    if not fits or is_under_minimum(market, position.qty, price):
+    if position.hedge_refused or not fits or is_under_minimum(market, position.qty, price):
         label = RECOVERY_CLOSE
     side = params.hedge_side if label == RECOVERY_HEDGE_OPEN else params.side
     add_fixed_exit(tape, side, position.fill_id, position.qty, label, releases=False)

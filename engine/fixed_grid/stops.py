@@ -71,6 +71,15 @@ def give_stop(state: FixedState, params: FixedParams, row: int) -> None:
 
 
 @kernel
+def cover_sharing(state: FixedState, params: FixedParams) -> None:
+    """Give those that share a stop one where there is none: at the nearest of their triggers."""
+    row = _nearest_without(state, params)
+    if row >= 0 and state.shared_stop <= 0.0:
+        state.shared_stop = state.sides[params.side].fills[row].stop
+        state.nearest.stale = True
+
+
+@kernel
 def fire_stop(
     state: FixedState, params: FixedParams, market: Market, row: int, basis: float, tape: FixedTape
 ) -> None:

@@ -106,6 +106,7 @@ class Rung:
     qty: float  # base
     age: int
     touched: int  # bar in which the path first reached it, 0 = not yet
+    number: int  # of the rung when the ladder was laid, nearest first
 
 
 class Ladder:
@@ -140,6 +141,7 @@ class Position(Fill):
     recovered: bool  # a recovery has begun
     unreleased: bool  # something of it ended by a stop, a liquidation or the stop price
     lost_after_mark: bool  # something of it ended by another order than a limit after it was stuck
+    hedge_refused: bool  # the exchange took no hedge: it is closed instead
     told: int  # step of the last escalation reported; s, NO_TIME = never
 
 

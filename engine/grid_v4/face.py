@@ -77,6 +77,9 @@ class GridV4:
     name: str = "grid_v4"
     needs: Needs = NEEDS
     phases: int = PROTECT_PHASES
+    asks_again: bool = False
+    stops_positions: bool = False
+    stopped: bool = False
 
     def __init__(self, params: StrategyParams, rules: MarketRules | None, fingerprint: str) -> None:
         self.params, self.fingerprint = params, fingerprint
@@ -153,6 +156,23 @@ class GridV4:
             position = self.state.sides[side]
             if position.n_fills > 0 and position.stop_price <= 0.0:
                 set_stop(self.state, self._params, self._market, side)
+
+    def exit_owner(self, fill_id: int, label: str) -> str:  # noqa: ARG002
+        """Return '': what closes at market of a side goes as one order."""
+        return ""
+
+    def stopped_by(self, owner: str) -> list[int]:  # noqa: ARG002
+        """Return nothing: the stop of a side has no name and closes all of it."""
+        return []
+
+    def set_mismatch(self, *, is_wrong: bool) -> None:
+        """Nothing: what differs is reported, and the side's stop closes whatever there is."""
+
+    def refuse(self, owner: str) -> None:
+        """Nothing: what is refused is decided again at the next step."""
+
+    def fewer_stops(self) -> None:
+        """Nothing: a side has one."""
 
     # --- what the account reports -----------------------------------------------------------------
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from typing import Any, cast
 
-from core.errors import GridError, NetworkError, StateError
+from core.errors import ConfigError, GridError, NetworkError, StateError
 from core.orders import POSITION_SIDES
 from core.text import money
-from engine.contract import CLOSE_END
+from engine.contract import CLOSE_END, Rebuilding, StrategySpec
 from live.commands.process import (
     Process,
     assemble,
@@ -35,54 +36,124 @@ class FlattenRequest:
         target: coin, mode, settings.
         yes: it is meant.
         log_level: of the console.
+        spec: of the strategy named; what is saved in a file says itself whose it is.
+        params: of it, where its state is at the exchange.
+        cycle: the one cycle to close, as client ids spell it; '': everything.
     """
 
     target: Target
     yes: bool
     log_level: str
+    spec: StrategySpec
+    params: Any
+    cycle: str = ""
+
+    @property
+    def plan(self) -> Plan:
+        """What is assembled where the state is at the exchange."""
+        return Plan(
+            symbol=self.target.symbol,
+            spec=self.spec,
+            params=self.params,
+            mode=self.target.mode,
+            capital=None,
+            resume=False,
+            accept_code_change=False,
+            settings=self.target.settings,
+            only_closes=True,
+        )
 
 
 def flatten(request: FlattenRequest) -> int:
-    """Close everything of a session and return the exit code.
+    """Close everything of a session, or one cycle of it, and return the exit code.
 
-    The strategy's parameters are those of the state file, whatever ``config.py`` says now.
+    The parameters of a saved strategy are those of the state file, whatever ``config.py`` says now.
 
     Raises:
         GridError: there is no state, another process trades, or not all is certainly closed.
     """
     target = request.target
-    question = f"Close all of this, {target.mode_name}"
+    what = f"cycle {request.cycle}" if request.cycle else "all of this"
+    question = f"Close {what}, {target.mode_name}"
     check_answerable(question, yes=request.yes)
-    process = find_process(target)
     with ExitStack() as stack:
         stack.enter_context(InstanceLock(target.lock_path))
-        saved = saved_state(target.state_path)
-        if saved is None:
-            raise StateError(
-                f"nothing of {target.symbol} is known: {target.state_path} does not exist; what is "
-                "open at the exchange is not this bot's"
-            )
-        print(_to_be_closed(target, saved), flush=True)  # noqa: T201
+        plan, text = _what_there_is(request)
+        process = find_process(target, plan.spec.bar_ms(plan.params))
+        print(text, flush=True)  # noqa: T201
         confirm(target.symbol, question, yes=request.yes)
         alerts = stack.enter_context(closing(AlertSender(process.urls, target.title)))
         with silence():
-            saved.spec.load_code()
+            plan.spec.load_code()
         log = stack.enter_context(closing(open_log(process, request.log_level)))
         equipment = equip(process, StopRequest(), log, alerts)
-        assembled = assemble(_plan(target, saved), process, equipment, log)
+        assembled = assemble(plan, process, equipment, log)
         stack.enter_context(closing(equipment.monitor))
         try:
-            _close_all(assembled, process)
+            _close(request, assembled, process)
         except GridError as error:
             alerts.send(f"{target.symbol} could not be closed: {error}")
             raise
         wallet = money(assembled.session.strategy.view().wallet)
-        text = f"everything of this session is closed; wallet {wallet}"
-        assembled.session.log.info("%s", text)
-        alerts.send(f"{target.symbol} {text}")
+        text = f"{what if request.cycle else 'everything of this session'} is closed"
+        assembled.session.log.info("%s; wallet %s", text, wallet)
+        alerts.send(f"{target.symbol} {text}; wallet {wallet}")
         note_control(process, alerts, "flatten", wallet=wallet)
-        _report_foreign_position(assembled, process)
     return 0
+
+
+def _close(request: FlattenRequest, assembled: Assembled, process: Process) -> None:
+    """Close what is asked for; report what the account holds besides.
+
+    Raises:
+        GridError: something may still be open.
+    """
+    if request.cycle:
+        _close_cycle(assembled, request.cycle)
+        return
+    _close_all(assembled, process)
+    _report_foreign_position(assembled, process)
+
+
+def _what_there_is(request: FlattenRequest) -> tuple[Plan, str]:
+    """Return how the session is taken up, and what is known of it before the exchange is asked.
+
+    Raises:
+        StateError: nothing is known of it.
+        ConfigError: one cycle is to be closed of a strategy without cycles, or on paper.
+    """
+    target, plan = request.target, request.plan
+    if plan.truth == "exchange":
+        return plan, f"{target.symbol}, {target.mode_name}: its state is read from the exchange"
+    if request.cycle:
+        raise ConfigError(
+            "--close-cycle is for cycles of the fixed grid at the exchange: name --strategy "
+            "fixed_grid, without --dry-run"
+        )
+    saved = saved_state(target.state_path)
+    if saved is None:
+        raise StateError(
+            f"nothing of {target.symbol} is known: {target.state_path} does not exist; what is "
+            "open at the exchange is not this bot's"
+        )
+    return _plan(target, saved), _to_be_closed(target, saved)
+
+
+def _close_cycle(assembled: Assembled, cycle: str) -> None:
+    """Close one cycle at market, all its legs.
+
+    Raises:
+        ConfigError: there is none of that name.
+        GridError: it may still be open.
+    """
+    session, broker = assembled.session, assembled.broker
+    exits = cast("Rebuilding", session.strategy).exits_of(cycle, "RECOVERY_CLOSE")
+    if not exits:
+        open_now = ", ".join(cast("Rebuilding", session.strategy).cycles()) or "none"
+        raise ConfigError(f"--close-cycle {cycle}: no such cycle is open (open: {open_now})")
+    broker.close(exits)
+    broker.secure()
+    session.save()
 
 
 def _to_be_closed(target: Target, saved: SavedState) -> str:

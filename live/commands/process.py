@@ -15,6 +15,7 @@ import requests
 
 from core.errors import GridError, StateError
 from core.processes import forbid_memory_dumps
+from core.times import BAR_MS
 from live.commands.target import Target
 from live.exchange.binance import BinanceExecutor, open_exchange
 from live.exchange.credentials import Credentials, find_credentials, read_environment
@@ -77,6 +78,7 @@ class Process:
         credentials: empty in a dry run, which never uses any.
         urls: where alerts go.
         second_urls: where emergencies go that nobody acknowledges.
+        bar_ms: length of the candles its strategy reads.
     """
 
     target: Target
@@ -84,6 +86,7 @@ class Process:
     credentials: Credentials
     urls: tuple[str, ...]
     second_urls: tuple[str, ...] = ()
+    bar_ms: int = BAR_MS
     _exchanges: list[BinanceExecutor] = field(default_factory=list, repr=False)
 
     def wake(self) -> None:
@@ -102,13 +105,18 @@ class Process:
             clock=self.clock,
             session=http_session(),
             settings={**self.target.settings, **changes},
+            bar_ms=self.bar_ms,
         )
         self._exchanges.append(exchange)
         return exchange
 
 
-def find_process(target: Target) -> Process:
+def find_process(target: Target, bar_ms: int = BAR_MS) -> Process:
     """Return the process of a session; nothing is asked or written yet.
+
+    Args:
+        target: the session.
+        bar_ms: length of the candles its strategy reads.
 
     Raises:
         ConfigError: the file ``.env`` or the alert URLs are unusable.
@@ -122,6 +130,7 @@ def find_process(target: Target) -> Process:
         credentials=Credentials() if target.mode == "dry" else find_credentials(environ),
         urls=alert_urls(target.settings, environ),
         second_urls=second_urls(environ),
+        bar_ms=bar_ms,
     )
 
 

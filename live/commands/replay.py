@@ -19,7 +19,7 @@ from core.funding import merge_settlements
 from core.market import MarketRules
 from core.params import StrategyParams
 from core.records import dtype_of
-from core.signals import compute_signals
+from core.signals import SignalArray, compute_signals
 from core.text import number
 from core.times import utc_text
 from engine.contract import CLOSE_END, CloseAll, StrategySpec
@@ -28,7 +28,7 @@ from live.exchange.types import Candle, Candles, MarketFacts
 from live.execution.books import LiveSession
 from live.execution.order_register import OrderRegister
 from live.execution.paper_broker import PaperBroker
-from live.feed.candles import nothing
+from live.feed.candles import READY, nothing
 from live.feed.funding_rates import FundingRates
 from live.health.alerts import AlertSender
 from live.health.events import Events
@@ -62,7 +62,7 @@ class RecordedMarket:
         candles: without a hole, (n_bars,).
         settlements: times of funding, ms UTC, (n,).
         rates: its rates, (n,); holes are filled by the model, as in a backtest.
-        params: periods and switches.
+        params: periods and switches; None: no indicators are read.
         facts: rules of the symbol.
         bar_ms: length of a candle.
 
@@ -75,7 +75,7 @@ class RecordedMarket:
         candles: Candles,
         settlements: npt.NDArray[np.int64],
         rates: npt.NDArray[np.float64],
-        params: StrategyParams,
+        params: StrategyParams | None,
         facts: MarketFacts,
         bar_ms: int,
     ) -> None:
@@ -88,15 +88,17 @@ class RecordedMarket:
             )
         self._candles, self._facts, self._bar_ms = candles, facts, bar_ms
         self._first = int(times[0]) // bar_ms
-        self._signals = compute_signals(
-            times,
-            candles["high"],
-            candles["low"],
-            candles["close"],
-            candles["volume"],
-            params,
-            bar_ms=bar_ms,
-        )
+        self._signals: SignalArray | None = None
+        if params is not None:
+            self._signals = compute_signals(
+                times,
+                candles["high"],
+                candles["low"],
+                candles["close"],
+                candles["volume"],
+                params,
+                bar_ms=bar_ms,
+            )
         self._times, self._rates, _ = merge_settlements(
             times, np.array(candles["close"]), settlements, rates, bar_ms
         )
@@ -111,16 +113,22 @@ class RecordedMarket:
         """Indices of the candles."""
         return range(self._first, self._first + len(self._candles))
 
-    def update(self, bar: int, meanwhile: Callable[[], None] = nothing) -> None:
+    def update(
+        self, bar: int, meanwhile: Callable[[], None] = nothing, *, oldest: int = -1
+    ) -> None:
         """Nothing: every candle is there."""
 
     def signal(self, bar: int) -> Any:
         """Return the signal of ``bar``; it depends on nothing later."""
-        return self._signals[bar - self._first]
+        return READY if self._signals is None else self._signals[bar - self._first]
 
     def candle(self, bar: int) -> Candle:
-        """Return the candle of ``bar``."""
-        row: Candle = self._candles[bar - self._first]
+        """Return the candle of ``bar``; before the first the price stood at its open."""
+        row: Candle = self._candles[max(0, bar - self._first)]
+        if bar < self._first:
+            row = row.copy()  # type: ignore[attr-defined]  # a record: see core.records
+            row.ts_ms = bar * self._bar_ms
+            row.high = row.low = row.close = row.open
         return row
 
     def read_market(self) -> MarketFacts:
@@ -239,10 +247,15 @@ def run_replay(recording: Recording, spec: StrategySpec, params: Any) -> LiveSes
     strategy = spec.create(params, recording.rules)
     bar_ms = strategy.needs.bar_ms
     market = RecordedMarket(
-        recording.candles, recording.settlements, recording.rates, params, facts, bar_ms
+        recording.candles,
+        recording.settlements,
+        recording.rates,
+        params if strategy.needs.indicators else None,
+        facts,
+        bar_ms,
     )
     # The very first candle has none before it to decide on.
-    bars = market.bars[max(1, recording.first) :]
+    bars = market.bars[max(1 if strategy.needs.indicators else 0, recording.first) :]
     if not bars:
         raise DataError(f"{symbol}: there is no candle to trade; choose another --start or --end")
     clock, rates, events = ReplayClock(), FundingRates(market), Events()
@@ -281,7 +294,8 @@ def write_trades(recording: Recording, session: LiveSession, folder: Path) -> Pa
     """
     path = folder / f"{recording.symbol}_replay_trades.csv"
     body = io.StringIO()
-    rows = csv.DictWriter(body, RECORD_COLUMNS, lineterminator="\n", extrasaction="ignore")
+    columns = RECORD_COLUMNS if not session.trades else session.trades[0].record_columns
+    rows = csv.DictWriter(body, columns, lineterminator="\n", extrasaction="ignore")
     rows.writeheader()
     rows.writerows(trade.row() for trade in session.trades)
     write_atomically(path, body.getvalue().encode())

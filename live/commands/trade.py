@@ -62,6 +62,7 @@ class TradeRequest:
         yes: real money is meant.
         accepted_rights: of ``RIGHTS``; real money is traded with a key that has them.
         log_level: of the console.
+        adopts: what no order explains becomes a position.
     """
 
     target: Target
@@ -74,6 +75,7 @@ class TradeRequest:
     yes: bool = False
     accepted_rights: frozenset[str] = frozenset()
     log_level: str = "INFO"
+    adopts: bool = False
 
     @property
     def leaves_unwatched(self) -> bool:
@@ -92,6 +94,7 @@ class TradeRequest:
             resume=self.resume,
             accept_code_change=self.accept_code_change,
             settings=self.target.settings,
+            adopts=self.adopts,
         )
 
 
@@ -105,7 +108,7 @@ def trade(request: TradeRequest) -> int:
     if target.mode == "live" and not (request.resume and target.state_path.exists()):
         check_answerable(QUESTION, yes=request.yes)
     refuse_weaknesses(target)
-    process = find_process(target)
+    process = find_process(target, request.spec.bar_ms(request.params))
     with ExitStack() as stack:
         alerts = stack.enter_context(closing(AlertSender(process.urls, target.title)))
         with silence():

@@ -20,6 +20,7 @@ import requests
 from core.errors import ConfigError
 from core.market import MarketRules
 from core.orders import OrderKind
+from core.times import BAR_MS
 from live.exchange.account import Account
 from live.exchange.cancels import Cancels
 from live.exchange.connection import Connection
@@ -58,13 +59,20 @@ class BinanceExecutor:
         account: what belongs to all symbols; more exchanges can be made from it.
     """
 
-    def __init__(self, account: Account, coin: str, stop_trigger: str = STOP_TRIGGERS[0]) -> None:
+    def __init__(
+        self,
+        account: Account,
+        coin: str,
+        stop_trigger: str = STOP_TRIGGERS[0],
+        bar_ms: int = BAR_MS,
+    ) -> None:
         """Ask nothing yet.
 
         Args:
             account: whose orders these are.
             coin: such as BTC.
             stop_trigger: the price that fires stops, CONTRACT_PRICE or MARK_PRICE.
+            bar_ms: length of a candle.
 
         Raises:
             ConfigError: ``stop_trigger`` is no price the exchange watches.
@@ -76,7 +84,7 @@ class BinanceExecutor:
         symbol, connection = f"{coin}{QUOTE}", account.connection
         self.account: Final = account
         self._symbol, self._connection = symbol, connection
-        self._market = Market(connection, symbol)
+        self._market = Market(connection, symbol, bar_ms)
         self._history = TradeHistory(connection, account.prices, symbol)
         self._orders = Orders(connection, self._market, symbol, stop_trigger)
         self._cancels = Cancels(connection, self._orders, symbol)
@@ -182,6 +190,10 @@ class BinanceExecutor:
         """Return the trades of one normal order, by rising id."""
         return self._history.order_executions(order_id)
 
+    def order_history(self, start_ms: int) -> list[ExchangeOrder]:
+        """Return every order of the symbol since ``start_ms``, conditional ones included."""
+        return self._history.orders(start_ms)
+
     def funding_payments(self, start_ms: int) -> list[FundingPayment]:
         """Return funding income from ``start_ms`` on, all pages, by time."""
         return self._history.funding_payments(start_ms)
@@ -222,6 +234,7 @@ def open_exchange(
     clock: Clock,
     session: requests.Session | None = None,
     settings: Mapping[str, Any],
+    bar_ms: int = BAR_MS,
 ) -> BinanceExecutor:
     """Return a symbol's exchange on an account of its own; asks nothing yet.
 
@@ -233,6 +246,7 @@ def open_exchange(
         clock: all times come from it and all waiting goes through it.
         session: HTTP session; None takes a new one.
         settings: ``LIVE_CONFIG``.
+        bar_ms: length of a candle.
 
     Raises:
         ConfigError: ``stop_trigger`` is no price the exchange watches.
@@ -246,4 +260,4 @@ def open_exchange(
         settings=settings,
         seed=f"{settings['instance']}{coin}{QUOTE}",
     )
-    return BinanceExecutor(Account(connection), coin, str(settings["stop_trigger"]))
+    return BinanceExecutor(Account(connection), coin, str(settings["stop_trigger"]), bar_ms)

@@ -22,7 +22,8 @@ CANDLE_ROWS: Final = 1_500
 FUNDING_ROWS: Final = 1_000
 
 _INFO: Final = Request("fapiPublicGetExchangeInfo")
-_INTERVAL: Final = "15m"
+_INTERVALS: Final = {MINUTE_MS: "1m", 5 * MINUTE_MS: "5m", BAR_MS: "15m"}
+"""The exchange's names of the lengths of candles."""
 _KLINE_WEIGHTS: Final = ((100, 1), (500, 2), (1_001, 5))  # (fewer rows than, weight)
 _MOST_WEIGHT: Final = 10
 
@@ -31,8 +32,9 @@ _MOST_WEIGHT: Final = 10
 class Market:
     """Public questions about one symbol, with or without keys."""
 
-    def __init__(self, connection: Connection, symbol: str) -> None:
-        """Ask nothing yet."""
+    def __init__(self, connection: Connection, symbol: str, bar_ms: int = BAR_MS) -> None:
+        """Ask nothing yet; candles are of ``bar_ms``."""
+        self._bar_ms, self._interval = bar_ms, _INTERVALS[bar_ms]
         self._connection = connection
         self._symbol = symbol
         self._rules: MarketRules | None = None
@@ -62,17 +64,18 @@ class Market:
         before a candle's close must not pass for its last word. A few candles are asked for once:
         a session has its stops to look after between tries.
         """
-        since_ms = -(-start_ms // BAR_MS) * BAR_MS
-        end_ms = min(end_ms, self._connection.server_ms() // BAR_MS * BAR_MS)
-        is_history = end_ms - since_ms > CANDLE_ROWS * BAR_MS
+        bar_ms = self._bar_ms
+        since_ms = -(-start_ms // bar_ms) * bar_ms
+        end_ms = min(end_ms, self._connection.server_ms() // bar_ms * bar_ms)
+        is_history = end_ms - since_ms > CANDLE_ROWS * bar_ms
         ask = self._connection.read if is_history else self._connection.read_once
-        pages = [candle_table([], since_ms, end_ms)]
+        pages = [candle_table([], since_ms, end_ms, bar_ms)]
         while since_ms < end_ms:
             page = self._candle_page(since_ms, end_ms, ask)
             if len(page) == 0:
                 break
             pages.append(page)
-            since_ms = int(page["ts_ms"][-1]) + BAR_MS
+            since_ms = int(page["ts_ms"][-1]) + bar_ms
         return np.concatenate(pages)
 
     def opening_price(self, open_ms: int) -> float:
@@ -80,7 +83,7 @@ class Market:
 
         Where nothing has traded in it yet: the last price.
         """
-        page = self._candle_page(open_ms, open_ms + BAR_MS, self._connection.read)
+        page = self._candle_page(open_ms, open_ms + self._bar_ms, self._connection.read)
         return float(page["open"][0]) if len(page) else self.last_price()
 
     def last_price(self) -> float:
@@ -109,17 +112,17 @@ class Market:
         end_ms: int,
         ask: Callable[[Request, Callable[[Any], Candles]], Candles],
     ) -> Candles:
-        rows = min(CANDLE_ROWS, -(-(end_ms - since_ms) // BAR_MS))
+        rows = min(CANDLE_ROWS, -(-(end_ms - since_ms) // self._bar_ms))
         query = {
             "symbol": self._symbol,
-            "interval": _INTERVAL,
+            "interval": self._interval,
             "startTime": since_ms,
             "endTime": end_ms - 1,
             "limit": rows,
         }
         weight = next((cost for below, cost in _KLINE_WEIGHTS if rows < below), _MOST_WEIGHT)
         request = Request("fapiPublicGetKlines", query, weight=weight)
-        return ask(request, lambda reply: candle_table(reply, since_ms, end_ms))
+        return ask(request, lambda reply: candle_table(reply, since_ms, end_ms, self._bar_ms))
 
     def _funding_page(self, since_ms: int, until_ms: int) -> list[tuple[int, float]]:
         query = {

@@ -180,6 +180,14 @@ class Exchange(MarketReader, Protocol):
         """Return the trades of one normal order, by rising id; weight 5."""
         ...
 
+    def order_history(self, start_ms: int) -> list[ExchangeOrder]:
+        """Return every order of the symbol since ``start_ms``, conditional ones included.
+
+        Also those that are gone, as long as the exchange remembers them: 90 days, of cancelled
+        ones that were never filled 3 days. Weight 10 a week.
+        """
+        ...
+
     def history_start_ms(self) -> int:
         """Return the time before which the exchange lists no trades any more, ms UTC."""
         ...

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from typing import Final, final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, final
 
 from core.errors import GridError
 from live.exchange.asset_prices import AssetPrices
 from live.exchange.connection import Connection
 from live.exchange.errors import TOO_OLD_CODES
 from live.exchange.replies.account import execution_page, funding_income
+from live.exchange.replies.orders import every_algo_order, every_normal_order
 from live.exchange.request import Request
-from live.exchange.types import Execution, FundingPayment
+from live.exchange.types import ExchangeOrder, Execution, FundingPayment
 
 DAY_MS: Final = 24 * 3_600_000
 WEEK_MS: Final = 7 * DAY_MS
@@ -79,6 +80,41 @@ class TradeHistory:
                 payments |= {item.income_id: item for item in fresh}
                 page = self._income_page(fresh[-1].ts_ms, until_ms)
         return sorted(payments.values(), key=lambda item: (item.ts_ms, item.income_id))
+
+    def orders(self, start_ms: int) -> list[ExchangeOrder]:
+        """Return every order since ``start_ms``, conditional ones included, each once."""
+        found: dict[tuple[bool, str], ExchangeOrder] = {}
+        for since_ms, until_ms in self._weeks(start_ms):
+            for endpoint, parse in (
+                ("fapiPrivateGetAllOrders", every_normal_order),
+                ("fapiPrivateGetAllAlgoOrders", every_algo_order),
+            ):
+                is_algo = parse is every_algo_order
+                first_ms, page = since_ms, self._order_page(endpoint, parse, since_ms, until_ms)
+                while fresh := [o for o in page if (is_algo, o.order_id) not in found]:
+                    found |= {(is_algo, order.order_id): order for order in fresh}
+                    newest_ms = max(order.created_ms for order in fresh)
+                    if len(page) < PAGE_ROWS or newest_ms <= first_ms:
+                        break
+                    first_ms = newest_ms
+                    page = self._order_page(endpoint, parse, first_ms, until_ms)
+        return list(found.values())
+
+    def _order_page(
+        self,
+        endpoint: str,
+        parse: Callable[[Any, str], list[ExchangeOrder]],
+        since_ms: int,
+        until_ms: int,
+    ) -> list[ExchangeOrder]:
+        query = {
+            "symbol": self._symbol,
+            "startTime": since_ms,
+            "endTime": until_ms,
+            "limit": PAGE_ROWS,
+        }
+        request = Request(endpoint, query, weight=5)
+        return self._connection.read(request, lambda reply: parse(reply, self._symbol))
 
     def _since(self, start_ms: int, *, to_the_last: bool = True) -> list[Execution]:
         """Return our trades since ``start_ms``; ``to_the_last``: ask for those of this instant."""

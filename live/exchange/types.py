@@ -105,6 +105,7 @@ class OrderSpec:
         qty: base; of a STOP that closes all the position when it was laid.
         closes_all: of a STOP: whether it closes whatever there is (the exchange takes one such a
             side), or ``qty`` (it takes these beside it).
+        opens: of an EXIT: it opens the side instead, as a hedge.
     """
 
     client_id: str
@@ -113,11 +114,12 @@ class OrderSpec:
     price: float
     qty: float
     closes_all: bool = True
+    opens: bool = False
 
     @property
     def side(self) -> str:
         """BUY or SELL."""
-        opens = self.kind is OrderKind.ENTRY
+        opens = self.kind is OrderKind.ENTRY or self.opens
         return "BUY" if (self.position_side == "LONG") == opens else "SELL"
 
 
@@ -160,6 +162,8 @@ class ExchangeOrder:
         fired_order_id: of a STOP that has triggered: the market order it became, else ''.
         closes_all: of a STOP: whether it closes the whole side.
         symbol: such as BTCUSDT.
+        created_ms: when it was taken, ms UTC; 0 where it is not told.
+        updated_ms: when it last changed, likewise.
     """
 
     client_id: str
@@ -174,6 +178,8 @@ class ExchangeOrder:
     fired_order_id: str = ""
     closes_all: bool = False
     symbol: str = ""
+    created_ms: int = 0
+    updated_ms: int = 0
 
     def has_traded_beyond(self, qty: float) -> bool:
         """Return whether it has traded more than ``qty``, base, rounding aside."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Container
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
@@ -102,6 +103,8 @@ class LiveSession:
         events: every record is published there, and those saved for the trade files.
         start_ms: ms UTC.
         log: of this session alone.
+        flags: is called with the strategy instead of saving, where its state is kept at the
+            exchange.
     """
 
     def __init__(
@@ -112,7 +115,9 @@ class LiveSession:
         events: Events,
         start_ms: int,
         log: logging.Logger,
+        flags: Callable[[Strategy], None] | None = None,
     ) -> None:
+        self._flags = flags
         self.strategy, self.orders, self.log = strategy, register, log
         self.progress = Progress(start_ms=start_ms)
         register.name_session(start_ms)
@@ -120,6 +125,8 @@ class LiveSession:
         self.outbox: list[LiveTrade] = []
         self.trades: list[LiveTrade] = []
         """Every record of this process, oldest first."""
+        self.reported: Container[str] = ()
+        """Identities of the records in the trade files."""
         self._states, self._events = states, events
 
     @property
@@ -135,6 +142,10 @@ class LiveSession:
         Raises:
             StateError: a file cannot be written; nothing may be sent then.
         """
+        if self._flags is not None:
+            self._flags(self.strategy)
+            self._publish_outbox()
+            return
         if self._states is None:
             self.outbox.clear()
             return
@@ -185,7 +196,12 @@ class LiveSession:
     # --- trade records ----------------------------------------------------------------------------
 
     def collect(
-        self, trade_id: str = "", client_id: str = "", executed_ms: int | None = None
+        self,
+        trade_id: str = "",
+        client_id: str = "",
+        executed_ms: int | None = None,
+        *,
+        is_past: bool = False,
     ) -> None:
         """Turn the ledger's new records into rows: for the outbox, the log and whoever asks.
 
@@ -193,6 +209,7 @@ class LiveSession:
             trade_id: of the exchange's trade they come from; '': they have none.
             client_id: of its order.
             executed_ms: when the exchange executed it, ms UTC.
+            is_past: an earlier process has reported those that are in the files.
         """
         records = self.strategy.take_trades()
         for sequence, record in enumerate(records):
@@ -200,8 +217,9 @@ class LiveSession:
             identity = f"{trade_id}:{sequence}" if trade_id else self._own_identity()
             trade = self._with_figures(record, identity, client_id, executed_ms)
             self.outbox.append(trade)
-            self.trades.append(trade)
-            self._events.publish(TradeBooked(trade))
+            if not (is_past and identity in self.reported):
+                self.trades.append(trade)
+                self._events.publish(TradeBooked(trade))
         if records:
             self._forget_closed()
 

@@ -19,6 +19,7 @@ from live.execution.limit_orders import LIMITS, RestingOrders
 from live.execution.market_exits import MarketExits
 from live.execution.order_desk import OrderDesk
 from live.execution.position_check import PositionCheck
+from live.execution.position_stops import PositionStops
 from live.execution.risk_gate import RiskGate
 from live.execution.stop_orders import StopOrders
 from live.execution.symbol_facts import SymbolFacts
@@ -81,19 +82,25 @@ class ExchangeBroker:
             session.log,
         )
         self._dead_man = DeadMan(exchange, self._desk, clock, events, session.log)
-        self._fills = Fills(
+        self.fills = Fills(
             exchange, session, self._desk, rates, mark, events, facts.rules.step_size
         )
-        self._exits = MarketExits(session, self._desk, self._fills, self._facts, clock)
-        self._stops = StopOrders(
-            exchange, session, self._desk, self._fills, self._exits, self._facts, clock, events
-        )
+        self._exits = MarketExits(session, self._desk, self.fills, self._facts, clock)
+        self._stops: StopOrders | PositionStops
+        if session.strategy.stops_positions:
+            self._stops = PositionStops(
+                session, self._desk, self.fills, self._exits, self._facts, clock, events
+            )
+        else:
+            self._stops = StopOrders(
+                exchange, session, self._desk, self.fills, self._exits, self._facts, clock, events
+            )
         permission = EntryPermission(exchange, self._desk, self._facts, clock, events, session.log)
         self._resting = RestingOrders(
             self._recent_price,
             session,
             self._desk,
-            self._fills,
+            self.fills,
             self._stops,
             self._facts,
             permission,
@@ -102,7 +109,7 @@ class ExchangeBroker:
             events,
         )
         self._positions = PositionCheck(
-            exchange, session, self._fills, self._facts, monitor, clock, events
+            exchange, session, self.fills, self._facts, monitor, clock, events
         )
         self._price_ms, self._price = clock.now_ms(), 0.0
         self._poll_ms = poll_ms
@@ -116,6 +123,11 @@ class ExchangeBroker:
             name: float(getattr(rules, name))
             for name in ("tick_size", "step_size", "min_qty", "min_notional")
         }
+
+    @property
+    def lot(self) -> float:
+        """Lot of the symbol, base."""
+        return self._facts.rules.step_size
 
     def protect(self) -> None:
         """Lay the stops of what the saved session holds, and ask nothing that can wait.
@@ -141,7 +153,7 @@ class ExchangeBroker:
     def settle(self, until_ms: int) -> None:
         """Take in fills before ``until_ms`` and funding up to it."""
         self._desk.resolve()
-        self._fills.take_before(until_ms)
+        self.fills.take_before(until_ms)
 
     def price(self, bar: int) -> float:  # noqa: ARG002 - the last price is that of the step
         """Return the last traded price."""
@@ -164,7 +176,7 @@ class ExchangeBroker:
 
     def open_bar(self, bar: int, price: float) -> None:  # noqa: ARG002 - asked of the account
         """Take in what filled since the bar opened, and move the stops after it."""
-        self._fills.take_held()
+        self.fills.take_held()
         self._stops.keep()
 
     def finish_exits(self) -> None:
@@ -173,7 +185,7 @@ class ExchangeBroker:
         Where a step is taken up again, what filled since the bar opened comes before that; and a
         position has its stop whatever becomes of the exits.
         """
-        self._fills.take_held()
+        self.fills.take_held()
         self._stops.keep()
         self._exits.finish()
 
@@ -203,13 +215,13 @@ class ExchangeBroker:
             self._exits.finish()
         self._refresh_facts()
         self._resting.lay_out(LOOK_KEPT_MS)
-        if self._fills.foreign_closes:
+        if self.fills.foreign_closes:
             self._positions.check()
         self._dead_man.renew()
 
     def _take_present(self) -> bool:
         """Book what was traded in this bar; return whether there is more, of the next one."""
-        has_more = self._fills.take_present()
+        has_more = self.fills.take_present()
         self._asked_ms, self._desk.has_changed = self._clock.now_ms(), False
         return has_more
 
@@ -293,7 +305,7 @@ class ExchangeBroker:
     def _take_and_protect(self) -> set[str] | None:
         """Book what was traded, and have stops even where that fails; see ``StopOrders.keep``."""
         try:
-            self._fills.take()
+            self.fills.take()
         except GridError:
             self._stops.keep()
             raise
@@ -341,7 +353,7 @@ class ExchangeBroker:
             ExchangeError: a side could not be closed; its stop stays.
         """
         result = self._cancel_limits()
-        self._fills.take()
+        self.fills.take()
         for position_side in POSITION_SIDES:
             wanted = self._exits.all_of(position_side)
             if wanted and not self._session.orders.alive(

@@ -144,6 +144,31 @@ class Fills:
         session.progress.note_trade(execution.trade_id, execution.ts_ms, OVERLAP_MS)
         session.collect(str(execution.trade_id), client_id, execution.ts_ms)
 
+    def book_past(self, execution: Execution, record: OrderRecord | None) -> None:
+        """Book a trade of the time before this process; of others only what they have closed.
+
+        Args:
+            execution: the trade.
+            record: the order of ours it belongs to; None: it is of none.
+        """
+        progress = self._session.progress
+        if record is not None:
+            self._book_ours(execution, record)
+            self._session.collect(str(execution.trade_id), record.client_id, is_past=True)
+        elif is_closing(execution):
+            closes = self.foreign_closes.setdefault(execution.position_side, [])
+            closes.append((execution.qty, execution.price))
+        progress.note_trade(execution.trade_id, execution.ts_ms, OVERLAP_MS)
+
+    def book_past_funding(self, payment: FundingPayment) -> None:
+        """Book a payment of the time before this process."""
+        progress = self._session.progress
+        paid = FundingPaid(amount=payment.amount, rate=float("nan"), mark=1.0)
+        self._session.strategy.book(paid)
+        if payment.ts_ms > progress.funding_ms:
+            progress.funding_ms, progress.funding_ids = payment.ts_ms, []
+        progress.funding_ids.append(payment.income_id)
+
     def _record_of(self, execution: Execution) -> OrderRecord | None:
         """Return the order an execution belongs to, asking where it is not known by number."""
         orders = self._session.orders
@@ -191,7 +216,9 @@ class Fills:
         strategy = self._session.strategy
         is_new = not self._session.orders.has_begun(record.begins)
         if record.kind is OrderKind.STOP or (is_new and record.begins.startswith(BEGINS_STOP)):
-            strategy.book(StopFired(record.position_side, execution.ts_ms))
+            strategy.book(
+                StopFired(record.position_side, execution.ts_ms, record.price, record.owner)
+            )
         elif is_new and record.begins.startswith(BEGINS_LIQUIDATION):
             strategy.book(LiquidationDecided())
 
@@ -291,6 +318,7 @@ def _fill_of(execution: Execution, record: OrderRecord) -> Fill:
         label=record.label,
         exits=tuple(record.exits),
         booked_qty=record.booked_qty,
+        owner=record.owner,
     )
 
 
@@ -305,6 +333,7 @@ def entry_fill(record: OrderRecord, ts_ms: int, price: float, qty: float, fee: f
         fee=fee,
         level=record.level,
         generation=record.generation,
+        owner=record.owner,
     )
 
 

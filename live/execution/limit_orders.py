@@ -14,6 +14,7 @@ from live.execution.entry_permission import EntryPermission
 from live.execution.fills import Fills
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord
+from live.execution.position_stops import PositionStops
 from live.execution.reconcile import Difference, Resting, reconcile
 from live.execution.risk_gate import RiskGate
 from live.execution.stop_orders import StopOrders
@@ -46,7 +47,7 @@ class RestingOrders:
         session: LiveSession,
         desk: OrderDesk,
         fills: Fills,
-        stops: StopOrders,
+        stops: StopOrders | PositionStops,
         facts: SymbolFacts,
         permission: EntryPermission,
         dead_man: DeadMan,
@@ -117,7 +118,7 @@ class RestingOrders:
         """
         orders = self._session.orders
         resting = [
-            Resting(r.client_id, r.kind, r.position_side, r.price, r.rest)
+            Resting(r.client_id, r.kind, r.position_side, r.price, r.rest, r.owner)
             for r in orders.alive(*LIMITS)
         ]
         desired = [
@@ -207,4 +208,5 @@ class RestingOrders:
             self._session.progress.bar,
             level=order.level,
             generation=order.generation,
+            owner=order.owner,
         )

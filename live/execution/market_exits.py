@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -53,12 +53,12 @@ class MarketExits:
             GridError: the exchange or the disk refused.
         """
         liquidation: list[OrderRecord] = []
-        for position_side in POSITION_SIDES:
-            own = [out for out in exits if out.position_side == position_side]
-            if own:
-                wanted = [(out.fill_id, out.qty) for out in own]
-                records = self.intend(position_side, own[0].label, wanted)
-                liquidation += records if own[0].label == LIQUIDATION else []
+        for own in _orders_of(exits):
+            wanted, first = [(out.fill_id, out.qty) for out in own], own[0]
+            records = self._intend(
+                first.position_side, first.label, wanted, opens=first.opens, owner=first.owner
+            )
+            liquidation += records if first.label == LIQUIDATION else []
         _mark(liquidation, BEGINS_LIQUIDATION)
         self._send_and_wait()
 
@@ -75,6 +75,21 @@ class MarketExits:
             BEGINS_STOP,
         )
 
+    def stop_fills_at_market(self, position_side: str, fill_ids: Collection[int]) -> None:
+        """Decide to close some fills of a side as their stop would have; see ``stop_at_market``."""
+        intended = {
+            fill_id
+            for record in self._session.orders.alive(OrderKind.EXIT)
+            for fill_id, _ in record.exits
+        }
+        wanted = [
+            (fill_id, qty)
+            for fill_id, qty in self.all_of(position_side)
+            if fill_id in fill_ids and fill_id not in intended
+        ]
+        if wanted:
+            _mark(self.intend(position_side, f"STOP_{position_side}", wanted), BEGINS_STOP)
+
     def all_of(self, position_side: str) -> list[tuple[int, float]]:
         """Return (fill id, quantity) of everything a side holds, worst fill first."""
         fills = self._session.strategy.fills(position_side)
@@ -86,8 +101,28 @@ class MarketExits:
     ) -> list[OrderRecord]:
         """Write down that ``wanted`` (fill id, base) of a side is to be closed at market.
 
-        What is more than the exchange takes in one order goes in parts.
+        What is more than the exchange takes in one order goes in parts. Where the strategy names
+        its orders each fill has one of its own.
         """
+        strategy = self._session.strategy
+        groups: dict[str, list[tuple[int, float]]] = {}
+        for fill_id, qty in wanted:
+            groups.setdefault(strategy.exit_owner(fill_id, label), []).append((fill_id, qty))
+        return [
+            record
+            for owner, group in groups.items()
+            for record in self._intend(position_side, label, group, owner=owner)
+        ]
+
+    def _intend(
+        self,
+        position_side: str,
+        label: str,
+        wanted: list[tuple[int, float]],
+        *,
+        opens: bool = False,
+        owner: str = "",
+    ) -> list[OrderRecord]:
         return [
             self._session.orders.new(
                 OrderKind.EXIT,
@@ -97,6 +132,8 @@ class MarketExits:
                 self._session.progress.bar,
                 label=label,
                 exits=part,
+                opens=opens,
+                owner=owner,
             )
             for part in in_parts(wanted, self._facts.now.max_market_qty, self._rules.step_size)
         ]
@@ -141,8 +178,8 @@ class MarketExits:
             NetworkError: an exit is not known to have arrived.
             GridError: the exchange or the disk refused.
         """
-        waiting = self._cancel_take_profits({record.position_side for record in exits})
-        ready = [record for record in exits if record.position_side not in waiting]
+        waiting = self._cancel_take_profits(exits)
+        ready = [exit_ for exit_ in exits if not any(_conflict(tp, exit_) for tp in waiting)]
         held = {
             fill.fill_id: fill.qty
             for position_side in POSITION_SIDES
@@ -150,21 +187,23 @@ class MarketExits:
         }
         self._send_ready([record for record in ready if self._is_still_due(record, held)])
         if waiting:
-            names = " and ".join(sorted(waiting))
+            names = " and ".join(sorted({record.position_side for record in waiting}))
             raise UnknownOutcome(f"take-profits of {names} may still be open; the exit waits")
 
-    def _cancel_take_profits(self, position_sides: set[str]) -> set[str]:
-        """Cancel take-profits of ``position_sides``; return those where some may still be open."""
+    def _cancel_take_profits(self, exits: Sequence[OrderRecord]) -> list[OrderRecord]:
+        """Cancel the take-profits in the way of ``exits``; return those that may still be open."""
         orders = self._session.orders
         wanted = [
-            r for r in orders.alive(OrderKind.TAKE_PROFIT) if r.position_side in position_sides
+            record
+            for record in orders.alive(OrderKind.TAKE_PROFIT)
+            if any(_conflict(record, exit_) for exit_ in exits)
         ]
         if self._desk.cancel(wanted) is not CancelResult.UNTRADED:
             self._fills.take()
             for record in wanted:
                 if record.state is not OrderState.DONE:
                     self._desk.look_for(record)
-        return {record.position_side for record in wanted if record.state is not OrderState.DONE}
+        return [record for record in wanted if record.state is not OrderState.DONE]
 
     def _is_still_due(self, record: OrderRecord, held: dict[int, float]) -> bool:
         """Cut an exit down to what its fills still hold; return whether anything is left.
@@ -189,8 +228,30 @@ class MarketExits:
             elif reply.answer is not Answer.ACCEPTED:
                 # What is not closed after all stays protected.
                 self._session.strategy.restore_stops()
+                self._session.strategy.refuse(self._session.orders.known(reply.client_id).owner)
         if unclear:
             raise NetworkError(f"market exit {', '.join(unclear)}")
+
+
+def _orders_of(exits: Sequence[Exit]) -> list[list[Exit]]:
+    """Return exits as they go into orders: one for each name, else one a side."""
+    groups: dict[tuple[int, str], list[Exit]] = {}
+    for out in exits:
+        side = POSITION_SIDES.index(out.position_side)
+        groups.setdefault((0, out.owner) if out.owner else (side, ""), []).append(out)
+    named = [group for (_, owner), group in groups.items() if owner]
+    return named + [groups[key] for key in sorted(groups) if not key[1]]
+
+
+def _conflict(take_profit: OrderRecord, exit_: OrderRecord) -> bool:
+    """Return whether a take-profit and a market exit would close the same.
+
+    Names begin with the cycle, up to the first dash.
+    """
+    if take_profit.position_side != exit_.position_side or exit_.opens:
+        return False
+    cycle = exit_.owner.partition("-")[0]
+    return not cycle or take_profit.owner.partition("-")[0] == cycle
 
 
 def _mark(records: Sequence[OrderRecord], event: str) -> None:

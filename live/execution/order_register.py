@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Final
@@ -51,6 +51,8 @@ class OrderRecord:
         missed: times in a row that the exchange denied to know an order it had taken.
         sent_ms: when it was sent last, ms UTC; 0: it was not.
         closes_all: of a stop: whether it closes the whole side, or ``qty`` of it.
+        opens: of an exit: it opens the side, as a hedge.
+        owner: the name its strategy gives it, '' where it gives none.
         begins: of an exit: what its first execution means to the ledger, such as ``stop``, and the
             first order of that decision; '': nothing besides the close.
     """
@@ -74,6 +76,8 @@ class OrderRecord:
     sent_ms: int = 0
     closes_all: bool = True
     begins: str = ""
+    opens: bool = False
+    owner: str = ""
 
     @property
     def unlisted(self) -> float:
@@ -96,6 +100,7 @@ class OrderRecord:
             price=self.price,
             qty=self.qty,
             closes_all=self.closes_all,
+            opens=self.opens,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,7 +134,7 @@ def in_base_36(number: int) -> str:
     return text
 
 
-OUR_IDS: Final = re.compile(r"g4[A-Za-z0-9]{1,8}-")
+OUR_IDS: Final = re.compile(r"[gf]4[A-Za-z0-9]{1,8}-")
 """How the client ids of this program begin, whichever ``instance`` sent them."""
 
 
@@ -151,21 +156,35 @@ def id_prefix(instance: str, symbol: str = "", start_ms: int = 0) -> str:
     return f"g4{instance}-{coin}{in_base_36(start_ms // 1_000).rjust(6, '0')}-"
 
 
+NameOrder = Callable[[str, int, int], str]
+"""From the name a strategy gives an order, the step and the count to the rest of the client id."""
+
+
+def owned_prefix(instance: str) -> str:
+    """Return how client ids of orders begin that say themselves what they are about."""
+    return f"f4{instance}-"
+
+
 class OrderRegister:
     """Every order of ours that may still matter, by client id.
 
     Args:
         instance: letter that tells this bot's orders from another's on the same account.
         symbol: such as BTCUSDT.
+        name_order: of a strategy whose orders say what they are about; None: they are numbered.
     """
 
-    def __init__(self, instance: str, symbol: str = "") -> None:
-        self._instance, self._symbol = instance, symbol
-        self.prefix = id_prefix(instance, symbol)
+    def __init__(
+        self, instance: str, symbol: str = "", name_order: NameOrder | None = None
+    ) -> None:
+        self._instance, self._symbol, self._name_order = instance, symbol, name_order
+        self.prefix = id_prefix(instance, symbol) if name_order is None else owned_prefix(instance)
         self._records: dict[str, OrderRecord] = {}
 
     def name_session(self, start_ms: int) -> None:
         """Let the orders from now on bear the name of the session that began at ``start_ms``."""
+        if self._name_order is not None:
+            return
         self.prefix = id_prefix(self._instance, self._symbol, start_ms)
 
     def __iter__(self) -> Iterator[OrderRecord]:
@@ -216,16 +235,16 @@ class OrderRegister:
         label: str = "",
         exits: list[tuple[int, float]] | None = None,
         closes_all: bool = True,
+        opens: bool = False,
+        owner: str = "",
     ) -> OrderRecord:
         """Write down an order we mean to send and return it.
 
         Its identity follows from instance, coin, session, bar, side, kind, level and how many of
         these there were: the same decision after a restart from the same state gets the same one.
         """
-        stem = f"{self.prefix}{in_base_36(bar)}-{position_side[0]}{kind.value}{max(level, 0):02d}-"
-        count = sum(1 for client_id in self._records if client_id.startswith(stem))
         record = OrderRecord(
-            client_id=stem + in_base_36(count),
+            client_id=self._new_id(kind, position_side, bar, level, owner),
             kind=kind,
             position_side=position_side,
             price=price,
@@ -236,9 +255,23 @@ class OrderRegister:
             label=label,
             exits=exits or [],
             closes_all=closes_all,
+            opens=opens,
+            owner=owner,
         )
         self._records[record.client_id] = record
         return record
+
+    def _new_id(self, kind: OrderKind, position_side: str, bar: int, level: int, owner: str) -> str:
+        if owner and self._name_order is not None:
+            same = (r for r in self._records.values() if r.owner == owner and r.bar == bar)
+            return self.prefix + self._name_order(owner, bar, sum(1 for _ in same))
+        stem = f"{self.prefix}{in_base_36(bar)}-{position_side[0]}{kind.value}{max(level, 0):02d}-"
+        count = sum(1 for client_id in self._records if client_id.startswith(stem))
+        return stem + in_base_36(count)
+
+    def adopt(self, record: OrderRecord) -> None:
+        """Take up an order that an earlier process has sent."""
+        self._records[record.client_id] = record
 
     def adopt_stop(
         self, client_id: str, position_side: str, price: float, *, closes_all: bool = True

@@ -41,6 +41,7 @@ class PaperBroker:
         first, last = session.progress.bar, until_ms // session.bar_ms
         if first < 0:
             return
+        self._candles.update(last - 1, oldest=first - 1)
         for bar in range(first, last):
             if not session.strategy.ended:
                 self._live_through(bar, is_missed=bar > first)

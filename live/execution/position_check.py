@@ -57,8 +57,13 @@ class PositionCheck:
             GridError: the exchange could not be asked, or the disk refused.
         """
         first = self._surplus()
+        if not first:
+            self._session.strategy.set_mismatch(is_wrong=False)
         if not any(first.values()):
             self._fills.foreign_closes.clear()
+            if first and self._session.strategy.stops_positions:
+                self._clock.sleep(LAG_S)
+                self._session.strategy.set_mismatch(is_wrong=bool(self._surplus()))
             return
         self._fills.take()
         if not self._fills.foreign_closes:
@@ -67,6 +72,8 @@ class PositionCheck:
         for name, qty in self._surplus().items():
             if name in first and qty > 0.0:
                 self._give_up(name, qty)
+        if self._session.strategy.stops_positions:
+            self._session.strategy.set_mismatch(is_wrong=bool(self._surplus()))
 
     def _surplus(self) -> dict[str, float]:
         """Return what the ledger holds and the account does not, by position side, base.

@@ -23,6 +23,7 @@ class Resting:
         position_side: LONG or SHORT.
         price: limit or trigger price, quote.
         rest: base not filled yet.
+        owner: the name its strategy gives it, '' where it gives none.
     """
 
     client_id: str
@@ -30,6 +31,7 @@ class Resting:
     position_side: str
     price: float
     rest: float
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ def reconcile(
 ) -> Difference:
     """Return what to cancel and what to create.
 
-    An open order that matches a desired one in kind, side, price (to the tick) and quantity not
-    yet filled (to the lot) is left alone, so it keeps its place in the queue; a stop closes the
+    An open order that matches a desired one in name, kind, side, price (to the tick) and quantity
+    not yet filled (to the lot) is left alone, so it keeps its place in the queue; a stop closes the
     whole side and matches by price. Where more open orders match than are desired, the later ones
     go. Applied again to the outcome the answer is empty.
 
@@ -83,20 +85,22 @@ def reconcile(
     return Difference(tuple(cancels), tuple(creates), tuple(kept))
 
 
-_Key = tuple[OrderKind, str, int, int]
+_Key = tuple[OrderKind, str, str, int, int]
 
 
-def _key(kind: OrderKind, position_side: str, price: float, qty: float, rules: MarketRules) -> _Key:
+def _key(
+    kind: OrderKind, owner: str, position_side: str, price: float, qty: float, rules: MarketRules
+) -> _Key:
     lots = 0 if kind is OrderKind.STOP else round(qty / rules.step_size)
-    return kind, position_side, round(price / rules.tick_size), lots
+    return kind, owner, position_side, round(price / rules.tick_size), lots
 
 
 def _desired_key(order: RestingOrder, rules: MarketRules) -> _Key:
-    return _key(order.kind, order.position_side, order.price, order.qty, rules)
+    return _key(order.kind, order.owner, order.position_side, order.price, order.qty, rules)
 
 
 def _resting_key(order: Resting, rules: MarketRules) -> _Key:
-    return _key(order.kind, order.position_side, order.price, order.rest, rules)
+    return _key(order.kind, order.owner, order.position_side, order.price, order.rest, rules)
 
 
 def _urgency(order: RestingOrder) -> tuple[int, int]:

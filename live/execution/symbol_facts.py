@@ -82,6 +82,7 @@ class SymbolFacts:
             price=price,
             qty=qty,
             closes_all=spec.closes_all,
+            opens=spec.opens,
         )
 
 

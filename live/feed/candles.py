@@ -21,6 +21,8 @@ from live.exchange.types import Candle, Candles
 
 REFETCHES: Final = 5
 REFETCH_WAIT_S: Final = 1.0
+READY: Final = {"ready": True}
+"""The signal where no indicators are read."""
 
 
 def nothing() -> None:
@@ -35,15 +37,18 @@ class CandleSource(Protocol):
         """The oldest bar there is; -1 before the first update."""
         ...
 
-    def update(self, bar: int, meanwhile: Callable[[], None] = nothing) -> None:
+    def update(
+        self, bar: int, meanwhile: Callable[[], None] = nothing, *, oldest: int = -1
+    ) -> None:
         """Have every candle up to and including ``bar``, which has closed.
 
-        ``meanwhile`` is called between tries, where a candle is late.
+        ``meanwhile`` is called between tries, where a candle is late. ``oldest``: a bar whose
+        candle is wanted however long ago it was; -1: none.
         """
         ...
 
     def signal(self, bar: int) -> Any:
-        """Return the ``core.signals.Signal`` of ``bar``."""
+        """Return the ``core.signals.Signal`` of ``bar``; of none, only that a step may be done."""
         ...
 
     def candle(self, bar: int) -> Candle:
@@ -59,7 +64,7 @@ class CandleBuffer:
 
     Args:
         reader: where candles come from.
-        params: periods and switches.
+        params: periods and switches; None: no indicators are read.
         clock: for waiting until a candle that is late can be read.
         least: candles, at least.
         bar_ms: length of a candle.
@@ -69,7 +74,7 @@ class CandleBuffer:
     def __init__(
         self,
         reader: MarketReader,
-        params: StrategyParams,
+        params: StrategyParams | None,
         clock: Clock,
         *,
         least: int,
@@ -78,7 +83,7 @@ class CandleBuffer:
     ) -> None:
         self._reader, self._params, self._clock = reader, params, clock
         self._bar_ms = bar_ms
-        self._needed = bars_needed(params, least, bar_ms)
+        self._needed = least if params is None else bars_needed(params, least, bar_ms)
         self._first_bar = first_bar
         self._candles: Candles = np.zeros(0, dtype_of(Candle))
         self._signals: SignalArray | None = None
@@ -89,12 +94,15 @@ class CandleBuffer:
         """Where the buffer begins; -1 before the first update."""
         return self._first_bar
 
-    def update(self, bar: int, meanwhile: Callable[[], None] = nothing) -> None:
+    def update(
+        self, bar: int, meanwhile: Callable[[], None] = nothing, *, oldest: int = -1
+    ) -> None:
         """Have every candle up to and including ``bar``.
 
         Args:
             bar: a bar that has closed.
             meanwhile: called between tries, where a candle is late.
+            oldest: a bar whose candle is wanted however long ago it was; -1: none.
 
         Raises:
             DataError: candles are missing and stay so.
@@ -102,6 +110,9 @@ class CandleBuffer:
         """
         if self._first_bar < 0 or bar - self._first_bar >= 2 * self._needed:
             self._restart(bar - self._needed + 1)
+        if 0 <= oldest < self._first_bar:
+            self._candles = self._candles[:0]
+            self._restart(oldest)
         if self._last_bar() < bar:
             self._extend(bar, meanwhile)
             self._signals = None
@@ -152,17 +163,20 @@ class CandleBuffer:
             raise DataError(
                 f"the coin's candles begin {datetime.fromtimestamp(first / 1e3, UTC):%Y-%m-%d}, "
                 f"and these parameters need {self._needed:,} of them ({days} days): wait, or lower "
-                "regime_timeframe_mult or kama_slow"
+                + ("buffer_bars" if self._params is None else "regime_timeframe_mult or kama_slow")
             )
 
     def signal(self, bar: int) -> Any:
         """Return the signal of ``bar``, computed from the candles from ``first_bar`` to it."""
+        if self._params is None:
+            return READY
         if self._signals is None:
             self._signals = self._compute()
         return self._signals[bar - self._first_bar]
 
     def _compute(self) -> SignalArray:
         candles, params = self._candles, self._params
+        assert params is not None  # noqa: S101 - see ``signal``
         signals, slope = compute_indicators(
             candles["ts_ms"],
             candles["high"],

@@ -148,3 +148,18 @@ def refuse_shared_symbol(
             f"the account holds {' and '.join(held)} of this coin already, which this session's "
             "stop would close too: close it, or trade in a sub-account"
         )
+
+
+def refuse_other_programs(exchange: Exchange, prefix: str) -> None:
+    """Refuse a symbol on which another session of this program has orders.
+
+    Args:
+        exchange: the account.
+        prefix: of the client ids that are this session's.
+
+    Raises:
+        AccountError: there are such orders.
+    """
+    for order in exchange.open_orders():
+        if OUR_IDS.match(order.client_id) and not order.client_id.startswith(prefix):
+            raise shared_symbol_error(order.client_id)

@@ -5,36 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from core.errors import AccountError, DataError, GridError, StateError
 from core.market import MarketRules
 from core.orders import POSITION_SIDES
-from engine.contract import StrategySpec
+from engine.contract import Rebuilding, StrategySpec
 from live.exchange.port import Clock, Exchange, MarketReader
 from live.exchange.types import MarketFacts
 from live.execution.books import LiveSession
 from live.execution.broker import Broker
 from live.execution.exchange_broker import ExchangeBroker
-from live.execution.order_register import OrderRegister
+from live.execution.order_register import OrderRegister, owned_prefix
 from live.execution.paper_broker import PaperBroker
 from live.execution.risk_gate import NoLimit, RiskGate
 from live.feed.candles import CandleBuffer
 from live.feed.funding_rates import FundingRates
+from live.health.cycle_events import CycleEvents, CycleStrategy, events_path
 from live.health.events import Events, Notice, StateSaved, Unprotected
 from live.health.logger import session_logger
 from live.health.monitor import HealthMonitor
 from live.session.admission import (
     allowed_capital,
     refuse_closed_market,
+    refuse_other_programs,
     refuse_shared_symbol,
     refuse_wrong_clock,
 )
+from live.session.rebuild import adopt, rebuild
 from live.session.runner import LiveRunner
 from live.session.shutdown import StopRequest
+from live.store.flags_file import FlagsFile
 from live.store.folders import mode_folder
 from live.store.state_file import LoadedState, StateManager
-from live.store.trade_files import TradeFiles
+from live.store.trade_files import TRADE_COLUMNS, TradeFiles
 
 LATE_MARGIN_MS: Final = 1_000
 """Beyond its window a request may lie so far in the exchange's future, ms."""
@@ -54,6 +58,7 @@ class Plan:
         accept_code_change: also where another version of the decision code wrote it.
         settings: ``LIVE_CONFIG``.
         only_closes: nothing is entered: neither wallet nor account need allow that.
+        adopts: quantity of the account that no order explains becomes a position.
     """
 
     symbol: str
@@ -65,6 +70,12 @@ class Plan:
     accept_code_change: bool
     settings: Mapping[str, Any]
     only_closes: bool = False
+    adopts: bool = False
+
+    @property
+    def truth(self) -> str:
+        """Where the state of a session is kept: on paper always in a file."""
+        return "file" if self.mode == "dry" else self.spec.needs.truth
 
     @property
     def state_folder(self) -> Path:
@@ -105,6 +116,8 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         StateError: the state file does not fit.
         GridError: the exchange could not be asked.
     """
+    if plan.truth == "exchange":
+        return _assemble_rebuilt(plan, exchange, equipment)
     states = _states(plan, equipment.clock)
     loaded = _loaded(states, plan)
     if loaded is not None and _protect_saved(plan, exchange, equipment, states, loaded):
@@ -135,6 +148,111 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
     )
     runner = _runner(plan, session, broker, candles, rates, equipment, exchange)
     return Assembled(runner=runner, session=session, broker=broker, facts=facts)
+
+
+def _assemble_rebuilt(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assembled:
+    """Return a session whose state is what the exchange tells; see ``live.session.rebuild``.
+
+    Raises:
+        AccountError: the account or the symbol does not allow trading, or the coin is traded by
+            another program of ours.
+        GridError: the exchange could not be asked.
+    """
+    facts, params = _admitted(plan, exchange, equipment)
+    # What a killed process has sent may still arrive.
+    equipment.clock.sleep((int(plan.settings["recv_window_ms"]) + LATE_MARGIN_MS) / 1e3)
+    session = _rebuilding_session(plan, params, facts, exchange, equipment)
+    candles, rates = _market(plan, session, exchange, equipment)
+    broker = _broker(
+        plan,
+        exchange,
+        session,
+        facts,
+        rates,
+        lambda ts_ms: float(candles.candle(ts_ms // session.bar_ms - 1).close),
+        equipment,
+    )
+    _take_over(plan, session, broker, exchange, equipment)
+    runner = _runner(plan, session, broker, candles, rates, equipment, exchange)
+    return Assembled(runner=runner, session=session, broker=broker, facts=facts)
+
+
+def _admitted(plan: Plan, exchange: Exchange, equipment: Equipment) -> tuple[MarketFacts, Any]:
+    """Return the market and the parameters with the account's capital and fees.
+
+    Raises:
+        AccountError: the account or the symbol does not allow trading.
+        ConfigError: the symbol does not allow the parameters.
+    """
+    facts = exchange.read_market()
+    capital = plan.capital or plan.params.initial_capital
+    if not plan.only_closes:
+        log, instance = session_logger(plan.symbol), str(plan.settings["instance"])
+        refuse_closed_market(facts)
+        refuse_wrong_clock(plan.settings, exchange.usage())
+        capital = allowed_capital(plan.settings, plan.capital, exchange.balance().wallet, log)
+        refuse_other_programs(exchange, owned_prefix(instance))
+        _prepare_account(plan, exchange, equipment, goes_on=bool(exchange.open_orders()))
+    params = with_account(plan.params, facts, capital)
+    _check_market(plan, params, facts, exchange)
+    return facts, params
+
+
+def _rebuilding_session(
+    plan: Plan, params: Any, facts: MarketFacts, exchange: Exchange, equipment: Equipment
+) -> LiveSession:
+    """Return a session that knows nothing yet but what a person has decided before."""
+    strategy = plan.spec.create(params, facts.rules)
+    flags = FlagsFile(plan.symbol, plan.state_folder)
+    files, events = trade_files(plan), equipment.events
+    events.subscribe(StateSaved, lambda saved: files.append(saved.trades))
+    events.subscribe(Unprotected, lambda now: equipment.monitor.note_unprotected(now.sides))
+    rebuilding, kept = cast("Rebuilding", strategy), flags.read()
+    if kept.stopped and not plan.only_closes:
+        raise StateError(
+            f"the stop price has ended this session: choose another one, then move {flags.path} "
+            "away and start anew"
+        )
+    rebuilding.name_symbol(plan.symbol)
+    rebuilding.set_flags(paused=kept.paused, stopped=kept.stopped)
+    session = LiveSession(
+        strategy,
+        OrderRegister(str(plan.settings["instance"]), plan.symbol, rebuilding.order_id),
+        None,
+        events,
+        equipment.clock.now_ms() - exchange.usage().clock_offset_ms,
+        session_logger(plan.symbol),
+        flags=flags.keep,
+    )
+    session.reported = files
+    _note_cycles(plan, session, equipment)
+    return session
+
+
+def _take_over(
+    plan: Plan,
+    session: LiveSession,
+    broker: ExchangeBroker,
+    exchange: Exchange,
+    equipment: Equipment,
+) -> None:
+    """Rebuild; what no order explains is adopted where a person says so, else left alone."""
+    clock, events = equipment.clock, equipment.events
+    instance, lot = str(plan.settings["instance"]), broker.lot
+    found = rebuild(session, broker.fills, exchange, clock, instance, lot, session.log)
+    if found.unexplained and plan.adopts:
+        for text in adopt(session, exchange, found.unexplained, clock.now_ms()):
+            events.publish(Notice(text))
+    elif found.unexplained:
+        held = ", ".join(f"{qty:g} {name}" for name, qty in found.unexplained.items())
+        events.publish(
+            Notice(
+                f"{held} of the account no order of ours explains: left alone, and nothing is "
+                "entered; --adopt makes it a position of this session"
+            )
+        )
+        session.strategy.set_mismatch(is_wrong=True)
+    session.save()
 
 
 def _broker(
@@ -175,7 +293,7 @@ def _protect_saved(
     exchange.assume_rules(rules)
     log = session_logger(plan.symbol)
     register = OrderRegister(str(plan.settings["instance"]), plan.symbol)
-    files, events = TradeFiles(plan.symbol, plan.state_folder), Events()
+    files, events = trade_files(plan), Events()
     events.subscribe(StateSaved, lambda saved: files.append(saved.trades))  # its outbox, too
     session = LiveSession(plan.spec.create(plan.params, rules), register, states, events, 0, log)
     session.resume(loaded)
@@ -231,6 +349,7 @@ def assemble_dry(plan: Plan, reader: MarketReader, equipment: Equipment) -> Asse
     if not plan.only_closes:
         refuse_closed_market(facts)
     params = with_account(plan.params, facts, plan.capital or plan.params.initial_capital)
+    _check_market(plan, params, facts, reader)
     states, started_ms = _states(plan, equipment.clock), equipment.clock.now_ms()
     session = _session(plan, params, facts, equipment, states, _loaded(states, plan), started_ms)
     candles, rates = _market(plan, session, reader, equipment)
@@ -248,6 +367,20 @@ def with_account(params: Any, facts: MarketFacts, capital: float) -> Any:
     return replace(params, initial_capital=capital)
 
 
+def _check_market(plan: Plan, params: Any, facts: MarketFacts, reader: MarketReader) -> None:
+    """Refuse what the symbol does not allow of the parameters; log what should be known.
+
+    Raises:
+        ConfigError: it does not, or the account's fees contradict them.
+        GridError: the price could not be read.
+    """
+    if plan.only_closes:
+        return
+    params.check_relations()
+    for text in plan.spec.check(params, facts.rules, reader.last_price()):
+        session_logger(plan.symbol).warning("%s", text)
+
+
 def check_state(plan: Plan, clock: Clock) -> bool:
     """Refuse a saved state that does not fit, before anything is asked of the exchange.
 
@@ -257,11 +390,35 @@ def check_state(plan: Plan, clock: Clock) -> bool:
     Raises:
         StateError: it does not fit, or still has positions and is not to be gone on from.
     """
+    if plan.truth == "exchange":
+        return False
     states = _states(plan, clock)
     if plan.resume:
         return states.load(accept_code_change=plan.accept_code_change) is not None
     _refuse_to_forget(states, plan)
     return False
+
+
+def _note_cycles(plan: Plan, session: LiveSession, equipment: Equipment) -> None:
+    """Let what happens to cycles be written down, of a strategy that has some."""
+    if "cycle" in plan.spec.trade_fields:
+        CycleEvents(
+            cast("CycleStrategy", session.strategy),
+            events_path(plan.symbol, plan.state_folder),
+            equipment.events,
+            session.log,
+        )
+
+
+def trade_files(plan: Plan) -> TradeFiles:
+    """Return the trade files of a session.
+
+    Raises:
+        StateError: one cannot be read or written, or is damaged.
+    """
+    more = plan.spec.trade_fields
+    name = plan.spec.name if more else ""
+    return TradeFiles(plan.symbol, plan.state_folder, name, (*TRADE_COLUMNS, *more))
 
 
 def _states(plan: Plan, clock: Clock) -> StateManager:
@@ -304,7 +461,7 @@ def _session(
 
     ``started_ms`` is by the clock that dates its trades: nothing traded before is its own.
     """
-    files, events = TradeFiles(plan.symbol, plan.state_folder), equipment.events
+    files, events = trade_files(plan), equipment.events
     events.subscribe(StateSaved, lambda saved: files.append(saved.trades))
     events.subscribe(Unprotected, lambda now: equipment.monitor.note_unprotected(now.sides))
     session = LiveSession(
@@ -315,6 +472,7 @@ def _session(
         started_ms,
         session_logger(plan.symbol),
     )
+    _note_cycles(plan, session, equipment)
     if loaded is not None:
         session.resume(loaded)
         _restore_equity(session, equipment)
@@ -356,7 +514,7 @@ def _market(
 ) -> tuple[CandleBuffer, FundingRates]:
     candles = CandleBuffer(
         reader,
-        plan.params,
+        plan.params if session.strategy.needs.indicators else None,
         equipment.clock,
         least=int(plan.settings["buffer_bars"]),
         bar_ms=session.bar_ms,

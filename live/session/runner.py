@@ -279,6 +279,10 @@ class LiveRunner:
             self._session.log.critical("nothing is left of the capital; the session ends")
             self.withdraw()
             return Ending.RUINED
+        if self._session.strategy.stopped and self._session.progress.done:
+            self._session.log.critical("the stop price was reached: all is closed, it ends")
+            self.withdraw()
+            return Ending.EMERGENCY
         return None
 
     def _wait(self) -> None:
@@ -367,7 +371,7 @@ class LiveRunner:
         self._broker.finish_exits()
         while progress.phase < strategy.phases and not strategy.ended:
             exits = strategy.exits(progress.phase)
-            progress.phase += 1
+            progress.phase += not (exits and strategy.asks_again)
             session.collect()
             if exits:
                 self._broker.close(exits)

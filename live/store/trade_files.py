@@ -1,4 +1,7 @@
-"""Trades on disk: ``{SYMBOL}_trades.csv`` and ``.jsonl``, the same rows, each exactly once."""
+"""Trades on disk: ``{SYMBOL}_trades.csv`` and ``.jsonl``, the same rows, each exactly once.
+
+A strategy whose records have fields of their own has files of its own, named after it.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ RECORD_COLUMNS: Final = (
 """Those of a backtest's trades, in their order, then what only a session knows."""
 TRADE_COLUMNS: Final = (*RECORD_COLUMNS, "executed_ms")
 """With when the exchange executed it, ms UTC, which files of earlier versions lack."""
-_WHOLE: Final = frozenset({"bar", "timestamp", "fill_id"})
+CYCLE_COLUMNS: Final = ("cycle", "slot")
+"""Those of a strategy with cycles, behind the others."""
+_WHOLE: Final = frozenset({"bar", "timestamp", "fill_id", *CYCLE_COLUMNS})
 _FINITE: Final = frozenset({"price", "qty", "pnl", "fee"})
 _OPTIONAL: Final = frozenset({"r_multiple", "hold_hours"})
 _OPTIONAL_WHOLE: Final = frozenset({"executed_ms"})
@@ -126,6 +131,8 @@ class LiveTrade:
         close: of closing records.
         executed_ms: when the exchange executed it, ms UTC; None of records that are no trade of the
             exchange, and of those written before this was kept.
+        cycle: of a strategy with cycles: s since 2020 of the step that wanted the entry.
+        slot: likewise, the position's.
     """
 
     bar: int
@@ -142,6 +149,18 @@ class LiveTrade:
     client_id: str = ""
     close: Close | None = None
     executed_ms: int | None = None
+    cycle: int | None = None
+    slot: int | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the values of ``row``."""
+        return TRADE_COLUMNS if self.cycle is None else (*TRADE_COLUMNS, *CYCLE_COLUMNS)
+
+    @property
+    def record_columns(self) -> tuple[str, ...]:
+        """Names of the values that a replay knows: nothing was executed anywhere."""
+        return tuple(name for name in self.columns if name not in _OPTIONAL_WHOLE)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LiveTrade:
@@ -181,8 +200,10 @@ class LiveTrade:
             *map(_finite, close),
             int(self.executed_ms) if self.executed_ms is not None else None,
         )
-        row = dict(zip(TRADE_COLUMNS, values, strict=True))
-        wrong = [name for name in TRADE_COLUMNS if not _is_sound(name, row[name])]
+        if self.cycle is not None:
+            values = (*values, self.cycle, self.slot)
+        row = dict(zip(self.columns, values, strict=True))
+        wrong = [name for name in row if not _is_sound(name, row[name])]
         if wrong:
             shown = ", ".join(f"{name} = {row[name]!r}" for name in wrong)
             raise StateError(
@@ -216,20 +237,29 @@ class TradeFiles:
     Args:
         symbol: such as BTCUSDT or BTC/USDT.
         folder: made if there is none.
+        strategy: whose files they are; '': of the default one, whose names have no strategy.
+        columns: of its records.
 
     Raises:
         StateError: a file cannot be read or written, or is damaged elsewhere than at its end.
     """
 
-    def __init__(self, symbol: str, folder: Path) -> None:
-        name = plain_symbol(symbol)
+    def __init__(
+        self,
+        symbol: str,
+        folder: Path,
+        strategy: str = "",
+        columns: tuple[str, ...] = TRADE_COLUMNS,
+    ) -> None:
+        name = plain_symbol(symbol) + (f"_{strategy}" if strategy else "")
+        self._columns = columns
         self.csv_path = folder / f"{name}_trades.csv"
         self.jsonl_path = folder / f"{name}_trades.jsonl"
         self._keys: set[str] = set()
         self._sound = False
         self._repair()
 
-    def __contains__(self, trade_id: str) -> bool:
+    def __contains__(self, trade_id: object) -> bool:
         return trade_id in self._keys
 
     def rows(self) -> list[Row]:
@@ -238,7 +268,7 @@ class TradeFiles:
         Raises:
             StateError: a file cannot be read.
         """
-        return _jsonl_rows(self.jsonl_path, read_file(self.jsonl_path))
+        return _jsonl_rows(self.jsonl_path, read_file(self.jsonl_path), self._columns)
 
     def append(self, trades: Sequence[LiveTrade]) -> int:
         """Write those of ``trades`` that are not there yet and return how many were.
@@ -260,8 +290,8 @@ class TradeFiles:
         if not rows:
             return 0
         self._sound = False
-        for path, body in ((self.csv_path, _csv_body(rows)), (self.jsonl_path, _jsonl_body(rows))):
-            append_durably(path, body)
+        append_durably(self.csv_path, self._csv_body(rows))
+        append_durably(self.jsonl_path, _jsonl_body(rows))
         self._keys |= fresh.keys()
         self._sound = True
         return len(rows)
@@ -272,14 +302,16 @@ class TradeFiles:
         paths = (self.csv_path, self.jsonl_path)
         bodies = [read_file(path) for path in paths]
         kept: dict[str, Row] = {}
-        for row in _csv_rows(self.csv_path, bodies[0]) + _jsonl_rows(self.jsonl_path, bodies[1]):
+        found = _csv_rows(self.csv_path, bodies[0], self._columns)
+        for row in found + _jsonl_rows(self.jsonl_path, bodies[1], self._columns):
             if kept.setdefault(row["trade_id"], row) != row:
                 raise StateError(
                     f"trade {row['trade_id']} stands twice, with different values, in "
                     f"{self.csv_path} or {self.jsonl_path.name}: correct one, or move it away and "
                     "it is made anew from the other"
                 )
-        whole = (_csv([TRADE_COLUMNS]) + _csv_body(kept.values()), _jsonl_body(kept.values()))
+        table = _csv([self._columns]) + self._csv_body(kept.values())
+        whole = (table, _jsonl_body(kept.values()))
         for path, old, new in zip(paths, bodies, whole, strict=True):
             if old != new:
                 write_atomically(path, new)
@@ -290,15 +322,14 @@ class TradeFiles:
         self._keys = set(kept)
         self._sound = True
 
+    def _csv_body(self, rows: Iterable[Row]) -> bytes:
+        return _csv([row[name] for name in self._columns] for row in rows)
+
 
 def _csv(rows: Iterable[Iterable[Any]]) -> bytes:
     body = io.StringIO()
     csv.writer(body, lineterminator="\n").writerows(rows)
     return body.getvalue().encode()
-
-
-def _csv_body(rows: Iterable[Row]) -> bytes:
-    return _csv([row[name] for name in TRADE_COLUMNS] for row in rows)
 
 
 def _jsonl_body(rows: Iterable[Row]) -> bytes:
@@ -311,28 +342,34 @@ def _is_older(body: bytes) -> bool:
     return first == _OLDER_HEADER or (first[:1] == b"{" and b'"executed_ms"' not in first)
 
 
-def _csv_rows(path: Path, body: bytes | None) -> list[Row]:
+def _csv_rows(path: Path, body: bytes | None, columns: tuple[str, ...]) -> list[Row]:
     lines = (body or b"").split(b"\n")
-    header = ",".join(TRADE_COLUMNS)
+    header = ",".join(columns)
     if len(lines) > 1 and lines[0] not in (header.encode(), _OLDER_HEADER):
         raise StateError(
             f"{path} line 1 must be {header}: move the file away and it is made anew from "
             f"{path.stem}.jsonl"
         )
-    columns = RECORD_COLUMNS if lines[0] == _OLDER_HEADER else TRADE_COLUMNS
-    return _rows(path, lines, 1, lambda line: _csv_row(line, columns))
+    written = RECORD_COLUMNS if lines[0] == _OLDER_HEADER else columns
+    return _rows(path, lines, 1, lambda line: _csv_row(line, written), columns)
 
 
-def _jsonl_rows(path: Path, body: bytes | None) -> list[Row]:
-    return _rows(path, (body or b"").split(b"\n"), 0, json.loads)
+def _jsonl_rows(path: Path, body: bytes | None, columns: tuple[str, ...]) -> list[Row]:
+    return _rows(path, (body or b"").split(b"\n"), 0, json.loads, columns)
 
 
-def _rows(path: Path, lines: list[bytes], first: int, parse: Callable[[str], Any]) -> list[Row]:
+def _rows(
+    path: Path,
+    lines: list[bytes],
+    first: int,
+    parse: Callable[[str], Any],
+    columns: tuple[str, ...],
+) -> list[Row]:
     """Return the rows of ``lines[first:-1]``; what follows the last line break is torn."""
     rows: list[Row] = []
     for number, line in enumerate(lines[first:-1], start=first + 1):
         try:
-            row = _present(parse(line.decode()))
+            row = _present(parse(line.decode()), columns)
         except (ValueError, RecursionError, csv.Error):
             row = None
         if row is not None:
@@ -345,13 +382,13 @@ def _rows(path: Path, lines: list[bytes], first: int, parse: Callable[[str], Any
     return rows
 
 
-def _present(row: Any) -> Row | None:
+def _present(row: Any, columns: tuple[str, ...]) -> Row | None:
     """Return a row with the present columns, None where it is none."""
     if not isinstance(row, dict):
         return None
     if [*row] == [*RECORD_COLUMNS]:
         row = {**row, "executed_ms": None}
-    is_row = [*row] == [*TRADE_COLUMNS] and all(_is_sound(*item) for item in row.items())
+    is_row = [*row] == [*columns] and all(_is_sound(*item) for item in row.items())
     return row if is_row else None
 
 

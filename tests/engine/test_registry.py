@@ -38,21 +38,20 @@ def test_grid_v4_stands_for_what_the_configuration_says_of_it() -> None:
     assert spec.read({"grid_levels": 7}).to_dict() == {**spec.read().to_dict(), "grid_levels": 7}
 
 
-def test_a_strategy_that_does_not_trade_live_yet_says_so() -> None:
-    spec = find_strategy("fixed_grid")
-    assert not spec.live
-    with pytest.raises(ConfigError, match="does not trade live yet"):
-        spec.create(spec.read(), MarketRules.inferred(100.0))
+def test_every_strategy_is_made_as_drivers_see_it() -> None:
+    for name, spec in SPECS.items():
+        strategy = spec.create(spec.read(), MarketRules.inferred(100.0))
+        assert strategy.name == name
+        assert strategy.fingerprint == spec.fingerprint
+        assert strategy.needs.bar_ms == spec.bar_ms(strategy.params)
 
 
-@pytest.mark.parametrize(
-    "more", [["--capital", "1000"], ["--capital", "1000", "--dry-run"], ["--status"]]
-)
+@pytest.mark.parametrize("more", [["--capital", "1000"], ["--testnet"], ["--status"]])
 def test_live_trading_refuses_a_strategy_that_does_not_trade_live(
     more: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert live_trade.main(["--coin", "BTC", "--strategy", "fixed_grid", *more]) == 2
-    assert "does not trade live yet, nor in a dry run" in capsys.readouterr().err
+    assert "does not trade at the exchange yet: --dry-run and" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.live])

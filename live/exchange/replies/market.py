@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from core.records import zeros_table
-from core.times import BAR_MS
+from core.times import BAR_MS, MINUTE_MS
 from live.exchange.replies.shapes import as_row, finite, rows_of, whole, wrong
 from live.exchange.types import Candle, Candles
 
@@ -18,16 +18,17 @@ KlineRow = tuple[int, float, float, float, float, float]
 """Open time ms, open, high, low, close, volume (base)."""
 
 
-def candle_table(reply: Any, start_ms: int, end_ms: int) -> Candles:
+def candle_table(reply: Any, start_ms: int, end_ms: int, bar_ms: int = BAR_MS) -> Candles:
     """Return klines as a table, shape (n_bars,).
 
     Args:
         reply: ``[[open time, "open", "high", "low", "close", "volume", close time, ...], ...]``.
         start_ms: no candle may open before this, ms UTC.
         end_ms: none may open at or after this.
+        bar_ms: length of a candle.
 
     Raises:
-        ReplyError: it is no such list, times are not multiples of 15 minutes, do not rise or
+        ReplyError: it is no such list, times are not multiples of that length, do not rise or
             answer another range, or a price is impossible.
     """
     if not isinstance(reply, list):
@@ -35,7 +36,7 @@ def candle_table(reply: Any, start_ms: int, end_ms: int) -> Candles:
     table: Any = zeros_table(Candle, len(reply))
     previous_ms = start_ms - 1
     for index, kline in enumerate(reply):
-        row = _candle(kline)
+        row = _candle(kline, bar_ms)
         if not previous_ms < row[0] < end_ms:
             raise wrong(f"{_KLINE} {index} open time", row[0], f"in ({previous_ms}, {end_ms})")
         table[index] = row
@@ -64,10 +65,11 @@ def _kline_row(kline: Any) -> KlineRow:
     return time_ms, first, high, low, last, volume
 
 
-def _candle(kline: Any) -> KlineRow:
+def _candle(kline: Any, bar_ms: int) -> KlineRow:
     time_ms, first, high, low, last, volume = _kline_row(kline)
-    if time_ms % BAR_MS or whole(kline[6], f"{_KLINE} close time") != time_ms + BAR_MS - 1:
-        raise wrong(_KLINE, kline[:7], "15 minutes that begin at a multiple of 15 minutes")
+    if time_ms % bar_ms or whole(kline[6], f"{_KLINE} close time") != time_ms + bar_ms - 1:
+        length = f"{bar_ms // MINUTE_MS} minutes"
+        raise wrong(_KLINE, kline[:7], f"{length} that begin at a multiple of {length}")
     if not 0 < low <= min(first, last) <= max(first, last) <= high:
         raise wrong(_KLINE, kline[:5], "prices with low <= open, close <= high")
     return time_ms, first, high, low, last, volume

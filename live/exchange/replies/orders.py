@@ -45,7 +45,13 @@ def _normal_order(row: Row) -> ExchangeOrder:
         is_open=row.text("status") not in _CLOSED,
         status=_status(row, "status", _OPEN | _CLOSED),
         symbol=row.text("symbol"),
+        created_ms=_time(row, "time"),
+        updated_ms=_time(row, "updateTime"),
     )
+
+
+def _time(row: Row, key: str) -> int:
+    return 0 if row.get(key) is None else int(row.integer(key))
 
 
 def _status(row: Row, key: str, known: frozenset[str]) -> str:
@@ -102,6 +108,8 @@ def _algo_order(row: Row) -> ExchangeOrder:
         fired_order_id=_fired(row),
         closes_all=closes_all,
         symbol=row.text("symbol"),
+        created_ms=_time(row, "createTime"),
+        updated_ms=_time(row, "updateTime"),
     )
 
 
@@ -120,6 +128,24 @@ def open_normal_orders(reply: Any, symbol: str = "") -> list[ExchangeOrder]:
     """
     rows = rows_of(reply, "order", symbol)
     return [order for row in rows if (order := _normal_order(row)).is_open]
+
+
+def every_normal_order(reply: Any, symbol: str) -> list[ExchangeOrder]:
+    """Return a page of ``/allOrders``.
+
+    Raises:
+        ReplyError: it is no list of orders of ``symbol``.
+    """
+    return [_normal_order(row) for row in rows_of(reply, "order", symbol)]
+
+
+def every_algo_order(reply: Any, symbol: str) -> list[ExchangeOrder]:
+    """Return a page of ``/allAlgoOrders``.
+
+    Raises:
+        ReplyError: it is no list of conditional orders of ``symbol``.
+    """
+    return [_algo_order(row) for row in rows_of(reply, "conditional order", symbol)]
 
 
 def open_algo_orders(reply: Any, symbol: str = "") -> list[ExchangeOrder]:

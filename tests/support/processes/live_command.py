@@ -26,7 +26,7 @@ N_BARS = 3_500
 START_BAR = 3_406
 """More than any test's indicators need before it."""
 KEYS = {"BINANCE_API_KEY": "sim-key", "BINANCE_API_SECRET": "sim-secret"}
-SETTINGS = {**LIVE_CONFIG, "buffer_bars": 100, "poll_s": 900.0}
+SETTINGS: dict[str, Any] = {**LIVE_CONFIG, "buffer_bars": 100, "poll_s": 900.0}
 BUSY = ["--preset", "documented", "--leverage", "5"]
 """Parameters that trade within a few candles."""
 Outcome = tuple[int, str, str]

@@ -1,0 +1,316 @@
+"""The fixed grid at the exchange: the backtest's trades, and a state that needs no file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.orders import OrderKind
+from live.session.shutdown import Ending
+from tests.support.exchanges.simulated import InProcessAdapter
+from tests.support.markets.synthetic import RULES
+from tests.support.processes.fixed_session import FixedScene, backtest_rows, core_of, on_fixed_stage
+
+MINUTE_MS = 60_000
+BASE = {"quantity_usd": 300.0, "funding_enabled": False, "wait_time": 60.0}
+STUCK = {"stuck_distance_pct": 1.0, "position_timeout_min": 5.0, "stop_loss_pct": 3.0}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "shipped": {},
+    "sell, shared stops": {"direction": "sell", "stop_loss_pct": 1.0, "max_stop_orders": 3},
+    "ladder, escalation by close": {**STUCK, "escalation_min": 10.0, "escalation": "close"},
+    "sell, ladder, escalation by hedge": {
+        **STUCK,
+        "direction": "sell",
+        "escalation_min": 10.0,
+        "escalation": "hedge",
+        "hedge_max_hours": 1.0,
+    },
+    "hedge": {**STUCK, "recovery_mode": "hedge", "hedge_max_hours": 1.0},
+    "aggressive": {**STUCK, "recovery_mode": "aggressive"},
+    "none": {**STUCK, "recovery_mode": "none", "stop_loss_pct": 1.5, "max_stop_orders": 2},
+}
+EXPECTED = {
+    "shipped": {"SELL_CLOSE_LONG", "RECOVERY_LADDER"},
+    "sell, shared stops": {"STOP_SHORT", "BUY_CLOSE_SHORT"},
+    "ladder, escalation by close": {"RECOVERY_LADDER", "RECOVERY_ESCALATION"},
+    "sell, ladder, escalation by hedge": {"RECOVERY_LADDER", "RECOVERY_HEDGE_OPEN"},
+    "hedge": {"RECOVERY_HEDGE_OPEN", "RECOVERY_HEDGE_CLOSE"},
+    "aggressive": {"RECOVERY_CLOSE"},
+    "none": {"STOP_LONG"},
+}
+
+
+def candles(seed: int, n: int, volatility: float = 0.004) -> pd.DataFrame:
+    """Return one-minute candles on the tick, from 100 USDT on."""
+    rng = np.random.default_rng(seed)
+    path = np.round(100.0 * np.exp(np.cumsum(rng.normal(0.0, volatility, n + 1))), 1)
+    opened, closed = path[:-1], path[1:]
+    high = np.maximum(opened, closed) + np.round(rng.random(n) * 0.3, 1)
+    low = np.minimum(opened, closed) - np.round(rng.random(n) * 0.3, 1)
+    return pd.DataFrame(
+        {
+            "timestamp": 1_704_067_200_000 + MINUTE_MS * np.arange(n),
+            "open": opened,
+            "high": np.round(high, 1),
+            "low": np.round(low, 1),
+            "close": closed,
+            "volume": 10.0,
+        }
+    )
+
+
+@contextmanager
+def stage(name: str, folder: Path, seed: int, n: int, **sim: Any) -> Iterator[FixedScene]:
+    with on_fixed_stage(candles(seed, n), {**BASE, **SETTINGS[name]}, RULES, folder, **sim) as it:
+        yield it
+
+
+def step_on(scene: FixedScene, bar: int) -> None:
+    """Let a session go on until the step of candle ``bar`` is done, and leave it there."""
+    session, runner = scene.live.session, scene.live.runner
+    while session.progress.bar - scene.first_bar < bar or not session.progress.done:
+        runner._turn()  # noqa: SLF001 - a process that is killed ends no step
+        runner._wait()  # noqa: SLF001
+
+
+def assert_parity(name: str, folder: Path, seed: int, n: int) -> Counter[str]:
+    """Compare up to the step of the last candle, which the price has not walked yet."""
+    with stage(name, folder, seed, n) as scene:
+        scene.run_to(n - 1)
+        got, alerts = scene.rows(), scene.alerts.texts
+        held = scene.exchange.account.positions
+        view = scene.strategy.view()
+        gaps = [view.side(side).qty - float(held[side].qty) for side in ("LONG", "SHORT")]
+    want = backtest_rows(candles(seed, n), {**BASE, **SETTINGS[name]}, RULES, 2)
+    assert got == want[: len(got)]
+    assert {bar for *_, bar in want[len(got) :]} <= {n - 1}
+    assert alerts == []
+    assert gaps == pytest.approx([0.0, 0.0], abs=1e-9)
+    return Counter(label for label, *_ in got)
+
+
+def test_live_makes_the_trades_of_a_backtest(tmp_path: Path) -> None:
+    assert sum(assert_parity("sell, shared stops", tmp_path, 5, 45).values()) > 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_over_hundreds_of_steps_live_makes_the_trades_of_a_backtest(
+    name: str, tmp_path: Path
+) -> None:
+    labels = assert_parity(name, tmp_path, 6 if name == "shipped" else 7, 750)
+    labels += assert_parity(name, tmp_path / "second", 4, 150)
+    assert EXPECTED[name] <= set(labels)
+
+
+def test_the_stop_price_closes_everything_and_ends_the_session(tmp_path: Path) -> None:
+    config = {**BASE, **STUCK, "stop_price": 97.0}
+    with on_fixed_stage(candles(8, 105), config, RULES, tmp_path) as scene:
+        assert scene.live.runner.run() is Ending.EMERGENCY
+        got = scene.rows()
+        assert scene.exchange.account.is_flat
+        assert not scene.exchange.book.open_orders
+        assert not scene.exchange.book.open_stops
+        flags = list(Path(scene.plan.settings["state_dir"]).glob("*_fixed_flags.json"))
+        assert '"stopped": true' in flags[0].read_text()
+    assert got == backtest_rows(candles(8, 105), config, RULES, 2)
+    assert {"STOP_LONG", "STOP_PRICE"} & {label for label, *_ in got}
+
+
+# --- the state from the exchange alone ------------------------------------------------------------
+
+
+def assert_rebuilt(scene: FixedScene) -> FixedScene:
+    """Compare a session's memory with what a new process finds; return the new process."""
+    fresh = scene.reopened()
+    scene.live.broker.watch()  # what filled while the new one was waiting
+    assert core_of(fresh.strategy) == core_of(scene.strategy)
+    return fresh
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_rebuilt_state_is_the_one_in_memory(name: str, tmp_path: Path) -> None:
+    n, seed = 160, 4 if name == "shipped" else 7
+    looked_at, labels = 0, set[str]()
+    with stage(name, tmp_path, seed, n) as first:
+        scene = first
+        for bar in range(3, n - 2, 4):
+            step_on(scene, bar)
+            scene = assert_rebuilt(scene)
+            looked_at += 1
+        labels = {label for label, *_ in scene.rows()}
+    assert looked_at > 35
+    assert EXPECTED[name] & labels
+
+
+def test_what_fills_while_nobody_is_there_is_taken_in(tmp_path: Path) -> None:
+    with stage("shipped", tmp_path, 5, 60) as scene:
+        step_on(scene, 10)
+        before = len(scene.exchange.account.trades)
+        scene.exchange.advance(8 * MINUTE_MS)
+        assert len(scene.exchange.account.trades) > before
+        fresh = scene.reopened()
+        # Its folder holds no trade file yet, so it reports every trade there ever was, once.
+        assert len(fresh.live.session.trades) == len(fresh.exchange.account.trades)
+        held = fresh.exchange.account.positions["LONG"].qty
+        assert fresh.strategy.view().long.qty == pytest.approx(float(held))
+
+
+class KilledError(BaseException):
+    """The process is gone."""
+
+
+class KillingAdapter(InProcessAdapter):
+    """Kills the process at one of its requests: before it is sent, or after it has arrived."""
+
+    number: int = -1
+    arrives: bool = False
+    seen: int = 0
+
+    def send(self, request: Any, *rest: Any, **options: Any) -> Any:
+        """Send, or do not; either way the process is gone at request ``number``."""
+        self.seen += 1
+        if self.seen != self.number:
+            return super().send(request, *rest, **options)
+        if self.arrives:
+            super().send(request, *rest, **options)
+        raise KilledError
+
+
+def assert_sound(scene: FixedScene) -> None:
+    """The ledger is the account's, and what should rest does, once."""
+    view, held = scene.strategy.view(), scene.exchange.account.positions
+    for side in ("LONG", "SHORT"):
+        assert view.side(side).qty == pytest.approx(float(held[side].qty), abs=1e-9)
+    book = scene.exchange.book
+    wanted = Counter(
+        (order.kind is OrderKind.STOP, order.price, round(order.qty, 6))
+        for order in scene.strategy.desired()
+    )
+    resting = Counter(
+        (False, float(order.price), round(float(order.rest), 6))
+        for order in book.open_orders.values()
+    ) + Counter(
+        (True, float(stop.trigger), round(float(stop.qty), 6)) for stop in book.open_stops.values()
+    )
+    assert resting == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arrives", [False, True], ids=["before it is sent", "after it arrived"])
+@pytest.mark.parametrize("name", ["sell, shared stops", "hedge", "ladder, escalation by close"])
+def test_killed_at_any_request_a_new_process_goes_on(
+    name: str, arrives: bool, tmp_path: Path
+) -> None:
+    killed = 0
+    for number in range(1, 400, 7):
+        with stage(name, tmp_path / str(number), 7, 60) as scene:
+            step_on(scene, 12)
+            adapter = KillingAdapter(scene.exchange)
+            adapter.number, adapter.arrives = number, arrives
+            scene.http.mount("https://", adapter)
+            try:
+                step_on(scene, 40)
+            except KilledError:
+                killed += 1
+            scene.http.mount("https://", InProcessAdapter(scene.exchange))
+            fresh = scene.reopened()
+            bar = fresh.live.session.progress.bar - fresh.first_bar
+            step_on(fresh, bar + 1)
+            fresh.live.broker.watch()
+            assert_sound(fresh)
+            again = fresh.reopened()
+            fresh.live.broker.watch()
+            assert core_of(again.strategy) == core_of(fresh.strategy)
+    assert killed > 20
+
+
+def cancel(scene: FixedScene, kind: str) -> int:
+    """Cancel by hand every order of a kind; return how many there were."""
+    book, now_ms = scene.exchange.book, scene.exchange.now_ms
+    if kind == "STOP":
+        stops = list(book.open_stops.values())
+        for stop in stops:
+            book.end_stop(stop, "CANCELED", now_ms)
+        return len(stops)
+    wanted = {"ENTRY": "-E", "TAKE_PROFIT": "-T", "RUNG": "-L"}[kind]
+    orders = [order for order in book.open_orders.values() if wanted in order.client_id]
+    for order in orders:
+        book.end_order(order, "CANCELED", now_ms)
+    return len(orders)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize("kind", ["ENTRY", "TAKE_PROFIT", "RUNG", "STOP"])
+def test_what_was_cancelled_by_hand_is_laid_again(
+    kind: str, is_restarted: bool, tmp_path: Path
+) -> None:
+    cancelled = 0
+    with stage("ladder, escalation by close", tmp_path, 7, 90) as first:
+        scene = first
+        for bar in range(8, 80, 6):
+            step_on(scene, bar)
+            cancelled += cancel(scene, kind)
+            if is_restarted:
+                scene = scene.reopened()
+            step_on(scene, bar + 2)
+            scene.live.broker.watch()
+            assert_sound(scene)
+    assert cancelled > 2
+
+
+def test_quantity_that_no_order_explains_is_left_alone_or_adopted(tmp_path: Path) -> None:
+    with stage("shipped", tmp_path, 5, 60) as scene:
+        step_on(scene, 12)
+        scene.exchange.entry.place(
+            {
+                "type": "MARKET",
+                "side": "BUY",
+                "positionSide": "LONG",
+                "quantity": "2",
+                "newClientOrderId": "by-hand",
+            }
+        )
+        left = scene.reopened()
+        held = float(scene.exchange.account.positions["LONG"].qty)
+        assert left.strategy.view().long.qty == pytest.approx(held - 2.0)
+        assert "--adopt makes it a position" in left.alerts.texts[-1]
+        step_on(left, 15)
+        assert left.strategy.gate == "mismatch"
+        assert not left.live.session.orders.alive(OrderKind.ENTRY)
+        adopted = left.reopened(adopts=True)
+        assert adopted.strategy.view().long.qty == pytest.approx(
+            float(scene.exchange.account.positions["LONG"].qty)
+        )
+        step_on(adopted, 18)
+        adopted.live.broker.watch()
+        assert_sound(adopted)
+        assert adopted.strategy.gate != "mismatch"
+
+
+def test_a_step_that_changes_nothing_asks_six_times_at_most(tmp_path: Path) -> None:
+    flat = candles(5, 60, volatility=0.0)
+    flat[["high", "low"]] = flat[["open", "close"]]
+    with on_fixed_stage(flat, dict(BASE), RULES, tmp_path) as scene:
+        step_on(scene, 10)
+        adapter = KillingAdapter(scene.exchange)
+        scene.http.mount("https://", adapter)
+        step_on(scene, 20)
+        # Every half minute the countdown is renewed; that is no part of a step.
+        assert adapter.seen <= 10 * (6 + 2)
+        counted = adapter.seen
+        runner, session = scene.live.runner, scene.live.session
+        bar = session.progress.bar + 1
+        scene.exchange.advance((bar * MINUTE_MS + 300) - scene.exchange.now_ms)
+        adapter.seen = 0
+        runner.step(bar)
+        assert 0 < adapter.seen <= 6, counted
