@@ -7,9 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
-
-from core.kama import REGIME_NAMES
 from core.market import MarketRules, lots_nearest
 from core.orders import POSITION_SIDES, OrderKind
 from core.params import StrategyParams
@@ -44,21 +41,11 @@ from engine.grid_v4.decision import PROTECT_PHASES, arrange, move_clock, open_st
 from engine.grid_v4.execution import execute_exits, trigger_passed_stops
 from engine.grid_v4.types import State, load_state, new_state
 from engine.grid_v4.walk import walk_bar, walk_gap
-from engine.ledger import close_side, equity_at, settle_funding, unrealized_at
+from engine.ledger import close_side, settle_funding
 from engine.margin import has_position
-from engine.trade_tables import trade_dicts
-from engine.types import (
-    LABEL_NAMES,
-    LIQUIDATION,
-    LONG,
-    POSITION_SYNC,
-    SHORT,
-    STOP,
-    Counters,
-    Tape,
-    sign_of,
-)
+from engine.types import LABEL_NAMES, LIQUIDATION, LONG, POSITION_SYNC, SHORT, STOP, Tape
 from engine.types import Bar as BarRecord
+from engine.views import account_view, open_fills, side_view, taken_trades
 
 CENT: Final = 0.01
 NEEDS: Final = Needs(bars=("15m", BAR_MS))
@@ -332,62 +319,33 @@ class GridV4:
         """Return the account at ``price``, quote; None: at the step's."""
         state = self.state
         at = float(state.now.price) if price is None else price
-        wallet = float(state.wallet)
-        return View(
-            price=at,
-            wallet=wallet,
-            equity=float(equity_at(state, at)) if at > 0.0 else wallet,
-            funding=float(state.funding),
-            long=self._side_view(LONG, at),
-            short=self._side_view(SHORT, at),
-            regime=REGIME_NAMES[int(state.now.regime)],
+        return account_view(
+            state,
+            at,
+            (self._side_view(LONG, at), self._side_view(SHORT, at)),
             halted=bool(state.halted),
-            ended=bool(state.ended),
             too_small=bool(state.too_small),
             capital_needed=float(state.capital_needed),
-            counters={
-                name: np.asarray(getattr(state.counters, name)).item()
-                for name in Counters.__annotations__
-            },
         )
 
     def _side_view(self, side: int, price: float) -> SideView:
-        position = self.state.sides[side]
-        return SideView(
-            qty=float(position.qty),
-            avg_entry=float(position.avg_entry),
-            unrealized=float(unrealized_at(position, sign_of(side), price)),
-            n_fills=int(position.n_fills),
-            stop=float(position.stop_price),
-            risk=float(position.stop_distance) * self.params.stop1_mult / self.params.stop2_mult,
+        position, params = self.state.sides[side], self.params
+        return side_view(
+            self.state,
+            side,
+            price,
+            risk=float(position.stop_distance) * params.stop1_mult / params.stop2_mult,
             centre=float(position.centre),
             spacing_pct=float(position.entry_pct),
         )
 
     def fills(self, position_side: str) -> list[OpenFill]:
         """Return the open fills of a side, oldest first."""
-        position = self.state.sides[_SIDES[position_side]]
-        rows = (position.fills[row] for row in range(int(position.n_fills)))
-        return [
-            OpenFill(
-                int(fill.fill_id),
-                position_side,
-                int(fill.ts_ms),
-                float(fill.price),
-                float(fill.qty),
-            )
-            for fill in rows
-        ]
+        return open_fills(self.state, position_side)
 
     def take_trades(self) -> list[dict[str, Any]]:
         """Return the trade records on the tape, in their public names, and empty it."""
-        n = int(self._tape.n_trades)
-        if not n:
-            return []
-        table: Any = self._tape.trades
-        records = trade_dicts(table[:n].copy())
-        self._tape.n_trades = 0
-        return records
+        return taken_trades(self._tape)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as JSON-ready data."""

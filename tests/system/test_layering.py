@@ -106,9 +106,11 @@ ROOMS = {
     "core": "",
     "engine.kit": "core",
     "engine.contract": "core engine.kit",
-    "engine.grid_v4": "core engine.kit engine.contract",
-    "engine.fixed_grid": "core engine.kit engine.contract",
-    "engine.short_grid": "core engine.kit engine.contract",
+    "engine.views": "core engine.kit engine.contract",
+    "engine.stepped": "core engine.kit engine.contract",
+    "engine.grid_v4": "core engine.kit engine.contract engine.views",
+    "engine.fixed_grid": "core engine.kit engine.contract engine.views",
+    "engine.short_grid": "core engine.kit engine.contract engine.views",
     "engine.strategy": "core config engine.kit engine.contract engine.grid_v4",
     "engine.registry": "core config engine.contract engine.strategy engine.fixed_grid "
     "engine.short_grid engine.compiling",
@@ -164,7 +166,16 @@ ROOMS = {
     "backtest.simulator backtest.trust",
 }
 """A room a line: what it may import besides itself."""
-STANDING_ALONE = {"contract", "strategy", "fixed_strategy", "registry", "compiling", "options"}
+STANDING_ALONE = {
+    "contract",
+    "strategy",
+    "fixed_strategy",
+    "registry",
+    "compiling",
+    "options",
+    "views",
+    "stepped",
+}
 STRATEGIES = {"grid_v4", "fixed_grid", "short_grid"}
 
 
