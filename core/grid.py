@@ -63,6 +63,16 @@ def decade_of(price: float, guess: float) -> float:
 
 
 @kernel
+def is_between_round_numbers(level: float, per_unit: float) -> bool:
+    """Return whether ``level`` lies at no round number for certain, whatever rounding does.
+
+    There are ``per_unit`` round numbers to a quote unit. True for most levels, without a division.
+    """
+    units = level * per_unit
+    return abs(units - math.floor(units + 0.5)) > ROUND_NUMBER_BAND * units * (1.0 + 1e-9)
+
+
+@kernel
 def move_off_round_number(level: float, centre: float, nudge: float, decade: float) -> float:
     """Return ``level`` moved away from ``centre`` by ``nudge`` if it lies at a round number.
 
@@ -134,7 +144,7 @@ def fill_ladder(
         previous: the level before the nearest one; 0 if there is none.
         market: tick size.
     """
-    growth, decade = 1.0, 1.0
+    growth, decade, per_unit = 1.0, 1.0, 10.0
     for k in range(1, count + 1):
         growth *= 1.0 + pct
         level = exact_level(centre, pct, k, growth, heading, mode)
@@ -142,8 +152,11 @@ def fill_ladder(
             out[offset + (k - 1) * stride] = 0.0
             continue
         if nudge > 0.0:
-            decade = decade_of(level, decade)
-            level = move_off_round_number(level, centre, nudge, decade)
+            if not decade <= level < decade * 10.0:
+                decade = decade_of(level, decade)
+                per_unit = 10.0 / decade
+            if not is_between_round_numbers(level, per_unit):
+                level = move_off_round_number(level, centre, nudge, decade)
         level = tick_beyond(market, level, heading, previous)
         if level <= 0.0:  # nor are there any farther out
             for rest in range(k, count + 1):

@@ -24,7 +24,8 @@ def cancel_from(position: PositionSide, params: StrategyParams, first: int) -> N
 @kernel
 def cancel_entries(position: PositionSide, params: StrategyParams) -> None:
     """Take all entry orders of a side off the book."""
-    cancel_from(position, params, 0)
+    if position.resting_notional > 0.0:
+        cancel_from(position, params, 0)
     position.next_entry, position.resting_notional, position.settled = 0.0, 0.0, False
 
 

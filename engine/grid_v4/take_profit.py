@@ -55,11 +55,13 @@ def split_ladder(
         rest = (1.0 - params.tp_concentration) * fill.qty
         slice_qty = lots_down(market, rest / n_slices)
     if slice_qty > 0.0:
-        joined = max(1, math.ceil(market.min_qty / slice_qty - 1e-9))
-        count = n_slices // joined
+        joined, count = 1, n_slices
+        if slice_qty < market.min_qty:
+            joined = max(1, math.ceil(market.min_qty / slice_qty - 1e-9))
+            count = n_slices // joined
         head = lots_nearest(market, fill.qty - count * joined * slice_qty)
         fill.tp_stride, fill.tp_count = joined, count
-        fill.tp_next = first + 1 + n_slices % joined
+        fill.tp_next = first + 1 + n_slices - count * joined
         fill.tp_slice = lots_nearest(market, joined * slice_qty)
         while head < market.min_qty and fill.tp_count > 0:
             head = lots_nearest(market, head + fill.tp_slice)
@@ -74,22 +76,30 @@ def place_take_profits(
 ) -> None:
     """Lay out the take-profits of the side where fills, lattice or price ask for it.
 
+    Fills that did not change keep theirs while the price stays where all of them hold.
+
     Reads: now.price, fills, exits. Writes: the fills' ladders, next_tp, the range of prices in
     which the layout stays as it is.
     """
     position = state.sides[position_side]
-    signed_price = sign_of(position_side) * state.now.price
-    unchanged = position.tp_valid_low <= signed_price < position.tp_valid_high
+    memo = position.memo
     if position.n_fills == 0:
         position.next_tp, position.tp_stale = 0.0, True
         return
-    if unchanged and not position.tp_stale:
+    in_range = memo.tp_valid_low <= sign_of(position_side) * state.now.price < memo.tp_valid_high
+    others_hold = in_range and memo.tps_of == position.generation
+    if others_hold and not position.tp_stale:
         return
     lay_exits(params, market, position, position_side)
-    position.tp_stale = False
-    position.tp_valid_low, position.tp_valid_high = -FAR, FAR
+    if not others_hold:
+        memo.tp_valid_low, memo.tp_valid_high = -FAR, FAR
+    memo.tps_of, position.tp_stale = position.generation, False
     for row in range(position.n_fills):
-        _place_ladder(state, params, market, position_side, position.fills[row])
+        fill = position.fills[row]
+        if others_hold and fill.memo.tp_qty == fill.qty and fill.tp_price > 0.0:
+            continue
+        fill.memo.tp_qty = fill.qty
+        _place_ladder(state, params, market, position_side, fill)
     find_next_tp(position, sign_of(position_side), 0)
 
 
@@ -115,9 +125,9 @@ def _place_ladder(
         fill.tp_qty, fill.tp_count = fill.qty, 0
         if fill.tp_price == bound and sign * position.exits[size - 1] < sign * bound:
             latest = sign * bound - market.tick_size  # up to here break-even is passive
-            position.tp_valid_high = min(position.tp_valid_high, latest)
+            position.memo.tp_valid_high = min(position.memo.tp_valid_high, latest)
         else:
-            position.tp_valid_low = FAR  # depends on the price itself: never valid
+            position.memo.tp_valid_low = FAR  # depends on the price itself: never valid
     else:
         fill.tp_price = position.exits[first]
         _lay_slices(params, market, position, fill, first)
@@ -141,8 +151,8 @@ def _lay_slices(
 @kernel
 def _narrow_validity(position: PositionSide, sign: float, lowest: float, first: int) -> None:
     """Keep only prices at which ``first`` stays the first exit at or above ``lowest``."""
-    position.tp_valid_high = min(position.tp_valid_high, sign * position.exits[first])
+    position.memo.tp_valid_high = min(position.memo.tp_valid_high, sign * position.exits[first])
     if first > 0 and position.exits[first - 1] > 0.0:
         before = sign * position.exits[first - 1]
         if before >= sign * lowest:
-            position.tp_valid_low = max(position.tp_valid_low, before)
+            position.memo.tp_valid_low = max(position.memo.tp_valid_low, before)

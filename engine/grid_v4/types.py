@@ -23,9 +23,17 @@ from engine.types import (
 LATTICE: Final = 2 * MAX_LEVELS + 1
 """Prices of an exit lattice."""
 NO_LEVEL: Final = -1
-_EARLIER_KELLY: Final = frozenset({"kelly_stale", "kelly_trips", "kelly_regime", "kelly"})
+_EARLIER: Final = frozenset(
+    {"kelly_stale", "kelly_trips", "kelly_regime", "kelly", "tp_valid_low", "tp_valid_high"}
+)
 FAR: Final = 1e300
 """Beyond any price."""
+
+
+class FillMemo:
+    """For what the take-profits of a fill were laid out."""
+
+    tp_qty: float  # base, quantity of the fill then; 0 = not known
 
 
 class GridFill(Fill):
@@ -33,6 +41,7 @@ class GridFill(Fill):
 
     generation: int
     level: int
+    memo: FillMemo
     busy: bool  # keeps its level unarmed and counts as inventory
 
 
@@ -45,11 +54,16 @@ class Level:
 
 
 class SideMemo:
-    """Which prices are laid out, and what makes another choice of entries differ from the last."""
+    """Which prices are laid out, and what makes another layout of orders differ from the last."""
 
     entries_of: int  # generation whose levels stand in ``entries``, 0 = not known
     exits_of: int  # generation whose lattice stands in ``exits``, 0 = not known
-    holds: bool  # the rest of this holds
+    # Take-profits are laid out anew when fills or lattice changed or p left this range.
+    tps_of: int  # generation on whose lattice they were laid out, 0 = not known
+    tp_valid_low: float  # bounds of sign * p, inclusive
+    tp_valid_high: float  # exclusive
+    # Entries are chosen anew when fills or generation changed or one of these no longer holds.
+    holds: bool  # the rest of this is known
     passive_to: float  # sign * p up to which no level passed over becomes passive
     cut_level: int  # the nearest level that a limit cut off, NO_LEVEL = none
     cut_stop: float  # quote, largest stop distance that cuts it off again for certain
@@ -90,9 +104,6 @@ class PositionSide(SideLedger):
     resting_notional: float  # quote, of the entry orders
     stop_needed: float  # quote, smallest stop distance beyond which no entry lies
     stop_distance: float  # quote, of stage 2
-    # Take-profits are laid out anew when fills or lattice changed or p left this range.
-    tp_valid_low: float  # bounds of sign * p, inclusive
-    tp_valid_high: float  # exclusive
     entries: Annotated[Table[float], MAX_LEVELS]  # prices, nearest first
     levels: Annotated[Table[Level], MAX_LEVELS]
     exits: Annotated[Table[float], LATTICE]  # prices, in the direction of profit
@@ -160,11 +171,15 @@ def own_counts(state: State) -> dict[str, int]:
 def load_state(state: State, saved: Mapping[str, Any]) -> None:
     """Fill ``state`` from ``to_jsonable`` output of this version or of an earlier one.
 
-    A state that does not know its share of a portfolio's room has all of it. Earlier versions
-    saved the Kelly factor, which is worked out anew.
+    A state that does not know its share of a portfolio's room has all of it. What earlier versions
+    saved and this one works out anew is left out.
 
     Raises:
         ValueError: the fields or capacities differ.
     """
     data = {"entry_share": 1.0, **saved}
-    load_jsonable(state, {name: data[name] for name in data if name not in _EARLIER_KELLY})
+    data = {name: data[name] for name in data if name not in _EARLIER}
+    data["sides"] = [
+        {name: side[name] for name in side if name not in _EARLIER} for side in data["sides"]
+    ]
+    load_jsonable(state, data)

@@ -26,8 +26,7 @@ BOTH: Changes = {"allow_short": True}
 
 def entry_levels(scene: Scenario, bar: int, side: int = LONG) -> list[float]:
     """Return the entry levels of the generation, whether or not an order rests there."""
-    entries = scene.side(bar, side).entries
-    return [float(entries[k]) for k in range(scene.config["grid_levels"])]
+    return scene.levels(bar, side)
 
 
 def test_arithmetic_levels_are_equally_far_apart() -> None:

@@ -21,6 +21,7 @@ from core.market import MarketRules
 from core.orders import OrderKind
 from core.records import dtype_of, freeze
 from core.signals import Signal, SignalArray
+from engine.grid_v4.generation import lay_entries, lay_exits
 from engine.grid_v4.loop import exit_step, order_step, run_bars
 from engine.grid_v4.types import PositionSide
 from engine.grid_v4.walk import walk_gap
@@ -207,8 +208,21 @@ class Scenario:
     def lattice(self, bar: int, side: int = LONG) -> list[float]:
         """Return the exit levels in the direction of profit, level ``-grid_levels`` first."""
         count = 2 * self.config["grid_levels"] + 1
-        exits = self.side(bar, side).exits
+        exits = self._laid_out(bar, side).exits
         return [float(exits[k]) for k in range(count)]
+
+    def levels(self, bar: int, side: int = LONG) -> list[float]:
+        """Return the entry levels of the generation, whether or not an order rests there."""
+        entries = self._laid_out(bar, side).entries
+        return [float(entries[k]) for k in range(self.config["grid_levels"])]
+
+    def _laid_out(self, bar: int, side: int) -> PositionSide:
+        """Return a side of which every price of its generation was asked for."""
+        strategy = self.at(bar)
+        position = strategy.state.sides[side]
+        lay_entries(strategy.frozen_params, strategy.rules, position, side)
+        lay_exits(strategy.frozen_params, strategy.rules, position, side)
+        return position
 
 
 def play(
