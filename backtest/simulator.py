@@ -240,7 +240,8 @@ class BacktestSimulator:
         """Backtest several coins in step on one account: ``initial_capital`` is of all together.
 
         Their entries are bounded by the value at risk of all positions, as in a process that
-        trades them live (``core.portfolio_risk``).
+        trades them live (``core.portfolio_risk``). ``all_dicts()`` of the answer is a dict as of
+        ``run_multi``, which shows itself.
 
         Args:
             coins: as in ``run_multi``; at least two.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -64,6 +65,19 @@ def test_a_backtest_knows_of_live_only_how_the_exchange_is_spoken_to() -> None:
     assert found
     for room, name in found:
         assert (room, name.rpartition(".")[0].startswith("live.exchange")) == ("market", True), name
+
+
+def test_the_engine_names_one_module_of_the_backtest_and_imports_it_where_it_draws() -> None:
+    """Results show themselves: the module that draws them is found by its name, when asked for."""
+    named = {
+        (path.name, node.value)
+        for path in sources("engine")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.fullmatch(r"(backtest|live)(\.\w+)+", node.value)
+    }
+    assert named == {("result_dict.py", "backtest.report.view")}
+    assert (ROOT / "backtest" / "report" / "view.py").is_file()
 
 
 def test_core_uses_no_library_but_numpy_numba_and_scikit_learn() -> None:
