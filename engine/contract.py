@@ -367,7 +367,7 @@ class RestingOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderIdentity:
-    """What an order is about, as its client id says.
+    """The meaning of an order, as its client id says it.
 
     Attributes:
         kind: purpose of the order.

@@ -1,4 +1,4 @@
-"""What the exchange alone tells of the fixed grid beyond executions: what rests, and ladders (A10).
+"""All that the exchange alone tells of the fixed grid beyond executions: what rests, and ladders (A10).
 
 Executions are booked by the same functions as when they happened: ``engine.fixed_grid.booking``.
 """

@@ -50,7 +50,7 @@ class FlattenRequest:
 
     @property
     def plan(self) -> Plan:
-        """What is assembled where the state is at the exchange."""
+        """The session assembled where the state is at the exchange."""
         return Plan(
             symbol=self.target.symbol,
             spec=self.spec,

@@ -40,7 +40,7 @@ class Ladder:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild has found.
+    """The findings of a rebuild.
 
     Attributes:
         executions: booked.
