@@ -7,7 +7,7 @@ a ledger that is its own exchange.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -367,7 +367,7 @@ class RestingOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderIdentity:
-    """The meaning of an order, as its client id says it.
+    """The subject of an order, as its client id says.
 
     Attributes:
         kind: purpose of the order.
@@ -530,8 +530,14 @@ class Rebuilding(Protocol):
         """Note which stop orders rested when a shared one fired."""
         ...
 
-    def take_over(self, resting: Sequence[RestingOrder]) -> None:
-        """Take over what rests at the exchange, once every execution is booked."""
+    def take_over(self, resting: Sequence[RestingOrder], entered: Collection[str]) -> None:
+        """Take over what rests at the exchange, once every execution is booked.
+
+        Args:
+            resting: orders of ours.
+            entered: cycles whose entries are listed; a close order of another one tells of a
+                position that is too old.
+        """
         ...
 
     def adopt(self, position_side: str, qty: float, price: float, ts_ms: int) -> bool:
@@ -624,6 +630,10 @@ class Strategy(Protocol):
 
     def set_mismatch(self, *, is_wrong: bool) -> None:
         """Enter nothing while ledger and account differ."""
+        ...
+
+    def drop_entry(self) -> None:
+        """Want the entry that rests no more: it is gone, and the next step decides anew."""
         ...
 
     def refuse(self, owner: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -245,8 +245,12 @@ class FixedGridFace:
         raise ValueError(f"no position has the leg {fill_id}")
 
     def _named(self, position: Any, kind: str, mark: int = 0) -> OrderName:
-        ticks = round(float(position.price) / float(self._market.tick_size))
+        ticks = self._ticks(float(position.price))
         return OrderName(int(position.cycle), kind, int(position.slot), mark, ticks)
+
+    def _ticks(self, price: float) -> int:
+        """Return a price in ticks; 0 where the rules are not known, as orders are only shown."""
+        return 0 if self._market is None else round(price / float(self._market.tick_size))
 
     def order_id(self, owner: str, bar: int, count: int) -> str:
         """Return what the client id of an order carries behind the prefix of the instance.
@@ -278,6 +282,10 @@ class FixedGridFace:
         """Enter nothing while ledger and account differ; every onset counts."""
         self.state.counters.mismatches += is_wrong and not self.state.mismatch
         self.state.mismatch = is_wrong
+
+    def drop_entry(self) -> None:
+        """Want the working order no more."""
+        drop_working(self.state)
 
     def refuse(self, owner: str) -> None:
         """Take in that a hedge is refused: its position is closed instead."""
@@ -329,7 +337,7 @@ class FixedGridFace:
 
     def _entry(self, side: str, working: Any) -> RestingOrder:
         price, cycle, slot = float(working.price), int(working.cycle), int(working.slot)
-        ticks = round(price / float(self._market.tick_size))
+        ticks = self._ticks(price)
         owner = OrderName(cycle, names.ENTRY, slot, 0, ticks).stem
         return RestingOrder(side, OrderKind.ENTRY, price, float(working.qty), slot, cycle, owner)
 
@@ -340,12 +348,14 @@ class FixedGridFace:
             if position.stop <= 0.0 or position.stage == STAGE_HEDGED:
                 continue
             if not position.owns_stop:
-                shared = float(lots_nearest(self._market, shared + float(position.qty)))
+                shared += float(position.qty)
                 continue
             price, qty, slot = float(position.stop), float(position.qty), int(position.slot)
             owner = self._named(position, names.STOP).stem
             yield RestingOrder(side, OrderKind.STOP, price, qty, slot, int(position.cycle), owner)
         if shared > 0.0 and state.shared_stop > 0.0:
+            if self._market is not None:
+                shared = float(lots_nearest(self._market, shared))
             owner = OrderName(0, names.STOP, 0, 0, self._symbol_number).stem
             yield RestingOrder(side, OrderKind.STOP, float(state.shared_stop), shared, -1, 0, owner)
 
@@ -411,11 +421,8 @@ class FixedGridFace:
         found = (names.read_stem(owner) for owner in owners)
         return {name.cycle for name in found if not name.is_shared_stop}
 
-    def take_over(self, resting: Sequence[RestingOrder]) -> None:
-        """Take over what rests at the exchange, once every execution is booked.
-
-        A close order whose position is not known tells of one that is too old to be listed.
-        """
+    def take_over(self, resting: Sequence[RestingOrder], entered: Collection[str]) -> None:
+        """Take over what rests at the exchange, once every execution is booked."""
         entry, closes, shared = None, dict[int, float](), 0.0
         stops = [order for order in resting if order.kind is OrderKind.STOP]
         for order in resting:
@@ -423,7 +430,8 @@ class FixedGridFace:
             if order.kind is OrderKind.ENTRY:
                 entry = (name, order.price, order.qty)
             elif order.kind is OrderKind.TAKE_PROFIT:
-                self._know(name, order)
+                if order.owner.partition("-")[0] not in entered:
+                    self._know(name, order)
                 if name.kind == names.CLOSE:
                     closes[name.cycle] = order.price
             elif name.is_shared_stop:
@@ -432,6 +440,7 @@ class FixedGridFace:
         restore_resting(self.state, self._params, entry, closes, cycles, shared)
 
     def _know(self, name: OrderName, order: RestingOrder) -> None:
+        """Add the position of a close order whose entry is too old to be listed."""
         own = self.state.sides[self._params.side]
         if int(row_of_cycle(own, name.cycle)) >= 0 or self._rules is None:
             return

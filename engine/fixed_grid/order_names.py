@@ -1,4 +1,4 @@
-"""The meaning of an order of the fixed grid, as its client id carries it (A10).
+"""Names of the fixed grid's orders: their subject, as client ids carry it (A10).
 
 ``{cycle:6}-{kind}{slot:2}{r}-{entry ticks:7}-{steps since the cycle:5}`` in base 36, behind the
 prefix of the instance: at most 36 characters. ``r`` is the rung, the reason, or a count.
@@ -42,7 +42,7 @@ def in_base_36(number: int, width: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class OrderName:
-    """The meaning of an order.
+    """The subject of an order.
 
     Attributes:
         cycle: s since 2020 of the step that wanted the entry; 0 of a shared stop.

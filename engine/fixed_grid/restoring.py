@@ -1,4 +1,4 @@
-"""All that the exchange alone tells of the fixed grid beyond executions: what rests, and ladders (A10).
+"""The fixed grid from the exchange alone, beyond executions: ladders, and what rests (A10).
 
 Executions are booked by the same functions as when they happened: ``engine.fixed_grid.booking``.
 """
@@ -54,10 +54,13 @@ def restore_ladder(
 def _price_at_laying(
     params: FixedParams, market: Any, target: float, rungs: Mapping[int, float]
 ) -> float:
-    """Return p of ``rung = tick(p * (1 +- r))``: the one tick in the interval that allows."""
+    """Return p of ``rung = tick(p * (1 +- r))``: the one tick in the interval that allows.
+
+    A rung at the close price was cut to it; where all that are known were, all lie there.
+    """
     sign = float(params.sign)
     for number, price in sorted(rungs.items()):
-        if price == target and len(rungs) > 1:
+        if price == target:
             continue
         wanted = price / (1.0 + sign * float(params.ladder[number]) / 100.0)
         slack = sign * 1e-6 * float(market.tick_size)

@@ -155,6 +155,9 @@ class GridV4:
     def set_mismatch(self, *, is_wrong: bool) -> None:
         """Nothing: what differs is reported, and the side's stop closes whatever there is."""
 
+    def drop_entry(self) -> None:
+        """Nothing: an entry that is gone is laid again at its level."""
+
     def refuse(self, owner: str) -> None:
         """Nothing: what is refused is decided again at the next step."""
 

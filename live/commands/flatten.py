@@ -50,7 +50,7 @@ class FlattenRequest:
 
     @property
     def plan(self) -> Plan:
-        """The session assembled where the state is at the exchange."""
+        """The session, where its state is at the exchange."""
         return Plan(
             symbol=self.target.symbol,
             spec=self.spec,

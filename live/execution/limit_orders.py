@@ -13,7 +13,7 @@ from live.execution.dead_man import DeadMan
 from live.execution.entry_permission import EntryPermission
 from live.execution.fills import Fills
 from live.execution.order_desk import OrderDesk
-from live.execution.order_register import OrderRecord
+from live.execution.order_register import OrderRecord, OrderState
 from live.execution.position_stops import PositionStops
 from live.execution.reconcile import Difference, Resting, reconcile
 from live.execution.risk_gate import RiskGate
@@ -60,6 +60,8 @@ class RestingOrders:
         self.entries_off = False
         """Whether a person, or an outage, keeps entries off the book."""
         self._gate, self._events, self._held_back = gate, events, ""
+        self._withdrawn: set[str] = set()
+        """Client ids of what was cancelled last because it is not wanted now."""
         self._refused: set[tuple[int, RestingOrder]] = set()
         """Orders the symbol's rules or the margin forbade, by the bar they were sent in."""
 
@@ -91,7 +93,9 @@ class RestingOrders:
                 continue  # the book is another
             without = unprotected | self._held_back_sides()
             difference = self._compare()
-            result = self._desk.cancel(self._gone(difference, without))
+            gone = self._gone(difference, without)
+            self._withdrawn = {record.client_id for record in gone}
+            result = self._desk.cancel(gone)
             if result is CancelResult.STUCK:
                 return
             if result is CancelResult.GONE:
@@ -121,6 +125,7 @@ class RestingOrders:
             Resting(r.client_id, r.kind, r.position_side, r.price, r.rest, r.owner)
             for r in orders.alive(*LIMITS)
         ]
+        self._drop_lost_entry()
         desired = [
             order for order in self._session.strategy.desired() if order.kind is not OrderKind.STOP
         ]
@@ -131,6 +136,23 @@ class RestingOrders:
                 record = orders.known(client_id)
                 record.level, record.generation = order.level, order.generation
         return difference
+
+    def _drop_lost_entry(self) -> None:
+        """Want an entry no more that has a name of its own and is gone without a trade.
+
+        Somebody has cancelled it, or the countdown has: the next step decides on another one.
+        """
+        strategy, orders = self._session.strategy, list(self._session.orders)
+        for order in strategy.desired():
+            if order.kind is not OrderKind.ENTRY or not order.owner:
+                continue
+            sent = [record for record in orders if record.owner == order.owner]
+            is_gone = sent and all(record.state is OrderState.DONE for record in sent)
+            if is_gone and sent[-1].order_id:
+                strategy.drop_entry()
+                text = f"the entry at {order.price:g} was cancelled; the next step decides anew"
+                if sent[-1].client_id not in self._withdrawn:
+                    self._events.publish(Notice(text))
 
     def _is_beyond_stop(self, order: RestingOrder) -> bool:
         """Return whether an entry would fill after its side's stop has fired."""

@@ -16,10 +16,14 @@ from live.execution.order_desk import OrderDesk
 from live.execution.order_register import OrderRecord, OrderState
 from live.execution.stop_orders import LONGEST_PAUSE_S, UNPROTECTED_LIMIT_S
 from live.execution.symbol_facts import SymbolFacts
-from live.health.events import Events, Unprotected
+from live.health.events import Events, Notice, Unprotected
 
 STOP_LIMIT_CODE: Final = -4045
 """The exchange takes no further conditional order."""
+
+
+MOST_STOPS: Final = 10
+"""So many conditional orders every account may have on a symbol."""
 
 
 class PositionStops:
@@ -55,6 +59,9 @@ class PositionStops:
         """Since when a stop of a name should rest and does not, ms UTC."""
         self._sides: dict[str, str] = {}
         self._failure: GridError | None = None
+        self._has_fired = False
+        self._dropped: set[str] = set()
+        """Client ids of the stops that were not wanted any more."""
         self.looks = 0
         """Looks in a row at which some stop was not where it should be."""
 
@@ -85,8 +92,10 @@ class PositionStops:
         """
         self._failure = None
         wanted = {order.owner: order for order in self._desired()}
+        self._has_fired = False
         replies = self._lay_missing(wanted)
-        has_fired = self._drop_superseded(wanted)
+        self._drop_superseded(wanted)
+        has_fired = self._has_fired
         if has_fired:
             self._fills.take()
         self._note_lacking(wanted, replies)
@@ -140,6 +149,9 @@ class PositionStops:
         for owner, order in wanted.items():
             if any(self._is_at(record, order) for record in self._alive(owner)):
                 continue
+            if len(self._alive()) >= MOST_STOPS:  # room first: what has its successor goes
+                self._drop_superseded(wanted)
+            self._report_cancelled(order)
             record = self._session.orders.new(
                 OrderKind.STOP,
                 order.position_side,
@@ -161,20 +173,32 @@ class PositionStops:
                     record.state = OrderState.DONE
         return replies
 
-    def _drop_superseded(self, wanted: dict[str, RestingOrder]) -> bool:
-        """Take off what is not wanted, and what a newer one has replaced; whether one has fired."""
+    def _report_cancelled(self, order: RestingOrder) -> None:
+        """Say that a stop is laid again which somebody else has cancelled."""
+        if any(
+            record.owner == order.owner
+            and record.client_id not in self._dropped
+            and record.state is OrderState.DONE
+            and record.order_id
+            and not record.fired_order_id
+            and self._is_at(record, order)
+            for record in self._session.orders
+        ):
+            text = f"the stop at {order.price:g} was cancelled by somebody else; it is laid again"
+            self._events.publish(Notice(text))
+
+    def _drop_superseded(self, wanted: dict[str, RestingOrder]) -> None:
+        """Take off what is not wanted, and what a newer one has replaced."""
         gone = []
         for record in self._alive():
             order = wanted.get(record.owner)
             if order is None or (not self._is_at(record, order) and self._rests(order)):
                 gone.append(record)
-        if not gone:
-            return False
+        self._dropped |= {record.client_id for record in gone}
         try:
-            return self._desk.cancel(gone) is CancelResult.GONE
+            self._has_fired |= self._desk.cancel(gone) is CancelResult.GONE
         except GridError as error:
             self._failure = self._failure or error
-            return False
 
     def _share_more(self, replies: dict[str, OrderReply]) -> bool:
         """Where the exchange takes no further stop, let more positions share one."""

@@ -145,6 +145,7 @@ class CandleBuffer:
             unread = None
             if len(fresh) and not len(self._candles):
                 self._refuse_late_start(fresh)
+                first = max(first, self._first_bar)
             grown = np.concatenate([self._candles, _unbroken(fresh, first, self._bar_ms)])
             self._candles = grown.view(dtype_of(Candle))  # an empty part makes it a plain table
             if self._last_bar() >= bar:
@@ -156,14 +157,16 @@ class CandleBuffer:
         )
 
     def _refuse_late_start(self, candles: Candles) -> None:
-        """Refuse a coin whose candles begin after the buffer does."""
+        """Refuse a coin whose candles begin after the buffer does, where indicators need them."""
         first = int(candles["ts_ms"][0])
-        if first > self._first_bar * self._bar_ms:
+        if self._params is None:
+            self._first_bar = max(self._first_bar, first // self._bar_ms)
+        elif first > self._first_bar * self._bar_ms:
             days = math.ceil(self._needed * self._bar_ms / DAY_MS)
             raise DataError(
                 f"the coin's candles begin {datetime.fromtimestamp(first / 1e3, UTC):%Y-%m-%d}, "
                 f"and these parameters need {self._needed:,} of them ({days} days): wait, or lower "
-                + ("buffer_bars" if self._params is None else "regime_timeframe_mult or kama_slow")
+                "regime_timeframe_mult or kama_slow"
             )
 
     def signal(self, bar: int) -> Any:

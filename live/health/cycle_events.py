@@ -1,4 +1,4 @@
-"""Events of the cycles of the fixed grid: one JSON line an event, for readers and --review.
+"""Events of the fixed grid's cycles: a JSON line each, for readers and ``--review``.
 
 ``{SYMBOL}_fixed_events.jsonl``: ``ts event cycle slot price qty entry pnl fee duration_s reason
 n_open margin health``; amounts in quote, ``margin`` as a share of its cap. The file is output: no

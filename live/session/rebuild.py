@@ -94,7 +94,12 @@ def rebuild(
             if found is not None and found.record.kind is OrderKind.STOP:
                 strategy.note_own_stops(_resting_at(own_stops, event.ts_ms, found))
             fills.book_past(event, None if found is None else found.record)
-    strategy.take_over([_resting(item) for item in past if item.order.is_open])
+    entered = {
+        _cycle(item)
+        for item in past
+        if item.record.kind is OrderKind.ENTRY and item.order.filled_qty > 0.0
+    }
+    strategy.take_over([_resting(item) for item in past if item.order.is_open], entered)
     bar = clock.now_ms() // session.bar_ms
     session.go_to(bar * session.bar_ms)
     session.progress.bar = bar

@@ -1,4 +1,4 @@
-"""Decisions of a session that the exchange does not tell: paused, or stopped for good."""
+"""Decisions that the exchange does not tell: a session is paused, or stopped for good."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from live.store.durable_file import plain_symbol, read_file, write_atomically
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """The part kept of a session whose state is at the exchange."""
+    """The flags of a session whose state is at the exchange."""
 
     paused: bool = False
     stopped: bool = False

@@ -128,7 +128,10 @@ def open_stage(
     folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **sim: Any
 ) -> Iterator[Stage]:
     """Yield a stage in an empty folder with keys in the environment and no terminal."""
-    exchange = SimExchange(stage_candles(), rules=RULES, **{"start_bar": START_BAR, **sim})
+    candles = sim.pop("candles", None)
+    if candles is None:
+        candles = stage_candles()
+    exchange = SimExchange(candles, rules=RULES, **{"start_bar": START_BAR, **sim})
     clock = StageClock(exchange)
     patch.chdir(folder)
     for name, text in KEYS.items():

@@ -1,0 +1,154 @@
+"""``live_trade.py --strategy fixed_grid``: trade, look back, close a cycle, close all, refusals."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import live_trade
+from tests.live.test_fixed_grid_live import candles
+from tests.support.processes.live_command import Stage, open_stage
+
+FIXED = ("--strategy", "fixed_grid")
+TRADED = (*FIXED, "--testnet", "--capital", "5000", "--set", "quantity_usd=300", "--yes")
+EVENTS = "data/live_state/testnet/BTCUSDT_fixed_events.jsonl"
+
+
+@pytest.fixture
+def stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Stage]:
+    minutes = candles(5, 240)
+    with open_stage(tmp_path, monkeypatch, capsys, candles=minutes, start_bar=5) as opened:
+        yield opened
+
+
+def traded(stage: Stage) -> list[dict[str, Any]]:
+    """Trade for half an hour; return the events."""
+    code, out, err = stage.run_for(2, *TRADED)
+    assert (code, err) == (0, "")
+    assert "long only" in out
+    return [json.loads(line) for line in Path(EVENTS).read_text().splitlines()]
+
+
+def test_a_session_leaves_its_stops_and_its_records(stage: Stage) -> None:
+    events = traded(stage)
+    assert stage.held()["LONG"] > 0.0
+    assert len(stage.stops()) > 0
+    assert not stage.limits()  # a stop cancels entries and close orders
+    kinds = {event["event"] for event in events}
+    assert {"REBUILT", "ENTRY_PLACED", "ENTRY_FILLED", "CYCLE_CLOSED", "GATE"} <= kinds
+    trades = Path("data/live_state/testnet/BTCUSDT_fixed_grid_trades.csv").read_text()
+    assert trades.splitlines()[0].endswith("hold_hours,cycle,slot")
+    log = Path("data/live_logs/testnet/BTCUSDT.log").read_text()
+    assert re.search(r"GRID_TRADE \| Action=SELL_CLOSE_LONG \| Size=.* \| Duration=\d+s", log)
+
+    code, out, _ = stage.run(*FIXED, "--testnet", "--review")
+    closed = sum(event["event"] == "CYCLE_CLOSED" for event in events)
+    assert code == 0
+    assert re.search(rf"cycles closed +{closed}\n", out)
+    assert "by SELL_CLOSE_LONG" in out
+
+
+def test_a_cycle_is_closed_by_its_name_and_all_by_flatten(stage: Stage) -> None:
+    traded(stage)
+    # The state is not in a file: what opens the next session is the exchange.
+    assert not list(Path("data/live_state").rglob("*_state.json"))
+    code, _, err = stage.run_for(1, *TRADED, "--resume")
+    assert (code, err) == (0, "")
+    left = stage.held()["LONG"]
+    assert left > 0.0
+
+    code, _, err = stage.run(*FIXED, "--testnet", "--close-cycle", "zzz", "--yes")
+    assert code == 2
+    one = re.search(r"no such cycle is open \(open: (\w{6})", err)
+    assert one is not None
+    assert stage.run(*FIXED, "--testnet", "--close-cycle", one[1], "--yes")[0] == 0
+    assert 0.0 <= stage.held()["LONG"] < left
+
+    code, _, err = stage.run(*FIXED, "--testnet", "--flatten", "--yes")
+    assert (code, err) == (0, "")
+    assert stage.held() == {"LONG": 0.0, "SHORT": 0.0}
+    assert not stage.stops()
+    assert not stage.limits()
+
+
+def test_another_direction_is_refused_until_all_is_closed(stage: Stage) -> None:
+    stage.run_for(2, *TRADED)
+    code, _, err = stage.run(*TRADED, "--set", "direction=sell")
+    assert code == 2
+    assert "of the other direction are still open" in err
+
+
+def test_a_dry_run_goes_on_from_its_file(stage: Stage) -> None:
+    paper = (*FIXED, "--dry-run", "--set", "quantity_usd=300")
+    assert stage.run_for(1, *paper)[0] == 0
+    assert stage.run_for(1, *paper, "--resume")[0] == 0
+    code, out, _ = stage.run("--dry-run", "--status")
+    assert code == 0
+    assert "fixed_grid of version" in out
+    assert stage.run("--dry-run", "--flatten", "--yes")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["direction=both"], "direction = 'both' must be one of buy, sell"),
+        (["quantity=1", "quantity_usd=200"], "exactly one must be above 0"),
+        (["quantity=0", "quantity_usd=0"], "exactly one must be above 0"),
+        (["quantity=0.0005", "quantity_usd=0"], "is off the lot of 0.001"),
+        (["quantity_usd=1"], "is under the exchange's minimum"),
+        (["take_profit=0.0004"], "must exceed 2 * fee_maker"),
+        (["take_profit=nan"], "is outside"),
+        (["grid_step=inf"], "is outside"),
+        (["max_orders=many"], "must be a whole number"),
+        (["max_margin_usd=100"], "is under the margin of one order"),
+        (["stop_loss_pct=0.4"], "is outside [0.5, 10]"),
+        (["stop_loss_pct=10.1"], "is outside [0.5, 10]"),
+        (["position_timeout_min=4"], "is outside [5, 1440]"),
+        (["ladder_pct=3,1.5"], "each above the one before"),
+        (["step_s=61"], "must be one of 60, 300, 900 s"),
+        (["stop_price=1000000"], "must be below the price"),
+        (["grid_levels=3"], "grid_levels belongs to grid_v4"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_bad_value_is_refused_in_one_line_and_nothing_is_sent(
+    stage: Stage, values: list[str], message: str
+) -> None:
+    given = [word for value in values for word in ("--set", value)]
+    code, _, err = stage.run(*FIXED, "--testnet", "--yes", "--set", "quantity_usd=300", *given)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not stage.limits()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--adopt"], "--adopt is for the fixed grid at the exchange"),
+        ([*FIXED, "--dry-run", "--adopt"], "--adopt is for the fixed grid at the exchange"),
+        (["--since", "2026-01-01"], "--since needs --review"),
+        ([*FIXED, "--testnet", "--review"], "no session has written events"),
+        (["--close-cycle", "abc", "--testnet", "--yes"], "--close-cycle is for cycles of the"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_flags_of_no_use_are_refused(stage: Stage, flags: list[str], message: str) -> None:
+    code, _, err = stage.run(*flags)
+    assert code == 2
+    assert message in err
+
+
+def test_the_help_names_what_the_fixed_grid_adds(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        live_trade.main(["--help"])
+    out = capsys.readouterr().out
+    for flag in ("--adopt", "--close-cycle", "--review", "--since"):
+        assert flag in out
