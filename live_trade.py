@@ -58,7 +58,8 @@ on with a saved session (--resume) does not ask.
 
 exit code: 0 stopped as asked, or done; 1 a defect of the program (a traceback; entries and
 take-profits are cancelled if that is possible); 2 something was wrong (standard error says what to
-do; a session that had begun has cancelled entries and take-profits and left its stops); 3 the loss
+do; a session that had begun, or was to go on, has cancelled entries and take-profits and left its
+stops); 3 the loss
 limit closed everything; 4 nothing is left of the capital; 130 interrupted twice: everything stays
 as it was. For 2 and 3 it tries until it is certain, after a signal five more times: then 2, and a
 line that says what may be open.

@@ -34,7 +34,7 @@ from live.session.admission import (
 )
 from live.session.rebuild import adopt, rebuild
 from live.session.runner import LiveRunner
-from live.session.shutdown import StopRequest
+from live.session.shutdown import StopRequest, withdraw_once
 from live.store.flags_file import FlagsFile
 from live.store.folders import mode_folder
 from live.store.state_file import LoadedState, StateManager
@@ -107,7 +107,8 @@ class Assembled:
 def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assembled:
     """Prepare the account and return a session that trades on it.
 
-    Where it ``only_closes`` the account stays as it is and is not judged.
+    Where it ``only_closes`` the account stays as it is and is not judged. Where a saved session
+    cannot go on, its stops were laid before, and its entries are cancelled as far as one try can.
 
     Raises:
         AccountError: the account or the symbol does not allow trading, or somebody else trades
@@ -120,8 +121,24 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         return _assemble_rebuilt(plan, exchange, equipment)
     states = _states(plan, equipment.clock)
     loaded = _loaded(states, plan)
-    if loaded is not None and _protect_saved(plan, exchange, equipment, states, loaded):
-        loaded = _loaded(states, plan)
+    saved = None if loaded is None else _protect_saved(plan, exchange, equipment, states, loaded)
+    if saved is None:
+        return _assemble_live(plan, exchange, equipment, states, loaded)
+    try:
+        return _assemble_live(plan, exchange, equipment, states, _loaded(states, plan))
+    except GridError:
+        exchange.leave()  # nobody waits for it longer than for a try
+        withdraw_once(saved, session_logger(plan.symbol))
+        raise
+
+
+def _assemble_live(
+    plan: Plan,
+    exchange: Exchange,
+    equipment: Equipment,
+    states: StateManager,
+    loaded: LoadedState | None,
+) -> Assembled:
     facts, params = exchange.read_market(), plan.params
     capital = params.initial_capital
     if not plan.only_closes:
@@ -281,14 +298,17 @@ def _broker(
 
 def _protect_saved(
     plan: Plan, exchange: Exchange, equipment: Equipment, states: StateManager, loaded: LoadedState
-) -> bool:
-    """Lay the stops of what a saved session holds, by the rules it knew; whether it held anything.
+) -> ExchangeBroker | None:
+    """Lay the stops of what a saved session holds, by the rules it knew.
 
     Nothing else is asked before. What is refused is logged: the start goes on, and says more.
+
+    Returns:
+        Who carries out what the saved session wanted; None: it holds nothing and nothing rests.
     """
     known = loaded.session["progress"].get("rules")
     if not known:
-        return False
+        return None
     rules = MarketRules(**known)
     exchange.assume_rules(rules)
     log = session_logger(plan.symbol)
@@ -297,8 +317,9 @@ def _protect_saved(
     events.subscribe(StateSaved, lambda saved: files.append(saved.trades))  # its outbox, too
     session = LiveSession(plan.spec.create(plan.params, rules), register, states, events, 0, log)
     session.resume(loaded)
-    if not session.strategy.view().has_position:
-        return False
+    is_held = session.strategy.view().has_position
+    if not is_held and not register.alive():
+        return None
     facts = MarketFacts(
         symbol=plan.symbol,
         rules=rules,
@@ -309,10 +330,11 @@ def _protect_saved(
     )
     broker = _broker(plan, exchange, session, facts, FundingRates(exchange), _no_mark, equipment)
     try:
-        broker.protect()
+        if is_held:
+            broker.protect()
     except GridError as error:
         log.warning("the stops of the saved session: %s", error)
-    return True
+    return broker
 
 
 def _no_mark(ts_ms: int) -> float:

@@ -26,7 +26,7 @@ from live.feed.funding_rates import FundingRates
 from live.health.alerts import Verdict
 from live.health.events import Events, StepDone
 from live.health.monitor import HealthMonitor, StepInfo
-from live.session.shutdown import Ending, Shutdown, StopRequest
+from live.session.shutdown import Ending, Shutdown, StopRequest, withdraw_once
 
 HOPELESS: Final = (StateError, AccountError)
 """Errors that trying again does not mend: they end the session, a restriction excepted."""
@@ -171,12 +171,19 @@ class LiveRunner:
     def read_history(self) -> None:
         """Have candles and signals before the start: what lacks shows, what takes long is done.
 
+        Where that fails the entries of a saved session are cancelled as far as one try can.
+
         Raises:
             DataError: there are not enough.
             GridError: the exchange could not be asked.
         """
         bar = self._clock.now_ms() // self._bar_ms - 1
-        self._candles.update(bar)
+        try:
+            self._candles.update(bar)
+        except GridError:
+            if self._session.orders.alive():
+                withdraw_once(self._broker, self._session.log)
+            raise
         self._candles.signal(bar)
 
     def _turn(self) -> bool:

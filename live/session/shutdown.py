@@ -129,6 +129,17 @@ class Shutdown:
         return False
 
 
+def withdraw_once(broker: Broker, log: logging.Logger) -> None:
+    """Cancel entries and take-profits of a saved session that cannot go on, with one try.
+
+    Its stops stay. What cannot be reached the exchange's countdown takes.
+    """
+    try:
+        broker.withdraw()
+    except GridError as error:
+        log.warning("the entries of the saved session: %s", error)
+
+
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 

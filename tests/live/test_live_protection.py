@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import pytest
 
+from core.errors import ExchangeError
 from live.session.shutdown import Ending
 from tests.support.exchanges.simulated import CANCEL, ORDER, READ, FaultKind, SimExchange
 from tests.support.exchanges.simulated.observer import ProtectionObserver
@@ -312,6 +313,31 @@ def test_without_a_process_the_entries_go_and_the_next_one_lays_the_stops_first(
     again = watched.scene.reopened()
     assert again.run_until(exchange.now_ms + 30_000) is Ending.ASKED
     assert not watched.observer.unprotected
+    assert again.position_gaps() == [0.0, 0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["exchangeInfo", "klines"])
+def test_a_saved_session_that_cannot_go_on_leaves_its_stops_and_no_entries(
+    watched: Watched, path: str
+) -> None:
+    exchange = watched.exchange
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    watched.at(100_000, die)
+    with pytest.raises(KeyboardInterrupt):
+        watched.scene.run()
+    assert len(exchange.book.open_orders) > 1
+    exchange.faults.next(FaultKind.REFUSED, path=path, times=10**6, code=-1120)
+    with pytest.raises(ExchangeError):
+        watched.scene.reopened().live.runner.read_history()
+    assert not exchange.book.open_orders
+    assert {stop.position_side for stop in exchange.book.open_stops.values()} == {"LONG"}
+    exchange.faults.clear()
+    again = watched.scene.reopened()
+    assert again.run_until(exchange.now_ms + 30_000) is Ending.ASKED
     assert again.position_gaps() == [0.0, 0.0]
 
 

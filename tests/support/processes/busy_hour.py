@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -53,6 +54,8 @@ SETTINGS: Final = {"poll_s": 900.0, "buffer_bars": 100}
 GIVE_UP_S: Final = 600.0
 """Of the test's threads for each other, in real time; what a machine never needs."""
 Hook = Callable[[int, str, str], None]
+EXIT: Final = re.compile(r"-[LS]X\d+$")
+"""The end of a market exit's identity without the number of the attempt."""
 OrderRow = tuple[str, str, float, float]
 """Kind, position side, price, quantity of an open order; of a stop the position's."""
 
@@ -185,9 +188,13 @@ def state_of(folder: Path) -> dict[str, Any]:
 
 
 def _comparable(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row without the number of the attempt and the instant the session began at."""
+    """Return a row without the number of the attempt and the instant the session began at.
+
+    A market exit is executed when it is sent, which after a kill may be a look-up later.
+    """
     trade_id = row["trade_id"] if ":" in row["trade_id"] else row["trade_id"].rpartition("-")[2]
-    return row | {"client_id": stem(row["client_id"]), "trade_id": trade_id}
+    found = row | {"client_id": stem(row["client_id"]), "trade_id": trade_id}
+    return found | {"executed_ms": ""} if EXIT.search(found["client_id"]) else found
 
 
 def hour_wish(
