@@ -130,8 +130,19 @@ def messages_of(events: Events, n_symbols: int) -> list[tuple[int, bytes]]:
     """Return books and trades as the exchange's stream says them: receive time and text."""
     names = [f"COIN{i}USDT" for i in range(n_symbols)]
     lines: list[tuple[int, bytes]] = []
-    columns = ("t_ns", "kind", "symbol", "transaction_ms", "event_ms", "number", "side", "price",
-               "qty", "price2", "qty2")  # fmt: skip
+    columns = (
+        "t_ns",
+        "kind",
+        "symbol",
+        "transaction_ms",
+        "event_ms",
+        "number",
+        "side",
+        "price",
+        "qty",
+        "price2",
+        "qty2",
+    )
     for t, kind, symbol, done, sent, number, side, price, qty, price2, qty2 in zip(
         *(events[name].tolist() for name in columns), strict=True
     ):
@@ -169,14 +180,40 @@ def walk_messages(
         symbol = index.get(d["s"], -1)
         if d["e"] == "bookTicker":
             rows.append(
-                (t_ns, seq, book, symbol, d["T"], d["E"], d["u"], 0, float(d["b"]), float(d["B"]),
-                 float(d["a"]), float(d["A"]), 0.0)
-            )  # fmt: skip
+                (
+                    t_ns,
+                    seq,
+                    book,
+                    symbol,
+                    d["T"],
+                    d["E"],
+                    d["u"],
+                    0,
+                    float(d["b"]),
+                    float(d["B"]),
+                    float(d["a"]),
+                    float(d["A"]),
+                    0.0,
+                )
+            )
         else:
             rows.append(
-                (t_ns, seq, trade, symbol, d["T"], d["E"], d["a"], SELL if d["m"] else BUY,
-                 float(d["p"]), float(d["q"]), 0.0, float(d.get("nq", d["q"])), 0.0)
-            )  # fmt: skip
+                (
+                    t_ns,
+                    seq,
+                    trade,
+                    symbol,
+                    d["T"],
+                    d["E"],
+                    d["a"],
+                    SELL if d["m"] else BUY,
+                    float(d["p"]),
+                    float(d["q"]),
+                    0.0,
+                    float(d.get("nq", d["q"])),
+                    0.0,
+                )
+            )
         if len(rows) == BATCH:
             buffer[:] = rows
             observe_events(*table, FROZEN, buffer, 0, log)

@@ -26,6 +26,8 @@ TRADE_FIELDS: Final = (
     "direction",
     "fill_id",
 )
+FILE_COLUMNS: Final = (*TRADE_FIELDS[:2], "datetime", *TRADE_FIELDS[2:])
+"""Of files of trades; ``datetime`` is the timestamp as text, UTC."""
 CYCLE_FIELDS: Final = ("cycle", "slot")
 """Fields that the records of a strategy with cycles have besides."""
 _REGIMES: Final = {**REGIME_NAMES, NO_REGIME: "NONE"}

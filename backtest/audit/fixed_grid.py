@@ -25,17 +25,31 @@ EPOCH_2020_S: Final = 1_577_836_800
 RELATIVE: Final = 1e-9
 ABSOLUTE: Final = 1e-6
 COLUMNS: Final = (
-    "bar", "timestamp", "datetime", "price", "qty", "label", "regime", "pnl", "fee", "direction",
-    "fill_id", "cycle", "slot",
-)  # fmt: skip
+    "bar",
+    "timestamp",
+    "datetime",
+    "price",
+    "qty",
+    "label",
+    "regime",
+    "pnl",
+    "fee",
+    "direction",
+    "fill_id",
+    "cycle",
+    "slot",
+)
 WHOLE: Final = ("bar", "timestamp", "fill_id", "cycle", "slot")
 NUMBERS: Final = ("price", "qty", "pnl", "fee")
 ENTRIES: Final = {"BUY_OPEN_LONG": "LONG", "SELL_OPEN_SHORT": "SHORT"}
 LIMITS: Final = {*ENTRIES, "SELL_CLOSE_LONG", "BUY_CLOSE_SHORT", "RECOVERY_LADDER"}
 AT_OPEN: Final = {
-    "RECOVERY_CLOSE", "RECOVERY_HEDGE_OPEN", "RECOVERY_HEDGE_CLOSE", "RECOVERY_ESCALATION",
+    "RECOVERY_CLOSE",
+    "RECOVERY_HEDGE_OPEN",
+    "RECOVERY_HEDGE_CLOSE",
+    "RECOVERY_ESCALATION",
     "STOP_PRICE",
-}  # fmt: skip
+}
 STOPS: Final = {"STOP_LONG", "STOP_SHORT"}
 LABELS: Final = {*LIMITS, *AT_OPEN, *STOPS, "LIQUIDATION", "CLOSE_END"}
 OPENING: Final = {*ENTRIES, "RECOVERY_HEDGE_OPEN"}

@@ -100,16 +100,25 @@ def _promises(metrics: Mapping[str, Any]) -> list[Row]:
     """Return what the strategy's description promised beside what this run measured (A12)."""
     resolved = metrics["stuck_resolved"]
     measured = (
-        ("recovery over 90 %: stuck positions freed before their stop",
-         ratio(100.0 * metrics["stuck_released"], resolved), "percent"),
-        ("of these by limit orders alone",
-         ratio(100.0 * metrics["stuck_recovered"], resolved), "percent"),
+        (
+            "recovery over 90 %: stuck positions freed before their stop",
+            ratio(100.0 * metrics["stuck_released"], resolved),
+            "percent",
+        ),
+        (
+            "of these by limit orders alone",
+            ratio(100.0 * metrics["stuck_recovered"], resolved),
+            "percent",
+        ),
         ("a stop done within 30 s (measured live only)", metrics["stop_execution_s_max"], "ratio"),
-        ("margin under 80 %: share of steps above it",
-         100.0 * metrics["margin_utilization_over_80"], "percent"),
+        (
+            "margin under 80 %: share of steps above it",
+            100.0 * metrics["margin_utilization_over_80"],
+            "percent",
+        ),
         ("highest margin", 100.0 * metrics["margin_utilization_max"], "percent"),
         ("win rate over 60 %", metrics["win_rate_pct"], "percent"),
         ("profit over 0.5 % a trade", metrics["average_profit_per_trade_pct"], "signed_percent"),
         ("drawdown under 5 %", metrics["max_drawdown_pct"], "percent"),
-    )  # fmt: skip
+    )
     return [{"promise": text, "measured": value, "kind": kind} for text, value, kind in measured]

@@ -22,22 +22,7 @@ from core.files import write_atomically
 from core.market import MarketRules
 from core.version import VERSION
 from engine.registry import known_spec
-from engine.trade_tables import CYCLE_FIELDS, trade_columns
-
-TRADE_COLUMNS: Final = (
-    "bar",
-    "timestamp",
-    "datetime",
-    "price",
-    "qty",
-    "label",
-    "regime",
-    "pnl",
-    "fee",
-    "direction",
-    "fill_id",
-)
-
+from engine.trade_tables import CYCLE_FIELDS, FILE_COLUMNS, trade_columns
 
 BANDS: Final = ("bands", "bands_summary")
 """Entries that a result has besides where its bands were made."""
@@ -53,7 +38,7 @@ def trades_csv(result: CoinResult) -> bytes:
     moments = pd.to_datetime(np.array(result.trades["ts_ms"]), unit="ms")
     columns["datetime"] = moments.strftime("%Y-%m-%d %H:%M:%S").tolist()
     more = [name for name in CYCLE_FIELDS if name in columns]
-    frame = pd.DataFrame(columns, columns=[*TRADE_COLUMNS, *more])
+    frame = pd.DataFrame(columns, columns=[*FILE_COLUMNS, *more])
     body = io.StringIO()
     frame.to_csv(body, index=False, lineterminator="\n")
     return body.getvalue().encode()

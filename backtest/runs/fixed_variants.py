@@ -103,9 +103,13 @@ def market_regimes(candles: pd.DataFrame) -> npt.NDArray[np.int64]:
     """
     table = quarter_candles(candles)
     signals = compute_signals(
-        table["timestamp"], table["high"], table["low"], table["close"], table["volume"],
+        table["timestamp"],
+        table["high"],
+        table["low"],
+        table["close"],
+        table["volume"],
         GRID_V4.read(),
-    )  # fmt: skip
+    )
     ends, times = table["timestamp"].to_numpy() + BAR_MS, candles["timestamp"].to_numpy()
     before = np.searchsorted(ends, times, "right") - 1
     return np.where(before >= 0, signals["regime"][np.maximum(before, 0)], NOISE)
@@ -115,8 +119,11 @@ def quarter_candles(candles: pd.DataFrame) -> pd.DataFrame:
     """Return the 15-minute candles that finer ones make; the first and the last may be parts."""
     groups = candles.groupby(candles["timestamp"] // BAR_MS)
     table = groups.agg(
-        open=("open", "first"), high=("high", "max"), low=("low", "min"), close=("close", "last"),
+        open=("open", "first"),
+        high=("high", "max"),
+        low=("low", "min"),
+        close=("close", "last"),
         volume=("volume", "sum"),
-    )  # fmt: skip
+    )
     table.insert(0, "timestamp", table.index.to_numpy() * BAR_MS)
     return table.reset_index(drop=True)

@@ -88,9 +88,7 @@ def _hole(interval: int, own: dict[int, Any], rows: Records) -> tuple[Any, ...]:
     start = int(interval) * QUARTER_MS
     if row is not None:
         return (start, row["open"], row["high"], row["low"], row["close"])
-    return (
-        start, rows["open"][0], rows["high"].max(), rows["low"].min(), rows["close"][-1]
-    )  # fmt: skip
+    return (start, rows["open"][0], rows["high"].max(), rows["low"].min(), rows["close"][-1])
 
 
 def settlements_of(candles: Any) -> Any:

@@ -135,16 +135,7 @@ class ExchangeBroker:
         Raises:
             GridError: a side may be without a stop.
         """
-        failure: GridError | None = None
-        for question in (self._desk.resolve, self._look, self._keep_stops):
-            try:
-                question()
-            except StateError:
-                raise
-            except GridError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        _ask_each(self._desk.resolve, self._look, self._keep_stops)
 
     def _keep_stops(self) -> None:
         self._stops.keep()
@@ -277,21 +268,7 @@ class ExchangeBroker:
         Raises:
             GridError: the first question that was refused.
         """
-        failure: GridError | None = None
-        for question in (
-            self._desk.resolve,
-            self._look,
-            self._take_and_protect,
-            self._drop_entries,
-        ):
-            try:
-                question()
-            except StateError:
-                raise
-            except GridError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        _ask_each(self._desk.resolve, self._look, self._take_and_protect, self._drop_entries)
 
     def _look(self) -> None:
         self._desk.refresh(is_leaving=True)
@@ -401,3 +378,22 @@ class ExchangeBroker:
 def _refuse_stuck(result: CancelResult) -> None:
     if result is CancelResult.STUCK:
         raise UnknownOutcome("some entries or take-profits may still be open")
+
+
+def _ask_each(*questions: Callable[[], object]) -> None:
+    """Ask every question, also after one was refused; only a full disk stops them.
+
+    Raises:
+        StateError: the disk does not take the state.
+        GridError: the first question that was refused.
+    """
+    failure: GridError | None = None
+    for question in questions:
+        try:
+            question()
+        except StateError:
+            raise
+        except GridError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure

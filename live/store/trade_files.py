@@ -17,25 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import StateError
+from engine.trade_tables import FILE_COLUMNS
 from live.store.durable_file import append_durably, plain_symbol, read_file, write_atomically
 
-RECORD_COLUMNS: Final = (
-    "bar",
-    "timestamp",
-    "datetime",
-    "price",
-    "qty",
-    "label",
-    "regime",
-    "pnl",
-    "fee",
-    "direction",
-    "fill_id",
-    "trade_id",
-    "client_id",
-    "r_multiple",
-    "hold_hours",
-)
+RECORD_COLUMNS: Final = (*FILE_COLUMNS, "trade_id", "client_id", "r_multiple", "hold_hours")
 """Those of a backtest's trades, in their order, then what only a session knows."""
 TRADE_COLUMNS: Final = (*RECORD_COLUMNS, "executed_ms")
 """With when the exchange executed it, ms UTC, which files of earlier versions lack."""

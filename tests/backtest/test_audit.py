@@ -28,10 +28,11 @@ from backtest.audit.portfolio import CoinAccount, check_portfolio, read_portfoli
 from backtest.market.market_data import MarketData, empty_funding
 from backtest.market.sources import market_source
 from backtest.market.timeframes import format_time
-from backtest.results.files import TRADE_COLUMNS, summary_json, trades_csv
+from backtest.results.files import summary_json, trades_csv
 from backtest.simulator import BacktestSimulator
 from config import PRESETS
 from core.errors import CapitalError, DataError
+from engine.trade_tables import FILE_COLUMNS
 from tests.support.markets import oracle
 from tests.support.markets.synthetic import (
     BAR_MS,
@@ -616,7 +617,7 @@ def test_the_audit_loads_no_part_of_the_strategy() -> None:
 
 
 def test_the_audit_expects_the_columns_that_are_written() -> None:
-    assert COLUMNS == TRADE_COLUMNS
+    assert COLUMNS == FILE_COLUMNS
 
 
 @pytest.mark.parametrize("hours", [8, 4, 2])

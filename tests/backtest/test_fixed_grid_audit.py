@@ -20,10 +20,15 @@ from tests.support.results.typed import typed
 
 START, END = "2024-02-01", "2024-02-15"
 BUSY: dict[str, Any] = {
-    "recovery_mode": "hedge", "stuck_distance_pct": 1.0, "position_timeout_min": 60.0,
-    "quantity_usd": 500.0, "grid_step": 0.001, "hedge_max_hours": 2.0, "hedge_release_pct": 0.1,
+    "recovery_mode": "hedge",
+    "stuck_distance_pct": 1.0,
+    "position_timeout_min": 60.0,
+    "quantity_usd": 500.0,
+    "grid_step": 0.001,
+    "hedge_max_hours": 2.0,
+    "hedge_release_pct": 0.1,
     "stop_loss_pct": 1.0,
-}  # fmt: skip
+}
 Row = dict[str, Any]
 Forgery = Callable[[list[Row]], None]
 
@@ -85,10 +90,12 @@ FORGERIES: dict[str, tuple[Forgery, str]] = {
     "a profit too large": (change("SELL_CLOSE_LONG", pnl=lambda x: x + 1.0), "pnl is"),
     "a stop without slippage": (change("STOP_LONG", price=lambda x: x + 900.0), "price is"),
     "a market order at another price": (
-        change("RECOVERY_HEDGE_OPEN", price=lambda x: x + 0.1), "price is",
+        change("RECOVERY_HEDGE_OPEN", price=lambda x: x + 0.1),
+        "price is",
     ),
     "a hedge of another size": (
-        change("RECOVERY_HEDGE_OPEN", qty=lambda x: x + 0.001), "fits no position",
+        change("RECOVERY_HEDGE_OPEN", qty=lambda x: x + 0.001),
+        "fits no position",
     ),
     "a fill closed twice": (
         lambda rows: rows.insert(
@@ -96,14 +103,12 @@ FORGERIES: dict[str, tuple[Forgery, str]] = {
         ),
         "is not open",
     ),
-    "a missing close": (
-        lambda rows: rows.remove(of_label(rows, "SELL_CLOSE_LONG")), "",
-    ),
+    "a missing close": (lambda rows: rows.remove(of_label(rows, "SELL_CLOSE_LONG")), ""),
     "one cycle for two entries": (swap_first_two_cycles, "cycle is"),
     "a label that there is not": (change("SELL_CLOSE_LONG", label="GIFT"), "label is"),
     "another time": (change("SELL_CLOSE_LONG", timestamp="1706745600001"), "timestamp is"),
     "a word for a number": (change("SELL_CLOSE_LONG", qty="much"), "no number"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FORGERIES)

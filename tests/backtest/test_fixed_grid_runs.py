@@ -30,9 +30,12 @@ Run = Callable[..., tuple[int, str, str]]
 START, END = "2024-02-01", "2024-02-15"
 RANGE = ("--strategy", "fixed_grid", "--demo", "--coins", "BTC", "--start", START, "--end", END)
 BUSY: dict[str, Any] = {
-    "recovery_mode": "ladder", "stuck_distance_pct": 1.0, "position_timeout_min": 15.0,
-    "quantity_usd": 500.0, "grid_step": 0.001,
-}  # fmt: skip
+    "recovery_mode": "ladder",
+    "stuck_distance_pct": 1.0,
+    "position_timeout_min": 15.0,
+    "quantity_usd": 500.0,
+    "grid_step": 0.001,
+}
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +110,13 @@ def test_the_report_has_the_page_on_cycles_and_the_promises(run: Run, tmp_path: 
     code, _, _ = run(*RANGE, "--output", str(tmp_path), "--set", "stuck_distance_pct=1")
     assert code == 0
     text = (tmp_path / "BTC_report.html").read_text()
-    for words in ("How stuck ones ended", "Promised and measured", "profit over 0.5 % a trade",
-                  "No setting tried shows an edge", "stop_loss_pct"):  # fmt: skip
+    for words in (
+        "How stuck ones ended",
+        "Promised and measured",
+        "profit over 0.5 % a trade",
+        "No setting tried shows an edge",
+        "stop_loss_pct",
+    ):
         assert words in text
     assert "kelly_fraction" not in text
     assert (tmp_path / "BTC_trades.png").stat().st_size > 10_000
@@ -117,8 +125,14 @@ def test_the_report_has_the_page_on_cycles_and_the_promises(run: Run, tmp_path: 
 def test_compare_runs_without_stop_in_each_mode_and_without_cooldown(run: Run) -> None:
     code, out, _ = run(*RANGE, "--no-plot", "--compare")
     assert code == 0
-    for name in ("full strategy", "- stop", "- recovery hedge", "- recovery aggressive",
-                 "- recovery none", "- cooldown"):  # fmt: skip
+    for name in (
+        "full strategy",
+        "- stop",
+        "- recovery hedge",
+        "- recovery aggressive",
+        "- recovery none",
+        "- cooldown",
+    ):
         assert name in out
     assert "recovery ladder" not in out  # as run
 
@@ -167,9 +181,15 @@ def write_candles(folder: Path, minutes: int, name: str) -> None:
     times = 1_706_745_600_000 + step * np.arange(count)
     price = 40_000.0 + 200.0 * np.sin(np.arange(count) / 40.0).round(2)
     frame = pd.DataFrame(
-        {"timestamp": times, "open": price, "high": price + 50.0, "low": price - 50.0,
-         "close": price, "volume": 1.0}
-    )  # fmt: skip
+        {
+            "timestamp": times,
+            "open": price,
+            "high": price + 50.0,
+            "low": price - 50.0,
+            "close": price,
+            "volume": 1.0,
+        }
+    )
     frame.to_csv(folder / name, index=False)
 
 
@@ -177,8 +197,19 @@ def test_files_of_minutes_are_run_and_coarse_ones_refused_with_the_way_out(
     run: Run, tmp_path: Path
 ) -> None:
     write_candles(tmp_path, 15, "BTCUSDT-15m.csv")
-    asked = ("--strategy", "fixed_grid", "--coins", "BTC", "--data", str(tmp_path), "--start",
-             "2024-02-01", "--end", "2024-02-06", "--no-plot")  # fmt: skip
+    asked = (
+        "--strategy",
+        "fixed_grid",
+        "--coins",
+        "BTC",
+        "--data",
+        str(tmp_path),
+        "--start",
+        "2024-02-01",
+        "--end",
+        "2024-02-06",
+        "--no-plot",
+    )
     code, _, err = run(*asked)
     assert code == 2
     assert "step_s=900" in err

@@ -16,7 +16,6 @@ import pytest
 
 from backtest.report.console import data_lines, heading, print_report, summary_table, var_lines
 from backtest.results.files import (
-    TRADE_COLUMNS,
     check_writable,
     json_bytes,
     portfolio_json,
@@ -29,6 +28,7 @@ from backtest.simulator import BacktestSimulator
 from core.errors import DataError
 from core.version import VERSION
 from engine.registry import GRID_V4
+from engine.trade_tables import FILE_COLUMNS
 from tests.support.results.typed import (
     portfolio_of_all,
     typed,
@@ -234,10 +234,10 @@ def test_a_portfolio_without_equity_still_prints() -> None:
 def test_trades_are_written_with_the_promised_columns_and_exact_values(results: Results) -> None:
     trades = results["BTC"]["trades"]
     rows = list(csv.DictReader(io.StringIO(trades_csv(typed(results["BTC"])).decode())))
-    assert ",".join(TRADE_COLUMNS) == (
+    assert ",".join(FILE_COLUMNS) == (
         "bar,timestamp,datetime,price,qty,label,regime,pnl,fee,direction,fill_id"
     )
-    assert list(rows[0]) == list(TRADE_COLUMNS)
+    assert list(rows[0]) == list(FILE_COLUMNS)
     assert len(rows) == len(trades) > 0
     for written, trade in zip(rows, trades, strict=True):
         for name in ("bar", "timestamp", "fill_id"):
@@ -266,7 +266,7 @@ def test_the_datetime_of_a_trade_is_its_timestamp() -> None:
 
 
 def test_a_run_without_trades_writes_the_header_alone() -> None:
-    assert trades_csv(typed({"trades": []})).decode() == ",".join(TRADE_COLUMNS) + "\n"
+    assert trades_csv(typed({"trades": []})).decode() == ",".join(FILE_COLUMNS) + "\n"
 
 
 def test_a_summary_holds_what_a_run_depends_on(results: Results) -> None:

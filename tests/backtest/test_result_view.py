@@ -178,8 +178,14 @@ def test_several_coins_trades_stand_together_by_time(results: ResultDict) -> Non
 def test_several_coins_answer_a_dict_by_coin(results: ResultDict) -> None:
     assert list(results) == ["BTC", "ETH", PORTFOLIO]
     assert list(results[PORTFOLIO]) == [
-        "coins", "timestamp", "equity_curve", "initial_capital", "common_bars", "metrics", "var",
-    ]  # fmt: skip
+        "coins",
+        "timestamp",
+        "equity_curve",
+        "initial_capital",
+        "common_bars",
+        "metrics",
+        "var",
+    ]
     assert results.equity.to_numpy().tolist() == results[PORTFOLIO]["equity_curve"].tolist()
     again = pickle.loads(pickle.dumps(results))  # noqa: S301 - our own
     assert list(again) == list(results)

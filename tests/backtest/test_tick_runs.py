@@ -247,9 +247,17 @@ def test_one_model_is_one_column_and_json_is_one_document(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = command(
-        capsys, "--demo", "--queue", "optimistic", "--latency", "1,2,3", "--json", "--no-plot",
-        "--output", str(tmp_path),
-    )  # fmt: skip
+        capsys,
+        "--demo",
+        "--queue",
+        "optimistic",
+        "--latency",
+        "1,2,3",
+        "--json",
+        "--no-plot",
+        "--output",
+        str(tmp_path),
+    )
     document = json.loads(out)
     assert code == 0
     assert list(document["models"]) == ["optimistic"]

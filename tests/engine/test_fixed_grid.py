@@ -73,8 +73,9 @@ def test_records_and_funding_make_the_wallet_and_the_equity_of_every_bar(
             at += 1
         assert row["wallet"] == pytest.approx(capital + earned + paid, abs=1e-6)
         assert (row["long_qty"], row["short_qty"]) == (
-            pytest.approx(long, abs=1e-9), pytest.approx(short, abs=1e-9)
-        )  # fmt: skip
+            pytest.approx(long, abs=1e-9),
+            pytest.approx(short, abs=1e-9),
+        )
     closed = float(np.sum(trades["pnl"] - trades["fee"]) + np.sum(log["funding"]))
     assert log["wallet"][-1] == pytest.approx(capital + closed, abs=1e-6)
     assert log["equity"][-1] == pytest.approx(log["wallet"][-1], abs=1e-6)
@@ -109,8 +110,10 @@ def test_prices_times_a_thousand_change_nothing_but_prices(
     for name in ("quantity_usd", "max_margin_usd", "initial_capital", "stop_price", "pause_price"):
         params[name] = None if params[name] is None else params[name] * 1000.0
     big_rows = [
-        rows[0], *([float(round(1000.0 * x)) for x in column] for column in rows[1:5]), rows[5]
-    ]  # fmt: skip
+        rows[0],
+        *([float(round(1000.0 * x)) for x in column] for column in rows[1:5]),
+        rows[5],
+    ]
     market = {**MARKET, "tick_size": 100.0, "min_notional": 5000.0}
     _, big = engine_run(big_rows, params, market, settlements(rows))
     for name in ("bar", "label", "qty", "fill_id", "cycle", "slot", "direction"):
@@ -157,9 +160,7 @@ def pieces(seed: int, cuts: set[int]) -> tuple[bytes, bytes, bytes, str]:
         strategy.state = new_fixed_state(1.0)
         strategy.load_state_dict(json.loads(text))
         assert json.dumps(to_jsonable(strategy.state)) == text
-    return (
-        np.concatenate(trades).tobytes(), np.concatenate(marks).tobytes(), log.tobytes(), text
-    )  # fmt: skip
+    return (np.concatenate(trades).tobytes(), np.concatenate(marks).tobytes(), log.tobytes(), text)
 
 
 @settings(max_examples=15)
@@ -182,9 +183,13 @@ def digest() -> str:
 def answer_under(**environment: str) -> str:
     command = "from tests.engine.test_fixed_grid import digest; print(digest())"
     return subprocess.run(  # noqa: S603 - our own code, no shell
-        [sys.executable, "-c", command], cwd=ROOT, env={**os.environ, **environment},
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
+        [sys.executable, "-c", command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
 
 
 @pytest.mark.slow
@@ -202,9 +207,15 @@ def test_memory_per_candle_is_far_under_a_kilobyte() -> None:
 
 def test_a_full_tape_is_emptied_between_candles() -> None:
     rows = random_market(4, 600)
-    changes = {"quantity_usd": 1400.0, "initial_capital": 1e6, "max_margin_usd": 1e6,
-               "max_orders": MAX_POSITIONS, "grid_step": 0.0005, "take_profit": 0.001,
-               "wait_time": 0.0}  # fmt: skip
+    changes = {
+        "quantity_usd": 1400.0,
+        "initial_capital": 1e6,
+        "max_margin_usd": 1e6,
+        "max_orders": MAX_POSITIONS,
+        "grid_step": 0.0005,
+        "take_profit": 0.001,
+        "wait_time": 0.0,
+    }
     strategy = FixedGridStrategy(fixed_params(changes), RULES)
     tables = strategy.tables(frame_of(rows))
     whole = strategy.run_tables(tables)
@@ -222,8 +233,14 @@ def test_a_full_tape_is_emptied_between_candles() -> None:
 def test_a_liquidation_leaves_nothing_open_and_ends_a_run_without_equity() -> None:
     seen = 0
     for seed in range(60):
-        changes = {"quantity": 5.0, "leverage": 50.0, "initial_capital": 400.0, "max_orders": 6,
-                   "stop_loss_enabled": False, "max_margin_usd": 1e5}  # fmt: skip
+        changes = {
+            "quantity": 5.0,
+            "leverage": 50.0,
+            "initial_capital": 400.0,
+            "max_orders": 6,
+            "stop_loss_enabled": False,
+            "max_margin_usd": 1e5,
+        }
         strategy, result = engine_run(random_market(seed), changes, MARKET)
         if LIQUIDATION in result.trades["label"]:
             seen += 1
@@ -240,9 +257,7 @@ def test_where_the_first_touch_does_not_fill_the_next_bar_does() -> None:
     candles = [dip, *[(999.0,) * 4] * 14, rise, *[(1011.0,) * 4] * 14]
     filled = {}
     for refuses in (False, True):
-        params = replace(
-            fixed_params({**QUIET, "max_orders": 1}), refuse_first_touch=refuses
-        )  # fmt: skip
+        params = replace(fixed_params({**QUIET, "max_orders": 1}), refuse_first_touch=refuses)
         strategy = FixedGridStrategy(params, RULES)
         tables = strategy.tables(frame_of(columns(candles)))
         filled[refuses] = [

@@ -99,10 +99,21 @@ def test_every_label_and_gate_takes_part_in_the_agreement() -> None:
         labels.update(r["label"] for r in result.trade_dicts)
         gates.update({name: count for name, count in expected.blocked.items() if count})
     assert set(labels) == {
-        "BUY_OPEN_LONG", "SELL_CLOSE_LONG", "SELL_OPEN_SHORT", "BUY_CLOSE_SHORT", "STOP_LONG",
-        "STOP_SHORT", "STOP_PRICE", "RECOVERY_CLOSE", "RECOVERY_LADDER", "RECOVERY_HEDGE_OPEN",
-        "RECOVERY_HEDGE_CLOSE", "RECOVERY_ESCALATION", "LIQUIDATION", "CLOSE_END",
-    }  # fmt: skip
+        "BUY_OPEN_LONG",
+        "SELL_CLOSE_LONG",
+        "SELL_OPEN_SHORT",
+        "BUY_CLOSE_SHORT",
+        "STOP_LONG",
+        "STOP_SHORT",
+        "STOP_PRICE",
+        "RECOVERY_CLOSE",
+        "RECOVERY_LADDER",
+        "RECOVERY_HEDGE_OPEN",
+        "RECOVERY_HEDGE_CLOSE",
+        "RECOVERY_ESCALATION",
+        "LIQUIDATION",
+        "CLOSE_END",
+    }
     assert {"stopped", "price", "orders", "margin", "cooldown"} <= set(gates)
 
 
@@ -111,10 +122,16 @@ def test_a_hole_is_walked_over_its_own_candle_of_15_minutes() -> None:
     holed = [[x for i, x in enumerate(column) if not 17 <= i < 40] for column in rows]
     quarters = columns(
         [(1000.0, 1000.0, 940.0, 950.0), (950.0, 1001.0, 949.0, 990.0)],
-        15 * MINUTE_MS, int(rows[0][0]) + 15 * MINUTE_MS,
-    )  # fmt: skip
-    params = {"quantity": 1.0, "max_orders": 4, "stop_loss_pct": 2.0, "initial_capital": 1e5,
-              "max_margin_usd": 1e5}  # fmt: skip
+        15 * MINUTE_MS,
+        int(rows[0][0]) + 15 * MINUTE_MS,
+    )
+    params = {
+        "quantity": 1.0,
+        "max_orders": 4,
+        "stop_loss_pct": 2.0,
+        "initial_capital": 1e5,
+        "max_margin_usd": 1e5,
+    }
     expected = run_fixed_grid(holed, params, MARKET, quarter_candles=quarters)
     strategy, result = engine_run(holed, params, MARKET, quarters=quarters)
     assert compare(expected, strategy.state, result) == []

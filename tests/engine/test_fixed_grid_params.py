@@ -183,10 +183,18 @@ def test_the_kernels_view_follows_from_the_parameters() -> None:
 def test_no_parameter_of_both_strategies_differs_without_a_reason() -> None:
     shared = set(FIXED_GRID_PARAMS) & set(STRATEGY_PARAMS)
     assert shared == {
-        "initial_capital", "leverage", "funding_enabled", "fee_maker", "fee_taker", "slippage",
-        "liquidation_fee", "fill_through_bps", "fill_through_ticks", "refuse_first_touch",
+        "initial_capital",
+        "leverage",
+        "funding_enabled",
+        "fee_maker",
+        "fee_taker",
+        "slippage",
+        "liquidation_fee",
+        "fill_through_bps",
+        "fill_through_ticks",
+        "refuse_first_touch",
         "intrabar_path",
-    }  # fmt: skip
+    }
     assert {name: FIXED_GRID_PARAMS[name] for name in shared} == {
         name: STRATEGY_PARAMS[name] for name in shared
     }

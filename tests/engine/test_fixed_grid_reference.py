@@ -31,35 +31,37 @@ def one_of(*values: Any) -> st.SearchStrategy[Any]:
 
 
 SEEDS = st.integers(0, 2**32 - 1)
-PARAMS = st.fixed_dictionaries({
-    "direction": one_of("buy", "sell"),
-    "quantity": one_of(0.0, 1.5),
-    "take_profit": one_of(0.008, 0.003, 0.03),
-    "grid_step": one_of(0.002, 0.0005, 0.01),
-    "max_orders": one_of(6, 1, 3, 25),
-    "wait_time": one_of(10.0, 0.0, 120.0, 600.0),
-    "max_margin_usd": one_of(20_000.0, 3_100.0, 6_000.0),
-    "max_position_size": one_of(0.0, 4.0),
-    "stop_loss_enabled": one_of(True, True, False),
-    "stop_loss_pct": one_of(2.0, 0.5, 5.0),
-    "position_timeout_min": one_of(5.0, 15.0),
-    "stuck_distance_pct": one_of(0.8, 0.1, 2.0),
-    "recovery_mode": one_of("ladder", "hedge", "aggressive", "none"),
-    "ladder_pct": one_of((1.0, 2.0, 3.0), (1.0,), (1.0, 1.1, 1.2, 1.3, 1.4)),
-    "escalation_min": one_of(5.0, 30.0),
-    "escalation": one_of("alert", "close", "hedge"),
-    "hedge_release_pct": one_of(0.5, 0.05, 3.0),
-    "hedge_max_hours": one_of(1.0, 2.0),
-    "stop_price": one_of(None, None, 0.97),
-    "pause_price": one_of(None, None, 1.03),
-    "max_stop_orders": one_of(3, 2, 8),
-    "leverage": one_of(1.0, 5.0, 50.0),
-    "initial_capital": one_of(10_000.0, 400.0, 3_500.0),
-    "intrabar_path": one_of("auto", "low_first", "high_first"),
-    "fill_through_ticks": one_of(0, 0, 2),
-    "slippage": one_of(0.0005, 0.0, 0.003),
-    "step_s": one_of(60, 60, 300),
-})  # fmt: skip
+PARAMS = st.fixed_dictionaries(
+    {
+        "direction": one_of("buy", "sell"),
+        "quantity": one_of(0.0, 1.5),
+        "take_profit": one_of(0.008, 0.003, 0.03),
+        "grid_step": one_of(0.002, 0.0005, 0.01),
+        "max_orders": one_of(6, 1, 3, 25),
+        "wait_time": one_of(10.0, 0.0, 120.0, 600.0),
+        "max_margin_usd": one_of(20_000.0, 3_100.0, 6_000.0),
+        "max_position_size": one_of(0.0, 4.0),
+        "stop_loss_enabled": one_of(True, True, False),
+        "stop_loss_pct": one_of(2.0, 0.5, 5.0),
+        "position_timeout_min": one_of(5.0, 15.0),
+        "stuck_distance_pct": one_of(0.8, 0.1, 2.0),
+        "recovery_mode": one_of("ladder", "hedge", "aggressive", "none"),
+        "ladder_pct": one_of((1.0, 2.0, 3.0), (1.0,), (1.0, 1.1, 1.2, 1.3, 1.4)),
+        "escalation_min": one_of(5.0, 30.0),
+        "escalation": one_of("alert", "close", "hedge"),
+        "hedge_release_pct": one_of(0.5, 0.05, 3.0),
+        "hedge_max_hours": one_of(1.0, 2.0),
+        "stop_price": one_of(None, None, 0.97),
+        "pause_price": one_of(None, None, 1.03),
+        "max_stop_orders": one_of(3, 2, 8),
+        "leverage": one_of(1.0, 5.0, 50.0),
+        "initial_capital": one_of(10_000.0, 400.0, 3_500.0),
+        "intrabar_path": one_of("auto", "low_first", "high_first"),
+        "fill_through_ticks": one_of(0, 0, 2),
+        "slippage": one_of(0.0005, 0.0, 0.003),
+        "step_s": one_of(60, 60, 300),
+    }
+)
 """Parameter sets; ``stop_price`` and ``pause_price`` as a share of the first price for a buy."""
 
 
@@ -180,8 +182,13 @@ def test_limits_fill_inside_their_candle_on_the_tick_and_in_order_of_time(
     seed: int, drawn: dict[str, Any]
 ) -> None:
     run = trade_random(seed, drawn)
-    limits = {"BUY_OPEN_LONG", "SELL_CLOSE_LONG", "SELL_OPEN_SHORT", "BUY_CLOSE_SHORT",
-              "RECOVERY_LADDER"}  # fmt: skip
+    limits = {
+        "BUY_OPEN_LONG",
+        "SELL_CLOSE_LONG",
+        "SELL_OPEN_SHORT",
+        "BUY_CLOSE_SHORT",
+        "RECOVERY_LADDER",
+    }
     for record in run.records:
         bar = run.bars[record["bar"]]
         assert record["timestamp"] == bar.ts_ms
@@ -319,9 +326,10 @@ def test_a_step_without_an_order_counts_one_gate_and_one_with_an_order_none_but_
         waited = account.blocked["cooldown"] - last["cooldown"]
         liquidated = account.counters["liquidations"] > last["liquidations"]
         last.update(
-            sum=sum(account.blocked.values()), cooldown=account.blocked["cooldown"],
+            sum=sum(account.blocked.values()),
+            cooldown=account.blocked["cooldown"],
             liquidations=account.counters["liquidations"],
-        )  # fmt: skip
+        )
         assert counted <= 1
         if account.working is not None:
             assert counted == waited
@@ -356,24 +364,34 @@ def test_prices_times_a_thousand_change_nothing_but_prices(
     assert small.blocked == big.blocked
 
 
-MIRRORED = st.fixed_dictionaries({
-    "max_orders": one_of(6, 1, 3, 25),
-    "wait_time": one_of(10.0, 0.0, 120.0),
-    "max_position_size": one_of(0.0, 4.0),
-    "stop_loss_enabled": one_of(True, False),
-    "recovery_mode": one_of("hedge", "ladder", "aggressive", "none"),
-    "escalation_min": one_of(5.0, 10.0),
-    "escalation": one_of("hedge", "close", "alert"),
-    "hedge_max_hours": one_of(1.0, 2.0),
-    "max_stop_orders": one_of(3, 2, 8),
-    "stop_price": one_of(None, 978.0),
-    "pause_price": one_of(None, 1020.0),
-})  # fmt: skip
+MIRRORED = st.fixed_dictionaries(
+    {
+        "max_orders": one_of(6, 1, 3, 25),
+        "wait_time": one_of(10.0, 0.0, 120.0),
+        "max_position_size": one_of(0.0, 4.0),
+        "stop_loss_enabled": one_of(True, False),
+        "recovery_mode": one_of("hedge", "ladder", "aggressive", "none"),
+        "escalation_min": one_of(5.0, 10.0),
+        "escalation": one_of("hedge", "close", "alert"),
+        "hedge_max_hours": one_of(1.0, 2.0),
+        "max_stop_orders": one_of(3, 2, 8),
+        "stop_price": one_of(None, 978.0),
+        "pause_price": one_of(None, 1020.0),
+    }
+)
 MIDDLING: dict[str, Any] = {
-    "quantity": 1.0, "take_profit": 0.0085, "grid_step": 0.0025, "stop_loss_pct": 1.55,
-    "stuck_distance_pct": 0.55, "position_timeout_min": 5.0, "ladder_pct": (1.05, 1.25),
-    "hedge_release_pct": 0.25, "max_margin_usd": 1e9, "initial_capital": 1e9, "slippage": 0.0005,
-}  # fmt: skip
+    "quantity": 1.0,
+    "take_profit": 0.0085,
+    "grid_step": 0.0025,
+    "stop_loss_pct": 1.55,
+    "stuck_distance_pct": 0.55,
+    "position_timeout_min": 5.0,
+    "ladder_pct": (1.05, 1.25),
+    "hedge_release_pct": 0.25,
+    "max_margin_usd": 1e9,
+    "initial_capital": 1e9,
+    "slippage": 0.0005,
+}
 """Distances of 8.5, 2.5, 15.5 … ticks at 1000: rounded to the tick they are the same everywhere
 between 970 and 1030, whatever they are a share of. So the mirror at 1000 is exact there."""
 
@@ -411,14 +429,25 @@ def test_selling_is_the_mirror_of_buying(seed: int, drawn: dict[str, Any]) -> No
         market,
     )
     swapped = {"LONG": "SHORT", "SHORT": "LONG"}
-    words = {"BUY_OPEN_LONG": "SELL_OPEN_SHORT", "SELL_CLOSE_LONG": "BUY_CLOSE_SHORT",
-             "STOP_LONG": "STOP_SHORT"}  # fmt: skip
+    words = {
+        "BUY_OPEN_LONG": "SELL_OPEN_SHORT",
+        "SELL_CLOSE_LONG": "BUY_CLOSE_SHORT",
+        "STOP_LONG": "STOP_SHORT",
+    }
     names = ("bar", "label", "fill_id", "price", "qty", "direction", "cycle", "slot")
     expected = [
-        (r["bar"], words.get(r["label"], r["label"]), r["fill_id"], 2000.0 - r["price"], r["qty"],
-         swapped[r["direction"]], r["cycle"], r["slot"])
+        (
+            r["bar"],
+            words.get(r["label"], r["label"]),
+            r["fill_id"],
+            2000.0 - r["price"],
+            r["qty"],
+            swapped[r["direction"]],
+            r["cycle"],
+            r["slot"],
+        )
         for r in long.records
-    ]  # fmt: skip
+    ]
     assert sorted(expected) == sorted(tuple(r[n] for n in names) for r in short.records)
     assert long.blocked == short.blocked
     assert long.counters["stuck_total"] == short.counters["stuck_total"]
@@ -442,11 +471,13 @@ def test_what_comes_later_changes_no_earlier_decision(
     for market in (candles, changed):
         orders: list[Any] = []
         run = run_fixed_grid(
-            columns(market), params, MARKET,
+            columns(market),
+            params,
+            MARKET,
             observer=lambda account, now, orders=orders: orders.append(  # type: ignore[misc]
                 (now.bar, account.working and account.working.price, account.wallet)
             ),
-        )  # fmt: skip
+        )
         seen.append([o for o in orders if o[0] <= k])
         seen[-1].append([tuple(r.values()) for r in run.records if r["bar"] < k])
     assert seen[0] == seen[1]
@@ -461,9 +492,7 @@ def test_a_bar_that_nothing_touches_is_skipped_without_a_difference(
     params = read_params(drawn, rows[1][0])
     with pytest.MonkeyPatch.context() as patch:
         quick = run_fixed_grid(rows, params, MARKET)
-        patch.setattr(
-            "tests.engine.fixed_grid_reference.matching.is_untouched", lambda *_: False
-        )  # fmt: skip
+        patch.setattr("tests.engine.fixed_grid_reference.matching.is_untouched", lambda *_: False)
         slow = run_fixed_grid(rows, params, MARKET)
     assert quick.records == slow.records
 
@@ -475,20 +504,39 @@ def test_the_random_markets_reach_every_label() -> None:
         drawn = {
             "recovery_mode": rng.choice(("ladder", "hedge", "aggressive")),
             "escalation": rng.choice(("close", "hedge", "alert")),
-            "direction": rng.choice(("buy", "sell")), "stop_price": rng.choice((None, 0.97)),
-            "stop_loss_enabled": rng.random() < 0.8, "initial_capital": rng.choice((1e4, 400.0)),
-            "leverage": rng.choice((1.0, 50.0)), "pause_price": None, "quantity": 1.5,
-            "stuck_distance_pct": 0.8, "position_timeout_min": 5.0, "escalation_min": 5.0,
-            "hedge_max_hours": 1.0, "hedge_release_pct": 3.0, "max_margin_usd": 2e4,
+            "direction": rng.choice(("buy", "sell")),
+            "stop_price": rng.choice((None, 0.97)),
+            "stop_loss_enabled": rng.random() < 0.8,
+            "initial_capital": rng.choice((1e4, 400.0)),
+            "leverage": rng.choice((1.0, 50.0)),
+            "pause_price": None,
+            "quantity": 1.5,
+            "stuck_distance_pct": 0.8,
+            "position_timeout_min": 5.0,
+            "escalation_min": 5.0,
+            "hedge_max_hours": 1.0,
+            "hedge_release_pct": 3.0,
+            "max_margin_usd": 2e4,
             "stop_loss_pct": rng.choice((2.0, 5.0)),
-        }  # fmt: skip
+        }
         for record in trade_random(seed, drawn).records:
             seen[record["label"]] = seen.get(record["label"], 0) + 1
     assert set(seen) == {
-        "BUY_OPEN_LONG", "SELL_CLOSE_LONG", "SELL_OPEN_SHORT", "BUY_CLOSE_SHORT", "STOP_LONG",
-        "STOP_SHORT", "STOP_PRICE", "RECOVERY_CLOSE", "RECOVERY_LADDER", "RECOVERY_HEDGE_OPEN",
-        "RECOVERY_HEDGE_CLOSE", "RECOVERY_ESCALATION", "LIQUIDATION", "CLOSE_END",
-    }  # fmt: skip
+        "BUY_OPEN_LONG",
+        "SELL_CLOSE_LONG",
+        "SELL_OPEN_SHORT",
+        "BUY_CLOSE_SHORT",
+        "STOP_LONG",
+        "STOP_SHORT",
+        "STOP_PRICE",
+        "RECOVERY_CLOSE",
+        "RECOVERY_LADDER",
+        "RECOVERY_HEDGE_OPEN",
+        "RECOVERY_HEDGE_CLOSE",
+        "RECOVERY_ESCALATION",
+        "LIQUIDATION",
+        "CLOSE_END",
+    }
 
 
 # Real candles.

@@ -63,8 +63,11 @@ def test_the_take_profit_rests_from_the_step_after_the_fill() -> None:
 
 def test_a_close_price_that_is_not_passive_lies_a_tick_beyond_the_price() -> None:
     book = Book()
-    run = trade([(1000.0, 1014.0, 999.0, 1014.0), *flat(1012.0), *path(1012.0, 1011.0, 1013.0)],
-                book, intrabar_path="low_first")  # fmt: skip
+    run = trade(
+        [(1000.0, 1014.0, 999.0, 1014.0), *flat(1012.0), *path(1012.0, 1011.0, 1013.0)],
+        book,
+        intrabar_path="low_first",
+    )
     # p = 1012 at step 1: 1012.1; not reached (the path ends lower); p = 1011 at step 3: 1011.1
     assert book.closes[1:4] == [[1012.1], [1012.1], [1011.1]]
     assert summary(run)[1:] == [(3, "SELL_CLOSE_LONG", 1011.1, 1.0)]
@@ -106,8 +109,10 @@ def test_sell_prices_are_the_mirror_with_their_own_formulas() -> None:
     book = Book()
     run = trade(
         [(1000.0, 1001.0, 1000.0, 1001.0), *flat(1001.0), *path(1001.0, 985.0)],
-        book, direction="sell", max_orders=2,
-    )  # fmt: skip
+        book,
+        direction="sell",
+        max_orders=2,
+    )
     # e = 1000.1; T = 990.099 -> 990.0; S = 1050.105 -> 1050.2; next 1000.1*1.01 = 1010.101 -> .2
     assert book.entries[:3] == [1000.1, 1010.2, 1010.2]
     assert book.closes[1] == [990.0]
@@ -212,13 +217,21 @@ def test_at_the_same_price_the_entry_comes_before_the_stop() -> None:
 
 
 def test_a_price_past_stop_price_closes_everything_and_ends_the_session() -> None:
-    run = trade([FILLED, *path(999.0, 985.0), *path(985.0, 981.0), *flat(981.0, 3)],
-                stop_price=970.0, max_orders=2, stop_loss_enabled=False)  # fmt: skip
+    run = trade(
+        [FILLED, *path(999.0, 985.0), *path(985.0, 981.0), *flat(981.0, 3)],
+        stop_price=970.0,
+        max_orders=2,
+        stop_loss_enabled=False,
+    )
     assert summary(run) == [ENTRY, (1, "BUY_OPEN_LONG", 990.0, 1.0)]
     assert not run.stopped
     # A stop rests at 970.0; both share the price, so both fire, older first.
-    down = trade([FILLED, *path(999.0, 985.0), *path(985.0, 965.0), *flat(990.0, 3)],
-                 stop_price=970.0, max_orders=2, stop_loss_enabled=False)  # fmt: skip
+    down = trade(
+        [FILLED, *path(999.0, 985.0), *path(985.0, 965.0), *flat(990.0, 3)],
+        stop_price=970.0,
+        max_orders=2,
+        stop_loss_enabled=False,
+    )
     assert summary(down)[2:] == [(2, "STOP_LONG", 970.0, 1.0), (2, "STOP_LONG", 970.0, 1.0)]
     assert down.stopped
     assert down.blocked["stopped"] > 0
@@ -229,8 +242,11 @@ def test_a_stop_fired_at_stop_price_leaves_hedges_to_the_next_step_even_if_price
     candles = [*STUCK, *path(985.0, 988.0), *path(988.0, 974.0), (974.0, 974.0, 969.0, 973.0)]
     run = trade(
         [*candles, *flat(973.0)],
-        recovery_mode="hedge", max_orders=2, stop_price=970.0, grid_step=0.025,
-    )  # fmt: skip
+        recovery_mode="hedge",
+        max_orders=2,
+        stop_price=970.0,
+        grid_step=0.025,
+    )
     # 999.9/1.025 = 975.51 -> 975.5
     assert summary(run)[1:] == [
         (6, "RECOVERY_HEDGE_OPEN", 985.0, 1.0),
@@ -274,8 +290,9 @@ def test_no_entry_lies_at_or_beyond_stop_price() -> None:
 
 def test_buying_pauses_at_pause_price_and_the_order_is_cancelled() -> None:
     book = Book()
-    run = trade([*flat(1000.0), *flat(1001.0), *flat(1000.9), *flat(1001.5, 12)], book,
-                pause_price=1001.0)  # fmt: skip
+    run = trade(
+        [*flat(1000.0), *flat(1001.0), *flat(1000.9), *flat(1001.5, 12)], book, pause_price=1001.0
+    )
     assert book.entries == [999.9, None, 1000.8, *[None] * 12]
     assert run.blocked["price"] == 13
 
@@ -363,15 +380,24 @@ def test_a_take_profit_in_the_step_of_the_fill_does_not_end_the_wait() -> None:
     # d = 1/30: a quarter of 480 s = 2 steps: 990.0 is laid at step 2; in bar 2 the take-profit of
     # the first fills, then 990.0; the next order comes at step 4.
     book = Book()
-    trade([FILLED, *flat(999.0), (999.0, 1010.0, 989.0, 989.0), *flat(989.0, 3)], book,
-          max_orders=30, wait_time=480.0)  # fmt: skip
+    trade(
+        [FILLED, *flat(999.0), (999.0, 1010.0, 989.0, 989.0), *flat(989.0, 3)],
+        book,
+        max_orders=30,
+        wait_time=480.0,
+    )
     assert book.entries[:5] == [999.9, None, 990.0, None, 980.1]
 
 
 def test_a_stop_starts_the_wait() -> None:
     book = Book()
-    run = trade([FILLED, *path(999.0, 940.0), *flat(940.0, 9)], book, max_orders=30,
-                wait_time=1200.0, grid_step=0.07)  # fmt: skip
+    run = trade(
+        [FILLED, *path(999.0, 940.0), *flat(940.0, 9)],
+        book,
+        max_orders=30,
+        wait_time=1200.0,
+        grid_step=0.07,
+    )
     # d = 1/30 then 0: a quarter of 1200 s = 5 steps. Filled 0; working order only at step 5; but
     # the stop of step 1 is newer: 6.
     assert summary(run)[1] == (1, "STOP_LONG", 949.9, 1.0)
@@ -393,17 +419,27 @@ def test_the_working_order_stays_where_it_is_while_the_cooldown_lasts() -> None:
 def test_a_market_close_starts_the_wait() -> None:
     book = Book()
     run = trade(
-        [FILLED, *flat(999.0, 4), *flat(985.0, 10)], book,
-        max_orders=3, wait_time=300.0, recovery_mode="aggressive", grid_step=0.02,
-    )  # fmt: skip
+        [FILLED, *flat(999.0, 4), *flat(985.0, 10)],
+        book,
+        max_orders=3,
+        wait_time=300.0,
+        recovery_mode="aggressive",
+        grid_step=0.02,
+    )
     # d = 1/3: 300 s since the fill would be over at step 5, where it is closed: n = 0, 75 s.
     assert summary(run)[1] == (5, "RECOVERY_CLOSE", 985.0, 1.0)
     assert book.entries[4:8] == [None, None, None, 984.9]
 
 
 def test_a_slot_is_the_lowest_free_one() -> None:
-    candles = [FILLED, *path(999.0, 985.0), *flat(985.0), *path(985.0, 1000.5), *flat(1000.5, 3),
-               *path(1000.5, 988.0)]  # fmt: skip
+    candles = [
+        FILLED,
+        *path(999.0, 985.0),
+        *flat(985.0),
+        *path(985.0, 1000.5),
+        *flat(1000.5, 3),
+        *path(1000.5, 988.0),
+    ]
     run = trade(candles, max_orders=3)
     slots = [(r["label"], r["price"], r["slot"]) for r in run.records if r["pnl"] == 0.0]
     assert slots[:3] == [

@@ -54,8 +54,10 @@ def test_mode_ladder_lays_rungs_once_with_the_remainder_on_the_nearest() -> None
     book = Book()
     run = trade(
         [*STUCK, *flat(980.0), *path(980.0, 1000.0), *flat(1000.0), *path(1000.0, 1012.0)],
-        book, recovery_mode="ladder", ladder_pct=(1.0, 1.5, 4.0, 5.0),
-    )  # fmt: skip
+        book,
+        recovery_mode="ladder",
+        ladder_pct=(1.0, 1.5, 4.0, 5.0),
+    )
     # 10 lots over 4 rungs: 4, 2, 2, 2. 985*1.01 = 994.85 -> 994.9; *1.015 = 999.775 -> 999.8;
     # 1024.4 and 1034.25 are cut to T = 1009.9 and merge to 4 lots.
     assert book.closes[6] == [994.9, 999.8, 1009.9]
@@ -76,15 +78,20 @@ def test_rungs_without_a_lot_are_dropped_and_small_ones_join_the_next() -> None:
     trade(STUCK, book, recovery_mode="ladder", quantity=0.2, ladder_pct=(1.0, 1.5, 2.0))
     assert book.closes[6] == [994.9]
     book = Book()
-    trade(STUCK, book, recovery_mode="ladder", quantity=0.6, ladder_pct=(1.0, 1.5, 2.0),
-          market={"min_qty": 0.4})  # fmt: skip
+    trade(
+        STUCK,
+        book,
+        recovery_mode="ladder",
+        quantity=0.6,
+        ladder_pct=(1.0, 1.5, 2.0),
+        market={"min_qty": 0.4},
+    )
     # 2, 2, 2 lots with a minimum of 4: the third joins the second, the first takes what is next.
     assert book.closes[6] == [994.9]
 
 
 def test_the_stop_of_a_ladder_shrinks_with_it() -> None:
-    run = trade([*STUCK, *path(985.0, 996.0, 940.0)], recovery_mode="ladder",
-                ladder_pct=(1.0, 4.0))  # fmt: skip
+    run = trade([*STUCK, *path(985.0, 996.0, 940.0)], recovery_mode="ladder", ladder_pct=(1.0, 4.0))
     assert summary(run) == [ENTRY, (7, "RECOVERY_LADDER", 994.9, 0.5), (8, "STOP_LONG", 949.9, 0.5)]
     assert run.metrics["stuck_released"] == run.metrics["stuck_recovered"] == 0
 
@@ -108,8 +115,9 @@ def test_a_hedge_is_released_when_the_price_is_back_and_the_exits_are_laid_anew(
     book = Book()
     run = trade(
         [*STUCK, *flat(980.0), *flat(989.3), *flat(989.5), *flat(989.5, 4), *flat(988.0, 3)],
-        book, **HEDGE,
-    )  # fmt: skip
+        book,
+        **HEDGE,
+    )
     # 0.5 % over 984.5 is 989.4225: not at 989.3 (step 8), but at 989.5 (step 9).
     # The hedge buys back at 989.5*1.0005 = 989.99475 -> 990.0. Opened anew at 9: at step 14 the
     # position is stuck a second time (p = 988 <= 989.702) and closed: 988*0.9995 = 987.506 -> .5

@@ -41,9 +41,7 @@ def test_a_hole_is_walked_as_one_candle_with_one_step_at_its_open() -> None:
     candles = flat(1000.0, 15) + path(*[1000.0 - i for i in range(16)]) + flat(985.0, 15)
     whole = run_fixed_grid(columns(candles), {**QUIET, "max_orders": 5}, MARKET)
     assert [r["bar"] for r in whole.records][:2] == [15, 24]
-    holed = run_fixed_grid(
-        without(columns(candles), 20), {**QUIET, "max_orders": 5}, MARKET
-    )  # fmt: skip
+    holed = run_fixed_grid(without(columns(candles), 20), {**QUIET, "max_orders": 5}, MARKET)
     # One step in the hole (at 1000): 990.0 is not laid before the next quarter begins.
     assert [r["timestamp"] for r in holed.records][:1] == [START + 15 * MINUTE_MS]
     assert [(r["bar"], r["price"]) for r in holed.records if r["label"] == "BUY_OPEN_LONG"] == [
@@ -70,9 +68,11 @@ def test_steps_of_five_minutes_walk_five_candles_and_rules_read_the_step() -> No
     book = Book()
     candles = [*flat(1000.0, 2), (1000.0, 1000.0, 999.0, 999.0), *flat(999.0, 12)]
     run = run_fixed_grid(
-        columns(candles), {**QUIET, "step_s": 300, "wait_time": 300.0, "max_orders": 2}, MARKET,
+        columns(candles),
+        {**QUIET, "step_s": 300, "wait_time": 300.0, "max_orders": 2},
+        MARKET,
         observer=book,
-    )  # fmt: skip
+    )
     entry = run.records[0]
     assert (entry["bar"], entry["timestamp"]) == (2, START + 2 * MINUTE_MS)
     # Filled in the step of minute 0; d = 1/2: 300 s have passed at minute 5.
@@ -95,8 +95,14 @@ def test_a_liquidation_at_a_step_closes_all_and_no_entry_is_laid() -> None:
     book = Book()
     # 5 units at 999.9 with 500 of capital and leverage 20; maintenance 1 % of 4525 = 45.25:
     # equity at 905 = 500 - 1.0 - 474.5 = 24.5 is under it.
-    run = trade([FILLED, *flat(905.0, 2)], book, stop_loss_enabled=False, quantity=5.0,
-                initial_capital=500.0, leverage=20.0)  # fmt: skip
+    run = trade(
+        [FILLED, *flat(905.0, 2)],
+        book,
+        stop_loss_enabled=False,
+        quantity=5.0,
+        initial_capital=500.0,
+        leverage=20.0,
+    )
     record = run.records[1]
     assert (record["bar"], record["label"], record["price"]) == (1, "LIQUIDATION", 905.0)
     assert record["fee"] == pytest.approx(500.0 - 0.99990 - 474.5)
@@ -108,14 +114,26 @@ def test_what_a_liquidation_leaves_trades_on_from_the_next_step() -> None:
     book = Book()
     # At 909.1 equity is 499.0001 - 454 = 45.0001, maintenance 45.455; without a fee it stays, and
     # 5 * 909 / 125 = 36.36 of margin fits.
-    trade([FILLED, *flat(909.1, 2)], book, stop_loss_enabled=False, quantity=5.0,
-          initial_capital=500.0, leverage=125.0, market={"liquidation_fee": 0.0})  # fmt: skip
+    trade(
+        [FILLED, *flat(909.1, 2)],
+        book,
+        stop_loss_enabled=False,
+        quantity=5.0,
+        initial_capital=500.0,
+        leverage=125.0,
+        market={"liquidation_fee": 0.0},
+    )
     assert book.entries[:3] == [999.9, None, 909.0]
 
 
 def test_a_liquidation_inside_a_bar_happens_where_margin_runs_out() -> None:
-    run = trade([FILLED, *path(999.0, 880.0)], stop_loss_enabled=False, quantity=5.0,
-                initial_capital=600.0, leverage=20.0)  # fmt: skip
+    run = trade(
+        [FILLED, *path(999.0, 880.0)],
+        stop_loss_enabled=False,
+        quantity=5.0,
+        initial_capital=600.0,
+        leverage=20.0,
+    )
     record = run.records[1]
     # 600 - 0.9999 + 5*(x - 999.9) = 0.01*5*x  ->  x = 4400.4999 / 4.95
     assert record["label"] == "LIQUIDATION"
@@ -186,8 +204,10 @@ def test_recovery_that_no_position_can_reach_is_said_with_both_numbers() -> None
     assert not any("recovery" in line for line in load_warnings(Params()))
     sold = Params.from_mapping({"direction": "sell"})
     assert reachable_stuck_distance(sold) == pytest.approx(100.0 * 0.058 / 0.992)
-    assert any("capital" in w for w in load_warnings(Params.from_mapping({"leverage": 2.0,
-               "max_margin_usd": 10_001.0})))  # fmt: skip
+    assert any(
+        "capital" in w
+        for w in load_warnings(Params.from_mapping({"leverage": 2.0, "max_margin_usd": 10_001.0}))
+    )
 
 
 # Metrics and health.
@@ -224,9 +244,12 @@ def test_figures_of_a_small_run() -> None:
 def test_health_goes_with_the_loss_and_the_stage() -> None:
     levels: list[str] = []
     # 2.5 % loss: 974.9; 3.75 %: 962.4; half of the timeout of 1440 minutes is far
-    trade([FILLED, *flat(999.0), *flat(974.9), *flat(962.4), *flat(975.0)],
-          lambda account, _: levels.append(account.health),
-          position_timeout_min=1440.0, max_orders=30)  # fmt: skip
+    trade(
+        [FILLED, *flat(999.0), *flat(974.9), *flat(962.4), *flat(975.0)],
+        lambda account, _: levels.append(account.health),
+        position_timeout_min=1440.0,
+        max_orders=30,
+    )
     assert levels[:5] == ["HEALTHY", "HEALTHY", "WARNING", "CRITICAL", "HEALTHY"]
     stuck: list[str] = []
     trade(STUCK, lambda account, _: stuck.append(account.health), max_orders=30)

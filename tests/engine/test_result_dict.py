@@ -123,8 +123,11 @@ def test_it_equals_the_plain_dict_from_both_sides_and_nothing_else() -> None:
 def test_a_value_is_made_once_and_only_when_it_is_asked_for() -> None:
     result, made = counted()
     assert ("b" in result, len(result), list(result.keys()), result["a"]) == (
-        True, 3, ["a", "b", "c"], 1,
-    )  # fmt: skip
+        True,
+        3,
+        ["a", "b", "c"],
+        1,
+    )
     assert made == []
     first = result["b"]
     assert result["b"] is first is result.get("b") is dict(result)["b"]

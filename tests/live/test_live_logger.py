@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 
 import live.health.logger
 from backtest.audit.files import read_trades
-from backtest.results.files import TRADE_COLUMNS as BACKTEST_COLUMNS
 from backtest.results.files import trades_csv
 from core.errors import ConfigError, StateError
 from core.market import MarketRules
 from core.text import decimals_of, money, number
 from engine.contract import SideView, View
+from engine.trade_tables import FILE_COLUMNS as BACKTEST_COLUMNS
 from engine.trade_tables import TRADE_FIELDS
 from live.health.events import StepDone
 from live.health.logger import SecretFilter, TradeLogger, equity_text, session_logger, trade_text

@@ -109,3 +109,13 @@ def test_names_and_texts_use_the_words_of_the_field() -> None:
         for match in METAPHORS.finditer(line)
     ]
     assert found == []
+
+
+def test_every_file_is_laid_out_by_the_formatter() -> None:
+    marks = re.compile(r"#\s*fmt:\s*(?:skip|off)")
+    sources = [path for house in HOUSES for path in (ROOT / house).rglob("*.py")]
+    assert len(sources) > 500
+    texts = ((path, path.read_text(encoding="utf-8")) for path in sources)
+    assert [
+        str(path) for path, text in texts if path != Path(__file__) and marks.search(text)
+    ] == []

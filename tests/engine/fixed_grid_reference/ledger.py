@@ -27,13 +27,30 @@ RUNG = "RECOVERY_LADDER"
 PROFIT_LABELS = {*CLOSE_LABEL.values(), RUNG}
 """Fills of a T or an L order; every other close of a position is a loss exit."""
 GATES = (
-    "pause", "stopping", "stopped", "mismatch", "price", "orders", "size", "margin", "minimum",
-    "portfolio", "cooldown",
-)  # fmt: skip
+    "pause",
+    "stopping",
+    "stopped",
+    "mismatch",
+    "price",
+    "orders",
+    "size",
+    "margin",
+    "minimum",
+    "portfolio",
+    "cooldown",
+)
 COUNTERS = (
-    "stuck_total", "recovery_attempts", "margin_exhausted", "stops_long", "stops_short",
-    "liquidations", "double_exit", "position_mismatch_incidents", "holes", "steps",
-)  # fmt: skip
+    "stuck_total",
+    "recovery_attempts",
+    "margin_exhausted",
+    "stops_long",
+    "stops_short",
+    "liquidations",
+    "double_exit",
+    "position_mismatch_incidents",
+    "holes",
+    "steps",
+)
 
 
 @dataclass(frozen=True)
@@ -201,15 +218,35 @@ class Account:
     # bookings
 
     def write(
-        self, now: Moment, label: str, sgn: int, position: Position, fill_id: int,
-        *, price: float, lots: int, pnl: float, fee: float,
-    ) -> None:  # fmt: skip
+        self,
+        now: Moment,
+        label: str,
+        sgn: int,
+        position: Position,
+        fill_id: int,
+        *,
+        price: float,
+        lots: int,
+        pnl: float,
+        fee: float,
+    ) -> None:
         """Append a record and book its money."""
-        self.records.append({
-            "bar": now.bar, "timestamp": now.ts_ms, "price": price, "qty": self.market.qty(lots),
-            "label": label, "regime": "NONE", "pnl": pnl, "fee": fee, "direction": DIRECTION[sgn],
-            "fill_id": fill_id, "cycle": position.cycle, "slot": position.slot,
-        })  # fmt: skip
+        self.records.append(
+            {
+                "bar": now.bar,
+                "timestamp": now.ts_ms,
+                "price": price,
+                "qty": self.market.qty(lots),
+                "label": label,
+                "regime": "NONE",
+                "pnl": pnl,
+                "fee": fee,
+                "direction": DIRECTION[sgn],
+                "fill_id": fill_id,
+                "cycle": position.cycle,
+                "slot": position.slot,
+            }
+        )
         self.wallet += pnl - fee
         position.pnl += pnl
         position.fees += fee
@@ -218,12 +255,21 @@ class Account:
     def tell(self, now: Moment, event: str, subject: Any = None, **more: Any) -> None:
         """Append an event about a position, an order or nothing."""
         row: dict[str, Any] = {
-            "ts": now.ts_ms, "event": event, "cycle": getattr(subject, "cycle", None),
-            "slot": getattr(subject, "slot", None), "price": None, "qty": None,
-            "entry": getattr(subject, "entry", None), "pnl": None, "fee": None,
-            "duration_s": None, "reason": None, "n_open": len(self.positions),
-            "margin": self.margin(with_working=True), "health": self.health,
-        }  # fmt: skip
+            "ts": now.ts_ms,
+            "event": event,
+            "cycle": getattr(subject, "cycle", None),
+            "slot": getattr(subject, "slot", None),
+            "price": None,
+            "qty": None,
+            "entry": getattr(subject, "entry", None),
+            "pnl": None,
+            "fee": None,
+            "duration_s": None,
+            "reason": None,
+            "n_open": len(self.positions),
+            "margin": self.margin(with_working=True),
+            "health": self.health,
+        }
         row.update(more)
         self.events.append(row)
 
@@ -234,18 +280,31 @@ class Account:
             raise RuntimeError("no working order to fill")
         self.working = None
         position = Position(
-            fill_id=self.take_fill_id(), cycle=order.cycle, slot=order.slot, entry=order.price,
-            lots=order.lots, opened=now.step_s, filled=now.step_s, stage_time=now.step_s,
+            fill_id=self.take_fill_id(),
+            cycle=order.cycle,
+            slot=order.slot,
+            entry=order.price,
+            lots=order.lots,
+            opened=now.step_s,
+            filled=now.step_s,
+            stage_time=now.step_s,
             take_profit=take_profit_price(self.params, self.market, order.price),
             stop=stop_trigger(self.params, self.market, order.price),
-        )  # fmt: skip
+        )
         self.positions.append(position)
         self.positions.sort(key=lambda p: (-self.params.sgn * p.entry, p.fill_id))
         fee = self.params.fee_maker * order.price * self.market.qty(order.lots)
         self.write(
-            now, ENTRY_LABEL[self.params.sgn], self.params.sgn, position, position.fill_id,
-            price=order.price, lots=order.lots, pnl=0.0, fee=fee,
-        )  # fmt: skip
+            now,
+            ENTRY_LABEL[self.params.sgn],
+            self.params.sgn,
+            position,
+            position.fill_id,
+            price=order.price,
+            lots=order.lots,
+            pnl=0.0,
+            fee=fee,
+        )
         self.last_entry_fill = now.step_s
         qty = self.market.qty(order.lots)
         self.tell(now, "ENTRY_FILLED", position, price=order.price, qty=qty, fee=fee)
@@ -258,9 +317,16 @@ class Account:
         pnl = self.params.sgn * (price - position.entry) * self.market.qty(lots)
         position.lots -= lots
         self.write(
-            now, label, self.params.sgn, position, position.fill_id,
-            price=price, lots=lots, pnl=pnl, fee=fee,
-        )  # fmt: skip
+            now,
+            label,
+            self.params.sgn,
+            position,
+            position.fill_id,
+            price=price,
+            lots=lots,
+            pnl=pnl,
+            fee=fee,
+        )
         if label in PROFIT_LABELS:
             self.last_profit_exit = now.step_s
         else:
@@ -277,9 +343,16 @@ class Account:
         pnl = hedge.sgn * (price - hedge.price) * self.market.qty(hedge.lots)
         position.hedge = None
         self.write(
-            now, label, hedge.sgn, position, hedge.fill_id,
-            price=price, lots=hedge.lots, pnl=pnl, fee=fee,
-        )  # fmt: skip
+            now,
+            label,
+            hedge.sgn,
+            position,
+            hedge.fill_id,
+            price=price,
+            lots=hedge.lots,
+            pnl=pnl,
+            fee=fee,
+        )
         self.forget_closed(now, position, price)
 
     def forget_closed(self, now: Moment, position: Position, price: float) -> None:
@@ -291,19 +364,31 @@ class Account:
         if all(p.owns_stop or p.stop is None or p.stage == HEDGED for p in self.positions):
             self.shared_stop = None
         self.tell(
-            now, "CYCLE_CLOSED", position, price=price, pnl=position.pnl - position.fees,
-            fee=position.fees, duration_s=now.step_s - position.filled,
+            now,
+            "CYCLE_CLOSED",
+            position,
+            price=price,
+            pnl=position.pnl - position.fees,
+            fee=position.fees,
+            duration_s=now.step_s - position.filled,
             reason=self.records[-1]["label"],
-        )  # fmt: skip
+        )
 
     def open_hedge(self, now: Moment, position: Position, price: float) -> None:
         """Book the opposite leg; then take-profit, rungs and stop go."""
         position.hedge = Hedge(self.take_fill_id(), -self.params.sgn, price, position.lots)
         fee = self.params.fee_taker * price * self.market.qty(position.lots)
         self.write(
-            now, "RECOVERY_HEDGE_OPEN", -self.params.sgn, position, position.hedge.fill_id,
-            price=price, lots=position.lots, pnl=0.0, fee=fee,
-        )  # fmt: skip
+            now,
+            "RECOVERY_HEDGE_OPEN",
+            -self.params.sgn,
+            position,
+            position.hedge.fill_id,
+            price=price,
+            lots=position.lots,
+            pnl=0.0,
+            fee=fee,
+        )
         position.stage, position.stage_time = HEDGED, now.step_s
         position.close_order, position.rungs, position.owns_stop = None, [], False
 

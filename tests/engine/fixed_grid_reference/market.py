@@ -17,9 +17,14 @@ DIRECTION = {LONG: "LONG", SHORT: "SHORT"}
 ROUNDING_SLACK = 1e-9
 """Ticks or lots by which a quotient may miss a whole number through float error."""
 SEVEN_TIERS = (
-    (0.0, 0.004), (50_000.0, 0.005), (250_000.0, 0.01), (1_000_000.0, 0.025),
-    (10_000_000.0, 0.05), (20_000_000.0, 0.10), (50_000_000.0, 0.125),
-)  # fmt: skip
+    (0.0, 0.004),
+    (50_000.0, 0.005),
+    (250_000.0, 0.01),
+    (1_000_000.0, 0.025),
+    (10_000_000.0, 0.05),
+    (20_000_000.0, 0.10),
+    (50_000_000.0, 0.125),
+)
 """(notional floor, rate) where a coin's own brackets are not known."""
 
 

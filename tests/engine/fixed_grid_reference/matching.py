@@ -128,9 +128,7 @@ def order_events(account: Account, start: float, end: float) -> Iterator[Event]:
             trigger = order.price * (1.0 + sgn * share) + sgn * beyond
             at = first_reached(start, end, trigger, falling=sgn != LONG)
             if at is not None:
-                yield Event(
-                    at, TAKE_PROFIT, sgn * order.price, order.age, order, (position,)
-                )  # fmt: skip
+                yield Event(at, TAKE_PROFIT, sgn * order.price, order.age, order, (position,))
     for trigger, members in resting_stops(account):
         at = first_reached(start, end, trigger, falling=sgn == LONG)
         if at is not None:

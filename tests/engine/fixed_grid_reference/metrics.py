@@ -141,18 +141,20 @@ def record_metrics(account: Account, log: StepLog) -> dict[str, float]:
         metrics[f"stops_{name}"] = account.counters[f"stops_{name}"]
     traded = sum(record["price"] * record["qty"] for record in records)
     held = log.had_position
-    metrics.update({
-        "liquidations": account.counters["liquidations"],
-        "fees_paid": sum(record["fee"] for record in records),
-        "funding_pnl": account.funding,
-        "turnover": traded / account.params.initial_capital,
-        "exposure_pct": 100.0 * sum(held) / len(held),
-        "current_exposure": log.exposure_at_end,
-        "double_exit": account.counters["double_exit"],
-        "position_mismatch_incidents": account.counters["position_mismatch_incidents"],
-        "stop_execution_s_median": NAN,
-        "stop_execution_s_max": NAN,
-    })  # fmt: skip
+    metrics.update(
+        {
+            "liquidations": account.counters["liquidations"],
+            "fees_paid": sum(record["fee"] for record in records),
+            "funding_pnl": account.funding,
+            "turnover": traded / account.params.initial_capital,
+            "exposure_pct": 100.0 * sum(held) / len(held),
+            "current_exposure": log.exposure_at_end,
+            "double_exit": account.counters["double_exit"],
+            "position_mismatch_incidents": account.counters["position_mismatch_incidents"],
+            "stop_execution_s_median": NAN,
+            "stop_execution_s_max": NAN,
+        }
+    )
     return metrics
 
 

@@ -95,9 +95,7 @@ def lay_ladder(account: Account, now: Moment, position: Position) -> None:
     account.counters["recovery_attempts"] += 1
     position.stage, position.stage_time = LADDER, now.step_s
     position.close_order = None
-    rungs = ladder(
-        account.params, account.market, position.take_profit, now.price, position.lots
-    )  # fmt: skip
+    rungs = ladder(account.params, account.market, position.take_profit, now.price, position.lots)
     position.rungs = [LimitOrder(price, lots, account.take_age()) for price, lots in rungs]
     account.tell(now, "RECOVERY", position, price=now.price, reason="ladder")
     for rung in position.rungs:

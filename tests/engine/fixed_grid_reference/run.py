@@ -88,20 +88,34 @@ def run_fixed_grid(
     account = Account(settings, rules, float(settings.initial_capital))
     account.counters["holes"] = sum(bar.is_hole for bar in bars)
     log = StepLog()
-    equity, wallet = trade(account, bars, length_s, Settlements(funding or (), bars[0].ts_ms),
-                           log, observer)  # fmt: skip
+    equity, wallet = trade(
+        account, bars, length_s, Settlements(funding or (), bars[0].ts_ms), log, observer
+    )
     metrics = measure(account, log, bars, equity, length_s)
     return ReferenceRun(
-        settings, bars, account.records, equity, wallet, metrics, account.blocked,
-        account.counters, account.events, load_warnings(settings), account.funding,
+        settings,
+        bars,
+        account.records,
+        equity,
+        wallet,
+        metrics,
+        account.blocked,
+        account.counters,
+        account.events,
+        load_warnings(settings),
+        account.funding,
         account.stopped,
-    )  # fmt: skip
+    )
 
 
 def trade(
-    account: Account, bars: Sequence[Bar], length_s: int, settlements: Settlements, log: StepLog,
+    account: Account,
+    bars: Sequence[Bar],
+    length_s: int,
+    settlements: Settlements,
+    log: StepLog,
     observer: Observer | None,
-) -> tuple[list[float], list[float]]:  # fmt: skip
+) -> tuple[list[float], list[float]]:
     """Walk every bar; return equity and wallet at each close, in quote."""
     equity: list[float] = []
     wallet: list[float] = []

@@ -17,14 +17,27 @@ START = 1_704_067_200_000
 MINUTE_MS = 60_000
 
 QUIET: dict[str, Any] = {
-    "quantity": 1.0, "take_profit": 0.01, "grid_step": 0.01, "max_orders": 1, "wait_time": 0.0,
-    "max_margin_usd": 1e6, "initial_capital": 1e6, "stop_loss_pct": 5.0, "recovery_mode": "none",
-    "position_timeout_min": 5.0, "stuck_distance_pct": 2.0, "slippage": 0.0,
-}  # fmt: skip
+    "quantity": 1.0,
+    "take_profit": 0.01,
+    "grid_step": 0.01,
+    "max_orders": 1,
+    "wait_time": 0.0,
+    "max_margin_usd": 1e6,
+    "initial_capital": 1e6,
+    "stop_loss_pct": 5.0,
+    "recovery_mode": "none",
+    "position_timeout_min": 5.0,
+    "stuck_distance_pct": 2.0,
+    "slippage": 0.0,
+}
 MARKET: dict[str, Any] = {
-    "tick_size": 0.1, "step_size": 0.1, "min_qty": 0.1, "min_notional": 5.0,
-    "liquidation_fee": 0.0125, "brackets": [(0.0, 0.01, 0.0)],
-}  # fmt: skip
+    "tick_size": 0.1,
+    "step_size": 0.1,
+    "min_qty": 0.1,
+    "min_notional": 5.0,
+    "liquidation_fee": 0.0125,
+    "brackets": [(0.0, 0.01, 0.0)],
+}
 
 Ohlc = tuple[float, float, float, float]
 FILLED: Ohlc = (1000.0, 1000.0, 999.0, 999.0)

@@ -66,7 +66,7 @@ def lay_exits(account: Account, now: Moment) -> None:
         if position.stage == OPEN:
             price = resting_close_price(
                 account.params, account.market, position.take_profit, now.price
-            )  # fmt: skip
+            )
             order = position.close_order
             if order is None or order.price != price:
                 position.close_order = LimitOrder(price, position.lots, account.take_age())

@@ -19,17 +19,27 @@ from tests.engine.fixed_grid_reference.params import Params
 
 Columns = Sequence[Sequence[Any]]
 NAMES = ("timestamp", "open", "high", "low", "close", "volume")
-EXACT = ("bar", "timestamp", "price", "qty", "label", "regime", "direction", "fill_id", "cycle",
-         "slot")  # fmt: skip
+EXACT = (
+    "bar",
+    "timestamp",
+    "price",
+    "qty",
+    "label",
+    "regime",
+    "direction",
+    "fill_id",
+    "cycle",
+    "slot",
+)
 MONEY = ("pnl", "fee")
 
 
 def fixed_params(changes: Mapping[str, Any]) -> FixedGridParams:
     """Return the engine's parameters with the values that the reference takes."""
     values = asdict(Params.from_mapping(changes))
-    return FixedGridParams.from_dict({
-        **values, "funding_enabled": True, "liquidation_fee": 0.0125, "refuse_first_touch": False,
-    })  # fmt: skip
+    return FixedGridParams.from_dict(
+        {**values, "funding_enabled": True, "liquidation_fee": 0.0125, "refuse_first_touch": False}
+    )
 
 
 def frame_of(rows: Columns) -> pd.DataFrame:

@@ -142,7 +142,9 @@ def open_stage(
     patch.setattr(engine.compiling, "is_compiled", lambda: True)  # says nothing of compiling
     patch.setattr(live.commands.process, "system_clock", lambda: clock)
     watch = HealthMonitor.watch  # its thread looks in real time: too seldom to meet a test
-    patch.setattr(HealthMonitor, "watch", lambda monitor: watch(monitor, SETTINGS["poll_s"]))
+    patch.setattr(
+        HealthMonitor, "watch", lambda monitor: watch(monitor, float(str(SETTINGS["poll_s"])))
+    )
     with SimServer(exchange) as server:
 
         def http_session() -> requests.Session:
