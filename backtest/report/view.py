@@ -114,7 +114,7 @@ def html(result: Typed) -> str:
 
 def _cells(label: str, text: str) -> str:
     return (
-        f'<th style="text-align:left">{markup.escape(label)}</th>'
+        f'<th style="text-align:left;padding-left:1.5em">{markup.escape(label)}</th>'
         f'<td style="text-align:right">{markup.escape(text)}</td>'
     )
 
