@@ -12,8 +12,10 @@ from backtest.market.market_data import MarketData
 from backtest.market.sources import DEMO
 from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import CapitalError
+from core.funding import merge_settlements
 from core.market import MarketRules
 from core.params import StrategyParams, param_fields
+from core.times import DAY_MS
 from engine.contract import Backtest, StrategySpec
 from engine.results import RunResult
 
@@ -158,6 +160,45 @@ def rounding_notices(
             f"{coin}: a lot of {rules.step_size:g} is worth {lot:.2f} USDT, "
             f"{100.0 * lot / order:.0f} % of an order of {order:.2f}: orders are cut by up to that "
             "much"
+        )
+    return notices
+
+
+LONG_HOLE_MS: Final = DAY_MS
+"""From this length on a hole in the candles is told for its funding."""
+
+
+def hole_notices(market: MarketData, first_bar: int = 0) -> list[str]:
+    """Return what long holes in the candles do to funding: what was settled in one is due at once.
+
+    Args:
+        market: candles and settlements.
+        first_bar: holes before it trade nothing.
+    """
+    candles = market.candles
+    begin = int(candles["timestamp"].iloc[first_bar])
+    long_ones = [(a, b) for a, b, _ in market.gaps if b - a >= LONG_HOLE_MS and a > begin]
+    if not long_ones:
+        return []
+    times, rates, modelled = merge_settlements(
+        candles["timestamp"].to_numpy(),
+        candles["close"].to_numpy(),
+        market.funding["timestamp"].to_numpy(),
+        np.array(market.funding["rate"], dtype=np.float64),
+        market.bar_ms,
+    )
+    notices = []
+    for start, end in long_ones:
+        inside = (times >= start) & (times < end)
+        if not inside.any():
+            continue
+        made_up = int(np.sum((modelled >= start) & (modelled < end)))
+        share = 100.0 * float(np.sum(rates[inside]))
+        notices.append(
+            f"{market.coin}: candles are missing for {(end - start) / DAY_MS:.1f} days from "
+            f"{format_time(start)}; the {int(inside.sum())} funding settlements in them "
+            f"({made_up} of the model) were charged at once on what was held before, "
+            f"{share:+.2f} % of it for longs: run the parts before and after by --start and --end"
         )
     return notices
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from backtest.market.coin_data import CoinData
 from backtest.market.timeframes import format_time
-from backtest.runs.facts import check_capital, run_notices
+from backtest.runs.facts import check_capital, hole_notices, run_notices
 from backtest.runs.fixed_variants import FixedVariants
 from backtest.runs.portfolio_result import Together
 from backtest.runs.together import run_grids_together
@@ -74,7 +74,7 @@ class Backtested:
 
 def _grid_notices(coin: str, strategy: Any, data: CoinData, result: RunResult) -> list[str]:
     check_capital(coin, strategy, data.rules, result)
-    return run_notices(coin, strategy, result)
+    return run_notices(coin, strategy, result) + hole_notices(data.market, data.first_bar)
 
 
 def _fixed_notices(coin: str, strategy: Any, data: CoinData, result: RunResult) -> list[str]:
@@ -93,6 +93,7 @@ def _notices_of_fixed(coin: str, strategy: Any, data: CoinData, result: RunResul
     price = float(data.market.candles["open"].iloc[data.first_bar])
     for text in (*load_warnings(params), *market_warnings(params, data.rules, price)):
         yield f"{coin}: {text}"
+    yield from hole_notices(data.market, data.first_bar)
     if metrics["holes"]:
         yield (
             f"{coin}: {metrics['holes']} intervals of 15 minutes lacked candles; each was walked "

@@ -95,9 +95,11 @@ def flatten(request: FlattenRequest) -> int:
             alerts.send(f"{target.symbol} could not be closed: {error}")
             raise
         wallet = money(assembled.session.strategy.view().wallet)
-        text = f"{what if request.cycle else 'everything of this session'} is closed"
-        assembled.session.log.info("%s; wallet %s", text, wallet)
-        alerts.send(f"{target.symbol} {text}; wallet {wallet}")
+        text = f"everything of this session is closed; wallet {wallet}"
+        if request.cycle:
+            text = f"cycle {request.cycle} is closed; wallet {wallet}"
+        assembled.session.log.info("%s", text)
+        alerts.send(f"{target.symbol} {text}")
         note_control(process, alerts, "flatten", wallet=wallet)
     return 0
 

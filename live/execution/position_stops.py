@@ -194,7 +194,8 @@ class PositionStops:
             order = wanted.get(record.owner)
             if order is None or (not self._is_at(record, order) and self._rests(order)):
                 gone.append(record)
-        self._dropped |= {record.client_id for record in gone}
+        known = {client_id for client_id in self._dropped if self._session.orders.get(client_id)}
+        self._dropped = known | {record.client_id for record in gone}
         try:
             self._has_fired |= self._desk.cancel(gone) is CancelResult.GONE
         except GridError as error:
