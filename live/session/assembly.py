@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from core.errors import AccountError, DataError, GridError, StateError
+from core.jit import interpreted
 from core.market import MarketRules
 from core.orders import POSITION_SIDES
 from engine.contract import Rebuilding, StrategySpec
@@ -117,11 +118,13 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         GridError: the exchange could not be asked.
     """
     if plan.truth == "exchange":
+        plan.spec.load_code()
         return _assemble_rebuilt(plan, exchange, equipment)
     states = _states(plan, equipment.clock)
     loaded = _loaded(states, plan)
     if loaded is not None and _protect_saved(plan, exchange, equipment, states, loaded):
         loaded = _loaded(states, plan)
+    plan.spec.load_code()
     facts, params = exchange.read_market(), plan.params
     capital = params.initial_capital
     if not plan.only_closes:
@@ -284,7 +287,8 @@ def _protect_saved(
 ) -> bool:
     """Lay the stops of what a saved session holds, by the rules it knew; whether it held anything.
 
-    Nothing else is asked before. What is refused is logged: the start goes on, and says more.
+    Nothing else is asked before, and no kernel compiled or loaded: after an upgrade that takes half
+    a minute. What is refused is logged: the start goes on, and says more.
     """
     known = loaded.session["progress"].get("rules")
     if not known:
@@ -296,9 +300,6 @@ def _protect_saved(
     files, events = trade_files(plan), Events()
     events.subscribe(StateSaved, lambda saved: files.append(saved.trades))  # its outbox, too
     session = LiveSession(plan.spec.create(plan.params, rules), register, states, events, 0, log)
-    session.resume(loaded)
-    if not session.strategy.view().has_position:
-        return False
     facts = MarketFacts(
         symbol=plan.symbol,
         rules=rules,
@@ -307,11 +308,16 @@ def _protect_saved(
         is_trading=True,
         max_orders=0,
     )
-    broker = _broker(plan, exchange, session, facts, FundingRates(exchange), _no_mark, equipment)
-    try:
-        broker.protect()
-    except GridError as error:
-        log.warning("the stops of the saved session: %s", error)
+    with interpreted():
+        session.resume(loaded)
+        if not session.strategy.view().has_position:
+            return False
+        rates = FundingRates(exchange)
+        broker = _broker(plan, exchange, session, facts, rates, _no_mark, equipment)
+        try:
+            broker.protect()
+        except GridError as error:
+            log.warning("the stops of the saved session: %s", error)
     return True
 
 
