@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -26,6 +28,8 @@ _OPTIONS: Final[dict[str, Any]] = {
     "no_cfunc_wrapper": True,  # nothing calls kernels from C; each costs compile time
 }
 F = TypeVar("F", bound=Callable[..., Any])
+_compiled: dict[int, Any] = {}
+"""Kernels by the identity of the function that each was made of."""
 
 
 class ClosureLocator:
@@ -81,7 +85,10 @@ def kernel(function: F) -> F:
     before = numba.config.CACHE_LOCATOR_CLASSES  # type: ignore[attr-defined]
     numba.config.CACHE_LOCATOR_CLASSES = _LOCATOR  # type: ignore[attr-defined]
     try:
-        return cast(F, numba.njit(cache=cache_folder() is not None, **_OPTIONS)(function))
+        made = numba.njit(cache=cache_folder() is not None, **_OPTIONS)(function)
+        if made is not function:  # NUMBA_DISABLE_JIT
+            _compiled[id(function)] = made
+        return cast(F, made)
     finally:
         numba.config.CACHE_LOCATOR_CLASSES = before  # type: ignore[attr-defined]
 
@@ -92,3 +99,26 @@ def has_machine_code(module: str, function: str) -> bool:
         return True
     folder = code_folder(module)
     return folder is not None and any(folder.glob(f"*.{function}-*.nbi"))
+
+
+@contextmanager
+def interpreted() -> Iterator[None]:
+    """Let kernels run as the Python they are written in: nothing is compiled or loaded meanwhile.
+
+    For what cannot wait for a compiler. The answers are the same to the bit. Kernels that other
+    threads call meanwhile are interpreted too; modules with kernels must have been imported before.
+    """
+    plain = {id(made): made.py_func for made in _compiled.values()}
+    _exchange(plain)
+    try:
+        yield
+    finally:
+        _exchange(_compiled)
+
+
+def _exchange(replacements: dict[int, Any]) -> None:
+    """Put functions in place of others, given by identity, in all modules that name them."""
+    for module in list(sys.modules.values()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if id(value) in replacements:
+                setattr(module, name, replacements[id(value)])

@@ -113,9 +113,11 @@ def trade(request: TradeRequest) -> int:
         alerts = stack.enter_context(closing(AlertSender(process.urls, target.title)))
         with silence():
             is_saved = request.resume and target.mode != "dry" and target.state_path.exists()
-            # The stops of a saved session come before any question that can wait.
+            # The stops of a saved session come before any question that can wait, and before
+            # machine code, which may have to be compiled: it is loaded once they stand.
             found = None if is_saved else _look(process, request.accepted_rights)
-            request.spec.load_code()
+            if not is_saved:
+                request.spec.load_code()
             stack.enter_context(InstanceLock(target.lock_path))
             goes_on = check_state(plan, process.clock)
         if found is not None:

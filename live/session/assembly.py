@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from core.errors import AccountError, DataError, GridError, StateError
+from core.jit import interpreted
 from core.market import MarketRules
 from core.orders import POSITION_SIDES
 from engine.contract import Rebuilding, StrategySpec
@@ -118,6 +119,7 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         GridError: the exchange could not be asked.
     """
     if plan.truth == "exchange":
+        plan.spec.load_code()
         return _assemble_rebuilt(plan, exchange, equipment)
     states = _states(plan, equipment.clock)
     loaded = _loaded(states, plan)
@@ -139,6 +141,7 @@ def _assemble_live(
     states: StateManager,
     loaded: LoadedState | None,
 ) -> Assembled:
+    plan.spec.load_code()
     facts, params = exchange.read_market(), plan.params
     capital = params.initial_capital
     if not plan.only_closes:
@@ -301,7 +304,8 @@ def _protect_saved(
 ) -> ExchangeBroker | None:
     """Lay the stops of what a saved session holds, by the rules it knew.
 
-    Nothing else is asked before. What is refused is logged: the start goes on, and says more.
+    Nothing else is asked before, and no kernel compiled or loaded: after an upgrade that takes half
+    a minute. What is refused is logged: the start goes on, and says more.
 
     Returns:
         Who carries out what the saved session wanted; None: it holds nothing and nothing rests.
@@ -316,10 +320,6 @@ def _protect_saved(
     files, events = trade_files(plan), Events()
     events.subscribe(StateSaved, lambda saved: files.append(saved.trades))  # its outbox, too
     session = LiveSession(plan.spec.create(plan.params, rules), register, states, events, 0, log)
-    session.resume(loaded)
-    is_held = session.strategy.view().has_position
-    if not is_held and not register.alive():
-        return None
     facts = MarketFacts(
         symbol=plan.symbol,
         rules=rules,
@@ -328,12 +328,18 @@ def _protect_saved(
         is_trading=True,
         max_orders=0,
     )
-    broker = _broker(plan, exchange, session, facts, FundingRates(exchange), _no_mark, equipment)
-    try:
-        if is_held:
-            broker.protect()
-    except GridError as error:
-        log.warning("the stops of the saved session: %s", error)
+    with interpreted():
+        session.resume(loaded)
+        is_held = session.strategy.view().has_position
+        if not is_held and not register.alive():
+            return None
+        rates = FundingRates(exchange)
+        broker = _broker(plan, exchange, session, facts, rates, _no_mark, equipment)
+        try:
+            if is_held:
+                broker.protect()
+        except GridError as error:
+            log.warning("the stops of the saved session: %s", error)
     return broker
 
 

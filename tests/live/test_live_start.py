@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from types import FunctionType
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from config import LIVE_CONFIG
 from core.errors import AccountError
 from core.orders import OrderKind
+from engine.grid_v4 import book
 from engine.strategy import create
 from live.commands.status import SavedState, position_lines, saved_state
 from live.commands.target import find_target
@@ -23,6 +25,7 @@ from live.commands.texts import left_open
 from live.exchange.port import Exchange
 from live.exchange.types import ExchangeOrder, SidePosition, Usage
 from live.execution.books import LiveSession
+from live.execution.exchange_broker import ExchangeBroker
 from live.execution.order_register import OUR_IDS, OrderRegister, OrderState, id_prefix
 from live.health.events import Events
 from live.health.logger import session_logger
@@ -348,3 +351,31 @@ def lay_stop(stage: Stage, client_id: str, instead_of: Any) -> None:
         trigger=instead_of.trigger,
         now_ms=now_ms,
     )
+
+
+# --- machine code -------------------------------------------------------------------------------
+
+
+def test_the_stops_of_a_saved_session_stand_before_machine_code_is_compiled(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.run_for(HELD_AFTER, *TESTNET)
+    (stop,) = stage.stops()
+    stage.exchange.book.end_stop(stop, "CANCELED", stage.exchange.stamp_ms)
+    stood: list[list[float]] = []
+    plain: list[bool] = []
+    protect = ExchangeBroker.protect
+
+    def note_kernels(broker: ExchangeBroker) -> None:
+        plain.append(isinstance(book.set_stop, FunctionType))
+        protect(broker)
+
+    def note_stops() -> None:
+        stood.append([float(stop.trigger) for stop in stage.stops()])
+
+    monkeypatch.setattr(ExchangeBroker, "protect", note_kernels)
+    monkeypatch.setattr("engine.compiling.load_live_code", note_stops)
+    stage.run_for(1, *TESTNET, "--resume")
+    assert stood[0] == [float(stop.trigger)], "code was asked for before the stops stood"
+    assert plain[0], "what lays them was compiled"
+    assert not any(plain[1:]), "the session goes on with compiled code"
