@@ -616,6 +616,13 @@ class Strategy(Protocol):
         """Want no orders of a side any more, its stop perhaps excepted."""
         ...
 
+    def use_rules(self, rules: MarketRules) -> None:
+        """Decide by other rules of the symbol from now on: tick, lot, minimums, brackets.
+
+        What has filled and rests stays as it is; what is decided next is on the new tick and lot.
+        """
+        ...
+
     def restore_stops(self) -> None:
         """Want a stop again for every side that holds something after its stop fired."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Final
 
 from core.jit import kernel
 from core.market import Market
@@ -61,6 +62,9 @@ def set_stop(state: State, params: StrategyParams, market: Market, position_side
         )
 
 
+_TAKE_PROFIT: Final = ("tp_price", "tp_qty", "tp_count", "tp_next", "tp_stride", "tp_slice")
+
+
 class OrderBook:
     """Read-only face on the resting orders of a state."""
 
@@ -69,20 +73,18 @@ class OrderBook:
         self._grid_levels = grid_levels
 
     def __iter__(self) -> Iterator[RestingOrder]:
-        """Yield entries, take-profits by price, and the stop of each side."""
+        """Yield entries, take-profits by price, and the stop of each side.
+
+        Asked for many times a step: columns are read at once, not field by field.
+        """
         for position_side, name in enumerate(DIRECTION_NAMES):
             position = self._state.sides[position_side]
-            for k in range(self._grid_levels):
-                qty = float(position.levels[k].qty)
+            levels: Any = position.levels
+            entries: Any = position.entries
+            prices, generation = entries[: self._grid_levels].tolist(), int(position.generation)
+            for k, qty in enumerate(levels["qty"][: self._grid_levels].tolist()):
                 if qty > 0.0:
-                    yield RestingOrder(
-                        name,
-                        OrderKind.ENTRY,
-                        float(position.entries[k]),
-                        qty,
-                        k,
-                        int(position.generation),
-                    )
+                    yield RestingOrder(name, OrderKind.ENTRY, prices[k], qty, k, generation)
             for price, qty in sorted(self.take_profits(position_side).items()):
                 yield RestingOrder(name, OrderKind.TAKE_PROFIT, price, qty, -1)
             if position.stop_price > 0.0:
@@ -93,14 +95,14 @@ class OrderBook:
     def take_profits(self, position_side: int) -> dict[float, float]:
         """Return price -> quantity of the take-profit orders of the side."""
         position = self._state.sides[position_side]
+        fills: Any = position.fills
+        columns = [fills[name][: int(position.n_fills)].tolist() for name in _TAKE_PROFIT]
         orders: dict[float, float] = {}
-        for row in range(int(position.n_fills)):
-            fill = position.fills[row]
-            if fill.tp_price <= 0.0:
+        for price, qty, count, following, stride, part in zip(*columns, strict=True):
+            if price <= 0.0:
                 continue
-            price = float(fill.tp_price)
-            orders[price] = orders.get(price, 0.0) + float(fill.tp_qty)
-            for later in range(int(fill.tp_count)):
-                price = float(position.exits[int(fill.tp_next + later * fill.tp_stride)])
-                orders[price] = orders.get(price, 0.0) + float(fill.tp_slice)
+            orders[price] = orders.get(price, 0.0) + qty
+            for later in range(count):
+                further = float(position.exits[following + later * stride])
+                orders[further] = orders.get(further, 0.0) + part
         return orders

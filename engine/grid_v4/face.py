@@ -71,9 +71,12 @@ class GridV4:
     def __init__(self, params: StrategyParams, rules: MarketRules | None, fingerprint: str) -> None:
         self.params, self.fingerprint = params, fingerprint
         self._params = freeze(params)
-        self._market: Any = rules.to_record(params.liquidation_fee) if rules else None
+        self._market: Any = self._record_of(rules) if rules else None
         self.state: State = new_state(params.initial_capital)
         self._tape, self._bar = zeros(Tape), zeros(BarRecord)
+
+    def _record_of(self, rules: MarketRules) -> Any:
+        return rules.to_record(self.params.liquidation_fee)
 
     @property
     def capacities(self) -> dict[str, int]:
@@ -136,6 +139,17 @@ class GridV4:
         clear_side(self.state, self._params, side)
         if keep_stop:
             set_stop(self.state, self._params, self._market, side)
+
+    def use_rules(self, rules: MarketRules) -> None:
+        """Decide by other rules from now on.
+
+        Take-profits are laid out anew and further entries chosen anew; entries that rest, and the
+        prices of their generation, stay as they are.
+        """
+        self._market = self._record_of(rules)
+        for side in (LONG, SHORT):
+            position = self.state.sides[side]
+            position.memo.exits_of, position.tp_stale, position.settled = 0, True, False
 
     def restore_stops(self) -> None:
         """Give a side that still holds something after its stop fired its stop back."""

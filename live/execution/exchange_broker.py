@@ -82,9 +82,7 @@ class ExchangeBroker:
             session.log,
         )
         self._dead_man = DeadMan(exchange, self._desk, clock, events, session.log)
-        self.fills = Fills(
-            exchange, session, self._desk, rates, mark, events, facts.rules.step_size
-        )
+        self.fills = Fills(exchange, session, self._desk, rates, mark, events, self._facts)
         self._exits = MarketExits(session, self._desk, self.fills, self._facts, clock)
         self._stops: StopOrders | PositionStops
         if session.strategy.stops_positions:
@@ -117,12 +115,18 @@ class ExchangeBroker:
         self._note_rules()
 
     def _note_rules(self) -> None:
-        """Keep the rules with the state: a restart lays its stops by them before it asks."""
-        rules = self._facts.rules
-        self._session.progress.rules = {
+        """Keep the rules with the state: a restart lays its stops by them before it asks.
+
+        Where they were others when it was saved, the strategy decides by those of now.
+        """
+        rules, progress = self._facts.rules, self._session.progress
+        now = {
             name: float(getattr(rules, name))
             for name in ("tick_size", "step_size", "min_qty", "min_notional")
         }
+        if progress.rules and progress.rules != now:
+            self._session.strategy.use_rules(rules)
+        progress.rules = now
 
     @property
     def lot(self) -> float:
@@ -223,7 +227,10 @@ class ExchangeBroker:
 
     def _refresh_facts(self) -> None:
         """Read the rules again where that is due; a person hears what has changed."""
+        before = self._facts.rules
         changed = self._facts.refresh()
+        if self._facts.rules.brackets != before.brackets:
+            self._session.strategy.use_rules(self._facts.rules)
         if changed:
             self._resting.forget_refusals()
             self._note_rules()

@@ -22,6 +22,7 @@ from live.exchange.types import Execution, FundingPayment
 from live.execution.books import LiveSession
 from live.execution.order_desk import OrderDesk
 from live.execution.order_register import BEGINS_LIQUIDATION, BEGINS_STOP, OrderRecord, OrderState
+from live.execution.symbol_facts import SymbolFacts
 from live.feed.funding_rates import FundingRates
 from live.health.events import Events, Notice
 
@@ -39,7 +40,7 @@ class Fills:
         rates: settled funding rates.
         mark: price to value funding at, of the candle that ended at an instant (ms UTC).
         events: what a person should hear of is published there.
-        step_size: of the symbol, base.
+        facts: rules of the symbol.
     """
 
     def __init__(
@@ -50,11 +51,11 @@ class Fills:
         rates: FundingRates,
         mark: Callable[[int], float],
         events: Events,
-        step_size: float,
+        facts: SymbolFacts,
     ) -> None:
         self._exchange, self._session, self._desk = exchange, session, desk
         self._rates, self._mark, self._events = rates, mark, events
-        self._step_size = step_size
+        self._facts = facts
         self._held: list[Execution] = []
         self.foreign_closes: dict[str, list[tuple[float, float]]] = {}
         """(base, price) that others have closed of a side and the ledger has not given up yet."""
@@ -198,7 +199,7 @@ class Fills:
             self._book_beginning(execution, record)
         left = strategy.book(fill)
         record.booked_qty += execution.qty
-        if record.kind is not OrderKind.STOP and record.rest < 0.5 * self._step_size:
+        if record.kind is not OrderKind.STOP and record.rest < 0.5 * self._facts.rules.step_size:
             record.state = OrderState.DONE
         if left > 0.0:
             self._events.publish(

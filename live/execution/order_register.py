@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from operator import attrgetter
 from typing import Any, Final
 from zlib import crc32
 
@@ -105,9 +106,10 @@ class OrderRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data; asked for with every save, hence without ``asdict``."""
-        data = {name: getattr(self, name) for name in _FIELDS}
-        exits = [list(part) for part in self.exits]
-        return data | {"kind": self.kind.value, "state": self.state.value, "exits": exits}
+        data = dict(zip(_FIELDS, _values(self), strict=True))
+        data["kind"], data["state"] = self.kind.value, self.state.value
+        data["exits"] = [list(part) for part in self.exits]
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> OrderRecord:
@@ -123,6 +125,7 @@ class OrderRecord:
 
 
 _FIELDS: Final = tuple(item.name for item in fields(OrderRecord))
+_values: Final = attrgetter(*_FIELDS)
 
 
 def in_base_36(number: int) -> str:

@@ -103,4 +103,7 @@ def differences(old: MarketFacts, new: MarketFacts) -> str:
         ("largest market order", old.max_market_qty, new.max_market_qty),
         ("status", old.status, new.status),
     )
-    return ", ".join(f"{name} {was} -> {now}" for name, was, now in pairs if was != now)
+    told = [f"{name} {was} -> {now}" for name, was, now in pairs if was != now]
+    if old.rules.brackets != new.rules.brackets:
+        told.append("the margin brackets")
+    return ", ".join(told)

@@ -126,7 +126,7 @@ class StateManager:
             self._capacities,
             self._parameters,
         )
-        texts = [*map(_encode, head), _encode_engine(engine), _encode(_marked(session))]
+        texts = [*map(_encode, head), _encode_engine(engine), _encode_session(session)]
         lines = [f'"{key}": {text}' for key, text in zip(_KEYS, texts, strict=True)]
         sealed = (",\n".join(lines) + "\n}\n").encode()
         seal = f'{{\n"sha256": "{hashlib.sha256(sealed).hexdigest()}",\n'
@@ -307,6 +307,32 @@ def _encode_engine(engine: Mapping[str, Any]) -> str:
         return _encode(engine)
     except ValueError:
         return _encode(_marked(engine))
+
+
+def _encode_session(session: Mapping[str, Any]) -> str:
+    """Return what the runner keeps as JSON, section by section.
+
+    Hundreds of orders are written with every save, many times a step. Most sections are as JSON has
+    them, which is proved by reading them back; values are looked at one by one only in the others.
+    """
+    parts = []
+    for key, section in session.items():
+        if not isinstance(key, str):
+            raise StateError(f"the state holds the key {key!r}; keys must be text")
+        text = _as_it_is(section)
+        if text is None:
+            text = _encode(_marked(section))
+        parts.append(f"{_encode(key)}:{text}")
+    return "{" + ",".join(parts) + "}"
+
+
+def _as_it_is(section: Any) -> str | None:
+    """Return ``section`` as JSON that reads back as it was; None where there may be none."""
+    try:
+        text = json.dumps(section, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return text if _MARK not in text and json.loads(text) == section else None
 
 
 def _marked(data: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import pytest
 
 from core.errors import ExchangeError
+from core.orders import OrderKind
 from live.session.shutdown import Ending
 from tests.support.exchanges.simulated import CANCEL, ORDER, READ, FaultKind, SimExchange
 from tests.support.exchanges.simulated.observer import ProtectionObserver
@@ -219,6 +220,13 @@ def test_rules_that_change_are_read_again(watched: Watched) -> None:
     watched.at(400_000, lambda: fill(watched.scene.market))
     assert watched.run(1_900_000) is Ending.ASKED
     assert watched.scene.alerts.count("rules have changed") == 1
+    desired = watched.scene.session.strategy.desired()  # the strategy decides by them, too
+    exits = {order.price for order in desired if order.kind is OrderKind.TAKE_PROFIT}
+    assert exits
+    for price in exits:
+        assert Decimal(repr(price)) % Decimal("0.5") == 0, price
+    laid = {float(o.price) for o in watched.scene.market.book.orders.values() if o.closes}
+    assert exits <= laid
     watched.agree()
 
 
