@@ -2,7 +2,8 @@
 
 The session is the real one, down to the socket; behind it stands the simulated exchange of the
 tests, whose replies take as long as a real one's. Aims: from a candle's close to the last of 40
-orders under 1.5 s at 50 ms a request, and under 50 ms of own computing a step.
+orders under 1.5 s at 50 ms a request, under 50 ms of own computing a step, and at most 45 of
+request weight a minute and coin.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ WALLET: Final = 1_000_000.0
 N_CANDLES: Final = 20_000
 POLL_S: Final = 60.0
 GRACE_MS: Final = int(1_000 * float(str(LIVE_CONFIG["candle_grace_s"])))
+WEIGHED: Final = 4
+"""Candles over which request weight is counted."""
 MANY: Final = 30
 """Orders from which on a step has moved the grid."""
 FORTY: Final = {
@@ -169,7 +172,9 @@ def timed(owner: type[Any], name: str) -> Iterator[list[tuple[float, float]]]:
 
 
 @contextmanager
-def stage(candles: pd.DataFrame, config: Mapping[str, Any], reply_s: float) -> Iterator[Stage]:
+def stage(
+    candles: pd.DataFrame, config: Mapping[str, Any], reply_s: float, poll_s: float = POLL_S
+) -> Iterator[Stage]:
     """Yield a session with as many candles behind it as it wants."""
     params, rules = read_config(config), known_market(COIN)
     n_bars = bars_needed(params, int(str(LIVE_CONFIG["buffer_bars"])), BAR_MS) + 2
@@ -178,7 +183,7 @@ def stage(candles: pd.DataFrame, config: Mapping[str, Any], reply_s: float) -> I
         adapter, http = TimedAdapter(server.port), requests.Session()
         http.mount("https://", adapter)
         clock = StepClock(exchange, adapter, reply_s)
-        settings = {**LIVE_CONFIG, "state_dir": folder, "poll_s": POLL_S}
+        settings = {**LIVE_CONFIG, "state_dir": folder, "poll_s": poll_s}
         executor = open_exchange(
             COIN,
             api_key=exchange.api_key,
@@ -246,6 +251,39 @@ def report_own_time(candles: pd.DataFrame, n_steps: int) -> None:
             )
 
 
+def report_weight(candles: pd.DataFrame, n_steps: int) -> None:
+    """Print the request weight a minute that one coin takes between two looks of 5 s."""
+    with stage(candles, PRESETS["documented"], 0.0, poll_s=5.0) as scene:
+        scene.step()  # the start, with its candles, is no ordinary minute
+        weights, asked = WeightByMinute(scene.exchange), scene.exchange.faults.requests
+        before = dict(asked)
+        for _ in range(n_steps):
+            scene.step()
+    minutes = n_steps * BAR_MS / 60_000
+    print(f"\nRequest weight a minute, one coin, poll_s 5, over {n_steps} candles")
+    used = weights.by_minute.values()
+    print(f"mean {statistics.mean(used):.1f}, most {max(used)}")
+    for name, n in sorted(asked.items(), key=lambda item: before.get(item[0], 0) - item[1]):
+        if n > before.get(name, 0):
+            print(f"  {name:36} {(n - before.get(name, 0)) / minutes:6.2f} requests a minute")
+
+
+class WeightByMinute:
+    """Adds up what the exchange's counter says, minute by minute of virtual time."""
+
+    def __init__(self, exchange: SimExchange) -> None:
+        self._exchange, self._begun = exchange, exchange.now_ms // 60_000
+        self.by_minute: dict[int, int] = {}
+        """Whole minutes only: the one it begins in has the start of the session in it."""
+        exchange.after_request = self._note
+
+    def _note(self, *_: object) -> None:
+        minute = self._exchange.now_ms // 60_000
+        if minute > self._begun:
+            most = max(self._exchange.limits.weight, self.by_minute.get(minute, 0))
+            self.by_minute[minute] = most
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
@@ -258,6 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{source}; machine code loaded")
     report_orders(candles.iloc[:N_CANDLES], arguments.reply_ms / 1e3, arguments.steps)
     report_own_time(candles.iloc[:N_CANDLES], arguments.steps)
+    report_weight(candles.iloc[:N_CANDLES], WEIGHED)
     return 0
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from backtest.simulator import BacktestSimulator
+from benchmarks.browser import missing, start_browser
 from config import PRESETS
-from tests.support.processes.browser import missing, start_browser
 
 COIN: Final = "SOL"
 STANDS: Final = (

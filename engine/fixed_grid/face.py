@@ -374,6 +374,16 @@ class FixedGridFace:
             state.shared_stop = 0.0
         state.nearest.stale = state.exits_stale = True
 
+    def use_rules(self, rules: MarketRules) -> None:
+        """Decide by another lot, other minimums and brackets from now on.
+
+        The tick stays: the names of orders that rest, and of positions, count prices in it. An
+        order goes to the exchange on the exchange's tick all the same.
+        """
+        if self._rules is not None:
+            rules = replace(rules, tick_size=self._rules.tick_size)
+        self._rules, self._market = rules, rules.to_record(self.params.liquidation_fee)
+
     def restore_stops(self) -> None:
         """Give those that share a stop one, where it has fired or none is wanted yet."""
         cover_sharing(self.state, self._params)

@@ -29,11 +29,11 @@ from backtest.report.png import MARKERS
 from backtest.report.price_chart import SHAPES, price_chart, price_columns, regime_runs
 from backtest.report.template import FORMATS, Numbers, embedded_json, number_text
 from backtest.simulator import BacktestSimulator
+from benchmarks.browser import missing, start_browser
 from benchmarks.report import opening_seconds
 from config import PRESETS
 from engine.types import LABEL_NAMES
 from tests.support.paths import ROOT
-from tests.support.processes.browser import missing, start_browser
 from tests.support.results.typed import portfolio_of_all, typed
 
 Result = dict[str, Any]

@@ -11,14 +11,14 @@ import pytest
 from config import PRESETS
 from core.market import MarketRules
 from core.orders import OrderKind
-from core.times import BAR_MS
+from core.times import BAR_MS, MINUTE_MS
 from engine.contract import Fill, Moment, RestingOrder
-from engine.registry import GRID_V4
+from engine.registry import FIXED_GRID, GRID_V4
 from tests.support.markets.scenario import signal_table
 from tests.support.markets.synthetic import RULES
 
 COARSER = replace(RULES, tick_size=5.0, step_size=0.005, min_qty=0.005)
-START_MS = 20_000 * BAR_MS
+START_MS = 2_000_000 * BAR_MS
 PRICE = 30_000.0
 
 
@@ -78,3 +78,21 @@ def test_what_is_decided_after_a_change_of_rules_is_on_the_new_tick_and_lot(
     other = [order for order in go_on(strategy, 400, 1.02 * PRICE) if order.kind is OrderKind.ENTRY]
     assert {o.generation for o in other}.isdisjoint(o.generation for o in entries)
     assert all(is_on(new, order) for order in other)
+
+
+def test_a_fixed_grid_takes_the_new_lot_and_keeps_the_tick_its_names_count_in() -> None:
+    strategy = FIXED_GRID.create(FIXED_GRID.read({"quantity_usd": 5_000.0}), RULES)
+    prices = (20_000.1, 19_400.3)  # neither is on the coarser tick
+    quantities = []
+    for step, price in enumerate(prices):
+        moment = Moment(START_MS + step * MINUTE_MS, signal=True, price=price, prev_close=price)
+        strategy.begin(moment)
+        for phase in range(strategy.phases):
+            assert not strategy.exits(phase)
+        strategy.arrange()
+        entries = [o for o in strategy.desired() if o.kind is OrderKind.ENTRY]
+        assert entries
+        assert all(is_multiple(order.price, RULES.tick_size) for order in entries)
+        quantities.append({order.qty for order in entries})
+        strategy.use_rules(COARSER)
+    assert all(is_multiple(qty, COARSER.step_size) for qty in quantities[1] - quantities[0])

@@ -66,6 +66,7 @@ class Window:
         sim: of the simulated exchange.
         share: of the wallet that is traded with.
         settings: other than ``LIVE_CONFIG``.
+        crash_after: traded candles before four that lose 9 % each; 0: there is no crash.
     """
 
     source: str
@@ -75,6 +76,7 @@ class Window:
     sim: dict[str, Any] = field(default_factory=dict)
     share: float = 0.95
     settings: dict[str, Any] = field(default_factory=dict)
+    crash_after: int = 0
 
     def __str__(self) -> str:
         return f"{self.source or 'seed'} {self.start}"
@@ -138,10 +140,24 @@ def market_of(window: Window) -> tuple[pd.DataFrame, pd.DataFrame]:
     n_bars = window.warm + window.n_bars
     if not window.source:
         candles = synthetic_candles(n_bars, int(window.start))
+        if window.crash_after:
+            candles = fallen(candles, window.warm + window.crash_after)
         return candles, synthetic_settlements(candles, int(window.start))
     first = pd.Timestamp(window.start) - pd.Timedelta(milliseconds=BAR_MS * window.warm)
     candles, funding = real_candles(window.source, f"{first}", n_bars)
     return on_tick(candles, window.rules), funding
+
+
+def fallen(candles: pd.DataFrame, n_calm: int) -> pd.DataFrame:
+    """Return candles that lose 9 % in each of four after ``n_calm``."""
+    falls = np.ones(len(candles))
+    falls[n_calm : n_calm + 4] = 0.91
+    after = falls.cumprod()
+    before = np.concatenate([[1.0], after[:-1]])
+    out = candles.copy()
+    for name, factor in (("open", before), ("high", before), ("low", after), ("close", after)):
+        out[name] = np.round(candles[name] * factor, 1)
+    return out
 
 
 @cache
@@ -393,3 +409,48 @@ def test_levels_far_from_the_price_rest_from_the_beginning(tmp_path: Path) -> No
     assert max(abs(level / price - 1.0) for level in wanted) >= 0.10
     assert sent == wanted
     assert scene.alerts.texts == []
+
+
+# --- a crash ------------------------------------------------------------------------------------
+
+CRASH = Window(
+    "",
+    5,
+    40,
+    {
+        **DOCUMENTED,
+        "spacing_floor": 0.03,
+        "atr_sl_mult": 12.0,
+        "regime_enabled": False,
+        "circuit_breaker_enabled": False,
+        "prune_enabled": (),
+        "var_deleverage_enabled": False,
+        "var_block_enabled": False,
+        "kelly_enabled": False,
+    },
+    settings=NO_LOSS_LIMIT,
+    crash_after=20,
+)
+
+
+@pytest.mark.slow
+def test_through_a_crash_with_levels_a_tenth_from_the_mark_live_trades_as_the_backtest(
+    tmp_path: Path,
+) -> None:
+    with stage_of(CRASH, tmp_path) as scene:
+        book, known, far = scene.exchange.market.book, set[str](), set[str]()
+
+        def look(*_: object) -> None:
+            for order in book.orders.values():
+                if order.client_id not in known and not order.closes:
+                    known.add(order.client_id)
+                    if abs(float(order.price / scene.exchange.price) - 1.0) >= 0.10:
+                        far.add(order.client_id)
+
+        scene.exchange.after_request = look
+        assert scene.run_to(CRASH.last) is Ending.ASKED
+    assert_same_trades(scene.rows(), CRASH)
+    assert_same_money([scene], CRASH)
+    opened = {t.client_id for t in scene.session.trades if t.label == "BUY_OPEN_LONG"}
+    assert opened & far  # laid a tenth away and more, and the crash met it
+    assert scene.alerts.heard == []

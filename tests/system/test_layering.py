@@ -54,6 +54,13 @@ def test_a_layer_imports_only_what_the_table_allows(layer: str) -> None:
         assert ours - {None} <= ALLOWED[layer], path
 
 
+def test_of_the_tests_a_benchmark_imports_the_simulated_exchange_and_nothing_else() -> None:
+    for path in sources("benchmarks"):
+        for name in imported_modules(path.read_text(encoding="utf-8")):
+            is_exchange = name == "tests.support.exchanges.simulated" and path.stem == "live"
+            assert layer_of(name) != "tests" or is_exchange, (path, name)
+
+
 def test_a_backtest_knows_of_live_only_how_the_exchange_is_spoken_to() -> None:
     """Binance is spoken once: market data is asked for by live trading's client."""
     found = {
