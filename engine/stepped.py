@@ -136,10 +136,11 @@ def _act(strategy: Stepped, tables: RunTables, i: int) -> None:
         Moment(int(bar["ts_ms"]), tables.signals[i - 1], price, prev_close, float(funding["known"]))
     )
     strategy.simulate(Gap(prev_close, price))
-    for phase in range(strategy.phases):
-        if strategy.ended:
-            return
-        if strategy.exits(phase):
+    phase = 0
+    while phase < strategy.phases and not strategy.ended:
+        exits = strategy.exits(phase)
+        phase += not (exits and strategy.asks_again)
+        if exits:
             strategy.simulate(ExitsDone())
     if strategy.ended:
         return

@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import StateError
-from engine.trade_tables import FILE_COLUMNS
+from engine.trade_tables import CYCLE_FIELDS, FILE_COLUMNS
 from live.store.durable_file import append_durably, plain_symbol, read_file, write_atomically
 
 RECORD_COLUMNS: Final = (*FILE_COLUMNS, "trade_id", "client_id", "r_multiple", "hold_hours")
 """Those of a backtest's trades, in their order, then what only a session knows."""
 TRADE_COLUMNS: Final = (*RECORD_COLUMNS, "executed_ms")
 """With when the exchange executed it, ms UTC, which files of earlier versions lack."""
-CYCLE_COLUMNS: Final = ("cycle", "slot")
-"""Those of a strategy with cycles, behind the others."""
-_WHOLE: Final = frozenset({"bar", "timestamp", "fill_id", *CYCLE_COLUMNS})
+_WHOLE: Final = frozenset({"bar", "timestamp", "fill_id", *CYCLE_FIELDS})
 _FINITE: Final = frozenset({"price", "qty", "pnl", "fee"})
 _OPTIONAL: Final = frozenset({"r_multiple", "hold_hours"})
 _OPTIONAL_WHOLE: Final = frozenset({"executed_ms"})
@@ -140,7 +138,7 @@ class LiveTrade:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the values of ``row``."""
-        return TRADE_COLUMNS if self.cycle is None else (*TRADE_COLUMNS, *CYCLE_COLUMNS)
+        return TRADE_COLUMNS if self.cycle is None else (*TRADE_COLUMNS, *CYCLE_FIELDS)
 
     @property
     def record_columns(self) -> tuple[str, ...]:
