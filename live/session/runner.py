@@ -396,11 +396,11 @@ class LiveRunner:
         progress.start_equity = progress.start_equity or equity
         progress.peak_equity = max(progress.peak_equity, equity)
         session.save(snapshot=True)
-        self._tell_too_small(view)
+        self._report_too_small(view)
         self._events.publish(StepDone(bar * self._bar_ms, view))
         self._monitor.beat(StepInfo(bar, bar * self._bar_ms, equity, self._bar_ms))
 
-    def _tell_too_small(self, view: View) -> None:
+    def _report_too_small(self, view: View) -> None:
         """Say once that every order of a grid was under the exchange's minimum."""
         if view.too_small and not self._reported_too_small:
             self._reported_too_small = True
