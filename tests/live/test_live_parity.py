@@ -453,4 +453,4 @@ def test_through_a_crash_with_levels_a_tenth_from_the_mark_live_trades_as_the_ba
     assert_same_money([scene], CRASH)
     opened = {t.client_id for t in scene.session.trades if t.label == "BUY_OPEN_LONG"}
     assert opened & far  # laid a tenth away and more, and the crash met it
-    assert scene.alerts.texts == []
+    assert not scene.alerts.count("refused")  # the exchange takes each of them
