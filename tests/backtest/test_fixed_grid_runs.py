@@ -253,13 +253,6 @@ def test_its_parameters_are_listed(run: Run) -> None:
     assert "(original: 2)" in out
 
 
-def test_the_optimizer_says_that_it_does_not_search_it_yet(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = ["--demo", "--strategy", "fixed_grid", "--output", str(tmp_path)]
-    assert optimizer.main(asked) == 2
-    assert "the optimizer does not search fixed_grid yet" in capsys.readouterr().err
-
 
 def test_an_unknown_strategy_is_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean fixed_grid"):
