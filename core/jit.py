@@ -9,6 +9,7 @@ what changes nothing recompiles nothing, and an edit of one strategy leaves the 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,23 @@ _OPTIONS: Final[dict[str, Any]] = {
 F = TypeVar("F", bound=Callable[..., Any])
 _compiled: dict[int, Any] = {}
 """Kernels by the identity of the function that each was made of."""
+
+
+def _leave_scipy_out() -> None:
+    """Let numba find no BLAS: no kernel multiplies matrices, and finding it imports scipy.
+
+    That is a seventh of a second at every start. Whoever wants scipy imports it as always.
+    """
+    if "scipy.linalg" in sys.modules:
+        return
+    sys.modules["scipy.linalg"] = cast(Any, None)  # an import of it fails
+    try:
+        importlib.import_module("numba.np.arraymath")  # looks for a BLAS once, when imported
+    finally:
+        del sys.modules["scipy.linalg"]
+
+
+_leave_scipy_out()
 
 
 class ClosureLocator:

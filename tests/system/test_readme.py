@@ -104,8 +104,9 @@ def test_every_command_in_the_table_exists() -> None:
                 script.build_parser().parse_args(command[2:])
         else:
             assert command[1] == "-m"
-            module = ROOT / f"{command[2].replace('.', '/')}.py"
-            assert command[2] == "pytest" or module.exists(), module
+            path = command[2].replace(".", "/")
+            modules = (ROOT / f"{path}.py", ROOT / path / "__main__.py")
+            assert command[2] == "pytest" or any(module.exists() for module in modules), modules
 
 
 def test_every_flag_is_shown_in_the_table() -> None:
