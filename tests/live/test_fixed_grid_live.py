@@ -234,9 +234,7 @@ def test_killed_at_any_request_a_new_process_goes_on(
             step_on(fresh, bar + 1)
             fresh.live.broker.watch()
             assert_sound(fresh)
-            again = fresh.reopened()
-            fresh.live.broker.watch()
-            assert core_of(again.strategy) == core_of(fresh.strategy)
+            assert_rebuilt(fresh)
     assert killed > 20
 
 
