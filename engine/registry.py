@@ -90,7 +90,7 @@ FIXED_GRID: Final = StrategySpec(
     defaults=FIXED_GRID_PARAMS,
     presets=FIXED_GRID_PRESETS,
     space=FIXED_GRID_SPACE,
-    needs=Needs(bars=("1m", MINUTE_MS), truth="exchange"),
+    needs=Needs(bars=("1m", MINUTE_MS), truth="exchange", indicators=False),
     create=_fixed_grid,
     backtest=_fixed_grid_backtest,
     check=_check_fixed_grid,

@@ -76,9 +76,10 @@ def rebuild(
     """
     strategy = cast("Rebuilding", session.strategy)
     start_ms = exchange.history_start_ms() + 60_000
-    past = _ours(strategy, exchange, owned_prefix(instance), start_ms)
+    # Trades before orders: so every trade's order is known, and a stop's as the one it became.
     executions = exchange.executions_since(start_ms)
     payments = exchange.funding_payments(start_ms)
+    past = _ours(strategy, exchange, owned_prefix(instance), start_ms)
     past = _of_this_direction(session, past, executions)
     by_number = {number: item for item in past for number in _numbers(item)}
     own_stops = [item for item in past if item.record.kind is OrderKind.STOP]
@@ -237,7 +238,7 @@ def _in_time(
 
 def _resting(item: Past) -> RestingOrder:
     order = item.order
-    rest = order.qty - order.filled_qty
+    rest = item.record.rest  # what trades after the look is booked as ever
     return RestingOrder(
         order.position_side, item.identity.kind, order.price, rest, -1, 0, item.record.owner
     )

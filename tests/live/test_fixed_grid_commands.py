@@ -44,7 +44,7 @@ def test_a_session_leaves_its_stops_and_its_records(stage: Stage) -> None:
     kinds = {event["event"] for event in events}
     assert {"REBUILT", "ENTRY_PLACED", "ENTRY_FILLED", "CYCLE_CLOSED", "GATE"} <= kinds
     trades = Path("data/live_state/testnet/BTCUSDT_fixed_grid_trades.csv").read_text()
-    assert trades.splitlines()[0].endswith("hold_hours,cycle,slot")
+    assert trades.splitlines()[0].endswith(",cycle,slot")
     log = Path("data/live_logs/testnet/BTCUSDT.log").read_text()
     assert re.search(r"GRID_TRADE \| Action=SELL_CLOSE_LONG \| Size=.* \| Duration=\d+s", log)
 
