@@ -165,7 +165,7 @@ def rounding_notices(
 
 
 LONG_HOLE_MS: Final = DAY_MS
-"""From this length on a hole in the candles is told for its funding."""
+"""From this length on a hole in the candles is reported for its funding."""
 
 
 def hole_notices(market: MarketData, first_bar: int = 0) -> list[str]:

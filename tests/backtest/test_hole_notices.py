@@ -25,7 +25,7 @@ def frame(hole_days: float, bar_ms: int, n: int = 3_000) -> pd.DataFrame:
     ("strategy", "bar_ms"), [("grid_v4", 15 * MINUTE_MS), ("fixed_grid", MINUTE_MS)]
 )
 @pytest.mark.parametrize(("hole_days", "settlements"), [(30.0, 90), (0.5, 0)])
-def test_the_funding_of_a_long_hole_is_told(
+def test_the_funding_of_a_long_hole_is_reported(
     strategy: str, bar_ms: int, hole_days: float, settlements: int
 ) -> None:
     simulator = BacktestSimulator(

@@ -1,4 +1,4 @@
-"""What a coin asks of the exchange a minute, where it looks every 5 s."""
+"""The requests of a coin in a minute, where it looks every 5 s."""
 
 from __future__ import annotations
 
