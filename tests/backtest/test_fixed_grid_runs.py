@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 
 import main
-import optimizer
 from backtest.report.chart_lines import chart_lines
 from backtest.report.cycles import cycle_facts
 from backtest.simulator import BacktestSimulator
@@ -251,7 +250,6 @@ def test_its_parameters_are_listed(run: Run) -> None:
     assert code == 0
     assert "stuck_distance_pct" in out
     assert "(original: 2)" in out
-
 
 
 def test_an_unknown_strategy_is_refused() -> None:
