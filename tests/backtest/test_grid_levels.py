@@ -9,6 +9,7 @@ import pytest
 
 from backtest.report.grid_levels import SIDES, entry_levels, generations, level_segments
 from core.params import StrategyParams
+from engine.grid_v4.generation import lay_entries
 from tests.support.markets.oracle import StepLoop, coin_rules, inputs_of
 from tests.support.markets.synthetic import synthetic_candles
 from tests.support.results.typed import typed
@@ -23,7 +24,10 @@ def loop_and_levels() -> tuple[StepLoop, dict[str, list[list[float]]]]:
         loop.step(i)
         assert loop.trades is not None
         for row, (side, _) in enumerate(SIDES):
-            entries: Any = loop.state.sides[row].entries
+            position = loop.state.sides[row]
+            if position.generation > 0:  # prices are laid out when they are first asked for
+                lay_entries(loop.inputs.params, loop.inputs.market, position, row)
+            entries: Any = position.entries
             seen[side].append([float(price) for price in entries[:5]])
     return loop, seen
 
