@@ -68,16 +68,24 @@ def candles(seed: int, n: int, volatility: float = 0.004) -> pd.DataFrame:
 
 @contextmanager
 def stage(name: str, folder: Path, seed: int, n: int, **sim: Any) -> Iterator[FixedScene]:
-    with on_fixed_stage(candles(seed, n), {**BASE, **SETTINGS[name]}, RULES, folder, **sim) as it:
+    config = {**BASE, **SETTINGS[name]}
+    # A rebuild costs a quarter of a minute's weight: with less of it, two in a row wait a candle.
+    settings = {"max_weight_share": 1.0}
+    with on_fixed_stage(candles(seed, n), config, RULES, folder, settings=settings, **sim) as it:
         yield it
 
 
 def step_on(scene: FixedScene, bar: int) -> None:
     """Let a session go on until the step of candle ``bar`` is done, and leave it there."""
-    session, runner = scene.live.session, scene.live.runner
-    while session.progress.bar - scene.first_bar < bar or not session.progress.done:
+    progress, runner = scene.live.session.progress, scene.live.runner
+
+    def is_there() -> bool:
+        return progress.bar - scene.first_bar >= bar and bool(progress.done)
+
+    while not is_there():
         runner._turn()  # noqa: SLF001 - a process that is killed ends no step
-        runner._wait()  # noqa: SLF001
+        if not is_there():  # else the next candle would open before anybody looks
+            runner._wait()  # noqa: SLF001
 
 
 def assert_parity(name: str, folder: Path, seed: int, n: int) -> Counter[str]:
@@ -143,6 +151,8 @@ def assert_rebuilt(scene: FixedScene) -> FixedScene:
         scene.live.broker.watch()  # what filled while the new one was waiting
         if len(scene.exchange.account.trades) == before:
             break
+    else:
+        pytest.fail("ten looks in a row fell into two candles, or something traded between them")
     assert core_of(fresh.strategy) == core_of(scene.strategy)
     return fresh
 
