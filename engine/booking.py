@@ -6,11 +6,13 @@ real one says what was traded, at which price and for which fee. The ledger unde
 
 from __future__ import annotations
 
+import math
+
 from core.jit import kernel
 from core.market import Market, lots_nearest
 from engine.exit_ladder import advance_ladder, best_fill_at, find_next_tp
 from engine.ledger import close_fill, find_fill, settle_funding, worst_fill
-from engine.types import TAKE_PROFIT, Account, SideLedger, Tape, sign_of
+from engine.types import LONG, SHORT, TAKE_PROFIT, Account, SideLedger, Tape, sign_of
 
 
 @kernel
@@ -127,8 +129,12 @@ def book_side(
 def book_funding(state: Account, amount: float, rate: float, mark: float) -> None:
     """Book a funding payment of ``amount`` (quote received) settled at ``rate`` and ``mark``.
 
-    The fills get their shares by rate and mark; the wallet gets what was really paid.
+    The fills get their shares by rate and mark; the wallet gets what was really paid. A rate that
+    nobody knows (NaN) follows from the payment and what was open.
     """
+    if not math.isfinite(rate):
+        exposure = mark * (state.sides[SHORT].qty - state.sides[LONG].qty)
+        rate = amount / exposure if exposure != 0.0 else 0.0
     difference = amount - settle_funding(state, rate, mark)
     state.wallet += difference
     state.funding += difference

@@ -19,14 +19,7 @@ from core.signals import compute_signals
 from core.times import BAR_MS
 from engine.contract import Bar, CloseAll, ExitsDone, Gap, Moment, StopsChecked, Strategy
 from engine.results import RunResult, run_metrics
-from engine.tables import (
-    BarLog,
-    RunTables,
-    bar_table,
-    funding_rows,
-    settled_funding,
-    sub_bar_tables,
-)
+from engine.tables import BarLog, RunTables, bar_table, build_tables
 from engine.types import CLOSE_END, LABEL_NAMES, take_trades
 
 
@@ -80,11 +73,9 @@ class SteppedBacktest:
         table, first = np.concatenate(trades), tables.first_acting_bar
         # A driver's step is counted from 1970, a run's from its first candle.
         table["bar"] = np.searchsorted(tables.bars["ts_ms"], table["ts_ms"], side="right") - 1
-        regimes = np.zeros(len(tables.bars), np.int64)
-        regimes[1:] = tables.signals["regime"][:-1]
         capital = self.params.initial_capital
         metrics = run_metrics(strategy.state, capital, tables.bars, log, table, first, own={})
-        return RunResult(metrics, log, regimes, table, first, tables.funding_source, seconds)
+        return RunResult(metrics, log, tables.regimes, table, first, tables.funding_source, seconds)
 
     def _tables(
         self, df: Any, funding: Any, detail: Any, first_bar: int, signals: Any, bar_ms: int
@@ -101,10 +92,7 @@ class SteppedBacktest:
                 bar_ms=bar_ms,
             )
         settled = empty_rates() if funding is None else funding
-        schedule = settled_funding(bars, settled, bar_ms)
-        finer, finer_from = sub_bar_tables(bars, detail, bar_ms)
-        rows = funding_rows(schedule)
-        return RunTables(bars, signals, rows, schedule.source, finer, finer_from, first_bar)
+        return build_tables(bars, signals, settled, detail, bar_ms, first_bar)
 
     @staticmethod
     def _steps(

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
 import numpy.typing as npt
 
 import config as settings
@@ -29,14 +28,7 @@ from engine.grid_v4.loop import close_at_end, run_bars
 from engine.grid_v4.types import State, load_state, new_state, own_counts
 from engine.result_dict import ResultDict
 from engine.results import RunContext, RunResult, run_metrics
-from engine.tables import (
-    BarLog,
-    RunTables,
-    bar_table,
-    funding_rows,
-    settled_funding,
-    sub_bar_tables,
-)
+from engine.tables import BarLog, RunTables, bar_table, build_tables
 from engine.types import Exit, PositionTracker, Tape, take_trades
 
 _log: Final = logging.getLogger(__name__)
@@ -197,12 +189,8 @@ class GridStrategyV4:
                 self.params,
                 bar_ms=bar_ms,
             )
-        schedule = settled_funding(bars, rates, bar_ms)
         finer = None if detail is None else read_candles(detail, "detail", None).columns
-        sub_bars, detail_from = sub_bar_tables(bars, finer, bar_ms)
-        tables = RunTables(
-            bars, signals, funding_rows(schedule), schedule.source, sub_bars, detail_from, first_bar
-        )
+        tables = build_tables(bars, signals, rates, finer, bar_ms, first_bar)
         context = RunContext(NAME, self.params, rules, bar_ms, candles["volume"], read.notices)
         return replace(self._run_fresh(tables, market), context=context)
 
@@ -238,8 +226,6 @@ class GridStrategyV4:
             seconds: of the compiled loop.
         """
         first = tables.first_acting_bar
-        regimes = np.zeros(len(tables.bars), np.int64)
-        regimes[1:] = tables.signals["regime"][:-1]
         return RunResult(
             metrics=run_metrics(
                 state,
@@ -251,7 +237,7 @@ class GridStrategyV4:
                 own_counts(state),
             ),
             log=log,
-            regime_log=regimes,
+            regime_log=tables.regimes,
             trades=trades,
             first_bar=first,
             funding_source=tables.funding_source,

@@ -61,6 +61,13 @@ class RunTables:
     first_bar: int
 
     @property
+    def regimes(self) -> npt.NDArray[np.int64]:
+        """The regime code of every step, (n_bars,): that of the bar before, 0 for the first."""
+        regimes = np.zeros(len(self.bars), np.int64)
+        regimes[1:] = self.signals["regime"][:-1]
+        return regimes
+
+    @property
     def first_acting_bar(self) -> int:
         """The first bar whose step acts, the number of bars if none does."""
         ready = np.flatnonzero(self.signals["ready"][:-1]) + 1
@@ -150,3 +157,26 @@ def funding_rows(schedule: FundingSchedule) -> Records:
     table = np.zeros(schedule.due.size, dtype_of(Funding))
     table["due"], table["known"] = schedule.due, schedule.known
     return table
+
+
+def build_tables(
+    bars: Records, signals: Records, settled: Any, detail: Any, bar_ms: int, first_bar: int
+) -> RunTables:
+    """Return the tables of a run over ``bars`` with their ``signals``.
+
+    Args:
+        bars: candles, (n_bars,).
+        signals: indicators and regime, (n_bars,).
+        settled: frame of funding settlements, columns timestamp and rate.
+        detail: frame of finer candles; None: there are none.
+        bar_ms: length of a bar.
+        first_bar: no step before it acts.
+
+    Raises:
+        DataError: funding rates or finer candles cannot be used.
+    """
+    schedule = settled_funding(bars, settled, bar_ms)
+    inside, rows = sub_bar_tables(bars, detail, bar_ms)
+    return RunTables(
+        bars, signals, funding_rows(schedule), schedule.source, inside, rows, first_bar
+    )

@@ -22,14 +22,7 @@ from engine.grid_v4.loop import log_bar
 from engine.grid_v4.walk import walk_bar, walk_detail, walk_gap
 from engine.ledger import settle_funding
 from engine.strategy import GridStrategyV4
-from engine.tables import (
-    BarLog,
-    RunTables,
-    bar_table,
-    funding_rows,
-    settled_funding,
-    sub_bar_tables,
-)
+from engine.tables import BarLog, RunTables, bar_table, build_tables
 from engine.trade_tables import trade_dicts
 
 Records = npt.NDArray[Any]
@@ -52,11 +45,7 @@ def run_tables(market: MarketData, params: StrategyParams, first_bar: int) -> Ru
         params,
         bar_ms=bar_ms,
     )
-    schedule = settled_funding(bars, market.funding, bar_ms)
-    detail, detail_from = sub_bar_tables(bars, market.detail, bar_ms)
-    return RunTables(
-        bars, signals, funding_rows(schedule), schedule.source, detail, detail_from, first_bar
-    )
+    return build_tables(bars, signals, market.funding, market.detail, bar_ms, first_bar)
 
 
 class StepRun:

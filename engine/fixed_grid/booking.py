@@ -20,11 +20,10 @@ from engine.fixed_grid.positions import (
     free_slot,
     open_hedge,
     release,
-    shares_stop,
     sum_legs,
     write_record,
 )
-from engine.fixed_grid.stops import give_stop
+from engine.fixed_grid.stops import give_stop, nearest_sharing
 from engine.fixed_grid.types import FixedState, FixedTape, Side
 from engine.ledger import find_fill
 from engine.types import (
@@ -219,23 +218,6 @@ def book_stop(
     if own.n_fills == 0:
         drop_working(state)
     return left
-
-
-@kernel
-def nearest_sharing(own: Side, params: FixedParams) -> int:
-    """Return the row whose shared stop is nearest, older first; -1: nobody shares."""
-    found = -1
-    for row in range(own.n_fills):
-        position = own.fills[row]
-        if not shares_stop(position):
-            continue
-        if found < 0:
-            found = row
-            continue
-        ahead = params.sign * (position.stop - own.fills[found].stop)
-        if ahead > 0.0 or (ahead == 0.0 and position.fill_id < own.fills[found].fill_id):
-            found = row
-    return found
 
 
 @kernel

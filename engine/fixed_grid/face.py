@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -507,7 +506,7 @@ class FixedGridFace:
     def book(self, event: AccountEvent) -> float:
         """Book what an exchange reports; see :mod:`engine.fixed_grid.booking`."""
         if isinstance(event, FundingPaid):
-            self._book_funding(event)
+            book_funding(self.state, event.amount, event.rate, event.mark)
             return 0.0
         if isinstance(event, LiquidationDecided):
             self.state.counters.liquidations += 1
@@ -593,14 +592,6 @@ class FixedGridFace:
         if label == LIQUIDATION and not held and self.state.wallet < CENT:
             self.state.ended = True  # what is left is what the exchange rounded
         return float(left)
-
-    def _book_funding(self, paid: FundingPaid) -> None:
-        rate = paid.rate
-        if not math.isfinite(rate):
-            long, short = self.state.sides[LONG], self.state.sides[SHORT]
-            exposure = paid.mark * float(short.qty - long.qty)
-            rate = paid.amount / exposure if exposure else 0.0
-        book_funding(self.state, paid.amount, rate, paid.mark)
 
     # --- what prices do -------------------------------------------------------------------------
 

@@ -12,15 +12,7 @@ from core.times import DAY_MS
 from engine.fixed_grid.params import FixedGridParams
 from engine.fixed_grid.types import GATE_NAMES, HEALTH_NAMES, FixedState
 from engine.tables import Records
-from engine.types import (
-    LABEL_NAMES,
-    LONG,
-    OPEN,
-    RECOVERY_HEDGE_OPEN,
-    RECOVERY_LADDER,
-    SHORT,
-    TAKE_PROFIT,
-)
+from engine.types import LONG, OPEN, RECOVERY_HEDGE_OPEN, RECOVERY_LADDER, SHORT, TAKE_PROFIT
 
 YEAR_MS: Final = 365 * DAY_MS
 WEEK_MS: Final = 7 * DAY_MS
@@ -121,9 +113,3 @@ def step_metrics(state: FixedState) -> dict[str, Any]:
     for code, name in enumerate(GATE_NAMES):
         metrics[f"blocked_{name}"] = int(counters.blocked[code])
     return metrics
-
-
-def exit_counts(trades: Records) -> dict[str, int]:
-    """Return how many records each label has, of those that occur."""
-    counts = np.bincount(trades["label"], minlength=len(LABEL_NAMES)).tolist()
-    return {name: n for name, n in zip(LABEL_NAMES, counts, strict=True) if n}

@@ -7,7 +7,7 @@ from core.market import Market
 from engine.fixed_grid.frozen import FixedParams
 from engine.fixed_grid.levels import stop_bound
 from engine.fixed_grid.positions import close_own, drop_working, shares_stop
-from engine.fixed_grid.types import STAGE_HEDGED, FixedState, FixedTape
+from engine.fixed_grid.types import FixedState, FixedTape, Side
 from engine.ledger import market_price
 from engine.types import LONG, STOP
 
@@ -20,19 +20,19 @@ def deal_stops(state: FixedState, params: FixedParams) -> None:
         own.fills[row].owns_stop = False
     state.shared_stop = 0.0
     for _ in range(params.max_stop_orders - 1):
-        row = _nearest_without(state, params)
+        row = nearest_sharing(state.sides[params.side], params)
         if row < 0:
             return
         own.fills[row].owns_stop = True
-    row = _nearest_without(state, params)
+    row = nearest_sharing(state.sides[params.side], params)
     if row >= 0:
         state.shared_stop = own.fills[row].stop
 
 
 @kernel
-def _nearest_without(state: FixedState, params: FixedParams) -> int:
-    """Return the row with the nearest trigger, older first, that has no own stop yet; -1: none."""
-    own, found = state.sides[params.side], -1
+def nearest_sharing(own: Side, params: FixedParams) -> int:
+    """Return the row without a stop of its own whose trigger is nearest, older first; -1: none."""
+    found = -1
     for row in range(own.n_fills):
         position = own.fills[row]
         if not shares_stop(position):
@@ -73,7 +73,7 @@ def give_stop(state: FixedState, params: FixedParams, row: int) -> None:
 @kernel
 def cover_sharing(state: FixedState, params: FixedParams) -> None:
     """Give those that share a stop one where there is none: at the nearest of their triggers."""
-    row = _nearest_without(state, params)
+    row = nearest_sharing(state.sides[params.side], params)
     if row >= 0 and state.shared_stop <= 0.0:
         state.shared_stop = state.sides[params.side].fills[row].stop
         state.nearest.stale = True
@@ -117,10 +117,3 @@ def _close_by_stop(
     qty = state.sides[params.side].fills[row].qty
     fee = params.fee_taker * price * qty
     close_own(state, params, market, row, qty, price, fee, STOP + params.side, tape)
-
-
-@kernel
-def wants_stop(state: FixedState, params: FixedParams, row: int) -> bool:
-    """Return whether the position in ``row`` should have a stop at the exchange."""
-    position = state.sides[params.side].fills[row]
-    return position.stop > 0.0 and position.stage != STAGE_HEDGED

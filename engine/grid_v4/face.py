@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -21,7 +20,6 @@ from engine.contract import (
     ExitsDone,
     Fill,
     ForeignClose,
-    FundingPaid,
     Gap,
     Liquidation,
     LiquidationDecided,
@@ -199,7 +197,7 @@ class GridV4:
             qty = lots_nearest(self._market, event.qty)
             return self._book_side(replace(event, qty=qty), event.fee, POSITION_SYNC)
         else:
-            self._book_funding(event)
+            book_funding(self.state, event.amount, event.rate, event.mark)
         return 0.0
 
     def _book_fill(self, fill: Fill) -> float:
@@ -288,14 +286,6 @@ class GridV4:
         self._book_side(event, event.fee, LIQUIDATION)
         if not has_position(self.state) and self.state.wallet < CENT:
             self.state.ended = True  # what is left is what the exchange rounded
-
-    def _book_funding(self, paid: FundingPaid) -> None:
-        rate = paid.rate
-        if not math.isfinite(rate):
-            long, short = self.state.sides[LONG], self.state.sides[SHORT]
-            exposure = paid.mark * float(short.qty - long.qty)
-            rate = paid.amount / exposure if exposure else 0.0
-        book_funding(self.state, paid.amount, rate, paid.mark)
 
     # --- what prices do -------------------------------------------------------------------------
 

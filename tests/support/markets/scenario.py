@@ -26,16 +26,7 @@ from engine.grid_v4.loop import exit_step, order_step, run_bars
 from engine.grid_v4.types import PositionSide
 from engine.grid_v4.walk import walk_gap
 from engine.strategy import GridStrategyV4
-from engine.tables import (
-    BarLog,
-    RunTables,
-    bar_table,
-    detail_rows,
-    funding_rows,
-    settled_funding,
-    sub_bar_tables,
-    within_bars,
-)
+from engine.tables import BarLog, bar_table, build_tables, detail_rows, funding_rows, within_bars
 from tests.engine.reference.scenarios import BAR_MS, MARKET, QUIET, SIGNAL, START, WARM, Ohlc
 
 LONG, SHORT = 0, 1
@@ -104,10 +95,7 @@ class Scenario:
     def result(self) -> dict[str, Any]:
         """The answer of ``GridStrategyV4.run``."""
         bars = bar_table(self.candles)
-        schedule = settled_funding(bars, self.funding, BAR_MS)
-        sub_bars, first = sub_bar_tables(bars, self.detail, BAR_MS)
-        rows, source = funding_rows(schedule), schedule.source
-        tables = RunTables(bars, self.signals, rows, source, sub_bars, first, 0)
+        tables = build_tables(bars, self.signals, self.funding, self.detail, BAR_MS, first_bar=0)
         return GridStrategyV4(self.config, self.rules).run_tables(tables).to_dict()
 
     @property
