@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -17,12 +18,13 @@ from backtest.ticks.rules import sound_books
 from core.recording import MS_NS, SECOND_NS
 from engine.short_grid.gates import AddGate, Gate
 from engine.short_grid.params import ShortGridParams
-from engine.short_grid.session import TickRun
+from engine.short_grid.session import TickRun, exchange_order
 from engine.short_grid.slots import ENTRY, EXIT, STOP, STOP_NEXT, TAKE_PROFIT
 from engine.short_grid.types import E8, ExitReason, Rules
 from engine.short_grid.venue import QueueModel
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Figures = dict[str, Any]
 
 MARKOUT_S: Final = (1, 5, 30, 300)
@@ -57,6 +59,15 @@ class Recording:
     events: Events
     rules: Sequence[Rules]
     notes: Sequence[str] = ()
+
+    @cached_property
+    def mids(self) -> list[tuple[Ints, Floats]]:
+        """When the mid of each symbol changed, ns, and what it was; of books that can be used."""
+        found = []
+        for index in range(len(self.rules)):
+            books = sound_books(self.events, index)
+            found.append((books["t_ns"], (books["price"] + books["price2"]) / 2.0))
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +133,20 @@ class TickResult:
 
 
 def run_recording(
-    recording: Recording, params: ShortGridParams, model: QueueModel, latency: Latency
+    recording: Recording,
+    params: ShortGridParams,
+    model: QueueModel,
+    latency: Latency,
+    timeline: tuple[Ints, Ints],
 ) -> TickOutcome:
     """Run one recording with one model of the queue.
+
+    Args:
+        recording: what happened.
+        params: of the strategy.
+        model: of the queue.
+        latency: of messages.
+        timeline: when events happen at the exchange, the same for every model.
 
     Raises:
         DataError: more messages were under way than there is room for.
@@ -136,7 +158,7 @@ def run_recording(
         model,
         up_ns=round(latency.up * MS_NS),
         down_ns=round(latency.down * MS_NS),
-        feed_ns=round(latency.feed * MS_NS),
+        timeline=timeline,
     )
     run.advance()
     realized, debt, closing_fees = int(run.portfolio.realized_e8), 0, 0
@@ -180,10 +202,13 @@ def run_recordings(
         jobs: runs at a time; results do not depend on it.
         done: called after each run.
     """
-    tasks = [(model, recording) for model in models for recording in recordings]
+    feed_ns = round(latency.feed * MS_NS)
+    timelines = [exchange_order(recording.events, feed_ns) for recording in recordings]
+    tasks = [(model, k) for model in models for k in range(len(recordings))]
 
-    def work(task: tuple[QueueModel, Recording]) -> TickOutcome:
-        outcome = run_recording(task[1], params, task[0], latency)
+    def work(task: tuple[QueueModel, int]) -> TickOutcome:
+        model, k = task
+        outcome = run_recording(recordings[k], params, model, latency, timelines[k])
         done()
         return outcome
 
@@ -376,7 +401,7 @@ def markouts(
             own = entries[entries["symbol"] == index]
             if not len(own):
                 continue
-            times, mids = _mids(recording.events, index)
+            times, mids = recording.mids[index]
             prices = own["ticks"] * float(rules.tick_size)
             for seconds in MARKOUT_S:
                 later = own["t_ns"] + seconds * SECOND_NS
@@ -384,12 +409,6 @@ def markouts(
                 known = (row >= 0) & (later <= times[-1])
                 found[seconds] += list((1.0 - mids[row[known]] / prices[known]) * 1e4)
     return {str(seconds): mean_of(values) for seconds, values in found.items()}
-
-
-def _mids(events: Events, index: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Return when the mid of a symbol changed, ns, and what it was; of books that can be used."""
-    books = sound_books(events, index)
-    return books["t_ns"], (books["price"] + books["price2"]) / 2.0
 
 
 def _slippages(recordings: Sequence[Recording], outcomes: Sequence[TickOutcome]) -> list[float]:

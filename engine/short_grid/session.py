@@ -313,7 +313,7 @@ class TickRun:
         model: of the queue.
         up_ns: from us to the exchange.
         down_ns: from the exchange to us, reports.
-        feed_ns: from the exchange to us, market data.
+        timeline: when events happen at the exchange, see ``exchange_order``.
     """
 
     def __init__(
@@ -325,11 +325,11 @@ class TickRun:
         *,
         up_ns: int,
         down_ns: int,
-        feed_ns: int,
+        timeline: tuple[Ints, Ints],
     ) -> None:
         self.events, self.rules = events, list(rules)
         self._params: Any = freeze(params)
-        self._order, self._times = exchange_order(events, feed_ns)
+        self._order, self._times = timeline
         start_ns, end_ns = int(events["t_ns"][0]), int(events["t_ns"][-1])
         self.portfolio, symbols = new_states(self.rules, self._params, start_ns)
         self.symbols: Any = symbols

@@ -197,7 +197,34 @@ def next_report_ns(venue: Venue) -> int:
 
 
 @kernel
-def say(
+def send_report(
+    venue: Venue,
+    symbol: int,
+    slot: int,
+    order: int,
+    cum: int,
+    kind: int,
+    code: int,
+    trade_id: int,
+    ticks: int,
+    steps: int,
+    fee_e8: int,
+    t_ns: int,
+) -> None:
+    """Let a report of ``t_ns`` be under way; without room for it, it is counted as lost."""
+    if venue.n_reports - venue.n_delivered >= MAX_QUEUED:
+        venue.lost += 1
+        return
+    report = venue.reports[venue.n_reports % MAX_QUEUED]
+    report.t_ns, report.symbol, report.kind = t_ns + venue.down_ns, symbol, kind
+    report.slot, report.order, report.cum = slot, order, cum
+    report.code, report.trade_id, report.ticks = code, trade_id, ticks
+    report.steps, report.fee_e8 = steps, fee_e8
+    venue.n_reports += 1
+
+
+@kernel
+def report_order(
     venue: Venue,
     symbol: int,
     order: VenueOrder,
@@ -210,15 +237,8 @@ def say(
     t_ns: int,
 ) -> None:
     """Let a report about ``order`` of ``t_ns`` be under way."""
-    if venue.n_reports - venue.n_delivered >= MAX_QUEUED:
-        venue.lost += 1
-        return
-    report = venue.reports[venue.n_reports % MAX_QUEUED]
-    report.t_ns, report.symbol, report.kind = t_ns + venue.down_ns, symbol, kind
-    report.slot, report.order, report.cum = order.slot, order.number, order.filled
-    report.code, report.trade_id, report.ticks = code, trade_id, ticks
-    report.steps, report.fee_e8 = steps, fee_e8
-    venue.n_reports += 1
+    slot, number, cum = order.slot, order.number, order.filled
+    send_report(venue, symbol, slot, number, cum, kind, code, trade_id, ticks, steps, fee_e8, t_ns)
 
 
 @kernel
@@ -230,9 +250,9 @@ def end_order(
         one.n_open -= 1
     order.status = status
     if status == ENDED_CANCELED:
-        say(venue, symbol, order, _CANCELED, 0, 0, 0, 0, 0, t_ns)
+        report_order(venue, symbol, order, _CANCELED, 0, 0, 0, 0, 0, t_ns)
     elif status == ENDED_EXPIRED:
-        say(venue, symbol, order, _EXPIRED, 0, 0, 0, 0, 0, t_ns)
+        report_order(venue, symbol, order, _EXPIRED, 0, 0, 0, 0, 0, t_ns)
 
 
 @kernel
@@ -259,7 +279,7 @@ def fill_order(
         order.filled += taken
         fee = math.floor(ticks * taken * one.rules.unit_e8 * fee_bps * BPS + 0.5)
         venue.next_trade += 1
-        say(venue, symbol, order, _FILL, 0, venue.next_trade, ticks, taken, int(fee), t_ns)
+        report_order(venue, symbol, order, _FILL, 0, venue.next_trade, ticks, taken, int(fee), t_ns)
         if order.filled == order.steps:
             end_order(venue, one, symbol, order, ENDED_FILLED, t_ns)
     if one.held == 0 and not sells:
@@ -322,7 +342,7 @@ def refuse(
 ) -> None:
     """End an order that was never taken."""
     end_order(venue, one, symbol, order, ENDED_REFUSED, t_ns)
-    say(venue, symbol, order, _REJECTED, code, 0, 0, 0, 0, t_ns)
+    report_order(venue, symbol, order, _REJECTED, code, 0, 0, 0, 0, t_ns)
 
 
 @kernel
@@ -388,7 +408,7 @@ def place_order(venue: Venue, one: VenueSymbol, command: Command, t_ns: int) -> 
         one.entries_refused += command.slot == ENTRY
         refuse(venue, one, symbol, order, code, t_ns)
         return
-    say(venue, symbol, order, _ACCEPTED, 0, 0, order.ticks, order.steps, 0, t_ns)
+    report_order(venue, symbol, order, _ACCEPTED, 0, 0, order.ticks, order.steps, 0, t_ns)
     if command.slot in (STOP, STOP_NEXT):
         return
     if command.tif == GTX:
@@ -407,20 +427,20 @@ def amend_order(
         return
     order.ticks, order.steps = command.ticks, command.steps
     join_queue(venue, one, order)
-    say(venue, symbol, order, _AMENDED, 0, 0, order.ticks, order.steps, 0, t_ns)
+    report_order(venue, symbol, order, _AMENDED, 0, 0, order.ticks, order.steps, 0, t_ns)
 
 
 @kernel
 def answer_look_up(venue: Venue, symbol: int, order: VenueOrder, t_ns: int) -> None:
     """Say what became of an order; its fills have been reported."""
     if order.status == ENDED_REFUSED:
-        say(venue, symbol, order, _REJECTED, _NO_SUCH_ORDER, 0, 0, 0, 0, t_ns)
+        report_order(venue, symbol, order, _REJECTED, _NO_SUCH_ORDER, 0, 0, 0, 0, t_ns)
     elif order.status == OPEN:
-        say(venue, symbol, order, _ACCEPTED, 0, 0, order.ticks, order.steps, 0, t_ns)
+        report_order(venue, symbol, order, _ACCEPTED, 0, 0, order.ticks, order.steps, 0, t_ns)
     elif order.status == ENDED_EXPIRED:
-        say(venue, symbol, order, _EXPIRED, 0, 0, 0, 0, 0, t_ns)
+        report_order(venue, symbol, order, _EXPIRED, 0, 0, 0, 0, 0, t_ns)
     else:
-        say(venue, symbol, order, _CANCELED, 0, 0, 0, 0, 0, t_ns)
+        report_order(venue, symbol, order, _CANCELED, 0, 0, 0, 0, 0, t_ns)
 
 
 @kernel
@@ -447,15 +467,8 @@ def take_command(venue: Venue, one: VenueSymbol, command: Command, t_ns: int) ->
 @kernel
 def answer_unknown(venue: Venue, command: Command, code: int, t_ns: int) -> None:
     """Refuse a command about an order that is not open."""
-    if venue.n_reports - venue.n_delivered >= MAX_QUEUED:
-        venue.lost += 1
-        return
-    report = venue.reports[venue.n_reports % MAX_QUEUED]
-    report.t_ns, report.symbol, report.kind = t_ns + venue.down_ns, command.symbol, _REJECTED
-    report.slot, report.order, report.cum = command.slot, command.order, -1
-    report.code, report.trade_id, report.ticks, report.steps = code, 0, 0, 0
-    report.fee_e8 = 0
-    venue.n_reports += 1
+    slot, order = command.slot, command.order
+    send_report(venue, command.symbol, slot, order, -1, _REJECTED, code, 0, 0, 0, 0, t_ns)
 
 
 # --- the market -----------------------------------------------------------------------------------
@@ -550,18 +563,14 @@ def fill_due_stops(venue: Venue, one: VenueSymbol, symbol: int, t_ns: int) -> No
 @kernel
 def settle(venue: Venue, one: VenueSymbol, symbol: int, t_ns: int) -> None:
     """Pay the funding of a settlement that has passed: shorts receive a positive rate."""
-    feed = one.feed
-    if one.settlement_ms > 0 and t_ns >= one.settlement_ms * MS_NS and one.held > 0:
+    if one.settlement_ms == 0 or t_ns < one.settlement_ms * MS_NS:
+        return
+    one.settlement_ms = 0
+    if one.held > 0:
+        feed = one.feed
         amount = one.held * one.rules.step_size * feed.mark * feed.funding_rate
-        if venue.n_reports - venue.n_delivered >= MAX_QUEUED:
-            venue.lost += 1
-        else:
-            report = venue.reports[venue.n_reports % MAX_QUEUED]
-            report.t_ns, report.symbol = t_ns + venue.down_ns, symbol
-            report.kind, report.fee_e8 = FUNDING_REPORT, math.floor(amount * 1e8 + 0.5)
-            venue.n_reports += 1
-    if one.settlement_ms > 0 and t_ns >= one.settlement_ms * MS_NS:
-        one.settlement_ms = 0
+        paid_e8 = math.floor(amount * 1e8 + 0.5)
+        send_report(venue, symbol, 0, 0, 0, FUNDING_REPORT, 0, 0, 0, 0, paid_e8, t_ns)
 
 
 @kernel

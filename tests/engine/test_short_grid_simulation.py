@@ -448,7 +448,7 @@ def run_of(minutes: int = 8, model: QueueModel = PESSIMISTIC, **changes: Any) ->
         model,
         up_ns=5 * MS_NS,
         down_ns=4 * MS_NS,
-        feed_ns=6 * MS_NS,
+        timeline=exchange_order(demo.events, 6 * MS_NS),
     )
 
 
@@ -523,7 +523,7 @@ def test_more_latency_changes_what_is_filled() -> None:
         PESSIMISTIC,
         up_ns=400 * MS_NS,
         down_ns=400 * MS_NS,
-        feed_ns=100 * MS_NS,
+        timeline=exchange_order(demo.events, 100 * MS_NS),
     )
     demo.advance()
     slow.advance()
