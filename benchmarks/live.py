@@ -191,6 +191,7 @@ def stage(
             clock=clock,
             session=http,
             settings=settings,
+            bar_ms=BAR_MS,
         )
         plan = Plan(
             symbol=exchange.symbol,

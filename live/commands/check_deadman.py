@@ -18,6 +18,7 @@ from core.command_line import say
 from core.errors import AccountError, ExchangeError, GridError, NetworkError
 from core.market import MarketRules
 from core.orders import OrderKind
+from core.times import MINUTE_MS
 from live.commands.process import Process, find_process, silence
 from live.commands.target import Target
 from live.exchange.binance import BinanceExecutor
@@ -87,13 +88,18 @@ def check_deadman(target: Target, control: Target) -> int:
     Raises:
         GridError: a symbol is not empty, an order was refused, or nothing was learnt.
     """
-    process = find_process(target)
+    process = find_process(target, MINUTE_MS)  # no candles are read
     with ExitStack() as stack:
         for each in (target, control):
             stack.enter_context(InstanceLock(each.lock_path))
         stack.enter_context(silence())
         tested = process.executor()
-        other = BinanceExecutor(tested.account, control.coin, str(control.settings["stop_trigger"]))
+        other = BinanceExecutor(
+            tested.account,
+            control.coin,
+            bar_ms=MINUTE_MS,
+            stop_trigger=str(control.settings["stop_trigger"]),
+        )
         for name, exchange in ((target.symbol, tested), (control.symbol, other)):
             _refuse_used(name, exchange)
         tag = in_base_36(process.clock.now_ms())

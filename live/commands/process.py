@@ -15,7 +15,6 @@ import requests
 
 from core.errors import GridError, StateError
 from core.processes import forbid_memory_dumps
-from core.times import BAR_MS
 from live.commands.target import Target
 from live.exchange.binance import BinanceExecutor, open_exchange
 from live.exchange.credentials import Credentials, find_credentials, read_environment
@@ -84,9 +83,9 @@ class Process:
     target: Target
     clock: SystemClock
     credentials: Credentials
+    bar_ms: int
     urls: tuple[str, ...]
     second_urls: tuple[str, ...] = ()
-    bar_ms: int = BAR_MS
     _exchanges: list[BinanceExecutor] = field(default_factory=list, repr=False)
 
     def wake(self) -> None:
@@ -111,7 +110,7 @@ class Process:
         return exchange
 
 
-def find_process(target: Target, bar_ms: int = BAR_MS) -> Process:
+def find_process(target: Target, bar_ms: int) -> Process:
     """Return the process of a session; nothing is asked or written yet.
 
     Args:

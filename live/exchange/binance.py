@@ -20,7 +20,6 @@ import requests
 from core.errors import ConfigError
 from core.market import MarketRules
 from core.orders import OrderKind
-from core.times import BAR_MS
 from live.exchange.account import Account
 from live.exchange.cancels import Cancels
 from live.exchange.connection import Connection
@@ -60,11 +59,7 @@ class BinanceExecutor:
     """
 
     def __init__(
-        self,
-        account: Account,
-        coin: str,
-        stop_trigger: str = STOP_TRIGGERS[0],
-        bar_ms: int = BAR_MS,
+        self, account: Account, coin: str, *, bar_ms: int, stop_trigger: str = STOP_TRIGGERS[0]
     ) -> None:
         """Ask nothing yet.
 
@@ -234,7 +229,7 @@ def open_exchange(
     clock: Clock,
     session: requests.Session | None = None,
     settings: Mapping[str, Any],
-    bar_ms: int = BAR_MS,
+    bar_ms: int,
 ) -> BinanceExecutor:
     """Return a symbol's exchange on an account of its own; asks nothing yet.
 
@@ -260,4 +255,6 @@ def open_exchange(
         settings=settings,
         seed=f"{settings['instance']}{coin}{QUOTE}",
     )
-    return BinanceExecutor(Account(connection), coin, str(settings["stop_trigger"]), bar_ms)
+    return BinanceExecutor(
+        Account(connection), coin, bar_ms=bar_ms, stop_trigger=str(settings["stop_trigger"])
+    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.errors import ReplyError
 from core.market import MarketRules
-from core.times import BAR_MS, MINUTE_MS
+from core.times import MINUTE_MS
 from live.exchange.connection import Connection
 from live.exchange.replies.market import candle_table, funding_page, ticker_price
 from live.exchange.replies.rules import bracket_table, market_facts
@@ -22,7 +22,7 @@ CANDLE_ROWS: Final = 1_500
 FUNDING_ROWS: Final = 1_000
 
 _INFO: Final = Request("fapiPublicGetExchangeInfo")
-_INTERVALS: Final = {MINUTE_MS: "1m", 5 * MINUTE_MS: "5m", BAR_MS: "15m"}
+_INTERVALS: Final = {minutes * MINUTE_MS: f"{minutes}m" for minutes in (1, 5, 15)}
 """The exchange's names of the lengths of candles."""
 _KLINE_WEIGHTS: Final = ((100, 1), (500, 2), (1_001, 5))  # (fewer rows than, weight)
 _MOST_WEIGHT: Final = 10
@@ -32,7 +32,7 @@ _MOST_WEIGHT: Final = 10
 class Market:
     """Public questions about one symbol, with or without keys."""
 
-    def __init__(self, connection: Connection, symbol: str, bar_ms: int = BAR_MS) -> None:
+    def __init__(self, connection: Connection, symbol: str, bar_ms: int) -> None:
         """Ask nothing yet; candles are of ``bar_ms``."""
         self._bar_ms, self._interval = bar_ms, _INTERVALS[bar_ms]
         self._connection = connection

@@ -20,6 +20,7 @@ from core.errors import (
     RestrictedError,
 )
 from core.orders import OrderKind
+from core.times import BAR_MS
 from live.exchange.account import Account
 from live.exchange.binance import BinanceExecutor
 from live.exchange.closing_orders import Closer, closer_of
@@ -236,7 +237,7 @@ def test_an_order_of_ours_with_a_new_status_word_is_not_believed(exchange: Canne
 
 def test_further_symbols_share_the_accounts_connection(exchange: CannedExchange) -> None:
     first = exchange.executor()
-    second = BinanceExecutor(first.account, "ETH")
+    second = BinanceExecutor(first.account, "ETH", bar_ms=BAR_MS)
     exchange.always(TICKER, lambda sent: (200, {"symbol": sent.params["symbol"], "price": "7"}))
     first.last_price()
     second.last_price()

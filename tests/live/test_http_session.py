@@ -21,6 +21,7 @@ import requests
 from config import LIVE_CONFIG
 from core.errors import GridError, ReplyError, UnknownOutcome
 from core.orders import OrderKind
+from core.times import BAR_MS
 from live.commands.process import Process, SystemClock
 from live.exchange.binance import open_exchange
 from live.exchange.credentials import Credentials
@@ -208,6 +209,7 @@ def test_a_request_that_hangs_is_seen_by_a_watchdog_with_its_beginning() -> None
             clock=SystemClock(),
             session=session,
             settings={**LIVE_CONFIG, "request_timeout_s": DEADLINE_S, "retries": 0},
+            bar_ms=BAR_MS,
         )
         seen = []
 
@@ -235,7 +237,9 @@ def test_a_signal_ends_a_hung_request_within_a_second(monkeypatch: pytest.Monkey
         monkeypatch.setattr("live.commands.process.http_session", lambda: session)
         settings = {**LIVE_CONFIG, "request_timeout_s": 60.0}
         target: Any = SimpleNamespace(coin="BTC", on_testnet=False, settings=settings)
-        process = Process(target=target, clock=SystemClock(), credentials=Credentials(), urls=())
+        process = Process(
+            target=target, clock=SystemClock(), credentials=Credentials(), bar_ms=BAR_MS, urls=()
+        )
         stop = StopRequest(process.wake)
         executor = process.executor()
         signal_s = time.monotonic() + 0.2

@@ -106,6 +106,7 @@ def test_every_fault_becomes_the_error_that_says_what_it_means(over_socket: bool
             clock=SimClock(exchange),
             session=http,
             settings={**LIVE_CONFIG, "retries": 0},
+            bar_ms=BAR_MS,
         )
         for kind, error in ERRORS.items():
             exchange.faults.next(kind, path="openOrders")

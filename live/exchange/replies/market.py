@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from core.records import zeros_table
-from core.times import BAR_MS, MINUTE_MS
+from core.times import MINUTE_MS
 from live.exchange.replies.shapes import as_row, finite, rows_of, whole, wrong
 from live.exchange.types import Candle, Candles
 
@@ -18,7 +18,7 @@ KlineRow = tuple[int, float, float, float, float, float]
 """Open time ms, open, high, low, close, volume (base)."""
 
 
-def candle_table(reply: Any, start_ms: int, end_ms: int, bar_ms: int = BAR_MS) -> Candles:
+def candle_table(reply: Any, start_ms: int, end_ms: int, bar_ms: int) -> Candles:
     """Return klines as a table, shape (n_bars,).
 
     Args:

@@ -101,6 +101,7 @@ class CannedExchange(BaseAdapter):
             "api_secret": SECRET,
             "clock": self.clock,
             "session": self.session(),
+            "bar_ms": BAR_MS,
             "settings": LIVE_CONFIG | changes.pop("settings", {}),
         }
         return open_exchange(changes.pop("coin", "BTC"), **arguments | changes)

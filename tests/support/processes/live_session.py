@@ -275,6 +275,7 @@ def open_scene(
         clock=clock,
         session=http,
         settings=plan.settings,
+        bar_ms=BAR_MS,
     )
     folder = Path(plan.settings["state_dir"])
     monitor = HealthMonitor(market.symbol, folder, plan.settings, clock, alerts)
