@@ -1,4 +1,4 @@
-"""``docs/claims.md`` as text: the numbers of ``benchmarks.claims`` and a verdict by rule."""
+"""``docs/claims.md`` as text: the numbers of ``benchmarks.claims_runs`` and a verdict by rule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from backtest.market.market_data import MarketData
 from backtest.market.timeframes import format_time
-from benchmarks.claims import (
+from benchmarks.claims_runs import (
     CRASH_CHANGES,
     CRASH_DAYS,
     CRASHES,
