@@ -74,7 +74,7 @@ def trials() -> Samples:
 
 
 def steps() -> Samples:
-    """Yield a live step: its own processor time against the simulated exchange of the tests."""
+    """Yield a live step: its own processor time against the simulated exchange."""
     _, candles, _ = market()
     for preset, changes in PRESETS.items():
         with stage(candles.iloc[:N_CANDLES], changes, 0.0) as scene:

@@ -1,9 +1,9 @@
 """Measures a live session on this machine: ``python3 -m benchmarks.live``.
 
-The session is the real one, down to the socket; behind it stands the simulated exchange of the
-tests, whose replies take as long as a real one's. Aims: from a candle's close to the last of 40
-orders under 1.5 s at 50 ms a request, under 50 ms of own computing a step, and at most 45 of
-request weight a minute and coin.
+The session is the real one, down to the socket; behind it stands the simulated exchange, whose
+replies take as long as a real one's. Aims: from a candle's close to the last of 40 orders under
+1.5 s at 50 ms a request, under 50 ms of own computing a step, and at most 45 of request weight a
+minute and coin.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ from live.health.events import Events
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.shutdown import StopRequest
+from live.simulated.adapter import LoopbackAdapter
+from live.simulated.clock import SimClock
+from live.simulated.exchange import SimExchange
+from live.simulated.server import SimServer
 from live.store.state_file import StateManager
-from tests.support.exchanges.simulated import LoopbackAdapter, SimClock, SimExchange, SimServer
 
 WALLET: Final = 1_000_000.0
 N_CANDLES: Final = 20_000

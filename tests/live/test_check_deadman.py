@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from live.commands.check_deadman import COUNTDOWN_MS, LEAVES, TAKES
-from tests.support.exchanges.simulated.faults import FaultKind
+from live.simulated.faults import FaultKind
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_command import START_BAR, Stage, open_stage, stage_candles
 

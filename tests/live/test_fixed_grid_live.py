@@ -14,7 +14,7 @@ import pytest
 
 from core.orders import OrderKind
 from live.session.shutdown import Ending
-from tests.support.exchanges.simulated import InProcessAdapter
+from live.simulated.adapter import InProcessAdapter
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.fixed_session import FixedScene, backtest_rows, core_of, on_fixed_stage
 

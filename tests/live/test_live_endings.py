@@ -14,7 +14,8 @@ import pytest
 
 from core.files import write_durably
 from live.session.shutdown import Ending
-from tests.support.exchanges.simulated import FaultKind, SimExchange
+from live.simulated.exchange import SimExchange
+from live.simulated.faults import FaultKind
 from tests.support.processes.live_session import Scene
 from tests.support.processes.watched_day import (
     CALM_SEED,

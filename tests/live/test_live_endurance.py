@@ -9,7 +9,8 @@ from typing import Final
 
 import pytest
 
-from tests.support.exchanges.simulated import SimExchange, SimServer
+from live.simulated.exchange import SimExchange
+from live.simulated.server import SimServer
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES, synthetic_candles
 from tests.support.processes.forked_sessions import ForkedSessions

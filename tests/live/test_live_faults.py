@@ -18,17 +18,11 @@ from config import LIVE_CONFIG
 from core.errors import GridError, NetworkError, RateLimitError, ReplyError, UnknownOutcome
 from live.exchange.binance import open_exchange
 from live.session.shutdown import Ending
-from tests.support.exchanges.simulated import (
-    ORDER,
-    READ,
-    FaultKind,
-    InProcessAdapter,
-    LoopbackAdapter,
-    SimClock,
-    SimServer,
-)
-from tests.support.exchanges.simulated.bench import exchange_of
-from tests.support.exchanges.simulated.faults import BY_CHANCE, ONLY_AT
+from live.simulated.adapter import InProcessAdapter, LoopbackAdapter
+from live.simulated.clock import SimClock
+from live.simulated.faults import BY_CHANCE, ONLY_AT, ORDER, READ, FaultKind
+from live.simulated.server import SimServer
+from tests.support.exchanges.bench import exchange_of
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_session import Scene

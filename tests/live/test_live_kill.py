@@ -19,8 +19,9 @@ from typing import Any, Final
 import pytest
 
 from engine.strategy import GridStrategyV4
+from live.simulated.adapter import LoopbackAdapter
+from live.simulated.server import SimServer
 from live.store.state_file import decode
-from tests.support.exchanges.simulated import LoopbackAdapter, SimServer
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.busy_hour import (

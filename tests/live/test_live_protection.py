@@ -19,9 +19,10 @@ import pytest
 from core.errors import ExchangeError
 from core.orders import OrderKind
 from live.session.shutdown import Ending
-from tests.support.exchanges.simulated import CANCEL, ORDER, READ, FaultKind, SimExchange
-from tests.support.exchanges.simulated.observer import ProtectionObserver
-from tests.support.exchanges.simulated.symbol_market import SymbolMarket
+from live.simulated.exchange import SimExchange
+from live.simulated.faults import CANCEL, ORDER, READ, FaultKind
+from live.simulated.symbol_market import SymbolMarket
+from tests.support.exchanges.observer import ProtectionObserver
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_session import Scene
 from tests.support.processes.two_coins import join_other, other_market, run_together, watch

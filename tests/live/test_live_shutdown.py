@@ -12,7 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from live.session.runner import KEYS_PATIENCE_S
-from tests.support.exchanges.simulated import READ, FaultKind, SimServer
+from live.simulated.faults import READ, FaultKind
+from live.simulated.server import SimServer
 from tests.support.processes.busy_hour import (
     Hour,
     HourExchange,

@@ -10,8 +10,7 @@ import pytest
 
 from live.execution.stop_orders import UNPROTECTED_LIMIT_S
 from live.session.shutdown import Ending
-from tests.support.exchanges.simulated import READ, FaultKind
-from tests.support.exchanges.simulated.faults import BY_CHANCE, ONLY_AT
+from live.simulated.faults import BY_CHANCE, ONLY_AT, READ, FaultKind
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_session import Scene, backtest, rows_of
 from tests.support.processes.watched_day import (

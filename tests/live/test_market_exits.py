@@ -13,10 +13,10 @@ from core.errors import UnknownOutcome
 from core.orders import POSITION_SIDES, OrderKind
 from engine.contract import Exit
 from live.execution.order_register import OrderRecord
-from tests.support.exchanges.simulated import ApiError
-from tests.support.exchanges.simulated.orders import Json
-from tests.support.exchanges.simulated.parameters import Params
-from tests.support.exchanges.simulated.trade_endpoints import TradeEndpoints
+from live.simulated.filters import ApiError
+from live.simulated.orders import Json
+from live.simulated.parameters import Params
+from live.simulated.trade_endpoints import TradeEndpoints
 from tests.support.markets.synthetic import RULES, synthetic_candles
 from tests.support.processes.live_session import Scene, on_stage, warm_bars
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.exchanges.simulated import SimExchange
-from tests.support.exchanges.simulated.bench import (
+from live.simulated.exchange import SimExchange
+from tests.support.exchanges.bench import (
     BAR,
     FLAT,
     LIMIT,

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from live.simulated.exchange import SimExchange
+from live.simulated.faults import ORDER, FaultKind
+from live.simulated.symbol_market import SymbolMarket
 from tests.support.clocks.turns import Turns
-from tests.support.exchanges.simulated import ORDER, FaultKind, SimExchange
-from tests.support.exchanges.simulated.bench import (
+from tests.support.exchanges.bench import (
     BAR,
     FLAT,
     LIMIT,
@@ -25,8 +27,7 @@ from tests.support.exchanges.simulated.bench import (
     lay_stop,
     refused,
 )
-from tests.support.exchanges.simulated.observer import ProtectionObserver, Side
-from tests.support.exchanges.simulated.symbol_market import SymbolMarket
+from tests.support.exchanges.observer import ProtectionObserver, Side
 
 FALL = (100.0, 100.0, 90.0, 95.0)
 LATE_FALL = (100.0, 101.0, 90.0, 95.0)

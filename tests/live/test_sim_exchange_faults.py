@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import ccxt  # type: ignore[import-untyped]  # no stubs
 import pytest
 
-from tests.support.exchanges.simulated import CANCEL, ORDER, READ, FaultKind, RemoteClock
-from tests.support.exchanges.simulated.bench import BAR, FLAT, START, SYMBOL, Bench, exchange_of
+from live.simulated.clock import RemoteClock
+from live.simulated.faults import CANCEL, ORDER, READ, FaultKind
+from tests.support.exchanges.bench import BAR, FLAT, START, SYMBOL, Bench, exchange_of
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import ccxt  # type: ignore[import-untyped]  # no stubs
 import pytest
 
-from tests.support.exchanges.simulated.bench import BAR, START, SYMBOL, TREND, Bench
+from tests.support.exchanges.bench import BAR, START, SYMBOL, TREND, Bench
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable
 
-from tests.support.exchanges.simulated.exchange import SimExchange
+from live.simulated.exchange import SimExchange
 
 
 class Turns:

@@ -20,7 +20,8 @@ from live.health.events import Events, Notice
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.shutdown import Ending
-from tests.support.exchanges.simulated import InProcessAdapter, SimExchange
+from live.simulated.adapter import InProcessAdapter
+from live.simulated.exchange import SimExchange
 from tests.support.processes.live_session import KeptAlerts, SceneClock, settings_in
 
 NO_LOSS_LIMIT = {"equity_warn_pct": 1e5, "equity_emergency_pct": 1e6}

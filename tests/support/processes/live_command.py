@@ -19,7 +19,10 @@ import live.commands.process
 import live_trade
 from config import LIVE_CONFIG
 from live.health.monitor import HealthMonitor
-from tests.support.exchanges.simulated import LoopbackAdapter, SimClock, SimExchange, SimServer
+from live.simulated.adapter import LoopbackAdapter
+from live.simulated.clock import SimClock
+from live.simulated.exchange import SimExchange
+from live.simulated.server import SimServer
 from tests.support.markets.synthetic import BAR_MS, RULES, synthetic_candles
 
 N_BARS = 3_500

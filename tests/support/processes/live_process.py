@@ -31,7 +31,8 @@ import live_trade
 from config import LIVE_CONFIG
 from live.execution.books import LiveSession
 from live.health.monitor import HealthMonitor
-from tests.support.exchanges.simulated import LoopbackAdapter, RemoteClock
+from live.simulated.adapter import LoopbackAdapter
+from live.simulated.clock import RemoteClock
 
 SYMBOL: Final = "BTCUSDT"
 STATE: Final = Path("data/live_state")

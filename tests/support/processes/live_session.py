@@ -24,16 +24,12 @@ from live.health.events import Events, Notice
 from live.health.monitor import HealthMonitor
 from live.session.assembly import Assembled, Equipment, Plan, assemble_live
 from live.session.shutdown import Ending, StopRequest
-from tests.support.clocks.simulated import wait_ms
+from live.simulated.adapter import InProcessAdapter, LoopbackAdapter
+from live.simulated.clock import SimClock, wait_ms
+from live.simulated.exchange import SimExchange
+from live.simulated.server import SimServer
+from live.simulated.symbol_market import SymbolMarket
 from tests.support.clocks.turns import Turns
-from tests.support.exchanges.simulated import (
-    InProcessAdapter,
-    LoopbackAdapter,
-    SimClock,
-    SimExchange,
-    SimServer,
-)
-from tests.support.exchanges.simulated.symbol_market import SymbolMarket
 from tests.support.markets.oracle import BAR_MS
 
 Row = tuple[str, float, float, int]

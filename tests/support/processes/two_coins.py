@@ -11,7 +11,7 @@ from typing import Any, Final
 import pandas as pd
 
 from tests.support.clocks.turns import Turns
-from tests.support.exchanges.simulated.observer import ProtectionObserver
+from tests.support.exchanges.observer import ProtectionObserver
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_session import Scene, open_scene
 from tests.support.processes.watched_day import WARM, busy_market

@@ -19,8 +19,8 @@ import pytest
 from config import PRESETS
 from core.market import MarketRules
 from live.session.shutdown import Ending
+from live.simulated.exchange import SimExchange
 from live.store.trade_files import LiveTrade
-from tests.support.exchanges.simulated import SimExchange
 from tests.support.markets.synthetic import RULES, synthetic_candles, synthetic_settlements
 from tests.support.processes.live_session import (
     Scene,

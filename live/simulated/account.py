@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import count
 
-from tests.support.exchanges.simulated.filters import exact
-from tests.support.exchanges.simulated.orders import (
+from live.simulated.filters import exact
+from live.simulated.orders import (
     BUY,
     CENT_OF_CENT,
     LONG,

@@ -13,7 +13,7 @@ from decimal import ROUND_FLOOR, Decimal
 from itertools import pairwise
 from typing import NamedTuple
 
-from tests.support.exchanges.simulated.orders import ZERO
+from live.simulated.orders import ZERO
 
 
 class Bar(NamedTuple):

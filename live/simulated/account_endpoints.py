@@ -5,19 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from tests.support.exchanges.simulated.account_views import account_view, balance_view
-from tests.support.exchanges.simulated.exchange import SimExchange
-from tests.support.exchanges.simulated.filters import ApiError, plain
-from tests.support.exchanges.simulated.live_state import POSITIONS_2, POSITIONS_3
-from tests.support.exchanges.simulated.orders import Json
-from tests.support.exchanges.simulated.parameters import (
-    Params,
-    is_true,
-    limit_of,
-    text_of,
-    whole_of,
-)
-from tests.support.exchanges.simulated.symbol_market import SymbolMarket
+from live.simulated.account_views import account_view, balance_view
+from live.simulated.exchange import SimExchange
+from live.simulated.filters import ApiError, plain
+from live.simulated.live_state import POSITIONS_2, POSITIONS_3
+from live.simulated.orders import Json
+from live.simulated.parameters import Params, is_true, limit_of, text_of, whole_of
+from live.simulated.symbol_market import SymbolMarket
 
 QUANTITATIVE: Final = -4400
 WINDOW_MS: Final = 7 * 86_400_000

@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from tests.support.exchanges.simulated.bar_path import Bar
-from tests.support.exchanges.simulated.filters import (
-    MAX_OPEN_ORDERS,
-    MAX_OPEN_STOPS,
-    Filters,
-    exact,
-    plain,
-)
-from tests.support.exchanges.simulated.orders import Json
+from live.simulated.bar_path import Bar
+from live.simulated.filters import MAX_OPEN_ORDERS, MAX_OPEN_STOPS, Filters, exact, plain
+from live.simulated.orders import Json
 
 MINUTE_MS: Final = 60_000
 FUNDING_EVERY_MS: Final = 8 * 60 * MINUTE_MS

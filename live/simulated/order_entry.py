@@ -8,19 +8,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from tests.support.exchanges.simulated.filters import MAX_OPEN_ORDERS, MAX_OPEN_STOPS, ApiError
-from tests.support.exchanges.simulated.matching import Book
-from tests.support.exchanges.simulated.orders import (
-    BUY,
-    LONG,
-    SELL,
-    SHORT,
-    ZERO,
-    Order,
-    Stop,
-    is_closing,
-)
-from tests.support.exchanges.simulated.parameters import Params, is_true, number_of, text_of
+from live.simulated.filters import MAX_OPEN_ORDERS, MAX_OPEN_STOPS, ApiError
+from live.simulated.matching import Book
+from live.simulated.orders import BUY, LONG, SELL, SHORT, ZERO, Order, Stop, is_closing
+from live.simulated.parameters import Params, is_true, number_of, text_of
 
 CLIENT_ID: Final = re.compile(r"[\.A-Z\:/a-z0-9_-]{1,36}")
 CONDITIONAL: Final = {

@@ -13,9 +13,9 @@ from decimal import Decimal
 from itertools import count
 from typing import Final, NamedTuple
 
-from tests.support.exchanges.simulated.account import FIRST_ID, Account
-from tests.support.exchanges.simulated.filters import Filters
-from tests.support.exchanges.simulated.orders import BUY, LONG, SELL, SHORT, ZERO, Order, Stop
+from live.simulated.account import FIRST_ID, Account
+from live.simulated.filters import Filters
+from live.simulated.orders import BUY, LONG, SELL, SHORT, ZERO, Order, Stop
 
 # What the path meets first at one price.
 EXIT_RANK: Final = 0

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import parse_qsl
 
-from tests.support.exchanges.simulated.exchange import SimExchange
-from tests.support.exchanges.simulated.faults import CLASSES, FaultKind
-from tests.support.exchanges.simulated.http_api import HttpApi, Reply, Request, json_reply
-from tests.support.exchanges.simulated.orders import Json
+from live.simulated.exchange import SimExchange
+from live.simulated.faults import CLASSES, FaultKind
+from live.simulated.http_api import HttpApi, Reply, Request, json_reply
+from live.simulated.orders import Json
 
 CONTROL: Final = "/control/"
 PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}

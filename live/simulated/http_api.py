@@ -12,12 +12,12 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
 
-from tests.support.exchanges.simulated.exchange import SimExchange
-from tests.support.exchanges.simulated.faults import ORDER, READ, Fault, FaultKind
-from tests.support.exchanges.simulated.filters import ApiError
-from tests.support.exchanges.simulated.orders import Json
-from tests.support.exchanges.simulated.parameters import Params, whole_of
-from tests.support.exchanges.simulated.routes import Endpoint, routes_of
+from live.simulated.exchange import SimExchange
+from live.simulated.faults import ORDER, READ, Fault, FaultKind
+from live.simulated.filters import ApiError
+from live.simulated.orders import Json
+from live.simulated.parameters import Params, whole_of
+from live.simulated.routes import Endpoint, routes_of
 
 PAGE: Final = b"<html><head><title>Sorry</title></head><body>Something went wrong.</body></html>"
 UNKNOWN: Final = "Unknown error, please check your request or try again later."

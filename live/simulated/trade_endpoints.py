@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Final, Protocol, TypeVar
 
-from tests.support.exchanges.simulated.exchange import SimExchange
-from tests.support.exchanges.simulated.filters import ApiError
-from tests.support.exchanges.simulated.live_state import OPEN_ORDERS, OPEN_STOPS
-from tests.support.exchanges.simulated.orders import Json, Order, Stop
-from tests.support.exchanges.simulated.parameters import Params, limit_of, text_of, whole_of
-from tests.support.exchanges.simulated.symbol_market import SymbolMarket
+from live.simulated.exchange import SimExchange
+from live.simulated.filters import ApiError
+from live.simulated.live_state import OPEN_ORDERS, OPEN_STOPS
+from live.simulated.orders import Json, Order, Stop
+from live.simulated.parameters import Params, limit_of, text_of, whole_of
+from live.simulated.symbol_market import SymbolMarket
 
 DAY_MS: Final = 86_400_000
 WINDOW_MS: Final = 7 * DAY_MS

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import Final, Protocol
 
-from tests.support.exchanges.simulated.account import Account, money
-from tests.support.exchanges.simulated.filters import plain
-from tests.support.exchanges.simulated.orders import LONG, ZERO, Json
+from live.simulated.account import Account, money
+from live.simulated.filters import plain
+from live.simulated.orders import LONG, ZERO, Json
 
-MAX_NOTIONAL = "100000000"
+OLDER_POSITIONS: Final = 2
+"""Version of ``positionRisk`` that tells empty sides and leverage too."""
+MAX_NOTIONAL: Final = "100000000"
 
 
 class Resting(Protocol):
@@ -77,7 +79,7 @@ def position_risk(
     for position_side, position in account.positions.items():
         row = position_row(account, symbol, position_side, mark, liquidation)
         value = mark * position.qty
-        if version == 2:
+        if version == OLDER_POSITIONS:
             row |= {
                 "leverage": str(account.leverage),
                 "maxNotionalValue": MAX_NOTIONAL,

@@ -7,13 +7,13 @@ from decimal import Decimal
 from typing import Final
 
 from core.market import MarketRules
-from tests.support.exchanges.simulated.account import Account, Neighbour
-from tests.support.exchanges.simulated.filters import Filters, exact
-from tests.support.exchanges.simulated.live_state import LiveState
-from tests.support.exchanges.simulated.matching import Book
-from tests.support.exchanges.simulated.order_entry import Moment, OrderEntry, Restriction
-from tests.support.exchanges.simulated.orders import LONG, ZERO, Order
-from tests.support.exchanges.simulated.walk import Walk
+from live.simulated.account import Account, Neighbour
+from live.simulated.filters import Filters, exact
+from live.simulated.live_state import LiveState
+from live.simulated.matching import Book
+from live.simulated.order_entry import Moment, OrderEntry, Restriction
+from live.simulated.orders import LONG, ZERO, Order
+from live.simulated.walk import Walk
 
 TRADING: Final = "TRADING"
 SETTLING: Final = "SETTLING"

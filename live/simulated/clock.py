@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the package of the simulated exchange imports these clocks
-    from tests.support.exchanges.simulated.exchange import SimExchange
-    from tests.support.exchanges.simulated.orders import Json
+from live.simulated.exchange import SimExchange
+from live.simulated.orders import Json
 
 
 class SimClock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 
-from tests.support.exchanges.simulated.filters import ApiError
+from live.simulated.filters import ApiError
 
 Params = dict[str, str]
 

@@ -127,6 +127,7 @@ PASSING: Final = frozenset(
 """Kinds with which a request takes effect all the same."""
 BY_CHANCE: Final = tuple(kind for kind in FaultKind if kind not in ON_DEMAND)
 """Kinds of which campaigns let any request have its share."""
+HALF: Final = 0.5
 ALWAYS: Final = 10**18
 """A time that never comes, ms."""
 
@@ -324,7 +325,7 @@ class FaultPlan:
 
     def _inject(self, kind: FaultKind, processed: bool | None, options: dict[str, int]) -> Fault:
         if processed is None:
-            coin = kind in BY_COIN and self._random.random() < 0.5
+            coin = kind in BY_COIN and self._random.random() < HALF
             processed = coin or (kind not in BY_COIN and kind not in NOT_PROCESSED)
         self.injected[kind] += 1
         return Fault(kind=kind, processed=processed, **options)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from tests.support.exchanges.simulated.bar_path import Bar, BarPath
-from tests.support.exchanges.simulated.market import Candles, FundingSchedule
-from tests.support.exchanges.simulated.matching import Book, Touch
-from tests.support.exchanges.simulated.orders import Order
+from live.simulated.bar_path import Bar, BarPath
+from live.simulated.market import Candles, FundingSchedule
+from live.simulated.matching import Book, Touch
+from live.simulated.orders import Order
 
 
 class Walk:

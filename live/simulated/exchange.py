@@ -9,18 +9,18 @@ from decimal import Decimal
 from typing import Any, Final
 
 from core.market import MarketRules
-from tests.support.exchanges.simulated.account import Account, Brackets, Wallet
-from tests.support.exchanges.simulated.faults import FaultPlan
-from tests.support.exchanges.simulated.filters import ApiError, Filters, exact
-from tests.support.exchanges.simulated.limits import RateLimits
-from tests.support.exchanges.simulated.live_state import LiveState
-from tests.support.exchanges.simulated.market import Candles, FundingSchedule
-from tests.support.exchanges.simulated.matching import Book, Costs
-from tests.support.exchanges.simulated.order_entry import OrderEntry
-from tests.support.exchanges.simulated.orders import Json, Order, is_closing
-from tests.support.exchanges.simulated.parameters import Params, text_of
-from tests.support.exchanges.simulated.symbol_market import HALTED, SymbolMarket
-from tests.support.exchanges.simulated.walk import Walk
+from live.simulated.account import Account, Brackets, Wallet
+from live.simulated.faults import FaultPlan
+from live.simulated.filters import ApiError, Filters, exact
+from live.simulated.limits import RateLimits
+from live.simulated.live_state import LiveState
+from live.simulated.market import Candles, FundingSchedule
+from live.simulated.matching import Book, Costs
+from live.simulated.order_entry import OrderEntry
+from live.simulated.orders import Json, Order, is_closing
+from live.simulated.parameters import Params, text_of
+from live.simulated.symbol_market import HALTED, SymbolMarket
+from live.simulated.walk import Walk
 
 DEFAULT_RULES: Final = MarketRules(tick_size=0.1, step_size=0.001, min_qty=0.001, min_notional=5.0)
 LIQUIDATION_FEE: Final = 0.0125

@@ -14,8 +14,8 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from live.exchange.port import Clock
-from tests.support.exchanges.simulated.exchange import SimExchange
-from tests.support.exchanges.simulated.http_api import HttpApi, Request
+from live.simulated.exchange import SimExchange
+from live.simulated.http_api import HttpApi, Request
 
 HOSTS: Final = {"fapi.binance.com", "demo-fapi.binance.com", "api.binance.com"}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
-from tests.support.exchanges.simulated.account_views import position_risk
-from tests.support.exchanges.simulated.matching import Book
-from tests.support.exchanges.simulated.orders import Json
-from tests.support.exchanges.simulated.walk import Walk
+from live.simulated.account_views import position_risk
+from live.simulated.matching import Book
+from live.simulated.orders import Json
+from live.simulated.walk import Walk
 
 OPEN_ORDERS = "/fapi/v1/openOrders"
 OPEN_STOPS = "/fapi/v1/openAlgoOrders"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.support.exchanges.simulated.exchange import SimExchange
-from tests.support.exchanges.simulated.faults import ORDER
-from tests.support.exchanges.simulated.orders import ZERO
-from tests.support.exchanges.simulated.symbol_market import SymbolMarket
+from live.simulated.exchange import SimExchange
+from live.simulated.faults import ORDER
+from live.simulated.orders import ZERO
+from live.simulated.symbol_market import SymbolMarket
 
 STOP_PATH: Final = "/fapi/v1/algoOrder"
 

@@ -14,11 +14,11 @@ import requests
 
 from core.market import MarketRules
 from live.exchange.port import Clock
-from tests.support.clocks.simulated import SimClock
-from tests.support.exchanges.simulated.adapter import LoopbackAdapter, attach
-from tests.support.exchanges.simulated.exchange import SimExchange
-from tests.support.exchanges.simulated.filters import ApiError
-from tests.support.exchanges.simulated.server import SimServer
+from live.simulated.adapter import LoopbackAdapter, attach
+from live.simulated.clock import SimClock
+from live.simulated.exchange import SimExchange
+from live.simulated.filters import ApiError
+from live.simulated.server import SimServer
 
 START = 1_704_067_200_000
 BAR = 900_000

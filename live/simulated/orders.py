@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from tests.support.exchanges.simulated.filters import plain
+from live.simulated.filters import plain
 
 LONG: Final = "LONG"
 SHORT: Final = "SHORT"

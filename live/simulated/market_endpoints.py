@@ -5,11 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from tests.support.exchanges.simulated.exchange import SimExchange
-from tests.support.exchanges.simulated.filters import ApiError, Filters, plain
-from tests.support.exchanges.simulated.market import INTERVALS, OTHER_COIN, symbol_view
-from tests.support.exchanges.simulated.orders import Json
-from tests.support.exchanges.simulated.parameters import Params, limit_of, text_of, whole_of
+from live.simulated.exchange import SimExchange
+from live.simulated.filters import ApiError, Filters, plain
+from live.simulated.market import INTERVALS, OTHER_COIN, symbol_view
+from live.simulated.orders import Json
+from live.simulated.parameters import Params, limit_of, text_of, whole_of
 
 OTHER_FILTERS: Final = Filters(
     tick=Decimal("0.01"),

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tests.support.exchanges.simulated.account_endpoints import AccountEndpoints
-from tests.support.exchanges.simulated.exchange import SimExchange
-from tests.support.exchanges.simulated.faults import CANCEL, ORDER, READ, SETUP
-from tests.support.exchanges.simulated.market_endpoints import MarketEndpoints
-from tests.support.exchanges.simulated.orders import Json
-from tests.support.exchanges.simulated.parameters import Params
-from tests.support.exchanges.simulated.trade_endpoints import TradeEndpoints
+from live.simulated.account_endpoints import AccountEndpoints
+from live.simulated.exchange import SimExchange
+from live.simulated.faults import CANCEL, ORDER, READ, SETUP
+from live.simulated.market_endpoints import MarketEndpoints
+from live.simulated.orders import Json
+from live.simulated.parameters import Params
+from live.simulated.trade_endpoints import TradeEndpoints
 
 KLINE_WEIGHTS: Final = ((99, 1), (499, 2), (1_000, 5), (1_500, 10))
 ALL_SYMBOLS_WEIGHT: Final = 40
