@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import is_dataclass
 from enum import IntEnum, IntFlag
+from functools import cache
 from typing import (
     Annotated,
     Any,
@@ -102,25 +103,37 @@ def _rows_in_use(record: Any, name: str) -> int | None:
     return int(record[counter]) if counter in record.dtype.names else None
 
 
+@cache
+def _is_flat(dtype: np.dtype[Any]) -> bool:
+    """Return whether every field of a row is a scalar that is kept."""
+    fields = [dtype[name] for name in dtype.names or ()]
+    return MEMO not in (dtype.names or ()) and not any(f.shape or f.names for f in fields)
+
+
 def to_jsonable(record: Any) -> Any:
     """Convert a record to nested dicts, lists and scalars.
 
     Of a table with a counter beside it (``fills`` and ``n_fills``) only the rows in use are kept,
-    and no field named ``MEMO``.
+    and no field named ``MEMO``. Live trading asks several times a step: tables are read at once.
     """
-    if isinstance(record, np.void):
-        return {
-            name: to_jsonable(
-                record[name][: _rows_in_use(record, name)]
-                if isinstance(record[name], np.ndarray)
-                else record[name]
-            )
-            for name in record.dtype.names or ()
-            if name != MEMO
-        }
     if isinstance(record, np.ndarray):
+        names = record.dtype.names
+        if names is None:
+            return record.tolist()
+        if _is_flat(record.dtype):
+            return [dict(zip(names, row, strict=True)) for row in record.tolist()]
         return [to_jsonable(item) for item in record]
-    return record.item()
+    if not isinstance(record, np.void):
+        return record.item()
+    found = {}
+    for name in record.dtype.names or ():
+        if name == MEMO:
+            continue
+        value = record[name]
+        if isinstance(value, np.ndarray):
+            value = value[: _rows_in_use(record, name)]
+        found[name] = to_jsonable(value)
+    return found
 
 
 def load_jsonable(record: Any, data: Any) -> None:

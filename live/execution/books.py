@@ -90,6 +90,14 @@ class Progress:
         self.recent_trades = [row for row in self.recent_trades if row[1] >= least_ms]
 
 
+def shallow(instance: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass whose values are JSON-ready as they are.
+
+    Asked for with every save, several times a step: ``asdict`` copies every value it meets.
+    """
+    return {name: getattr(instance, name) for name in instance.__slots__}
+
+
 class LiveSession:
     """One coin's session.
 
@@ -150,9 +158,9 @@ class LiveSession:
             self.outbox.clear()
             return
         document = {
-            "progress": asdict(self.progress),
-            "orders": self.orders.to_list(),
-            "entries": {str(fill_id): asdict(entry) for fill_id, entry in self.entries.items()},
+            "progress": shallow(self.progress),
+            "orders": self.orders.to_json(),
+            "entries": {str(fill_id): shallow(entry) for fill_id, entry in self.entries.items()},
             "outbox": [asdict(trade) for trade in self.outbox],
         }
         self._states.save(self.strategy.state_dict(), document)

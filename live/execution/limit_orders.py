@@ -125,11 +125,16 @@ class RestingOrders:
             Resting(r.client_id, r.kind, r.position_side, r.price, r.rest, r.owner)
             for r in orders.alive(*LIMITS)
         ]
-        self._drop_lost_entry()
+        desired = list(self._session.strategy.desired())
+        if self._drops_lost_entry(desired):
+            desired = list(self._session.strategy.desired())
+        stops = {side: self._stops.price_of(side) for side in POSITION_SIDES}
         desired = [
-            order for order in self._session.strategy.desired() if order.kind is not OrderKind.STOP
+            order
+            for order in desired
+            if order.kind is not OrderKind.STOP
+            and not _is_beyond_stop(order, stops[order.position_side])
         ]
-        desired = [order for order in desired if not self._is_beyond_stop(order)]
         difference = reconcile(desired, resting, self._facts.rules)
         for client_id, order in difference.kept:
             if order.kind is OrderKind.ENTRY:
@@ -137,29 +142,24 @@ class RestingOrders:
                 record.level, record.generation = order.level, order.generation
         return difference
 
-    def _drop_lost_entry(self) -> None:
-        """Want an entry no more that has a name of its own and is gone without a trade.
+    def _drops_lost_entry(self, desired: list[RestingOrder]) -> bool:
+        """Drop an entry that has a name of its own and is gone; return whether there was one.
 
         Somebody has cancelled it, or the countdown has: the next step decides on another one.
         """
-        strategy, orders = self._session.strategy, list(self._session.orders)
-        for order in strategy.desired():
-            if order.kind is not OrderKind.ENTRY or not order.owner:
-                continue
+        strategy, found = self._session.strategy, False
+        named = [o for o in desired if o.kind is OrderKind.ENTRY and o.owner]
+        orders = list(self._session.orders) if named else []
+        for order in named:
             sent = [record for record in orders if record.owner == order.owner]
             is_gone = sent and all(record.state is OrderState.DONE for record in sent)
             if is_gone and sent[-1].order_id:
                 strategy.drop_entry()
+                found = True
                 text = f"the entry at {order.price:g} was cancelled; the next step decides anew"
                 if sent[-1].client_id not in self._withdrawn:
                     self._events.publish(Notice(text))
-
-    def _is_beyond_stop(self, order: RestingOrder) -> bool:
-        """Return whether an entry would fill after its side's stop has fired."""
-        stop = self._stops.price_of(order.position_side)
-        if order.kind is not OrderKind.ENTRY or stop <= 0.0:
-            return False
-        return order.price <= stop if order.position_side == "LONG" else order.price >= stop
+        return found
 
     def _held_back_sides(self) -> set[str]:
         """Return the sides that the gate allows no entries; a person hears of it once."""
@@ -232,3 +232,10 @@ class RestingOrders:
             generation=order.generation,
             owner=order.owner,
         )
+
+
+def _is_beyond_stop(order: RestingOrder, stop: float) -> bool:
+    """Return whether an entry would fill after the stop of its side, 0: none, has fired."""
+    if order.kind is not OrderKind.ENTRY or stop <= 0.0:
+        return False
+    return order.price <= stop if order.position_side == "LONG" else order.price >= stop

@@ -12,6 +12,7 @@ from zlib import crc32
 
 from core.orders import OrderKind
 from live.exchange.types import QTY_SLACK, OrderSpec
+from live.store.state_file import JsonText, encode
 
 DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -183,6 +184,8 @@ class OrderRegister:
         self._instance, self._symbol, self._name_order = instance, symbol, name_order
         self.prefix = id_prefix(instance, symbol) if name_order is None else owned_prefix(instance)
         self._records: dict[str, OrderRecord] = {}
+        self._encoded: dict[str, tuple[tuple[Any, ...], str]] = {}
+        """Values of an order and its JSON, as last written down."""
 
     def name_session(self, start_ms: int) -> None:
         """Let the orders from now on bear the name of the session that began at ``start_ms``."""
@@ -309,6 +312,22 @@ class OrderRegister:
     def to_list(self) -> list[dict[str, Any]]:
         """Return JSON-ready data."""
         return [record.to_dict() for record in self._records.values()]
+
+    def to_json(self) -> JsonText:
+        """Return ``to_list`` as JSON.
+
+        Asked for with every save, many times a step, while most of a thousand orders are gone: an
+        order is encoded again only if it has changed.
+        """
+        encoded = {}
+        for client_id, record in self._records.items():
+            values = (*_values(record), tuple(record.exits))  # the list may change in place
+            known = self._encoded.get(client_id)
+            if known is None or known[0] != values:
+                known = (values, encode(record.to_dict()))
+            encoded[client_id] = known
+        self._encoded = encoded
+        return JsonText("[" + ",".join(text for _, text in encoded.values()) + "]")
 
     def load(self, rows: list[dict[str, Any]]) -> None:
         """Take over what ``to_list`` answered."""

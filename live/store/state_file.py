@@ -49,6 +49,13 @@ _ABSENT: Final = "absent"
 
 
 @dataclass(frozen=True, slots=True)
+class JsonText:
+    """A section of the session that is JSON already, as ``encode`` writes it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedState:
     """The findings of ``StateManager.load``.
 
@@ -109,7 +116,7 @@ class StateManager:
 
         Args:
             engine: ``Strategy.state_dict()``.
-            session: what the runner wants back; JSON-ready, keys are text.
+            session: what the runner wants back; JSON-ready or ``JsonText``, keys are text.
 
         Raises:
             StateError: the file cannot be written, or the data are not JSON-ready.
@@ -310,29 +317,32 @@ def _encode_engine(engine: Mapping[str, Any]) -> str:
 
 
 def _encode_session(session: Mapping[str, Any]) -> str:
-    """Return what the runner keeps as JSON, section by section.
-
-    Hundreds of orders are written with every save, many times a step. Most sections are as JSON has
-    them, which is proved by reading them back; values are looked at one by one only in the others.
-    """
+    """Return what the runner keeps as JSON, section by section."""
     parts = []
     for key, section in session.items():
         if not isinstance(key, str):
             raise StateError(f"the state holds the key {key!r}; keys must be text")
-        text = _as_it_is(section)
-        if text is None:
-            text = _encode(_marked(section))
+        text = section.text if isinstance(section, JsonText) else encode(section)
         parts.append(f"{_encode(key)}:{text}")
     return "{" + ",".join(parts) + "}"
 
 
-def _as_it_is(section: Any) -> str | None:
-    """Return ``section`` as JSON that reads back as it was; None where there may be none."""
+def encode(data: Any) -> str:
+    """Return ``data`` as JSON that ``decode`` undoes.
+
+    Most data are as JSON has them, which is proved by reading them back; values are looked at one
+    by one only in the others.
+
+    Raises:
+        StateError: JSON lacks a value's type, or a text looks like a marked number.
+    """
     try:
-        text = json.dumps(section, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+        if _MARK not in text and json.loads(text) == data:
+            return text
     except (TypeError, ValueError, RecursionError):
-        return None
-    return text if _MARK not in text and json.loads(text) == section else None
+        pass
+    return _encode(_marked(data))
 
 
 def _marked(data: Any) -> Any:

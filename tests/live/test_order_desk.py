@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from live.execution.order_register import OrderRecord, OrderRegister, OrderState
 from live.execution.symbol_facts import SymbolFacts
 from live.health.events import Events, Notice
 from live.health.logger import session_logger
+from live.store.state_file import decode
 from tests.support.clocks.virtual import VirtualClock
 
 LATE_MS = 10_000
@@ -695,6 +697,36 @@ def test_a_register_read_back_goes_on_with_the_same_identities(
 
     assert list(again) == list(register)
     assert ids_of(again, later) == ids_of(register, later)
+
+
+CHANGES: list[tuple[str, Any]] = [
+    ("state", OrderState.DONE),
+    ("order_id", "12"),
+    ("reported_qty", 0.5),
+    ("price", math.nan),
+    ("missed", 3),
+]
+
+
+@given(WANTED, st.lists(st.tuples(st.integers(0, 30), st.integers(0, len(CHANGES))), max_size=40))
+def test_orders_are_written_as_they_are_now_whatever_changed_since_they_were_last(
+    wanted: list[tuple[OrderKind, str, int, int]], changes: list[tuple[int, int]]
+) -> None:
+    register = OrderRegister("a")
+    ids_of(register, wanted)
+    records = list(register)
+
+    for row, change in changes if records else []:
+        record = records[row % len(records)]
+        if change < len(CHANGES):
+            setattr(record, *CHANGES[change])
+        else:
+            record.exits.append((row, 0.25))  # in place
+        written = decode(json.loads(register.to_json().text))
+        assert repr(written) == repr(json.loads(json.dumps(register.to_list())))
+
+    register.forget_before(10**9, 10**9)
+    assert len(json.loads(register.to_json().text)) == len(register)
 
 
 def test_everything_known_of_an_order_survives_writing_and_reading() -> None:
