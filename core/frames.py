@@ -28,6 +28,7 @@ TIME_NAMES: Final = (
     "open_time",
     "opentime",
     "time",
+    "unix",
     "datetime",
     "date",
     "fundingtime",

@@ -1,113 +1,41 @@
-"""``--data DIR``: a person's own candle and funding files.
+"""``--data DIR``: a person's own candle and funding files, joined to what a run reads.
 
 A file's name says what is in it: coin, then optionally ``USDT``, a market word, a timeframe or
-``funding``, and a month or day, separated by ``-``, ``_`` or ``.``; in CSV (also inside a zip),
-Parquet or Feather. For example ``BTCUSDT-perp-15m.parquet``, ``BTC_15m.csv``,
-``BTC-USDT-15m.feather``, ``BTCUSDT.csv``, ``BTCUSDT-funding.parquet``; of the exchange's archive
-``BTCUSDT-15m-2024-01.zip`` and ``BTCUSDT-fundingRate-2024-01.csv``, whose months are joined; of
+``funding``, and a month or day, separated by ``-``, ``_`` or ``.``; ``tables`` has the formats. For
+example ``BTCUSDT-perp-15m.parquet``, ``BTC_15m.csv``, ``BTCUSDT.csv``, ``BTCUSDT-funding.parquet``;
+of the exchange's archive ``BTCUSDT-15m-2024-01.zip`` and ``BTCUSDT-fundingRate-2024-01.csv``; of
 freqtrade ``BTC_USDT_USDT-15m-futures.feather`` and ``BTC_USDT_USDT-8h-funding_rate.feather``, where
-the rate is called ``open``. ``binance_leverage_brackets.json`` beside them is read too.
+the rate is called ``open``; of CryptoDataDownload ``Binance_BTCUSDT_2023_minute.csv``; of
+TradingView ``BINANCE_BTCUSDT.P, 15.csv``; of passivbot ``1m/BTC_USDT:USDT/2024-01-01.npy``.
+Sub-folders are searched. Files of one coin and timeframe are joined, rows that are the same are
+taken once. Finer candles serve where there are none of the length asked for.
+``binance_leverage_brackets.json`` in the folder itself is read too.
 """
 
 from __future__ import annotations
 
-import csv
-import itertools
-import re
-from collections.abc import Callable, Collection
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from backtest.market.market_data import QUOTE, candle_table, funding_table
-from backtest.market.timeframes import TIMEFRAMES, timeframe_ms
+from backtest.market.names import FUNDING, DataFile, read_name
+from backtest.market.tables import read_table
+from backtest.market.timeframes import TIMEFRAMES, format_time, timeframe_ms
 from core.errors import DataError
-from core.files import read_json, unzip_first
-from core.frames import NO_VOLUME, RATE_NAMES, named_columns, read_candles, read_rates
+from core.files import read_json
+from core.frames import RATE_NAMES, check_candles, named_columns, read_candles, read_rates
 
 BRACKETS_FILE: Final = "binance_leverage_brackets.json"
 NAMES_HINT: Final = (
-    "name files like BTCUSDT-15m.csv and BTCUSDT-funding.csv (CSV, Parquet, Feather)"
+    "name files like BTCUSDT-15m.csv and BTCUSDT-funding.csv (CSV, Parquet, Feather, JSON, npy)"
 )
-
-_LARGEST_CSV: Final = 512 << 20  # ten years of 1m candles
-_FUNDING: Final = "funding"
-_MARKET_WORDS: Final = frozenset({"usdt", "perp", "swap", "futures", "um"})
-_FUNDING_WORDS: Final = frozenset({"fundingrate", "fundingrates", "funding"})
-_OTHER_PRICES: Final = frozenset({"mark", "index", "premiumindex", "indexprice", "markprice"})
-_DATE: Final = re.compile(r"-(\d{4}-\d{2}(?:-\d{2})?)$")
-_ARCHIVE_CANDLES: Final = ("open_time", "open", "high", "low", "close", "volume")
-_ARCHIVE_FUNDING: Final = ("calc_time", "funding_interval_hours", "last_funding_rate")
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    """Return a CSV file, plain or alone inside a zip; its separator follows from the first line.
-
-    Raises:
-        OSError, ValueError: it cannot be read as a table.
-    """
-    text = _csv_text(path)
-    first = text.lstrip("\ufeff\r\n").partition("\n")[0].strip("\r")
-    separator = max(",;\t", key=first.count)
-    cells = next(csv.reader([first], delimiter=separator), [])
-    headless = bool(cells) and all(_is_number(cell) for cell in cells)
-    widest = max((len(row) for row in csv.reader(StringIO(text), delimiter=separator)), default=0)
-    if widest > len(cells):
-        raise ValueError(f"a row has {widest} columns, the first line {len(cells)}")
-    names = None
-    if headless:  # as the older files of the exchange's archive
-        known = _ARCHIVE_FUNDING if len(cells) == len(_ARCHIVE_FUNDING) else _ARCHIVE_CANDLES
-        names = [*known, *(f"column {i + 1}" for i in range(len(known), len(cells)))]
-    return pd.read_csv(
-        StringIO(text.lstrip("\ufeff")),
-        sep=separator,
-        decimal="," if separator == ";" else ".",
-        header=None if headless else 0,
-        names=names[: len(cells)] if names else None,
-        index_col=False,
-        skip_blank_lines=True,
-    )
-
-
-def _csv_text(path: Path) -> str:
-    if path.suffix.lower() != ".zip":
-        return path.read_text(encoding="utf-8-sig")
-    body, count = unzip_first(path, _LARGEST_CSV)
-    if count != 1:
-        raise ValueError(f"holds {count} files, must hold one")
-    return body.decode("utf-8-sig")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-_READERS: Final[dict[str, Callable[[Path], pd.DataFrame]]] = {
-    ".csv": _read_csv,
-    ".zip": _read_csv,
-    ".parquet": pd.read_parquet,
-    ".feather": pd.read_feather,
-}
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A file whose name could be read; ``kind`` is a timeframe, ``funding`` or empty (candles).
-
-    ``part`` is the month or day it holds, empty where it holds all there is.
-    """
-
-    path: Path
-    coin: str
-    kind: str
-    part: str = ""
+_LISTED: Final = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,49 +62,60 @@ class CandleFolder:
         self.folder = folder
         self._files: list[DataFile] = []
         self._not_read: list[tuple[str, str]] = []
-        for path in sorted(folder.iterdir()):
-            if path.name == BRACKETS_FILE:
+        for path in _all_files(folder):
+            if path == folder / BRACKETS_FILE:
                 continue
-            read = _read_name(path) if path.is_file() else "a folder"
+            read = read_name(path, folder) if path.is_file() else "no regular file"
             if isinstance(read, DataFile):
                 self._files.append(read)
             else:
-                self._not_read.append((path.name, read))
+                self._not_read.append((path.relative_to(folder).as_posix(), read))
 
     def candles(self, coin: str, timeframe: str) -> FolderCandles:
         """Return a coin's candles.
 
-        A file without a timeframe in its name serves where none has the one asked for.
+        A file without a timeframe in its name serves where none has the one asked for, and finer
+        candles where there is neither; a bar they do not fill is left out.
 
         Raises:
-            DataError: there is no such file, more than one, or its candles are unusable.
+            DataError: there is no such file, files contradict each other, or candles are unusable.
         """
-        found = self._find(coin, timeframe) or self._find(coin, "")
+        found = self._serving(coin, timeframe)
         if not found:
             raise DataError(self._not_found(coin, timeframe))
-        name, bar_ms = _joint_name(found), timeframe_ms(timeframe)
-        parts = [read_candles(_read_table(f.path), f.path.name, bar_ms) for f in found]
-        rates = [funding_table(part.rates) for part in parts]
-        notices = [text for part in parts for text in part.notices]
-        if len(notices) > 1:
-            notices = [f"{name}: {NO_VOLUME}"]
-        table = _joined([candle_table(part.columns) for part in parts], name)
-        return FolderCandles(table, _joined(rates, name), name, tuple(notices))
+        name, bar_ms, kind = _joint_name(found), timeframe_ms(timeframe), found[0].kind
+        step_ms = timeframe_ms(kind) if kind else None
+        notices: dict[str, None] = {}
+        tables, rates = [], []
+        for item in found:
+            raw, repeated = _in_order(read_table(item.path, item.name), item.name)
+            read = read_candles(raw, item.name, step_ms)
+            tables.append(candle_table(read.columns))
+            rates.append(funding_table(read.rates))
+            texts = (text.replace(f"{item.name}: ", f"{name}: ", 1) for text in read.notices)
+            notices.update(dict.fromkeys((*repeated, *texts)))
+        table, twice = _joined(tables, name)
+        funding, _ = _joined(rates, name)
+        if twice:
+            notices[f"{name}: {twice} rows stand in two files and are the same: taken once"] = None
+        table, text = _as_long(table, name, bar_ms, step_ms)
+        notices.update(dict.fromkeys(text))
+        return FolderCandles(table, funding, name, tuple(notices))
 
     def funding(self, coin: str) -> pd.DataFrame | None:
         """Return a coin's funding rates, or None if there is no file of them.
 
         Raises:
-            DataError: there is more than one, or its rates are unusable.
+            DataError: files contradict each other, or their rates are unusable.
         """
-        found = self._find(coin, _FUNDING)
+        found = self._find(coin, FUNDING)
         if not found:
             return None
         tables = [
-            funding_table(read_rates(_rates_in(f.path), f.path.name, settled_only=False))
-            for f in found
+            funding_table(read_rates(_rates_in(item), item.name, settled_only=False))
+            for item in found
         ]
-        return _joined(tables, _joint_name(found))
+        return _joined(tables, _joint_name(found))[0]
 
     def not_read(self, coins: Collection[str], kinds: Collection[str]) -> list[str]:
         """Return one line that names every file a run does not read, with the reason.
@@ -190,11 +129,11 @@ class CandleFolder:
             reasons.setdefault(reason, []).append(name)
         for item in self._files:
             what = f"{item.coin} {item.kind or 'candles'}"
-            serves = item.kind in {*kinds, _FUNDING} or (
-                item.kind == "" and any(not self._find(item.coin, kind) for kind in kinds)
+            serves = item.kind == FUNDING or any(
+                item in self._serving(item.coin, kind) for kind in kinds
             )
             if item.coin not in coins or not serves:
-                reasons.setdefault(f"{what} not asked for", []).append(item.path.name)
+                reasons.setdefault(f"{what} not asked for", []).append(item.name)
         if not reasons:
             return []
         parts = [f"{', '.join(names)} ({reason})" for reason, names in reasons.items()]
@@ -224,13 +163,18 @@ class CandleFolder:
         return tuple((floor, rate, amount) for floor, rate, amount in sorted(table))
 
     def _find(self, coin: str, kind: str) -> list[DataFile]:
-        """Return the file of a kind, or the parts of it by time; empty where there is none."""
+        """Return the files of a kind by part and name; empty where there is none."""
         found = [item for item in self._files if item.coin == coin and item.kind == kind]
-        whole = [item for item in found if not item.part]
-        if len(whole) > 1 or (whole and len(found) > 1):
-            names = ", ".join(item.path.name for item in found)
-            raise DataError(f"{self.folder}: several files hold {coin} {kind}: {names}; keep one")
-        return sorted(found, key=lambda item: item.part)
+        return sorted(found, key=lambda item: (item.part, item.name))
+
+    def _serving(self, coin: str, timeframe: str) -> list[DataFile]:
+        """Return the files that candles of a length are read from: the coarsest that can serve."""
+        bar_ms = timeframe_ms(timeframe)
+        finer = [
+            kind for kind, ms in reversed(TIMEFRAMES.items()) if ms < bar_ms and bar_ms % ms == 0
+        ]
+        kinds = (timeframe, "", *finer)
+        return next((found for kind in kinds if (found := self._find(coin, kind))), [])
 
     def _not_found(self, coin: str, timeframe: str) -> str:
         there = sorted({f"{f.coin} {f.kind or 'candles'}" for f in self._files})
@@ -238,66 +182,99 @@ class CandleFolder:
         return f"{self.folder}: no {timeframe} candles of {coin}; {listing}; {NAMES_HINT}"
 
 
-def _read_name(path: Path) -> DataFile | str:
-    """Return what a file's name says, or why it is not read."""
-    if path.suffix.lower() not in _READERS:
-        return f"not {', '.join(_READERS)}"
-    stem, part = path.stem, ""
-    if dated := _DATE.search(stem):
-        stem, part = stem[: dated.start()], dated.group(1)
-    coin, *words = [word for word in re.split(r"[-_. ]+", stem) if word] or [""]
-    coin = coin.upper().removesuffix(QUOTE)
-    kinds = [word.lower() for word in words if word.lower() not in _MARKET_WORDS]
-    kind = "".join(kinds)
-    if any(word in _OTHER_PRICES for word in kinds):
-        return "mark, index or premium prices: no trades"
-    if any(kind.removeprefix(span) in _FUNDING_WORDS for span in ("", *TIMEFRAMES)):
-        kind = _FUNDING
-    if not coin.isalnum() or coin.lower() in TIMEFRAMES:
-        return "its name begins with no coin"
-    if kind not in {*TIMEFRAMES, _FUNDING, ""}:
-        return f"its name says neither a timeframe nor funding: {' '.join(kinds)}"
-    return DataFile(path, coin, kind, part)
+def _all_files(folder: Path) -> list[Path]:
+    """Return the files of a folder and its sub-folders; hidden ones and links to folders not."""
+    found: list[Path] = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(where) / name for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def _joint_name(files: list[DataFile]) -> str:
-    first, last = files[0].path.name, files[-1].path.name
+    first, last = files[0].name, files[-1].name
     return first if len(files) == 1 else f"{first} to {last}"
 
 
-def _joined(tables: list[pd.DataFrame], where: str) -> pd.DataFrame:
-    """Return the rows of tables whose times follow each other.
+def _in_order(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return rows oldest first, those that repeat the one before once, and a notice of it.
+
+    Rows that are neither oldest nor newest first stay as they are, to be refused.
+    """
+    times = named_columns(table, where)["timestamp"]
+    steps = np.diff(times)
+    if steps.size and (steps <= 0).all() and (steps < 0).any():
+        table, steps = table.iloc[::-1], -steps[::-1]
+    again = np.append(np.False_, steps == 0)
+    if not again.any():
+        return table, []
+    same = (table == table.shift()) | (table.isna() & table.shift().isna())
+    again &= same.all(axis=1).to_numpy()
+    text = f"{where}: {int(again.sum())} rows repeat the one before them: taken once"
+    return table[~again], [text] if again.any() else []
+
+
+def _joined(tables: list[pd.DataFrame], where: str) -> tuple[pd.DataFrame, int]:
+    """Return the rows of tables by time, and how many stood there twice.
 
     Raises:
-        DataError: they overlap.
+        DataError: two tables say different things of one time.
     """
-    filled = [table for table in tables if not table.empty]
-    filled.sort(key=lambda table: int(table["timestamp"].iloc[0]))
-    for before, after in itertools.pairwise(filled):
-        if after["timestamp"].iloc[0] <= before["timestamp"].iloc[-1]:
-            raise DataError(f"{where}: hold the same times twice; keep one of two that overlap")
-    return pd.concat(filled, ignore_index=True) if filled else tables[0]
+    rows = pd.concat(tables, ignore_index=True).sort_values("timestamp", kind="stable")
+    table = rows.drop_duplicates(ignore_index=True)
+    doubled = table["timestamp"].duplicated()
+    if doubled.any():
+        at = format_time(int(table["timestamp"][doubled.to_numpy().argmax()]))
+        raise DataError(
+            f"{where}: two files say different things of {at}; keep one of two that overlap"
+        )
+    return table, len(rows) - len(table)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    """Return a file's rows.
+def _as_long(
+    table: pd.DataFrame, name: str, bar_ms: int, step_ms: int | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return candles of ``bar_ms`` made of those of ``step_ms``, and what was done to them.
+
+    Args:
+        step_ms: None: their name does not say; their commonest distance does.
 
     Raises:
-        DataError: it cannot be read as a table.
+        DataError: they are neither of that length nor of one that fills it.
     """
-    try:
-        return _READERS[path.suffix.lower()](path)
-    except (OSError, ValueError, OverflowError, csv.Error, IndexError, KeyError) as error:
-        text = str(error).strip().partition("\n")[0]
-        raise DataError(f"{path.name}: cannot be read: {text}") from None
+    times = table["timestamp"].to_numpy()
+    if step_ms is None:
+        steps, counts = np.unique(np.diff(times), return_counts=True)
+        step_ms = int(steps[counts.argmax()]) if steps.size else bar_ms
+        if step_ms >= bar_ms or bar_ms % step_ms or step_ms not in TIMEFRAMES.values():
+            step_ms = bar_ms
+    check_candles(table, name, step_ms)  # the joints too
+    if step_ms == bar_ms:
+        return table, []
+    groups = table.groupby(times - times % bar_ms)
+    how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    bars = groups.agg(how)
+    whole = (groups.size() == bar_ms // step_ms).to_numpy()
+    spans = {ms: kind for kind, ms in TIMEFRAMES.items()}
+    text = f"{name}: candles of {spans[bar_ms]} are made of those of {spans[step_ms]}"
+    if not whole.any():
+        raise DataError(f"{text}, but no bar has all of them; bring longer files")
+    if not whole.all():
+        broken = [format_time(int(at)) for at in bars.index[~whole][:_LISTED]]
+        more = "" if (~whole).sum() <= _LISTED else ", ..."
+        text += (
+            f"; {int((~whole).sum())} bars that lack some are left out: {', '.join(broken)}{more}"
+        )
+    made = bars[whole].rename_axis("timestamp").reset_index()
+    return candle_table(made), [text]
 
 
-def _rates_in(path: Path) -> pd.DataFrame:
+def _rates_in(item: DataFile) -> pd.DataFrame:
     """Return a funding file's rows; freqtrade writes the rate as the ``open`` of a candle."""
-    raw = _read_table(path)
+    raw, _ = _in_order(read_table(item.path, item.name), item.name)
     names = {str(name).strip().lower(): name for name in raw.columns}
     if not set(names) & set(RATE_NAMES) and {"date", "open", "close"} <= set(names):
         raw = raw.rename(columns={names["open"]: "rate"})
-        settled = pd.Series(named_columns(raw, path.name)["timestamp"])
+        settled = pd.Series(named_columns(raw, item.name)["timestamp"])
         return pd.DataFrame({"timestamp": settled, "rate": raw["rate"].to_numpy()})
     return raw

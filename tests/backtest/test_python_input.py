@@ -177,6 +177,10 @@ def test_unusable_candles_are_refused_in_the_words_for_files(case: str, tmp_path
     if case in {"not a frame", "no rows", "no time", "a name twice", "no date"}:
         return
     frame.to_csv(tmp_path / "BTC-15m.csv", index=False)
+    if case in {"unsorted", "doubled"}:  # files come newest first, or with rows twice
+        table = CandleFolder(tmp_path).candles("BTC", "15m").candles
+        assert table["timestamp"].tolist() == sorted(set(frame["timestamp"]))
+        return
     with pytest.raises(DataError) as of_file:
         CandleFolder(tmp_path).candles("BTC", "15m")
     assert str(of_file.value).partition(": ")[2] == str(refused.value).partition(": ")[2]
