@@ -13,6 +13,7 @@ from backtest.commands.flags import check_flags
 from backtest.report.parameter_table import text_table
 from config import BACKTEST_CONFIG, STRATEGY_PARAMS
 from core.command_line import add_version_option, end_process, run_command, say
+from core.errors import ConfigError
 from engine.options import add_parameter_options, chosen_params, chosen_strategy, parameter_names
 
 EXAMPLES: Final = (
@@ -154,7 +155,7 @@ def _add_data_options(group: Any) -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help="your own candle and funding files (CSV, Parquet, Feather) instead of the exchange",
+        help="your own candle and funding files instead of the exchange, as other programs write them",
     )
     one_of.add_argument(
         "--demo", action="store_true", help="a made-up market: no network, no files"
@@ -164,6 +165,11 @@ def _add_data_options(group: Any) -> None:
         type=Path,
         metavar="DIR",
         help="recorded order books and trades (Parquet); short_grid only",
+    )
+    group.add_argument(
+        "--list-data",
+        action="store_true",
+        help="print what is in the folder of --data, ranges, gaps, files not read, and stop",
     )
     group.add_argument(
         "--detail", metavar="1m", help="walk these finer candles inside each 15-minute one"
@@ -261,6 +267,12 @@ def _run(args: argparse.Namespace) -> int:
     if args.list_params:
         say(text_table(chosen_strategy(args)))
         return 0
+    if args.list_data:
+        if args.data is None:
+            raise ConfigError("--list-data is about a folder; add --data DIR")
+        from backtest.commands.list_data import list_data  # noqa: PLC0415 - pandas, 0.5 s
+
+        return list_data(args.data, str(BACKTEST_CONFIG["timeframe"]))
     if chosen_strategy(args).needs.streams and not (args.list or args.diff):
         return _ticks(args)
     if args.check or args.audit or args.budget:

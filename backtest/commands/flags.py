@@ -27,6 +27,7 @@ _PARAMETERS: Final = (
 
 HONOURED: Final[Mapping[str, tuple[str, ...]]] = {
     "list_params": ("strategy",),
+    "list_data": ("data",),
     "list": ("strategy", "output", "json"),
     "diff": ("strategy", "output", "json"),
     "check": (*_RUN, *_DATA, *_PARAMETERS, "budget", "json"),

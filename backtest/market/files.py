@@ -71,6 +71,22 @@ class CandleFolder:
             else:
                 self._not_read.append((path.relative_to(folder).as_posix(), read))
 
+    def coins(self) -> list[str]:
+        """Return the coins there are files of."""
+        return sorted({item.coin for item in self._files})
+
+    def timeframes(self, coin: str, wanted: str) -> list[str]:
+        """Return the timeframes a coin's files name, and ``wanted`` if any can serve it."""
+        kinds = {item.kind for item in self._files if item.coin == coin}
+        if self._serving(coin, wanted):
+            kinds.add(wanted)
+        return [kind for kind in TIMEFRAMES if kind in kinds]
+
+    def origin(self, coin: str, kind: str) -> str:
+        """Return which files a timeframe or ``funding`` of a coin is read from."""
+        found = self._find(coin, kind) if kind == FUNDING else self._serving(coin, kind)
+        return f"from {', '.join(item.name for item in found)}"
+
     def candles(self, coin: str, timeframe: str) -> FolderCandles:
         """Return a coin's candles.
 

@@ -15,8 +15,10 @@ import pytest
 
 from backtest.market.files import CandleFolder
 from backtest.market.market_data import funding_table
+from backtest.market.timeframes import format_time
 from core.errors import DataError
 from core.times import HOUR_MS, MINUTE_MS
+from main import main
 from tests.backtest.test_market_data import BAR, START, make_candles
 
 Write = Callable[[Path], None]
@@ -28,7 +30,7 @@ def rows(candles: pd.DataFrame = CANDLES) -> list[list[float]]:
     return [[int(row[0]), *row[1:]] for row in candles.itertuples(index=False)]
 
 
-def text(frame: pd.DataFrame = CANDLES, **how: object) -> str:
+def text(frame: pd.DataFrame = CANDLES, **how: Any) -> str:
     return str(frame.to_csv(index=False, **how))
 
 
@@ -65,7 +67,7 @@ def frame(name: str, table: pd.DataFrame) -> Write:
     return write
 
 
-def array(name: str, values: np.ndarray) -> Write:  # type: ignore[type-arg]
+def array(name: str, values: Any) -> Write:
     def write(folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -317,6 +319,35 @@ def test_funding_of_every_program_is_read_to_the_same_rates(source: str, tmp_pat
     found = CandleFolder(tmp_path).funding("BTC")
     assert found is not None
     pd.testing.assert_frame_equal(found, RATES)
+
+
+def test_a_folder_is_listed_with_ranges_gaps_joins_and_what_is_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file("BTC-15m.csv", text(CANDLES.iloc[:5]))(tmp_path)
+    file("more/BTC-15m.csv", text(CANDLES.iloc[7:]))(tmp_path)
+    file("ETH-1m.csv", text(minutes(1)))(tmp_path)
+    file("BTC-funding.csv", text(RATES))(tmp_path)
+    file("notes.txt", "mine")(tmp_path)
+    file("BTC.csv", text())(tmp_path)
+    assert main(["--data", str(tmp_path), "--list-data"]) == 0
+    told = capsys.readouterr().out
+    first, last = "2024-01-01 00:00", format_time(int(CANDLES["timestamp"].iloc[-1]))
+    for line in (
+        f"BTC 15m: {len(CANDLES) - 2} candles, {first} to {last}, gaps: 1 (2 candles), the first",
+        "after 2024-01-01 01:00; from BTC-15m.csv, more/BTC-15m.csv",
+        f"BTC funding: 2 rates, {first} to 2024-01-01 08:00; from BTC-funding.csv",
+        f"ETH 15m: {len(CANDLES)} candles, {first} to {last}, no gaps; from ETH-1m.csv",
+        "  ETH-1m.csv: candles of 15m are made of those of 1m",
+        "notes.txt (not .csv,",
+        "BTC.csv (BTC candles not asked for)",
+    ):
+        assert line in told
+    file("SOL-15m.csv", "nothing")(tmp_path)
+    assert main(["--data", str(tmp_path), "--list-data"]) == 2
+    assert "SOL 15m: refused: SOL-15m.csv: has no time column" in capsys.readouterr().out
+    assert main(["--list-data"]) == 2
+    assert "--list-data is about a folder; add --data DIR" in capsys.readouterr().err
 
 
 def test_bars_that_lack_minutes_are_left_out_and_said(tmp_path: Path) -> None:
