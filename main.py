@@ -155,7 +155,7 @@ def _add_data_options(group: Any) -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help="your own candle and funding files instead of the exchange, as other programs write them",
+        help="your own candle and funding files, of any usual program, instead of the exchange",
     )
     one_of.add_argument(
         "--demo", action="store_true", help="a made-up market: no network, no files"

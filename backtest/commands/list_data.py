@@ -1,4 +1,4 @@
-"""``main.py --data DIR --list-data``: what is in a folder, joined, left out, and why."""
+"""``main.py --data DIR --list-data``: series in a folder, joined, left out, and why."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def list_data(data_dir: Path, timeframe: str) -> int:
                 lines, code = [f"{coin} {kind}: refused: {error}"], 2
             for line in lines:
                 say(line)
-    named = {kind for coin in folder.coins() for kind in folder.timeframes(coin, timeframe)}
-    for line in folder.not_read(folder.coins(), named) or ["every file is read"]:
+    read = {coin: folder.timeframes(coin, timeframe) for coin in folder.coins()}
+    for line in folder.left_over(read) or ["every file is read"]:
         say(line)
     return code
 

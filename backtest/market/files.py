@@ -15,7 +15,7 @@ taken once. Finer candles serve where there are none of the length asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -140,15 +140,19 @@ class CandleFolder:
             coins: base coins of the run.
             kinds: the timeframes it reads.
         """
+        return self.left_over(dict.fromkeys(coins, kinds))
+
+    def left_over(self, wanted: Mapping[str, Collection[str]]) -> list[str]:
+        """Return the same of the timeframes wanted of each coin."""
         reasons: dict[str, list[str]] = {}
         for name, reason in self._not_read:
             reasons.setdefault(reason, []).append(name)
         for item in self._files:
             what = f"{item.coin} {item.kind or 'candles'}"
             serves = item.kind == FUNDING or any(
-                item in self._serving(item.coin, kind) for kind in kinds
+                item in self._serving(item.coin, kind) for kind in wanted.get(item.coin, ())
             )
-            if item.coin not in coins or not serves:
+            if item.coin not in wanted or not serves:
                 reasons.setdefault(f"{what} not asked for", []).append(item.name)
         if not reasons:
             return []

@@ -1,4 +1,4 @@
-"""What the path of a person's file says of what is in it: coin, timeframe or funding, part."""
+"""Coin, timeframe or funding, and part of the series, as the path of a person's file says them."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def read_name(path: Path, folder: Path) -> DataFile | str:
         named = [name for name in above if name not in TIMEFRAMES]
         stem = named[-1] if named else ""
         words = re.split(r"[-_]", "_".join(named[:-1]).lower())
-        if stranger := next((word for word in words if word in _OTHER_EXCHANGES), ""):
-            return _of_another(stranger)
+        if other := next((word for word in words if word in _OTHER_EXCHANGES), ""):
+            return _of_another(other)
     read = _read_stem(stem)
     if isinstance(read, str):
         return read
