@@ -349,7 +349,7 @@ class BacktestSimulator:
             check_candles(market.detail, f"finer candles of {coin}", None)
         times = market.candles["timestamp"].to_numpy()
         first = int(np.searchsorted(times, start_ms))
-        _check_count(coin, times[first:], start_ms, end_ms)
+        _check_count(market, times[first:], start_ms, end_ms)
         rules, notice = choose_rules(coin, market, self.settings["markets"])
         return CoinData(market, rules, first, span_ms, notice)
 
@@ -489,9 +489,10 @@ def choose_rules(
     return rules, notice
 
 
-def _check_count(coin: str, times: Any, start_ms: int, end_ms: int) -> None:
+def _check_count(market: MarketData, times: Any, start_ms: int, end_ms: int) -> None:
     if len(times) < MIN_CANDLES:
         raise DataError(
-            f"Insufficient data for {coin}: {len(times)} candles between "
+            f"Insufficient data for {market.coin}: {len(times)} candles between "
             f"{format_time(start_ms)} and {format_time(end_ms)}, at least {MIN_CANDLES} needed"
+            f"{''.join(f'; {notice}' for notice in market.notices)}"
         )

@@ -79,12 +79,13 @@ def fetch_market(
         rules = _rules(coin, cache_dir, history, wanted)
     except DataError as error:
         found = all(not series.missing() for series in wanted) or history.take_from_archive(
-            coin, timeframe, (start_ms, end_ms)
+            coin, timeframe, (start_ms, end_ms), now_ms=now_ms
         )
         if not found:
             raise DataError(f"{error}{now_called(coin)}") from None
         is_listed = False
-    _complete(wanted, coin, now_ms, progress=progress)
+    final_ms = history.final_ms(coin, now_ms)
+    _complete(wanted, coin, now_ms, final_ms, progress=progress)
     rows = [series.rows() for series in wanted]
     if rows[0].empty:
         earlier = called_before(coin, _flag(end_ms))
@@ -92,12 +93,6 @@ def fetch_market(
             f"the exchange has no {timeframe} candles of {coin} from {format_time(start_ms)} "
             f"to {format_time(end_ms)}{'; ' if earlier else ''}{earlier}"
         )
-    first_ms = int(rows[0]["timestamp"].iloc[0])
-    last_ms = int(rows[0]["timestamp"].iloc[-1]) + bar_ms
-    earlier = called_before(coin, _flag(first_ms)) if first_ms > start_ms else ""
-    notices = [] if is_listed else [_delisted(coin, last_ms, end_ms)]
-    if earlier:
-        notices.append(earlier)
     return MarketData(
         coin=coin,
         candles=rows[0],
@@ -106,7 +101,7 @@ def fetch_market(
         bar_ms=bar_ms,
         source=EXCHANGE_SOURCE,
         rules=rules,
-        notices=tuple(notices),
+        notices=_named(coin, rows[0], (start_ms, end_ms), bar_ms, is_listed=is_listed),
     )
 
 
@@ -169,6 +164,19 @@ class _Series:
 
     def rows(self) -> pd.DataFrame:
         return self.cache.rows(self.start_ms, self.end_ms)
+
+
+def _named(
+    coin: str, candles: pd.DataFrame, span_ms: tuple[int, int], bar_ms: int, *, is_listed: bool
+) -> tuple[str, ...]:
+    """Return under which names to ask for the parts of a range that a coin's contract lacks."""
+    first_ms, last_ms = (int(candles["timestamp"].iloc[i]) for i in (0, -1))
+    notices = []
+    if not is_listed:
+        notices.append(_delisted(coin, last_ms + bar_ms, span_ms[1]))
+    if first_ms > span_ms[0]:
+        notices.append(called_before(coin, _flag(first_ms)))
+    return tuple(text for text in notices if text)
 
 
 def _delisted(coin: str, last_ms: int, end_ms: int) -> str:
@@ -266,7 +274,9 @@ def _rules(
         return None
 
 
-def _complete(wanted: list[_Series], coin: str, now_ms: int, *, progress: bool | None) -> None:
+def _complete(
+    wanted: list[_Series], coin: str, now_ms: int, final_ms: int | None, *, progress: bool | None
+) -> None:
     """Download what the caches lack."""
     total = sum(
         (last - first) // series.cache.step_ms
@@ -288,6 +298,7 @@ def _complete(wanted: list[_Series], coin: str, now_ms: int, *, progress: bool |
                     series.end_ms,
                     series.download,
                     now_ms=now_ms,
+                    final_ms=final_ms,
                     arrived=bar.update,
                 )
         except NetworkError as error:

@@ -360,3 +360,38 @@ def test_no_coin_is_renamed_twice_or_to_itself() -> None:
     assert len(set(old)) == len(old)
     assert not {*old} & {rename.new for rename in RENAMES}
     assert all(rename.units > 0 and rename.units != 1 for rename in RENAMES if rename.merged)
+
+
+def of_matic(binance: FakeBinance, kind: str, start_ms: int, end_ms: int, name: str) -> None:
+    rows = [kline(time) for time in range(start_ms, end_ms, BAR)]
+    binance.publish(f"{kind}/klines/MATICUSDT/15m/MATICUSDT-15m-{name}", rows)
+
+
+def test_a_range_inside_one_month_of_a_delisted_coin_is_there(tmp_path: Path) -> None:
+    binance = FakeBinance()
+    of_matic(binance, "monthly", JAN, FEB, "2024-01")
+    market = binance.fetch(tmp_path, JAN + DAY_MS, JAN + 9 * DAY_MS, coin="MATIC")
+    pd.testing.assert_frame_equal(market.candles, candles(JAN + DAY_MS, JAN + 9 * DAY_MS))
+
+
+def test_a_coin_delisted_this_month_is_read_by_days_and_asked_for_again(tmp_path: Path) -> None:
+    binance = FakeBinance()
+    of_matic(binance, "monthly", FEB, MAR, "2024-02")
+    for day in range(5):
+        first = MAR + day * DAY_MS
+        of_matic(binance, "daily", first, first + DAY_MS, f"2024-03-0{day + 1}")
+    found = binance.fetch(tmp_path, FEB, MAR + 9 * DAY_MS, coin="MATIC")
+    pd.testing.assert_frame_equal(found.candles, candles(FEB, MAR + 5 * DAY_MS))
+    end = MAR + 7 * DAY_MS  # a day that was published late
+    binance.now_ms = MAR + 60 * DAY_MS
+    of_matic(binance, "monthly", MAR, end, "2024-03")
+    binance.publish(
+        "monthly/fundingRate/MATICUSDT/MATICUSDT-fundingRate-2024-03",
+        [[time, 8, 0.0001] for time in range(MAR, end, 8 * HOUR_MS)],
+    )
+    later = binance.fetch(tmp_path, FEB, MAR + 9 * DAY_MS, coin="MATIC")
+    pd.testing.assert_frame_equal(later.candles, candles(FEB, end))
+    assert len(later.funding) == 7 * 3
+    binance.gets.clear()
+    binance.fetch(tmp_path, FEB, MAR + 9 * DAY_MS, coin="MATIC")
+    assert binance.gets == []  # now its end is known
