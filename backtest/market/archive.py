@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import hashlib
 import io
@@ -151,7 +152,7 @@ def complete_until(now_ms: int) -> int:
 def _read_csv(body: bytes, where: str, fields: Mapping[int, str]) -> pd.DataFrame:
     """Return the named fields of the one CSV in a zip; only newer files have a header row."""
     try:
-        text, _ = unzip_first(io.BytesIO(body), _MOST_BYTES)
+        text = unzip_first(io.BytesIO(body), _MOST_BYTES)[0].removeprefix(codecs.BOM_UTF8)
         table = pd.read_csv(
             io.BytesIO(text),
             header=None,

@@ -939,9 +939,7 @@ def test_a_portfolio_of_an_older_version_is_refused(uneven: Path, tmp_path: Path
     portfolio = json.loads((uneven / "portfolio_summary.json").read_text())
     del portfolio["value_at_risk"]["volatility_period"]
     (tmp_path / "portfolio_summary.json").write_text(json.dumps(portfolio))
-    with pytest.raises(
-        DataError, match=r"lacks value_at_risk\.volatility_period; it is"
-    ):
+    with pytest.raises(DataError, match=r"lacks value_at_risk\.volatility_period; it is"):
         read_portfolio(tmp_path)
     del portfolio["data"]["ranges"]
     (tmp_path / "portfolio_summary.json").write_text(json.dumps(portfolio))

@@ -395,3 +395,17 @@ def test_a_coin_delisted_this_month_is_read_by_days_and_asked_for_again(tmp_path
     binance.gets.clear()
     binance.fetch(tmp_path, FEB, MAR + 9 * DAY_MS, coin="MATIC")
     assert binance.gets == []  # now its end is known
+
+
+@pytest.mark.parametrize("header", ["", HEADER])
+def test_a_byte_order_mark_takes_no_candle_of_a_delisted_coin(tmp_path: Path, header: str) -> None:
+    binance = FakeBinance()
+    rows = [kline(time) for time in range(JAN, FEB, BAR)]
+    lines = [*([header] if header else []), *(",".join(map(str, row)) for row in rows)]
+    name = "monthly/klines/MATICUSDT/15m/MATICUSDT-15m-2024-01"
+    body = zipped("\n".join(lines).encode("utf-8-sig"))
+    url = f"{ARCHIVE_URL}/{name}.zip"
+    binance.files[url] = body
+    binance.files[f"{url}.CHECKSUM"] = hashlib.sha256(body).hexdigest().encode()
+    market = binance.fetch(tmp_path, JAN, FEB, coin="MATIC")
+    pd.testing.assert_frame_equal(market.candles, candles(JAN, FEB))

@@ -463,3 +463,17 @@ def test_no_rows_of_a_file_end_in_a_traceback(rows: list[str], tmp_path: Path) -
         load(tmp_path)
     except DataError as error:
         assert str(error).startswith("BTC.csv: ")  # noqa: PT017 - most are refused, none must be
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("header", [True, False])
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path, header: bool, zipped: bool) -> None:
+    expected = make_candles()
+    body = expected.to_csv(index=False, header=header).encode("utf-8-sig")
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "BTCUSDT-15m.zip", "w") as archive:
+            archive.writestr("BTCUSDT-15m.csv", body)
+    else:
+        (tmp_path / "BTCUSDT-15m.csv").write_bytes(body)
+    found = CandleFolder(tmp_path).candles("BTC", "15m").candles
+    pd.testing.assert_frame_equal(found, expected)
