@@ -417,6 +417,38 @@ def test_a_killed_search_has_its_trials_in_the_ledger(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_killed_search_goes_on_with_its_trials(search: Run, tmp_path: Path) -> None:
+    script = (
+        "import os, signal, optimizer\n"
+        "from backtest.optimize.search.trial_ledger import SearchEntry\n"
+        "count, seen = SearchEntry.count, []\n"
+        "def counted(self):\n"
+        "    count(self)\n"
+        "    seen.append(1)\n"
+        "    if len(seen) == 5:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "SearchEntry.count = counted\n"
+        f"optimizer.main({QUICK!r})\n"
+    )
+    done = subprocess.run(  # noqa: S603 - this project's own code
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == -signal.SIGKILL
+    kept = n_trials(tmp_path / "grid_v4_wfo.db")
+    assert 1 <= kept <= 5  # those that were still being written are lost, and no more
+    code, out, _ = search(*QUICK)
+    assert code == 0
+    assert "Verdict: " in out
+    document = results(tmp_path)
+    assert document["num_trials"] == kept + 6
+    assert document["deflated_sharpe"]["n_trials_ever"] == 5 + 6
+
+
+@pytest.mark.slow
 def test_a_second_interruption_ends_the_program_at_once() -> None:
     script = (
         "import os, signal, time\n"
