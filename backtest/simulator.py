@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from copy import copy
 from dataclasses import replace
@@ -319,7 +319,7 @@ class BacktestSimulator:
             ConfigError: there are none.
         """
         given = self.settings["coins"] if coins is None else coins
-        given = [given] if isinstance(given, str) else given
+        given = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
         names = list(dict.fromkeys(normalize_coin(coin) for coin in given))
         if not names:
             raise ConfigError("coins is empty; must name at least one, such as BTC")

@@ -298,6 +298,12 @@ def test_one_coin_may_be_named_without_a_list() -> None:
     assert list(both) == ["BTC", "_portfolio"]
 
 
+@pytest.mark.parametrize("coins", [5, [5], [None], ["BTC", float("nan")]])
+def test_what_is_no_coins_name_is_refused(coins: Any) -> None:
+    with pytest.raises(DataError, match="must be a coin like BTC"):
+        BacktestSimulator(source="demo").coin_names(coins)
+
+
 def test_frames_are_a_source_and_a_wrong_one_is_refused() -> None:
     simulator = BacktestSimulator(CONFIG, {"warmup_bars": 0}, source={"BTC": with_rates(on_bars())})
     result = simulator.run_single("BTC", "2024-01-01", datetime(2024, 1, 6, tzinfo=UTC))
@@ -568,11 +574,14 @@ def test_counts_as_text_are_times_and_the_row_that_is_none_is_named() -> None:
 
 
 def test_a_price_that_stands_still_for_hours_is_named() -> None:
+    rows, prices = np.arange(N_BARS), ["open", "high", "low", "close"]
+    price = float(CANDLES["close"].iloc[99])
     frozen = CANDLES.copy()
-    prices = ["open", "high", "low", "close"]
-    frozen.loc[100:139, prices] = frozen.loc[99, "close"]
+    for name in prices:
+        frozen[name] = np.where((rows >= 100) & (rows < 140), price, CANDLES[name])
     [text] = price_oddities(market_of(frozen))
     assert "BTC: the price stands still for 40 bars from 2024-01-02 01:00" in text
     short = CANDLES.copy()
-    short.loc[100:103, prices] = short.loc[99, "close"]
+    for name in prices:
+        short[name] = np.where((rows >= 100) & (rows < 104), price, CANDLES[name])
     assert price_oddities(market_of(short)) == []
