@@ -15,7 +15,6 @@ import numpy as np
 
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData, normalize_coin
-from backtest.market.oddities import price_oddities
 from backtest.market.sources import EXCHANGE, AnySource, market_source
 from backtest.market.timeframes import format_time, parse_time, timeframe_ms
 from backtest.runs.coin_result import CoinResult
@@ -126,7 +125,7 @@ class BacktestSimulator:
         """
         name, (start_ms, end_ms) = normalize_coin(coin), self._range(start, end)
         self.how.load()
-        return self._run(name, start_ms, end_ms, self._not_read([name])).to_dict()
+        return self._run(name, start_ms, end_ms, self.not_read([name])).to_dict()
 
     def run_multi(
         self,
@@ -208,7 +207,7 @@ class BacktestSimulator:
         self.how.load()
         pool = ThreadPoolExecutor(jobs)
         try:
-            unread = self._not_read(coins)
+            unread = self.not_read(coins)
             pending = {
                 pool.submit(self._run, coin, start_ms, end_ms, unread): coin for coin in coins
             }
@@ -264,7 +263,7 @@ class BacktestSimulator:
                 f"a portfolio needs at least two coins; there is only {', '.join(names)}"
             )
         self.how.load()
-        unread = self._not_read(names)
+        unread = self.not_read(names)
         with ThreadPoolExecutor(min(os.cpu_count() or 1, len(names))) as pool:
             loaded = dict(
                 zip(
@@ -362,7 +361,7 @@ class BacktestSimulator:
                 raise DataError(f"{error}{self.how.no_candles}") from None
             raise
 
-    def _not_read(self, coins: Sequence[str]) -> list[str]:
+    def not_read(self, coins: Sequence[str]) -> list[str]:
         """Return lines about files of the source that a run of ``coins`` passes over."""
         kinds = [self.settings["timeframe"], *([self.detail] if self.detail else [])]
         return self.source.not_read(coins, kinds) if self.source.not_read else []
@@ -407,14 +406,7 @@ class BacktestSimulator:
             market=rules,
             data=facts | loaded_range(*loaded.span_ms) | self._missing(loaded, *span_ms),
             fingerprint=self.spec.fingerprint,
-            notices=[
-                *([loaded.notice] if loaded.notice else []),
-                *market.notices,
-                *price_oddities(market),
-                *notices,
-                *self._rounding(coin, loaded),
-                *unread,
-            ],
+            notices=[*loaded.notices, *notices, *self._rounding(coin, loaded), *unread],
             strategy=self.spec.name,
             more=self.also(variants, result) if self.also is not None else {},
         )
