@@ -39,7 +39,7 @@ _RISK_RULES: Final = {
     "volatility_period": "volatility_period",
     "high_corr_threshold": "high_corr_threshold",
 }
-"""What the value at risk is computed with, and the coins' parameter that must say the same."""
+"""Parameters of the value at risk, and those of the coins that must be the same."""
 _COPIED: Final = ("trailing_shifts", "var_blocks", "capacity_reached")
 """Counts that leave no record: the sums of what the coins' summaries say."""
 

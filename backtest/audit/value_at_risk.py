@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RiskRules:
-    """What the value at risk is computed with.
+    """The parameters of a value at risk.
 
     Attributes:
         volatility_period: log returns in a standard deviation.

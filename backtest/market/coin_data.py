@@ -29,6 +29,6 @@ class CoinData:
 
     @property
     def notices(self) -> list[str]:
-        """What a reader must know about rules, candles and rates, whatever is run on them."""
+        """Sentences about rules, candles and rates that a reader of any run must know."""
         rules = [self.notice] if self.notice else []
         return [*rules, *self.market.notices, *price_oddities(self.market)]
