@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import main
@@ -20,7 +21,7 @@ DAYS = ("--start", "2024-01-08", "--end", "2024-01-20")
 def folder(tmp_path: Path) -> Path:
     """Return a folder with candles of which one high is impossible, and a file of no use."""
     candles = synthetic_candles(80 * 96, 11)
-    candles.loc[1_000, "high"] *= 100.0
+    candles["high"] *= np.where(np.arange(len(candles)) == 1_000, 100.0, 1.0)
     candles.to_csv(tmp_path / "BTC-15m.csv", index=False)
     (tmp_path / "notes.txt").write_text("mine")
     return tmp_path
