@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import pandas as pd
 import pytest
 
 from core.orders import OrderKind
+from engine.registry import FIXED_GRID
 from live.session.shutdown import Ending
 from live.simulated.adapter import InProcessAdapter
+from live.simulated.filters import ApiError
+from live.simulated.order_entry import OrderEntry
+from live.store.flags_file import Flags, FlagsFile
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.fixed_session import FixedScene, backtest_rows, core_of, on_fixed_stage
 
@@ -334,3 +339,99 @@ def test_a_step_that_changes_nothing_asks_six_times_at_most(tmp_path: Path) -> N
         adapter.seen = 0
         runner.step(bar)
         assert 0 < adapter.seen <= 6, counted
+
+
+def test_a_session_that_runs_pauses_at_the_next_look_and_goes_on(tmp_path: Path) -> None:
+    with stage("shipped", tmp_path, 5, 60) as scene:
+        step_on(scene, 12)
+        orders = scene.live.session.orders
+        assert orders.alive(OrderKind.ENTRY)
+        flags = FlagsFile(scene.plan.symbol, scene.plan.state_folder)
+        flags.change(paused=True)
+        step_on(scene, 13)
+        assert not orders.alive(OrderKind.ENTRY)
+        n_stops = len(scene.exchange.book.open_stops)
+        step_on(scene, 20)
+        assert scene.strategy.gate == "pause"
+        assert not orders.alive(OrderKind.ENTRY)
+        assert n_stops > 0
+        assert_rebuilt(scene)
+        flags.change(paused=False)
+        step_on(scene, 24)
+        assert scene.strategy.gate != "pause"
+        assert orders.alive(OrderKind.ENTRY)
+
+
+def test_flags_that_cannot_be_read_pause_the_session_and_stay_as_they_are(tmp_path: Path) -> None:
+    with stage("shipped", tmp_path, 5, 60) as scene:
+        step_on(scene, 12)
+        path = FlagsFile(scene.plan.symbol, scene.plan.state_folder).path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"paused": tru')
+        step_on(scene, 16)
+        assert scene.strategy.gate == "pause"
+        assert not scene.live.session.orders.alive(OrderKind.ENTRY)
+        assert path.read_text() == '{"paused": tru'
+
+
+def test_a_pause_written_while_the_stop_price_ends_a_session_loses_neither(tmp_path: Path) -> None:
+    config = {**BASE, **STUCK, "stop_price": 97.0}
+    with on_fixed_stage(candles(8, 105), config, RULES, tmp_path) as scene:
+        flags = FlagsFile(scene.plan.symbol, scene.plan.state_folder)
+        scene.strategy.set_flags(paused=False, stopped=True)
+        flags.change(paused=True)
+        scene.live.session.save()
+        assert flags.read() == Flags(paused=True, stopped=True)
+        flags.change(paused=False)
+        assert flags.read().stopped
+
+
+def test_close_orders_that_lack_for_two_steps_stop_the_entries_and_are_laid_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stage("sell, shared stops", tmp_path, 7, 90) as scene:
+        step_on(scene, 12)
+        place, refused = OrderEntry.place, list[str]()
+
+        def without_closes(entry: OrderEntry, params: dict[str, Any]) -> Any:
+            if "-T" in str(params.get("newClientOrderId", "")):
+                refused.append(str(params["newClientOrderId"]))
+                raise ApiError(-2022)
+            return place(entry, params)
+
+        monkeypatch.setattr(OrderEntry, "place", without_closes)
+        assert cancel(scene, "TAKE_PROFIT") > 2
+        step_on(scene, 13)
+        assert not scene.strategy.state.mismatch  # one step is none
+        step_on(scene, 16)
+        assert scene.strategy.state.mismatch
+        assert scene.strategy.gate == "mismatch"
+        assert scene.strategy.state.counters.mismatches == 1
+        assert not scene.live.session.orders.alive(OrderKind.ENTRY)
+        assert [text for text in scene.alerts.texts if "close orders for" in text]
+        assert len(refused) > 3
+        monkeypatch.undo()
+        step_on(scene, 19)
+        scene.live.broker.watch()
+        assert_sound(scene)
+        assert not scene.strategy.state.mismatch
+        assert scene.strategy.state.counters.mismatches == 1
+
+
+def test_after_an_upgrade_the_stops_stand_before_anything_is_compiled(tmp_path: Path) -> None:
+    with stage("sell, shared stops", tmp_path, 7, 60) as scene:
+        step_on(scene, 12)
+        assert cancel(scene, "STOP") > 1
+        stops_when_compiled = list[int]()
+
+        def compiling() -> None:
+            stops_when_compiled.append(len(scene.exchange.book.open_stops))
+
+        spec = replace(FIXED_GRID, has_code=lambda: False, load_code=compiling)
+        fresh = scene.reopened(spec=spec)
+        wanted = sum(order.kind is OrderKind.STOP for order in fresh.strategy.desired())
+        assert stops_when_compiled == [wanted]
+        assert wanted > 0
+        step_on(scene, fresh.live.session.progress.bar - scene.first_bar)
+        scene.live.broker.watch()
+        assert core_of(fresh.strategy) == core_of(scene.strategy)
