@@ -252,9 +252,10 @@ class LiveSession:
             identity = f"{trade_id}:{sequence}" if trade_id else self._own_identity()
             trade = self._with_figures(record, identity, client_id, executed_ms)
             self.outbox.append(trade)
-            if not (is_past and identity in self.reported):
+            is_known = is_past and identity in self.reported
+            if not is_known:
                 self.trades.append(trade)
-                self._events.publish(TradeBooked(trade))
+            self._events.publish(TradeBooked(trade, is_known))
         if records:
             self._forget_closed()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +18,16 @@ import pytest
 
 from core.orders import OrderKind
 from engine.registry import FIXED_GRID
+from live.commands.review import review_text
+from live.commands.status import status_text
+from live.commands.target import Target, find_target
+from live.health.cycle_events import events_path
 from live.session.shutdown import Ending
 from live.simulated.adapter import InProcessAdapter
 from live.simulated.filters import ApiError
 from live.simulated.order_entry import OrderEntry
 from live.store.flags_file import Flags, FlagsFile
+from live.store.trade_files import TradeFiles
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.fixed_session import FixedScene, backtest_rows, core_of, on_fixed_stage
 
@@ -233,12 +241,14 @@ def assert_sound(scene: FixedScene) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arrives", [False, True], ids=["before it is sent", "after it arrived"])
-@pytest.mark.parametrize("name", ["sell, shared stops", "hedge", "ladder, escalation by close"])
+@pytest.mark.parametrize(
+    ("first", "name"), enumerate(["sell, shared stops", "hedge", "ladder, escalation by close"], 1)
+)
 def test_killed_at_any_request_a_new_process_goes_on(
-    name: str, arrives: bool, tmp_path: Path
+    first: int, name: str, arrives: bool, tmp_path: Path
 ) -> None:
     killed = 0
-    for number in range(1, 400, 7):
+    for number in range(first + 3 * arrives, 400, 7):
         with stage(name, tmp_path / str(number), 7, 60) as scene:
             step_on(scene, 12)
             adapter = KillingAdapter(scene.exchange)
@@ -435,3 +445,119 @@ def test_after_an_upgrade_the_stops_stand_before_anything_is_compiled(tmp_path: 
         step_on(scene, fresh.live.session.progress.bar - scene.first_bar)
         scene.live.broker.watch()
         assert core_of(fresh.strategy) == core_of(scene.strategy)
+
+
+class KillingDisk:
+    """Kills the process at one of its operations on files: before it, half way, or after it."""
+
+    calls = ("open", "write", "fsync", "replace", "ftruncate", "unlink")
+
+    def __init__(self, folder: Path, number: int, when: str) -> None:
+        self.folder, self.number, self.when, self.seen = folder, number, when, 0
+        self.is_dead = False
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Put the count into ``os``."""
+        for name in self.calls:
+            patch.setattr(os, name, self._counted(name, getattr(os, name)))
+
+    def _counted(self, name: str, call: Any) -> Any:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            if self.is_dead:
+                raise KilledError  # the dead tidy nothing up
+            if not self._is_ours(arguments[0]):
+                return call(*arguments, **options)
+            self.seen += 1
+            self.is_dead = self.seen == self.number
+            if self.is_dead and self.when == "torn" and name == "write":
+                call(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+            if self.is_dead and self.when != "after":
+                raise KilledError
+            answer = call(*arguments, **options)
+            if self.is_dead:
+                raise KilledError
+            return answer
+
+        return counted
+
+    def _is_ours(self, file: Any) -> bool:
+        path = Path(f"/proc/self/fd/{file}").readlink() if isinstance(file, int) else Path(file)
+        return path.is_relative_to(self.folder)
+
+
+def target_of(scene: FixedScene) -> Target:
+    """Return what the command line would call the session."""
+    settings = {**scene.plan.settings, "max_weight_share": 0.5}
+    return find_target("BTC", dry_run=False, testnet=False, settings=settings)
+
+
+def assert_files_whole(scene: FixedScene) -> None:
+    """Every execution stands in the trade files once; events and copy can be read."""
+    executed = Counter(str(trade.trade_id) for trade in scene.exchange.account.trades)
+    files = TradeFiles.of_strategy(FIXED_GRID, scene.plan.symbol, scene.plan.state_folder)
+    ids = [str(row["trade_id"]) for row in files.rows()]
+    assert len(ids) == len(set(ids))
+    assert {one.partition(":")[0] for one in ids} == set(executed)
+    target = target_of(scene)
+    assert "cycles closed" in review_text(target, None)
+    assert "cycles" in status_text(target, scene.exchange.now_ms)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("first", "name"), enumerate(["sell, shared stops", "hedge", "ladder, escalation by close"], 1)
+)
+def test_killed_at_any_write_a_new_process_goes_on_and_the_files_are_whole(
+    first: int, name: str, tmp_path: Path
+) -> None:
+    killed = 0
+    for number in range(first, 400, 13):
+        when = ("before", "torn", "after")[number % 3]
+        with stage(name, tmp_path / str(number), 7, 60) as scene:
+            step_on(scene, 12)
+            disk = KillingDisk(tmp_path / str(number), number, when)
+            with pytest.MonkeyPatch.context() as patch:
+                disk.install(patch)
+                try:
+                    step_on(scene, 40)
+                except KilledError:
+                    killed += 1
+            fresh = scene.reopened(settings=scene.plan.settings)
+            bar = fresh.live.session.progress.bar - fresh.first_bar
+            step_on(fresh, bar + 1)
+            fresh.live.broker.watch()
+            fresh.live.session.save()
+            assert_sound(fresh)
+            assert_files_whole(fresh)
+            assert_rebuilt(fresh)
+    assert killed > 10
+
+
+def test_a_cycle_that_spans_a_restart_closes_with_its_entry_and_its_age(tmp_path: Path) -> None:
+    with stage("shipped", tmp_path, 5, 60) as scene:
+        step_on(scene, 12)
+        held = set(scene.strategy.cycle_state().open_cycles)
+        assert held
+        path = events_path(scene.plan.symbol, scene.plan.state_folder)
+        with path.open("ab") as file:
+            file.write(b'{"ts": 17')  # torn by the kill
+        fresh = scene.reopened(settings=scene.plan.settings)
+        step_on(fresh, 50)
+        rows = [json.loads(line) for line in path.read_bytes().split(b"\n") if line[-1:] == b"}"]
+        closed = [row for row in rows if row["event"] == "CYCLE_CLOSED" and row["cycle"] in held]
+        assert closed
+        for row in closed:
+            assert row["entry"] > 0.0
+            assert row["duration_s"] >= MINUTE_MS // 1000
+        filled = Counter(row["cycle"] for row in rows if row["event"] == "ENTRY_FILLED")
+        assert max(filled.values()) == 1
+        target = target_of(scene)
+        assert "cycles closed" in review_text(target, None)
+
+
+def test_a_review_of_events_without_a_gate_says_so(tmp_path: Path) -> None:
+    with stage("shipped", tmp_path, 5, 30) as scene:
+        step_on(scene, 2)
+        path = events_path(scene.plan.symbol, scene.plan.state_folder)
+        assert b'"GATE"' not in path.read_bytes()
+        assert re.search(r"cycles closed +0", review_text(target_of(scene), None))
