@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import main
 from backtest.report.chart_lines import chart_lines
 from backtest.report.cycles import cycle_facts
+from backtest.results.register import read_register
 from backtest.simulator import BacktestSimulator
 from backtest.trust import fixed_grid as checks
 from backtest.trust.fixed_grid import check_fixed_lookahead, check_fixed_parity
@@ -102,6 +104,30 @@ def test_a_backtest_writes_its_files_and_prints_its_table(run: Run, tmp_path: Pa
     assert summary["strategy"] == "fixed_grid"
     assert summary["changed_parameters"] == {}
     assert summary["code_fingerprint"] == FIXED_GRID.fingerprint
+
+
+def test_two_runs_and_two_strategies_are_told_apart(run: Run, tmp_path: Path) -> None:
+    places = ("--output", str(tmp_path))
+    for more in ((), ("--set", "take_profit=0.004")):
+        assert run(*RANGE, "--no-plot", *places, *more)[0] == 0
+    ids = [entry["id"] for entry in read_register(tmp_path)]
+    code, out, _ = run("--diff", *ids, *places)
+    assert code == 0
+    assert re.search(r"take_profit +0.008 -> 0.004", out)
+    assert "Strategy:" not in out
+    assert re.search(r"  A  .*BUY_OPEN_LONG|  A  .*SELL_CLOSE_LONG", out)
+    table = (tmp_path / "BTC_trades.csv").read_text().splitlines()
+    cycles = [row["cycle"] for row in csv.DictReader(table)]
+    assert any(cycle in out for cycle in cycles)
+
+    of_v4 = ("--coins", "BTC", "--start", "2025-10-01", "--end", "2025-10-20", "--demo")
+    assert main.main([*of_v4, "--no-plot", *places]) == 0
+    (newest,) = [entry["id"] for entry in read_register(tmp_path) if entry["id"] not in ids]
+    code, out, _ = run("--diff", ids[0], newest, *places)
+    assert code == 0
+    assert "Strategy: fixed_grid -> grid_v4" in out
+    assert "kama_period" not in out
+    assert "-> -" not in out
 
 
 @pytest.mark.slow

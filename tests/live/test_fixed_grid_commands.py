@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import live_trade
+from live.store.instance_lock import InstanceLock
 from tests.live.test_fixed_grid_live import candles
 from tests.support.processes.live_command import Stage, open_stage
 
@@ -212,3 +213,32 @@ def test_paused_by_a_command_nothing_is_entered_until_it_goes_on(stage: Stage) -
     assert stage.run_for(1, *TRADED, "--resume")[0] == 0
     last = [json.loads(line)["event"] for line in Path(EVENTS).read_text().splitlines()]
     assert "ENTRY_PLACED" in last[len(events) :]
+
+
+def test_a_coin_on_which_another_session_has_orders_is_refused(stage: Stage) -> None:
+    stage.exchange.entry.place(
+        {
+            "type": "LIMIT",
+            "side": "BUY",
+            "positionSide": "LONG",
+            "quantity": "1",
+            "price": "50",
+            "timeInForce": "GTX",
+            "newClientOrderId": "g4bE-0000001-L00-0001",
+        }
+    )
+    code, _, err = stage.run(*TRADED)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "another session trades this coin" in err
+    assert len(stage.limits()) == 1  # nothing sent, nothing cancelled
+
+
+def test_a_coin_that_another_process_trades_is_refused(stage: Stage) -> None:
+    folder = Path("data/live_state/testnet")
+    folder.mkdir(parents=True)
+    with InstanceLock(folder / "BTCUSDT.lock"):
+        code, _, err = stage.run(*TRADED)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert not stage.limits()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +244,8 @@ def assert_sound(scene: FixedScene) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("arrives", [False, True], ids=["before it is sent", "after it arrived"])
 @pytest.mark.parametrize(
-    ("first", "name"), enumerate(["sell, shared stops", "hedge", "ladder, escalation by close"], 1)
+    ("first", "name"),
+    [*enumerate(("sell, shared stops", "hedge", "ladder, escalation by close"), 1)],
 )
 def test_killed_at_any_request_a_new_process_goes_on(
     first: int, name: str, arrives: bool, tmp_path: Path
@@ -300,6 +303,7 @@ def test_what_was_cancelled_by_hand_is_laid_again(
             step_on(scene, bar + 2)
             scene.live.broker.watch()
             assert_sound(scene)
+            assert_rebuilt(scene)
     assert cancelled > 2
 
 
@@ -505,7 +509,8 @@ def assert_files_whole(scene: FixedScene) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("first", "name"), enumerate(["sell, shared stops", "hedge", "ladder, escalation by close"], 1)
+    ("first", "name"),
+    [*enumerate(("sell, shared stops", "hedge", "ladder, escalation by close"), 1)],
 )
 def test_killed_at_any_write_a_new_process_goes_on_and_the_files_are_whole(
     first: int, name: str, tmp_path: Path
@@ -561,3 +566,104 @@ def test_a_review_of_events_without_a_gate_says_so(tmp_path: Path) -> None:
         path = events_path(scene.plan.symbol, scene.plan.state_folder)
         assert b'"GATE"' not in path.read_bytes()
         assert re.search(r"cycles closed +0", review_text(target_of(scene), None))
+
+
+RATES = {60: 0.001, 120: -0.002}
+"""Of settlements, by the candle that opens then: whole hours."""
+
+
+@pytest.mark.parametrize("direction", ["buy", "sell"])
+def test_funding_is_booked_as_in_a_backtest_and_found_again_by_a_rebuild(
+    direction: str, tmp_path: Path
+) -> None:
+    minutes = candles(5, 135)
+    due = [(int(minutes["timestamp"][bar]), rate) for bar, rate in RATES.items()]
+    config = {**BASE, "funding_enabled": True, "direction": direction}
+    with on_fixed_stage(
+        minutes, config, RULES, tmp_path, settings={"max_weight_share": 1.0}, funding=due
+    ) as scene:
+        step_on(scene, 130)
+        scene.live.broker.watch()
+        paid = scene.strategy.view().funding
+        account = scene.exchange.account
+        income = [float(item.amount) for item in account.incomes if item.kind == "FUNDING_FEE"]
+        assert len(income) == 2
+        assert paid == pytest.approx(sum(income), abs=1e-6)
+        settled = pd.DataFrame(due, columns=["timestamp", "rate"])
+        rows = backtest_rows(minutes, config, RULES, 2, settled)
+        assert scene.rows() == rows[: len(scene.rows())]
+        assert len(scene.rows()) > 20
+        price = scene.strategy.view().price
+        gained = (
+            float(account.equity(Decimal(str(price)))) - 20_000.0
+        )  # what the account began with
+        begun = scene.strategy.params.initial_capital
+        assert scene.strategy.view(price).equity == pytest.approx(begun + gained, abs=0.01)
+        fresh = assert_rebuilt(scene)
+        assert fresh.strategy.view().funding == pytest.approx(paid, abs=1e-6)
+
+
+def test_a_step_that_changes_nothing_takes_20_ms_of_own_time_at_most(tmp_path: Path) -> None:
+    flat = candles(5, 60, volatility=0.0)
+    flat[["high", "low"]] = flat[["open", "close"]]
+    with on_fixed_stage(flat, dict(BASE), RULES, tmp_path) as scene:
+        step_on(scene, 10)
+        adapter, elsewhere_s, own_s = InProcessAdapter(scene.exchange), [0.0], list[float]()
+        send = adapter.send
+
+        def sent(*arguments: Any, **options: Any) -> Any:
+            begun = time.thread_time()
+            try:
+                return send(*arguments, **options)
+            finally:
+                elsewhere_s[0] += time.thread_time() - begun
+
+        adapter.send = sent  # type: ignore[method-assign]  # the exchange's time is not ours
+        scene.http.mount("https://", adapter)
+        for bar in range(11, 31):
+            instant = (scene.first_bar + bar) * MINUTE_MS + 300
+            scene.exchange.advance(instant - scene.exchange.now_ms)
+            elsewhere_s[0], begun = 0.0, time.process_time()
+            scene.live.runner.step(scene.first_bar + bar)
+            own_s.append(time.process_time() - begun - elsewhere_s[0])
+    assert sorted(own_s)[len(own_s) // 4] < 0.020  # a busy machine adds to it, and takes nothing
+
+
+@pytest.mark.parametrize("name", ["sell, shared stops", "hedge"])
+def test_no_order_closes_more_than_the_ledger_holds_where_others_hold_the_side_too(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing = list[tuple[float, float]]()
+    with stage(name, tmp_path, 7, 90) as scene:
+        step_on(scene, 12)
+        (side,) = scene.strategy.params.position_sides
+        by_hand = {"type": "MARKET", "side": "BUY" if side == "LONG" else "SELL"}
+        scene.exchange.entry.place(
+            {**by_hand, "positionSide": side, "quantity": "50", "newClientOrderId": "by-hand"}
+        )
+        opens = {"LONG": "BUY", "SHORT": "SELL"}
+        place, place_stop = OrderEntry.place, OrderEntry.place_stop
+
+        def look(params: dict[str, Any]) -> None:
+            assert str(params.get("closePosition", "false")).lower() != "true"
+            on = str(params["positionSide"])
+            if params["side"] != opens[on]:
+                held = scene.strategy.view().side(on).qty
+                closing.append((float(params["quantity"]), held))
+
+        def placed(entry: OrderEntry, params: dict[str, Any]) -> Any:
+            look(params)
+            return place(entry, params)
+
+        def placed_stop(entry: OrderEntry, params: dict[str, Any]) -> Any:
+            look(params)
+            return place_stop(entry, params)
+
+        monkeypatch.setattr(OrderEntry, "place", placed)
+        monkeypatch.setattr(OrderEntry, "place_stop", placed_stop)
+        step_on(scene, 60)
+        held = float(scene.exchange.account.positions[side].qty)
+        assert held - scene.strategy.view().side(side).qty == pytest.approx(50.0)
+        assert scene.strategy.gate == "mismatch"
+    assert len(closing) > 2
+    assert all(qty <= held + 1e-9 for qty, held in closing)
