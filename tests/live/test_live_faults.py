@@ -6,10 +6,11 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import pytest
 import requests
@@ -25,23 +26,21 @@ from live.simulated.server import SimServer
 from tests.support.exchanges.bench import exchange_of
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES
+from tests.support.processes.campaign import Campaign, campaign
 from tests.support.processes.live_session import Scene
+from tests.support.processes.two_coins import other_market
 from tests.support.processes.watched_day import (
     DAY_BARS,
     MUCH_AT_A_TIME,
     NO_LOSS_LIMIT,
     POLL_S,
     WARM,
-    AccountObserver,
     assert_all_stopped,
     assert_books_agree,
-    assert_nothing_twice,
-    assert_one_order_a_fill,
     assert_stopped_in_order,
     busy_day,
     crash,
     errors_of,
-    finish,
     no_waiting_for_the_disk,  # noqa: F401 - pytest uses it
 )
 
@@ -111,79 +110,88 @@ def test_every_fault_becomes_the_error_that_says_what_it_means(over_socket: bool
             assert executor.open_orders() == []
 
 
+BUSY_BARS: Final = {1: DAY_BARS, 2: DAY_BARS // 4}
+"""Candles that are traded, by the number of coins: two need their time."""
+COINS: Final = pytest.mark.parametrize("coins", [1, 2], ids=["one coin", "two coins"])
+LONGEST_MS: Final = 1e3 * POLL_S + PATIENCE_MS
+
+
+def busy(
+    folder: Path, coins: int, longest_ms: float = LONGEST_MS, **options: Any
+) -> AbstractContextManager[Campaign]:
+    """Return a campaign through a day with much trading, or a quarter of one with two coins."""
+    other = other_market(BUSY_BARS[2] + 1) if coins > 1 else None
+    return campaign(busy_day(folder, **options), longest_ms, other)
+
+
 @pytest.mark.slow
+@COINS
 @pytest.mark.parametrize(
     "kind", [kind for kind in BY_CHANCE if kind not in ONLY_AT], ids=lambda kind: kind.name
 )
-def test_a_day_in_which_every_tenth_request_goes_wrong(kind: FaultKind, tmp_path: Path) -> None:
-    with busy_day(tmp_path, settings=MUCH_AT_A_TIME) as scene:
-        observer = AccountObserver(scene.exchange)
-        scene.exchange.faults.rate(kind, 0.1, delay_ms=DELAYS_MS.get(kind, 0))
-        assert scene.run_to(WARM + DAY_BARS) is Ending.ASKED
-        end, trades = finish(scene)
-    assert scene.exchange.faults.injected[kind] > 100
-    assert len(trades) > 50
-    assert_books_agree(end, trades)
-    assert_nothing_twice(end)
-    assert_one_order_a_fill(trades)
-    assert observer.doubled == []
-    assert observer.longest_unprotected_ms <= 1e3 * POLL_S + PATIENCE_MS
-    # All requests of the time of a ban fail; no other fault outlasts the tries.
-    assert errors_of(scene) < (400 if kind is FaultKind.BANNED else 10)
+def test_a_day_in_which_every_tenth_request_goes_wrong(
+    kind: FaultKind, coins: int, tmp_path: Path
+) -> None:
+    with busy(tmp_path, coins, settings=MUCH_AT_A_TIME) as day:
+        day.faults.rate(kind, 0.1, delay_ms=DELAYS_MS.get(kind, 0))
+        day.run_to(WARM + BUSY_BARS[coins])
+        # All requests of the time of a ban fail; no other fault outlasts the tries.
+        assert day.errors < (400 if kind is FaultKind.BANNED else 10)
+        injected = day.faults.injected[kind]
+        trades = day.checked_trades(LONGEST_MS)
+    assert injected > 100 / (3 - coins)
+    assert len(trades) > 50 / coins
 
 
 @pytest.mark.slow
+@COINS
 @pytest.mark.parametrize(("seed", "partial"), [(112, 0.0), (61, 0.5)])
-def test_a_day_in_which_everything_goes_wrong(seed: int, partial: float, tmp_path: Path) -> None:
-    with busy_day(tmp_path, seed=seed, settings=MUCH_AT_A_TIME, partial_fills=partial) as scene:
-        observer = AccountObserver(scene.exchange)
+def test_a_day_in_which_everything_goes_wrong(
+    seed: int, partial: float, coins: int, tmp_path: Path
+) -> None:
+    with busy(tmp_path, coins, seed=seed, settings=MUCH_AT_A_TIME, partial_fills=partial) as day:
         for kind in BY_CHANCE:
             chance = 0.1 if kind in ONLY_AT else 0.1 / len(FaultKind)
-            scene.exchange.faults.rate(kind, chance, delay_ms=DELAYS_MS.get(kind, 0))
-        assert scene.run_to(WARM + DAY_BARS) is Ending.ASKED
-        end, trades = finish(scene)
-    assert set(scene.exchange.faults.injected) == set(BY_CHANCE)
-    assert_books_agree(end, trades)
-    assert_nothing_twice(end)
-    assert observer.doubled == []
-    assert observer.longest_unprotected_ms <= 1e3 * POLL_S + PATIENCE_MS
-    if not partial:
-        assert_one_order_a_fill(trades)
+            day.faults.rate(kind, chance, delay_ms=DELAYS_MS.get(kind, 0))
+        day.run_to(WARM + BUSY_BARS[coins])
+        injected = set(day.faults.injected)
+        day.checked_trades(LONGEST_MS, fills_whole=not partial)
+    assert injected == set(BY_CHANCE) if coins == 1 else len(injected) > 0.7 * len(BY_CHANCE)
 
 
 @pytest.mark.slow
-def test_orders_that_mostly_get_no_answer_are_still_sent_once(tmp_path: Path) -> None:
-    with busy_day(tmp_path, settings=MUCH_AT_A_TIME) as scene:
-        observer = AccountObserver(scene.exchange)
-        scene.exchange.faults.rate(FaultKind.LOST_REPLY, 0.3, [ORDER])
-        scene.exchange.faults.rate(FaultKind.TIMEOUT, 0.3, [ORDER])
-        scene.exchange.faults.rate(FaultKind.STALE, 0.5, [READ])
-        assert scene.run_to(WARM + DAY_BARS // 2) is Ending.ASKED
-        end, trades = finish(scene)
-    assert_books_agree(end, trades)
-    assert_nothing_twice(end)
-    assert_one_order_a_fill(trades)
-    assert observer.doubled == []
+@COINS
+def test_orders_that_mostly_get_no_answer_are_still_sent_once(coins: int, tmp_path: Path) -> None:
+    unbounded_ms = 1e9  # stops too get no answer
+    with busy(tmp_path, coins, unbounded_ms, settings=MUCH_AT_A_TIME) as day:
+        day.faults.rate(FaultKind.LOST_REPLY, 0.3, [ORDER])
+        day.faults.rate(FaultKind.TIMEOUT, 0.3, [ORDER])
+        day.faults.rate(FaultKind.STALE, 0.5, [READ])
+        day.run_to(WARM + BUSY_BARS[coins] // 2)
+        assert day.checked_trades(unbounded_ms)
 
 
 # --- partial fills ------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
+@COINS
 @pytest.mark.parametrize("seed", [112, 391])
-def test_orders_that_fill_in_parts_are_booked_part_by_part(seed: int, tmp_path: Path) -> None:
-    with busy_day(tmp_path, seed=seed, partial_fills=0.5) as scene:
-        observer = AccountObserver(scene.exchange)
-        assert scene.run_to(WARM + DAY_BARS) is Ending.ASKED
-        end, trades = finish(scene)
-    assert_books_agree(end, trades)
-    assert_nothing_twice(end)
-    assert observer.doubled == []
-    assert observer.longest_unprotected_ms <= 1e3 * POLL_S
+def test_orders_that_fill_in_parts_are_booked_part_by_part(
+    seed: int, coins: int, tmp_path: Path
+) -> None:
+    longest_ms = 1e3 * POLL_S
+    with busy(tmp_path, coins, longest_ms, seed=seed, partial_fills=0.5) as day:
+        day.run_to(WARM + BUSY_BARS[coins])
+        assert [text for scene in day.scenes for text in scene.alerts.texts] == []
+        trades = day.checked_trades(longest_ms, fills_whole=False)
     parts = Counter(trade.client_id for trade in trades if "OPEN" in trade.label)
     assert max(parts.values()) > 1
-    assert scene.alerts.texts == []
-    orders = {order.client_id: order for order in scene.exchange.book.orders.values()}
+    orders = {
+        order.client_id: order
+        for market in day.exchange.markets.values()
+        for order in market.book.orders.values()
+    }
     for trade in trades:
         if "CLOSE" in trade.label:  # take-profits close at their price, and no more than they hold
             assert trade.price == float(orders[trade.client_id].price)

@@ -14,7 +14,7 @@ from tests.support.clocks.turns import Turns
 from tests.support.exchanges.observer import ProtectionObserver
 from tests.support.markets.synthetic import RULES
 from tests.support.processes.live_session import Scene, open_scene
-from tests.support.processes.watched_day import WARM, busy_market
+from tests.support.processes.watched_day import WARM, busy_market, wild_market
 
 OTHER_COIN: Final = "ETH"
 OTHER_SEED: Final = 61
@@ -26,7 +26,17 @@ a power of two."""
 
 def other_market(n_bars: int) -> tuple[pd.DataFrame, list[tuple[int, float]]]:
     """Return the second coin's candles, of which ``n_bars`` are traded, and its funding."""
-    candles, funding = busy_market(OTHER_SEED, n_bars)
+    return _cheaper(*busy_market(OTHER_SEED, n_bars))
+
+
+def other_wild_market() -> tuple[pd.DataFrame, list[tuple[int, float]]]:
+    """Return the second coin's candles and funding of an hour with much trading."""
+    return _cheaper(*wild_market(OTHER_SEED))
+
+
+def _cheaper(
+    candles: pd.DataFrame, funding: list[tuple[int, float]]
+) -> tuple[pd.DataFrame, list[tuple[int, float]]]:
     candles = candles.copy()
     for name in ("open", "high", "low", "close"):
         candles[name] = (candles[name] * PRICE_RATIO).round(1)

@@ -7,7 +7,6 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -57,9 +56,9 @@ def busy_market(seed: int, n_bars: int) -> tuple[pd.DataFrame, list[tuple[int, f
 
 
 @cache
-def wild_market() -> tuple[pd.DataFrame, list[tuple[int, float]]]:
+def wild_market(seed: int = HOUR_SEED) -> tuple[pd.DataFrame, list[tuple[int, float]]]:
     """Return the same with candles that reach 1.8 % further than open and close on both sides."""
-    candles, funding = busy_market(HOUR_SEED, HOUR_BARS + 9)
+    candles, funding = busy_market(seed, HOUR_BARS + 9)
     wild, traded = candles.copy(), candles.index[WARM:]
     ends = candles.loc[traded, ["open", "close"]]
     wild.loc[traded, "high"] = np.round(ends.max(axis=1) * 1.018, 1)
@@ -159,63 +158,6 @@ def crash(folder: Path, **stage: Any) -> Iterator[Scene]:
         **{"price_band": 0.9, "wakes_clients": False, **stage},
     ) as scene:
         yield scene
-
-
-class AccountObserver:
-    """Looks at the account before and after every request.
-
-    Attributes:
-        doubled: open entries at the price of another one.
-        excused: stretches of time (from ms, until ms) in which no stop could be laid.
-    """
-
-    def __init__(self, exchange: SimExchange) -> None:
-        self._exchange = exchange
-        self._unprotected_since: dict[str, int] = {}
-        self._spells: list[tuple[int, int]] = []
-        self.doubled: list[str] = []
-        self.excused: list[tuple[int, int]] = []
-        exchange.before_request = exchange.after_request = self.look
-
-    @property
-    def longest_unprotected_ms(self) -> int:
-        """Longest time a position was without a stop that could have been laid, ms."""
-        now_ms = self._exchange.now_ms
-        spells = self._spells + [
-            (since_ms, now_ms) for since_ms in self._unprotected_since.values()
-        ]
-        return max((end - begin - self._excused_ms(begin, end) for begin, end in spells), default=0)
-
-    def _excused_ms(self, begin_ms: int, end_ms: int) -> int:
-        parts = (min(end_ms, until) - max(begin_ms, since) for since, until in self.excused)
-        return sum(max(0, part) for part in parts)
-
-    def look(self, *_: object) -> None:
-        """Look."""
-        book, now_ms = self._exchange.book, self._exchange.now_ms
-        for position_side, position in self._exchange.account.positions.items():
-            covered = any(stop.position_side == position_side for stop in book.open_stops.values())
-            if position.qty and not covered:
-                if position_side not in self._unprotected_since:
-                    self._unprotected_since[position_side] = self._begin_ms(position_side)
-            elif position_side in self._unprotected_since:
-                self._spells.append((self._unprotected_since.pop(position_side), now_ms))
-        entries = Counter(
-            (o.position_side, o.price) for o in book.open_orders.values() if not o.closes
-        )
-        self.doubled += [f"{place} at {now_ms}" for place, n in entries.items() if n > 1]
-
-    def _begin_ms(self, position_side: str) -> int:
-        """Return since when a side that has no stop now has been unprotected."""
-        held, opened_ms = Decimal(0), 0
-        for trade in self._exchange.account.trades:
-            if trade.position_side == position_side:
-                opens = (trade.side == "BUY") == (position_side == "LONG")
-                opened_ms = trade.ts_ms if opens and not held else opened_ms
-                held += trade.qty if opens else -trade.qty
-        stops = self._exchange.book.stops.values()
-        ended = [s.updated_ms for s in stops if s.position_side == position_side and not s.is_open]
-        return max([opened_ms, *(ms for ms in ended if ms >= opened_ms)])
 
 
 def assert_books_agree(scene: Scene, trades: list[LiveTrade]) -> None:
