@@ -629,7 +629,7 @@ def test_a_step_that_changes_nothing_takes_20_ms_of_own_time_at_most(tmp_path: P
     assert sorted(own_s)[len(own_s) // 4] < 0.020  # a busy machine adds to it, and takes nothing
 
 
-@pytest.mark.parametrize("name", ["sell, shared stops", "hedge"])
+@pytest.mark.parametrize("name", ["ladder, escalation by close", "hedge"])
 def test_no_order_closes_more_than_the_ledger_holds_where_others_hold_the_side_too(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
