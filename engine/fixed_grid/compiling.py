@@ -25,8 +25,8 @@ def is_fixed_grid_compiled() -> bool:
 
 
 def is_live_fixed_grid_compiled() -> bool:
-    """Return whether the machine code of a live session's steps and bookings is on disk."""
-    return all(
+    """Return whether the machine code of a live session's steps and bookings is at hand."""
+    return load_live_fixed_grid.cache_info().currsize > 0 or all(
         has_machine_code(f"engine.fixed_grid.{module}", name)
         for module, name in (
             ("decision", "protect"),

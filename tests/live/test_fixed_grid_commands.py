@@ -242,3 +242,15 @@ def test_a_coin_that_another_process_trades_is_refused(stage: Stage) -> None:
     assert code == 2
     assert err.count("\n") == 1
     assert not stage.limits()
+
+
+def test_a_file_of_the_other_strategy_lets_no_key_through_that_may_withdraw(stage: Stage) -> None:
+    folder = Path("data/live_state")
+    folder.mkdir(parents=True)
+    (folder / "BTCUSDT_state.json").write_text("of grid_v4, left from before")
+    stage.exchange.key_rights |= {"enableWithdrawals": True}
+    real = [word for word in TRADED if word != "--testnet"]
+    code, _, err = stage.run(*real, "--resume")
+    assert code == 2
+    assert err.rstrip().endswith("--accept-key-rights withdrawals")
+    assert not stage.limits()
