@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ import main
 from backtest.report.chart_lines import chart_lines
 from backtest.report.cycles import cycle_facts
 from backtest.results.register import read_register
+from backtest.runs.coin_result import CoinResult
+from backtest.runs.strategies import _fixed_removals
 from backtest.simulator import BacktestSimulator
 from backtest.trust import fixed_grid as checks
+from backtest.trust.compare import FULL, add_outcomes, coin_rows, overall_rows
 from backtest.trust.fixed_grid import check_fixed_lookahead, check_fixed_parity
 from backtest.trust.outcome import Budget
 from core.errors import ConfigError
@@ -282,3 +286,17 @@ def test_an_unknown_strategy_is_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean fixed_grid"):
         BacktestSimulator(strategy="fixd_grid")
     assert main.main(["--strategy", "nothing", "--demo"]) == 2
+
+
+def test_compare_of_minutes_is_annualised_by_the_minute_and_keeps_equity_alone() -> None:
+    also = partial(add_outcomes, removed=_fixed_removals)
+    simulator = BacktestSimulator(BUSY, source="demo", strategy="fixed_grid", also=also)
+    result = dict(simulator.iter_results(["BTC"], START, END))["BTC"]
+    assert isinstance(result, CoinResult)
+    alone, together = coin_rows(result), overall_rows([result])
+    assert [row.calmar_ratio for row in together] == pytest.approx(
+        [row.calmar_ratio for row in alone]
+    )
+    removed = [run for name, run in result.outcomes.items() if name != FULL]
+    assert len(removed) > 3
+    assert all(run.log.dtype.names == ("equity",) for run in removed)
