@@ -26,7 +26,7 @@ from backtest.market.market_data import QUOTE, candle_table, funding_table
 from backtest.market.timeframes import TIMEFRAMES, timeframe_ms
 from core.errors import DataError
 from core.files import read_json, unzip_first
-from core.frames import NO_VOLUME, RATE_NAMES, named_columns, read_candles, read_rates
+from core.frames import RATE_NAMES, foreign_symbol, named_columns, read_candles, read_rates
 
 BRACKETS_FILE: Final = "binance_leverage_brackets.json"
 NAMES_HINT: Final = (
@@ -137,7 +137,7 @@ class CandleFolder:
         for path in sorted(folder.iterdir()):
             if path.name == BRACKETS_FILE:
                 continue
-            read = _read_name(path) if path.is_file() else "a folder"
+            read = _read_name(path) if path.is_file() else _no_file(path)
             if isinstance(read, DataFile):
                 self._files.append(read)
             else:
@@ -155,11 +155,14 @@ class CandleFolder:
         if not found:
             raise DataError(self._not_found(coin, timeframe))
         name, bar_ms = _joint_name(found), timeframe_ms(timeframe)
-        parts = [read_candles(_read_table(f.path), f.path.name, bar_ms) for f in found]
+        parts = [read_candles(_read_rows(f), f.path.name, bar_ms) for f in found]
         rates = [funding_table(part.rates) for part in parts]
-        notices = [text for part in parts for text in part.notices]
-        if len(notices) > 1:
-            notices = [f"{name}: {NO_VOLUME}"]
+        said = [
+            text.replace(f"{f.path.name}: ", f"{name}: ", 1)
+            for f, part in zip(found, parts, strict=True)
+            for text in part.notices
+        ]
+        notices = list(dict.fromkeys(said))  # once, where several parts say the same
         table = _joined([candle_table(part.columns) for part in parts], name)
         return FolderCandles(table, _joined(rates, name), name, tuple(notices))
 
@@ -173,8 +176,7 @@ class CandleFolder:
         if not found:
             return None
         tables = [
-            funding_table(read_rates(_rates_in(f.path), f.path.name, settled_only=False))
-            for f in found
+            funding_table(read_rates(_rates_in(f), f.path.name, settled_only=False)) for f in found
         ]
         return _joined(tables, _joint_name(found))
 
@@ -185,9 +187,7 @@ class CandleFolder:
             coins: base coins of the run.
             kinds: the timeframes it reads.
         """
-        reasons: dict[str, list[str]] = {}
-        for name, reason in self._not_read:
-            reasons.setdefault(reason, []).append(name)
+        reasons = self._reasons()
         for item in self._files:
             what = f"{item.coin} {item.kind or 'candles'}"
             serves = item.kind in {*kinds, _FUNDING} or (
@@ -197,8 +197,7 @@ class CandleFolder:
                 reasons.setdefault(f"{what} not asked for", []).append(item.path.name)
         if not reasons:
             return []
-        parts = [f"{', '.join(names)} ({reason})" for reason, names in reasons.items()]
-        return [f"not read in {self.folder}: {'; '.join(parts)}"]
+        return [f"not read in {self.folder}: {_listing(reasons)}"]
 
     def brackets(self, coin: str) -> tuple[tuple[float, float, float], ...] | None:
         """Return a coin's maintenance margin brackets, or None if the folder has none.
@@ -232,10 +231,30 @@ class CandleFolder:
             raise DataError(f"{self.folder}: several files hold {coin} {kind}: {names}; keep one")
         return sorted(found, key=lambda item: item.part)
 
+    def _reasons(self) -> dict[str, list[str]]:
+        """Return the files whose names say nothing to read, by reason."""
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self._not_read:
+            reasons.setdefault(reason, []).append(name)
+        return reasons
+
     def _not_found(self, coin: str, timeframe: str) -> str:
         there = sorted({f"{f.coin} {f.kind or 'candles'}" for f in self._files})
         listing = f"found: {', '.join(there)}" if there else "found no candle files at all"
-        return f"{self.folder}: no {timeframe} candles of {coin}; {listing}; {NAMES_HINT}"
+        reasons = self._reasons()
+        unread = f"; not read: {_listing(reasons)}" if reasons else ""
+        return f"{self.folder}: no {timeframe} candles of {coin}; {listing}{unread}; {NAMES_HINT}"
+
+
+def _listing(reasons: dict[str, list[str]]) -> str:
+    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
+
+
+def _no_file(path: Path) -> str:
+    """Return what lies there instead of a file."""
+    if path.is_symlink() and not path.exists():
+        return "a link to nothing"
+    return "a folder" if path.is_dir() else "no regular file"
 
 
 def _read_name(path: Path) -> DataFile | str:
@@ -292,12 +311,23 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise DataError(f"{path.name}: cannot be read: {text}") from None
 
 
-def _rates_in(path: Path) -> pd.DataFrame:
+def _read_rows(item: DataFile) -> pd.DataFrame:
+    """Return a file's rows.
+
+    Raises:
+        DataError: it cannot be read as a table, or its rows name another coin.
+    """
+    table = _read_table(item.path)
+    foreign_symbol(table, item.path.name, item.coin)
+    return table
+
+
+def _rates_in(item: DataFile) -> pd.DataFrame:
     """Return a funding file's rows; freqtrade writes the rate as the ``open`` of a candle."""
-    raw = _read_table(path)
+    raw = _read_rows(item)
     names = {str(name).strip().lower(): name for name in raw.columns}
     if not set(names) & set(RATE_NAMES) and {"date", "open", "close"} <= set(names):
         raw = raw.rename(columns={names["open"]: "rate"})
-        settled = pd.Series(named_columns(raw, path.name)["timestamp"])
+        settled = pd.Series(named_columns(raw, item.path.name)["timestamp"])
         return pd.DataFrame({"timestamp": settled, "rate": raw["rate"].to_numpy()})
     return raw
