@@ -517,7 +517,7 @@ def test_killed_at_any_write_a_new_process_goes_on_and_the_files_are_whole(
     first: int, name: str, tmp_path: Path
 ) -> None:
     killed = 0
-    for number in range(first, 1_000, 13):
+    for number in range(first, 1_000, 31):
         when = ("before", "torn", "after")[number % 3]
         with stage(name, tmp_path / str(number), 7, 60) as scene:
             step_on(scene, 12)
