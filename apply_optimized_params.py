@@ -11,7 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from core.command_line import EXIT_FAILED, add_version_option, end_process, run_command, say, warn
+from core.command_line import (
+    EXIT_FAILED,
+    add_version_option,
+    end_process,
+    program,
+    run_command,
+    say,
+    warn,
+)
 from core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -138,7 +146,7 @@ def _run(args: argparse.Namespace) -> int:
     if not args.yes and not _confirmed(_question(found, count, config)):
         say("nothing written")
         return EXIT_NOT_WANTED
-    _write(edit, config)
+    _write(edit, config, spec)
     return 0
 
 
@@ -273,10 +281,12 @@ def _confirmed(question: str) -> bool:
     return answer.strip().lower() in {"y", "yes"}
 
 
-def _write(edit: ConfigEdit, config: Path) -> None:
+def _write(edit: ConfigEdit, config: Path, spec: StrategySpec) -> None:
     from backtest.optimize.apply.config_edit import write_edit  # noqa: PLC0415 - libcst, as above
+    from engine.registry import DEFAULT  # noqa: PLC0415 - after the config has been read
 
     backup, path = str(_near(edit.backup)), str(_near(edit.path))
+    named = [] if spec is DEFAULT else ["--strategy", spec.name]
     with _uninterrupted():
         write_edit(edit)
         with contextlib.suppress(BrokenPipeError):  # it is written, whoever reads about it
@@ -284,7 +294,7 @@ def _write(edit: ConfigEdit, config: Path) -> None:
                 f"wrote {_values(len(edit.changes))} to {config}\n"
                 f"the file as it was: {backup}\n"
                 f"to undo: {shlex.join(['mv', backup, path])}\n"
-                "next: python3 main.py"
+                f"next: {shlex.join(['python3', program('main.py'), *named])}"
             )
             sys.stdout.flush()
 

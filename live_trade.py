@@ -169,6 +169,12 @@ def _add_other_actions(group: Any) -> None:
         help="close one cycle of the fixed grid at market; ID as in the log and in client ids",
     )
     one_of.add_argument(
+        "--pause",
+        choices=("on", "off"),
+        help="of the fixed grid, also while it runs: enter nothing until --pause off; close "
+        "orders and stops go on",
+    )
+    one_of.add_argument(
         "--acknowledge",
         action="store_true",
         help="say that you know of the emergency, so that it does not go to the second channel",
@@ -270,14 +276,8 @@ def _other_action(
     if args.status or args.review:
         say(_text(args, target))
         return 0
-    if args.acknowledge:
-        from live.commands.acknowledge import acknowledge  # noqa: PLC0415
-
-        return acknowledge(target, time.time_ns() // 1_000_000)
-    if args.export is not None:
-        from live.commands.export import export_trades  # noqa: PLC0415
-
-        return export_trades(target, args.export, time.time_ns() // 1_000_000)
+    if args.acknowledge or args.export is not None or args.pause is not None:
+        return _write_down(args, target, spec, time.time_ns() // 1_000_000)
     if args.check_deadman:
         from backtest.market.market_data import normalize_coin  # noqa: PLC0415 - pandas
         from live.commands.check_deadman import check_deadman  # noqa: PLC0415 - ccxt
@@ -287,6 +287,21 @@ def _other_action(
     if args.flatten or args.close_cycle is not None:
         return _flatten(args, target, spec, params)
     return None
+
+
+def _write_down(args: argparse.Namespace, target: Target, spec: StrategySpec, now_ms: int) -> int:
+    """Do what a person does to a session's files and return the exit code."""
+    if args.acknowledge:
+        from live.commands.acknowledge import acknowledge  # noqa: PLC0415
+
+        return acknowledge(target, now_ms)
+    if args.pause is not None:
+        from live.commands.pause import pause  # noqa: PLC0415
+
+        return pause(target, now_ms, paused=args.pause == "on")
+    from live.commands.export import export_trades  # noqa: PLC0415
+
+    return export_trades(target, spec, args.export, now_ms)
 
 
 def _text(args: argparse.Namespace, target: Target) -> str:
@@ -320,11 +335,13 @@ def _check_fixed_grid_flags(args: argparse.Namespace) -> None:
     """Refuse flags of the fixed grid where they are of no use."""
     if args.since is not None and not args.review:
         raise ConfigError("--since needs --review, the events it is about")
-    if args.adopt and (args.dry_run or args.replay is not None or args.strategy != "fixed_grid"):
-        raise ConfigError(
-            "--adopt is for the fixed grid at the exchange: name --strategy fixed_grid, without "
-            "--dry-run"
-        )
+    is_at_exchange = args.strategy == "fixed_grid" and not args.dry_run and args.replay is None
+    for flag, is_given in (("--adopt", args.adopt), ("--pause", args.pause is not None)):
+        if is_given and not is_at_exchange:
+            raise ConfigError(
+                f"{flag} is for the fixed grid at the exchange: name --strategy fixed_grid, "
+                "without --dry-run"
+            )
 
 
 def _check_flags(args: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from copy import copy
 from dataclasses import replace
@@ -15,7 +15,6 @@ import numpy as np
 
 from backtest.market.coin_data import CoinData
 from backtest.market.market_data import MarketData, normalize_coin
-from backtest.market.oddities import price_oddities
 from backtest.market.sources import EXCHANGE, AnySource, market_source
 from backtest.market.timeframes import format_time, parse_time, timeframe_ms
 from backtest.runs.coin_result import CoinResult
@@ -126,7 +125,7 @@ class BacktestSimulator:
         """
         name, (start_ms, end_ms) = normalize_coin(coin), self._range(start, end)
         self.how.load()
-        return self._run(name, start_ms, end_ms, self._not_read([name])).to_dict()
+        return self._run(name, start_ms, end_ms, self.not_read([name])).to_dict()
 
     def run_multi(
         self,
@@ -208,7 +207,7 @@ class BacktestSimulator:
         self.how.load()
         pool = ThreadPoolExecutor(jobs)
         try:
-            unread = self._not_read(coins)
+            unread = self.not_read(coins)
             pending = {
                 pool.submit(self._run, coin, start_ms, end_ms, unread): coin for coin in coins
             }
@@ -264,7 +263,7 @@ class BacktestSimulator:
                 f"a portfolio needs at least two coins; there is only {', '.join(names)}"
             )
         self.how.load()
-        unread = self._not_read(names)
+        unread = self.not_read(names)
         with ThreadPoolExecutor(min(os.cpu_count() or 1, len(names))) as pool:
             loaded = dict(
                 zip(
@@ -319,7 +318,7 @@ class BacktestSimulator:
             ConfigError: there are none.
         """
         given = self.settings["coins"] if coins is None else coins
-        given = [given] if isinstance(given, str) else given
+        given = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
         names = list(dict.fromkeys(normalize_coin(coin) for coin in given))
         if not names:
             raise ConfigError("coins is empty; must name at least one, such as BTC")
@@ -349,7 +348,7 @@ class BacktestSimulator:
             check_candles(market.detail, f"finer candles of {coin}", None)
         times = market.candles["timestamp"].to_numpy()
         first = int(np.searchsorted(times, start_ms))
-        _check_count(coin, times[first:], start_ms, end_ms)
+        _check_count(market, times[first:], start_ms, end_ms)
         rules, notice = choose_rules(coin, market, self.settings["markets"])
         return CoinData(market, rules, first, span_ms, notice)
 
@@ -362,7 +361,7 @@ class BacktestSimulator:
                 raise DataError(f"{error}{self.how.no_candles}") from None
             raise
 
-    def _not_read(self, coins: Sequence[str]) -> list[str]:
+    def not_read(self, coins: Sequence[str]) -> list[str]:
         """Return lines about files of the source that a run of ``coins`` passes over."""
         kinds = [self.settings["timeframe"], *([self.detail] if self.detail else [])]
         return self.source.not_read(coins, kinds) if self.source.not_read else []
@@ -407,14 +406,7 @@ class BacktestSimulator:
             market=rules,
             data=facts | loaded_range(*loaded.span_ms) | self._missing(loaded, *span_ms),
             fingerprint=self.spec.fingerprint,
-            notices=[
-                *([loaded.notice] if loaded.notice else []),
-                *market.notices,
-                *price_oddities(market),
-                *notices,
-                *self._rounding(coin, loaded),
-                *unread,
-            ],
+            notices=[*loaded.notices, *notices, *self._rounding(coin, loaded), *unread],
             strategy=self.spec.name,
             more=self.also(variants, result) if self.also is not None else {},
         )
@@ -489,9 +481,10 @@ def choose_rules(
     return rules, notice
 
 
-def _check_count(coin: str, times: Any, start_ms: int, end_ms: int) -> None:
+def _check_count(market: MarketData, times: Any, start_ms: int, end_ms: int) -> None:
     if len(times) < MIN_CANDLES:
         raise DataError(
-            f"Insufficient data for {coin}: {len(times)} candles between "
+            f"Insufficient data for {market.coin}: {len(times)} candles between "
             f"{format_time(start_ms)} and {format_time(end_ms)}, at least {MIN_CANDLES} needed"
+            f"{''.join(f'; {notice}' for notice in market.notices)}"
         )

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NoReturn
 
 from core.errors import GridError
@@ -13,6 +14,12 @@ from core.version import VERSION
 
 EXIT_FAILED: Final = 2
 EXIT_INTERRUPTED: Final = 130
+
+
+def program(name: str) -> str:
+    """Return the file of a command of this project, as a person in the current folder names it."""
+    path, here = Path(__file__).resolve().parents[1] / name, Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def say(message: str) -> None:

@@ -7,6 +7,7 @@ Works on anything that has named columns: pandas, polars and arrow frames, dicts
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -36,6 +37,7 @@ TIME_NAMES: Final = (
     "calc_time",
 )
 RATE_NAMES: Final = ("rate", "fundingrate", "funding_rate", "last_funding_rate")
+SYMBOL_NAMES: Final = ("symbol", "pair", "ticker", "instrument", "instrument_id", "coin")
 NO_VOLUME: Final = "has no volume: taken as 0, so the rule about thin volume never acts"
 
 _PRICES: Final = CANDLE_COLUMNS[1:5]
@@ -61,6 +63,11 @@ _USUAL_PERCENT: Final = (0.01, 0.005)
 """The rate that funding mostly rests at, 0.0001 or 0.00005, written in percent."""
 _SHARE_OF_USUAL: Final = 0.1
 _FEWEST_FOR_A_HABIT: Final = 8
+_FEWEST_DIGITS: Final = 9
+"""Of a text that counts seconds or parts of them; eight digits are a date."""
+_FEW_DIGITS: Final = {"float16": 3, "float32": 7}
+"""Significant digits of types that round prices."""
+_KNOWN_OF_FUNDING: Final = frozenset({"fundingtime", "funding_time", "funding_interval_hours"})
 _FEWEST_CHANGES: Final = 12
 """Rates that change every few hours hardly do so at these hours alone so often."""
 _USUAL_SETTLEMENT_MS: Final = 8 * HOUR_MS
@@ -98,8 +105,11 @@ def read_candles(frame: Any, where: str, bar_ms: int | None) -> Candles:
     columns = named_columns(frame, where)
     notices = []
     if "volume" not in columns and set(_PRICES) <= set(columns):
-        columns["volume"] = np.zeros(len(columns["timestamp"]))
         notices.append(f"{where}: {NO_VOLUME}")
+        notices += _not_read(columns, where, "vol", "volume in the base coin is named volume")
+        columns["volume"] = np.zeros(len(columns["timestamp"]))
+    notices += _not_read(columns, where, "fund", f"rates are named {' or '.join(RATE_NAMES[:2])}")
+    notices += _rounded(columns, where)
     check_candles(columns, where, bar_ms)
     times = np.asarray(columns["timestamp"], dtype=np.int64)
     prices = {name: as_numbers(columns[name]) for name in CANDLE_COLUMNS[1:]}
@@ -107,6 +117,48 @@ def read_candles(frame: Any, where: str, bar_ms: int | None) -> Candles:
     if any(name in columns for name in RATE_NAMES):
         rates = read_rates(columns, where, settled_only=True)
     return Candles({"timestamp": times, **prices}, rates, tuple(notices))
+
+
+def _not_read(columns: Mapping[str, Any], where: str, word: str, remedy: str) -> list[str]:
+    """Return which columns have ``word`` in their name and are not read."""
+    read = {*CANDLE_COLUMNS, *RATE_NAMES, *TIME_NAMES, *_KNOWN_OF_FUNDING}
+    unread = [name for name in columns if word in name and name not in read]
+    rates = [name for name in RATE_NAMES if name in columns]
+    unread += rates[1:] if word == "fund" else []
+    return [f"{where}: column {name} is not read; {remedy}" for name in unread]
+
+
+def _rounded(columns: Mapping[str, Any], where: str) -> list[str]:
+    """Return that prices are of a type that rounds them, where they are."""
+    kinds = {str(columns[name].dtype) for name in _PRICES if name in columns}
+    return [
+        f"{where}: prices are {kind}: rounded to {_FEW_DIGITS[kind]} digits, so they may lie "
+        "beside the tick; use float64"
+        for kind in sorted(kinds & set(_FEW_DIGITS))
+    ]
+
+
+def foreign_symbol(frame: Any, where: str, coin: str) -> None:
+    """Refuse rows that say themselves that they are of another coin.
+
+    Args:
+        frame: as ``read_candles`` takes it.
+        where: file or name for the message.
+        coin: base coin it is read for.
+
+    Raises:
+        DataError: a column of symbols names another one.
+    """
+    own = rf"{re.escape(coin.upper())}([^A-Z0-9]?(USDT|PERP).*)?"
+    for name in _names_of(frame, where):
+        if str(name).strip().lower().replace(" ", "_") not in SYMBOL_NAMES:
+            continue
+        for symbol in dict.fromkeys(_values(frame[name]).tolist()):
+            if not re.fullmatch(own, str(symbol).strip().upper()):
+                raise DataError(
+                    f"{where}: column {str(name).lower()} says {symbol}, but the rows are read for "
+                    f"{coin}; keep the rows of one market, in a file of its name"
+                )
 
 
 def read_rates(frame: Any, where: str, *, settled_only: bool) -> dict[str, npt.NDArray[Any]]:
@@ -134,6 +186,7 @@ def read_rates(frame: Any, where: str, *, settled_only: bool) -> dict[str, npt.N
     check_funding(settled, where)
     found = {"timestamp": settled["timestamp"], "rate": as_numbers(rates)}
     _check_fractions(found["rate"], found["timestamp"], where)
+    _check_hours(found["timestamp"], where)
     return found
 
 
@@ -212,17 +265,29 @@ def to_ms(times: Any, where: str) -> Ints:
         if not broken.any():
             return _counts_to_ms(values)
     else:
-        moments = [_moment_ms(value) for value in values.tolist()]
+        listed = [_count_in(value) for value in values.tolist()]
+        moments = [_moment_ms(value) for value in listed]
         broken = np.array([moment is None for moment in moments], dtype=np.bool_)
         if not broken.any():
-            if all(isinstance(value, int | float) for value in values.tolist()):
-                return _counts_to_ms(np.array(values.tolist()))
+            if all(isinstance(value, int | float) for value in listed):
+                return _counts_to_ms(np.array(listed))
             return np.array(moments, dtype=np.int64)
     row = int(np.argmax(broken))
     raise DataError(
         f"{where}: row {row}: time '{values[row]}' must be milliseconds or seconds since "
         "1970, or ISO text like 2024-01-01 00:15"
     )
+
+
+def _count_in(value: Any) -> Any:
+    """Return the number that a text of digits is, anything else as it is."""
+    if (
+        isinstance(value, str)
+        and value.strip().isdecimal()
+        and len(value.strip()) >= _FEWEST_DIGITS
+    ):
+        return int(value)
+    return value
 
 
 def _moment_ms(value: Any) -> int | None:
@@ -355,6 +420,24 @@ def _check_fractions(rates: Floats, times: Ints, where: str) -> None:
             f"{where}: funding rates look like percent ({int(usual.sum())} of {len(rates)} are "
             "0.01 or 0.005, the usual rate in percent); must be fractions (0.0001 is 0.01 %): "
             "divide them by 100"
+        )
+
+
+def _check_hours(times: Ints, where: str) -> None:
+    """Refuse settlements beside the exchange's hours: every n hours, counted from midnight UTC."""
+    if len(times) < _FEWEST_FOR_A_HABIT:
+        return
+    step = min(_commonest(np.diff(times)), _USUAL_SETTLEMENT_MS)
+    step = step if step % HOUR_MS == 0 else HOUR_MS
+    late = times % step
+    if np.mean(late != 0) > 0.5:  # noqa: PLR2004 - most of them
+        text = f"most settlements stand {format_span(_commonest(late))} after the exchange's"
+        raise _row_error(
+            where,
+            times,
+            late != 0,
+            f"{text} (every {format_span(step)} from 00:00 UTC): times must be UTC, and a rate "
+            "stands where it was settled",
         )
 
 

@@ -64,6 +64,10 @@ def _no_code() -> None:
     """Load nothing: the strategy has no machine code of its own."""
 
 
+def _is_ready() -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class StrategySpec:
     """A strategy as commands know it before it runs.
@@ -83,6 +87,7 @@ class StrategySpec:
             and answers with what a person should know.
         trade_fields: of its trade records, besides those that every strategy's have.
         load_code: has the machine code of a live session ready before its first step.
+        has_code: whether it is on the disk, so that loading it takes no compiling.
         live: it trades at an exchange; in a dry run and a replay all do.
         params_name: of the dict in ``config.py`` that holds the shipped values.
         space_name: likewise of what the optimizer searches.
@@ -102,6 +107,7 @@ class StrategySpec:
     check: Callable[[Any, MarketRules, float], list[str]] = _nothing_to_say
     trade_fields: tuple[str, ...] = ()
     load_code: Callable[[], None] = _no_code
+    has_code: Callable[[], bool] = _is_ready
     live: bool = True
     exclusive: tuple[tuple[str, str], ...] = ()
     params_name: str = "STRATEGY_PARAMS"
@@ -398,6 +404,8 @@ class CycleState:
         working_price: quote.
         working_qty: base.
         margin: used, as a share of its cap.
+        to_close: base that close orders should rest for.
+        order_qty: of an entry at the step's price, base.
     """
 
     open_cycles: tuple[int, ...]
@@ -409,6 +417,8 @@ class CycleState:
     working_price: float = 0.0
     working_qty: float = 0.0
     margin: float = 0.0
+    to_close: float = 0.0
+    order_qty: float = 0.0
 
     @staticmethod
     def name_of(cycle: int) -> str:

@@ -77,6 +77,12 @@ def _load_fixed_grid() -> None:
     load_live_fixed_grid(FIXED_GRID.read())
 
 
+def _has_fixed_grid() -> bool:
+    from engine.fixed_grid.compiling import is_live_fixed_grid_compiled  # noqa: PLC0415 - as above
+
+    return is_live_fixed_grid_compiled()
+
+
 def _fixed_grid_backtest(params: Any, rules: MarketRules) -> Backtest:
     from engine.fixed_grid.strategy import FixedGridStrategy  # noqa: PLC0415 - imports numba
 
@@ -96,6 +102,7 @@ FIXED_GRID: Final = StrategySpec(
     check=_check_fixed_grid,
     trade_fields=("cycle", "slot"),
     load_code=_load_fixed_grid,
+    has_code=_has_fixed_grid,
     exclusive=(("quantity", "quantity_usd"),),
     params_name="FIXED_GRID_PARAMS",
     space_name="FIXED_GRID_SPACE",

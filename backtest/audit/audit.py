@@ -209,7 +209,9 @@ def audit_fixed_coin(trades: Path, summary: Summary, market: MarketData) -> Audi
     if finding is None:
         compared, finding = audit.check_figures()
         lines.append(f"{compared} figures follow from {len(audit.nets):,} cycles and funding")
-    return AuditReport(lines, finding, list(FIXED_NOT_CHECKED))
+    modelled = ["funding_pnl: rates were modelled where none are on record"]
+    unknown = modelled if audit.funding_is_modelled else []
+    return AuditReport(lines, finding, [*FIXED_NOT_CHECKED, *unknown])
 
 
 _AUDITS: Final[Mapping[str, Callable[[Path, Summary, MarketData], AuditReport]]] = {

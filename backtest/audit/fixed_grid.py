@@ -329,6 +329,11 @@ class FixedAudit:
             self.funding += paid
             self.settled += 1
 
+    @property
+    def funding_is_modelled(self) -> bool:
+        """Whether rates were modelled where none are on record, at settlements unknown here."""
+        return self._charged and "modelled" in str(self.summary.data["funding"])
+
     def figures(self) -> Iterator[tuple[str, float]]:
         """Yield the figures that follow from the records."""
         nets = list(self.nets.values())
@@ -342,7 +347,7 @@ class FixedAudit:
         yield "gross_loss", math.fsum(lost)
         if nets:
             yield "win_rate_pct", 100.0 * len(won) / len(nets)
-        if "synthetic" not in str(self.summary.data["funding"]):
+        if not self.funding_is_modelled:
             yield "funding_pnl", self.funding
             yield "final_capital", self.wallet
         else:

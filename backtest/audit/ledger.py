@@ -11,6 +11,8 @@ from backtest.audit.files import TradeRow
 
 LONG: Final = "LONG"
 SHORT: Final = "SHORT"
+AT_END: Final = "CLOSE_END"
+"""Label of what is closed at market when a run ends."""
 SIGNS: Final[Mapping[str, float]] = {LONG: 1.0, SHORT: -1.0}
 RELATIVE: Final = 1e-9
 """Largest rounding error of an amount, as a share of its notional or price."""
@@ -36,13 +38,17 @@ class OpenFill:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The change of the account by one row or settlement; lots are positive where it opened."""
+    """The change of the account by one row or settlement; lots are positive where it opened.
+
+    ``at_end``: a row that closed what was open when the run ended.
+    """
 
     bar: int
     wallet: float  # quote
     signed_lots: float = 0.0  # longs positive, shorts negative
     open_lots: float = 0.0  # both positive
     entry_price: float = 0.0
+    at_end: bool = False
 
 
 @dataclass
@@ -179,7 +185,8 @@ class Ledger:
             fill.pnl += row.pnl
             fill.exit_fees += row.fee
         money = row.pnl - row.fee
-        self.changes.append(Change(row.bar, money, fill.sign * lots, lots, fill.row.price))
+        at_end = row.label == AT_END
+        self.changes.append(Change(row.bar, money, fill.sign * lots, lots, fill.row.price, at_end))
         if fill.lots == 0:
             self._remember(self.fills.pop(row.fill_id))
 

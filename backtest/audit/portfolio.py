@@ -23,16 +23,23 @@ from backtest.audit.summary import (
     quotient,
     return_ratios,
 )
+from backtest.audit.value_at_risk import RiskRules, exposure_of, risk_figures
 from backtest.market.timeframes import format_time
 from core.errors import DataError
 from core.files import parse_json
 
 PORTFOLIO_FILE: Final = "portfolio_summary.json"
 NOT_CHECKED: Final = (
-    "value_at_risk (its parameters do not stand in a portfolio's file)",
+    "together: its budget, and the steps at which entries were bounded or blocked",
     "changed_parameters and code_fingerprint of the portfolio",
 )
-_SECTIONS: Final = ("coins", "initial_capital", "metrics", "data")
+_SECTIONS: Final = ("coins", "initial_capital", "metrics", "data", "value_at_risk")
+_RISK_RULES: Final = {
+    "horizon_bars": "var_horizon_bars",
+    "volatility_period": "volatility_period",
+    "high_corr_threshold": "high_corr_threshold",
+}
+"""Parameters of the value at risk, and those of the coins that must be the same."""
 _COPIED: Final = ("trailing_shifts", "var_blocks", "capacity_reached")
 """Counts that leave no record: the sums of what the coins' summaries say."""
 
@@ -66,6 +73,10 @@ def read_portfolio(folder: Path) -> Mapping[str, Any] | None:
     data = sections.get("data")
     if not missing and not (isinstance(data, dict) and "ranges" in data):
         missing = ["data.ranges"]
+    if not missing:
+        risk = sections["value_at_risk"]
+        known = risk if isinstance(risk, dict) else {}
+        missing = [f"value_at_risk.{name}" for name in _RISK_RULES if name not in known]
     if missing:
         raise DataError(
             f"{path}: lacks {', '.join(missing)}; it is damaged or of an older version: run the "
@@ -84,9 +95,10 @@ def check_portfolio(
         accounts: of its coins, in its order.
     """
     compared = 0
-    for place, expected in _figures(accounts):
-        section, _, name = place.partition(".")
-        found = portfolio[section].get(name) if name else portfolio[section]
+    for place, expected in _figures(portfolio, accounts):
+        found: Any = portfolio
+        for name in place.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
         compared += 1
         if not agrees(found, expected):
             wrong = "it does not follow from the coins' records, candles and funding"
@@ -94,17 +106,31 @@ def check_portfolio(
     return compared, None
 
 
-def _figures(accounts: Sequence[CoinAccount]) -> Iterator[tuple[str, Any]]:
+def _figures(
+    portfolio: Mapping[str, Any], accounts: Sequence[CoinAccount]
+) -> Iterator[tuple[str, Any]]:
     """Yield (place in the portfolio's summary, what must stand there)."""
     yield "initial_capital", sum(account.ledger.capital for account in accounts)
     yield from _of_ranges(accounts)
     yield from _of_curve(accounts)
     yield from _of_sums(accounts)
+    yield from _of_risk(accounts)
+    if "together" in portfolio:
+        total = sum(account.ledger.capital for account in accounts)
+        for account in accounts:
+            share = account.ledger.capital / total
+            yield f"together.weights.{account.summary.coin}", share
+        yield "together.steps", len(_times(accounts))
+
+
+def _times(accounts: Sequence[CoinAccount]) -> npt.NDArray[np.int64]:
+    """Return the open times of all bars that any coin has, ms UTC, ascending."""
+    return np.unique(np.concatenate([account.bars.ts_ms for account in accounts]))
 
 
 def _of_ranges(accounts: Sequence[CoinAccount]) -> Iterator[tuple[str, Any]]:
     shared = [set(account.bars.ts_ms.tolist()) for account in accounts]
-    times = sorted(set.union(*shared))
+    times = _times(accounts).tolist()
     yield "data.first_bar", format_time(times[0])
     yield "data.last_bar", format_time(times[-1])
     yield "data.bars", len(times)
@@ -121,19 +147,8 @@ def _of_ranges(accounts: Sequence[CoinAccount]) -> Iterator[tuple[str, Any]]:
 
 def _of_curve(accounts: Sequence[CoinAccount]) -> Iterator[tuple[str, Any]]:
     """Yield the figures of the summed equity; a coin's last value stands where it has no bar."""
-    times = sorted({int(t) for account in accounts for t in account.bars.ts_ms})
-    equity, held = np.zeros(len(times)), np.zeros(len(times), np.bool_)
-    for account in accounts:
-        own_equity, own_held = account_curve(account.ledger, account.bars)
-        by_time = {
-            int(t): (float(value), bool(is_open))
-            for t, value, is_open in zip(account.bars.ts_ms, own_equity, own_held, strict=True)
-        }
-        now = (account.ledger.capital, False)
-        for i, t in enumerate(times):
-            now = by_time.get(t, now)
-            equity[i] += now[0]
-            held[i] |= now[1]
+    times = _times(accounts).tolist()
+    equity, held = _summed(accounts, times)
     capital = sum(account.ledger.capital for account in accounts)
     first = min(times.index(_first_tradable(account)) for account in accounts)
     peak = np.maximum.accumulate(np.maximum(equity, capital))
@@ -150,6 +165,45 @@ def _of_curve(accounts: Sequence[CoinAccount]) -> Iterator[tuple[str, Any]]:
     yield "metrics.sharpe_ratio", sharpe
     yield "metrics.sortino_ratio", sortino
     yield "metrics.exposure_pct", 100.0 * float(np.mean(held[first:]))
+
+
+def _summed(
+    accounts: Sequence[CoinAccount], times: Sequence[int]
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return the sum of equity, quote, and whether anything is held, each of shape (n_times,)."""
+    equity, held = np.zeros(len(times)), np.zeros(len(times), np.bool_)
+    for account in accounts:
+        own_equity, own_held = account_curve(account.ledger, account.bars)
+        by_time = {
+            int(t): (float(value), bool(is_open))
+            for t, value, is_open in zip(account.bars.ts_ms, own_equity, own_held, strict=True)
+        }
+        now = (account.ledger.capital, False)
+        for i, t in enumerate(times):
+            now = by_time.get(t, now)
+            equity[i] += now[0]
+            held[i] |= now[1]
+    return equity, held
+
+
+def _of_risk(accounts: Sequence[CoinAccount]) -> Iterator[tuple[str, Any]]:
+    """Yield the value at risk; its parameters are those of the coins, which ran with the same."""
+    parameters = accounts[0].summary.parameters
+    for name, parameter in _RISK_RULES.items():
+        yield f"value_at_risk.{name}", parameters.get(parameter)
+    rules = RiskRules(
+        volatility_period=int(parameters["volatility_period"]),
+        horizon_bars=float(parameters["var_horizon_bars"]),
+        threshold=float(parameters["high_corr_threshold"]),
+    )
+    times = _times(accounts)
+    exposures = {
+        one.summary.coin: exposure_of(one.ledger, one.bars, times, rules.volatility_period)
+        for one in accounts
+    }
+    equity, _ = _summed(accounts, times.tolist())
+    for name, expected in risk_figures(exposures, times, equity, rules):
+        yield f"value_at_risk.{name}", expected
 
 
 def _of_sums(accounts: Sequence[CoinAccount]) -> Iterator[tuple[str, Any]]:

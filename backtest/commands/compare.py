@@ -116,6 +116,8 @@ def run_compare(request: BacktestRequest) -> int:
             _say(f"error: {outcome}" if coin in str(outcome) else f"error: {coin}: {outcome}")
         else:
             done[coin] = outcome
+            for notice in outcome.notices:
+                _say(f"warning: {notice}")
     if request.as_json:
         sys.stdout.write(json_bytes(document(done, failed)).decode())
     elif done:

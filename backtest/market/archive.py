@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import hashlib
 import io
@@ -32,6 +33,7 @@ _OK: Final = 200
 _DEADLINE_SECONDS: Final = 120.0  # for all of a file; a month of 1m candles has 2 MB
 _MOST_BYTES: Final = 64 << 20  # a month of 1m candles has 6 MB
 _LONGEST_TEXT: Final = 200
+_LATEST_MONTH_MS: Final = 10 * DAY_MS
 _MICROSECONDS_FROM: Final = 10**14
 _CANDLE_FIELDS: Final = dict(enumerate(CANDLE_COLUMNS))  # more follow
 _FUNDING_FIELDS: Final = {0: "timestamp", 2: "rate"}  # between them the interval in hours
@@ -49,12 +51,20 @@ class BinanceArchive:
         self._get = get or https_get
 
     def candles(
-        self, symbol: str, timeframe: str, start_ms: int, end_ms: int, *, now_ms: int
+        self,
+        symbol: str,
+        timeframe: str,
+        start_ms: int,
+        end_ms: int,
+        *,
+        now_ms: int,
+        alone: bool = False,
     ) -> Iterator[pd.DataFrame]:
         """Yield the archive's candles of ``[start_ms, end_ms)``, one table per file.
 
         The running month has one file a day; those are used for 1m candles only, of longer ones
-        the REST interface has a month in fewer requests.
+        the REST interface has a month in fewer requests. Where there is nothing but the archive
+        (``alone``) they are used for all, also of a month whose own file may not be there yet.
 
         Raises:
             DataError: a file does not match its checksum, twice.
@@ -62,22 +72,26 @@ class BinanceArchive:
         """
         bar_ms = timeframe_ms(timeframe)
         name = f"klines/{symbol}/{timeframe}/{symbol}-{timeframe}"
-        paths: list[str] = []
-        for first, last in _months(start_ms, end_ms):
-            if last <= now_ms:
-                paths.append(f"monthly/{name}-{_date(first):%Y-%m}")
-            elif bar_ms == MINUTE_MS:
-                days = range(max(first, start_ms - start_ms % DAY_MS), min(end_ms, now_ms), DAY_MS)
-                finished = [day for day in days if day + DAY_MS <= now_ms]
-                paths += [f"daily/{name}-{_date(day):%Y-%m-%d}" for day in finished]
 
         def read(body: bytes, where: str) -> pd.DataFrame:
             table = candle_table(_read_csv(body, where, _CANDLE_FIELDS))
             check_candles(table, where, bar_ms)
             return table
 
-        for table in self._tables(paths, read):
-            yield slice_time(table, start_ms, end_ms)
+        for first, last in _months(start_ms, end_ms):
+            by_days = alone or bar_ms == MINUTE_MS
+            if last <= now_ms:
+                by_days = alone and last > complete_until(now_ms)
+                for table in self._tables([f"monthly/{name}-{_date(first):%Y-%m}"], read):
+                    by_days = False
+                    yield slice_time(table, start_ms, end_ms)
+            if by_days:
+                begin = max(first, start_ms - start_ms % DAY_MS)
+                days = range(begin, min(end_ms, last, now_ms), DAY_MS)
+                finished = [day for day in days if day + DAY_MS <= now_ms]
+                paths = [f"daily/{name}-{_date(day):%Y-%m-%d}" for day in finished]
+                for table in self._tables(paths, read):
+                    yield slice_time(table, start_ms, end_ms)
 
     def funding(
         self, symbol: str, start_ms: int, end_ms: int, *, now_ms: int
@@ -127,10 +141,18 @@ class BinanceArchive:
         )
 
 
+def complete_until(now_ms: int) -> int:
+    """Return the instant before which the archive has everything it will ever have, ms UTC.
+
+    The start of the month of ten days ago: a month's file comes within the first days of the next.
+    """
+    return _ms(_month_start(_date(now_ms - _LATEST_MONTH_MS)))
+
+
 def _read_csv(body: bytes, where: str, fields: Mapping[int, str]) -> pd.DataFrame:
     """Return the named fields of the one CSV in a zip; only newer files have a header row."""
     try:
-        text, _ = unzip_first(io.BytesIO(body), _MOST_BYTES)
+        text = unzip_first(io.BytesIO(body), _MOST_BYTES)[0].removeprefix(codecs.BOM_UTF8)
         table = pd.read_csv(
             io.BytesIO(text),
             header=None,
@@ -149,12 +171,16 @@ def _read_csv(body: bytes, where: str, fields: Mapping[int, str]) -> pd.DataFram
 def _months(start_ms: int, end_ms: int) -> list[tuple[int, int]]:
     """Return first instant and end of every UTC month that overlaps the range."""
     months = []
-    first = _date(start_ms).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    first = _month_start(_date(start_ms))
     while (first_ms := _ms(first)) < end_ms:
         following = (first + timedelta(days=32)).replace(day=1)
         months.append((first_ms, _ms(following)))
         first = following
     return months
+
+
+def _month_start(moment: datetime) -> datetime:
+    return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def _date(time_ms: int) -> datetime:

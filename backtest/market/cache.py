@@ -80,6 +80,7 @@ class SeriesCache:
         *,
         now_ms: int,
         arrived: Callable[[int], object],
+        final_ms: int | None = None,
     ) -> None:
         """Download what is missing of a range and keep it, as far as it came.
 
@@ -90,12 +91,15 @@ class SeriesCache:
             now_ms: the present, by the exchange's clock. What is kept as later than that, by a
                 computer whose clock was ahead, is forgotten first.
             arrived: takes the number of rows of each part.
+            final_ms: what is absent before it, after two looks, is not asked for again; None: a day
+                before ``now_ms``, as rows of the last day may only be late.
 
         Raises:
             DataError: the exchange's rows cannot be believed; they are not kept.
             NetworkError: the download broke off; what came before is kept.
         """
         self._forget_after(now_ms)
+        final_ms = now_ms - DAY_MS if final_ms is None else final_ms
         for first, last in self.missing(start_ms, end_ms):
             parts, complete = [self._empty], False
             try:
@@ -114,7 +118,7 @@ class SeriesCache:
                 complete = True
             finally:
                 rows = _merged(parts)
-                self._add(rows, self._known(rows, first, last, now_ms if complete else None))
+                self._add(rows, self._known(rows, first, last, final_ms if complete else None))
 
     def _forget_after(self, now_ms: int) -> None:
         """Drop rows that have not closed by ``now_ms``, and what is remembered of the future."""
@@ -128,18 +132,18 @@ class SeriesCache:
         return rows[rows["timestamp"] < self._now_ms].reset_index(drop=True), known
 
     def _known(
-        self, rows: pd.DataFrame, start_ms: int, end_ms: int, complete_at_ms: int | None
+        self, rows: pd.DataFrame, start_ms: int, end_ms: int, final_ms: int | None
     ) -> Ranges:
-        """Return where ``rows`` are all there is; ``complete_at_ms`` is None if more should come.
+        """Return where ``rows`` are all there is; ``final_ms`` is None if the download broke off.
 
-        Rows of the last day may only be late: what lies after the newest one is not known.
+        From there on rows may only be late: what lies after the newest one is not known.
         """
         times = rows["timestamp"].to_numpy()
         after = int(times[-1]) + MINUTE_MS if len(times) else start_ms  # none follow sooner
         after = min(after, end_ms)
-        if complete_at_ms is None:
+        if final_ms is None:
             return uncovered(holes(times, start_ms, after, self.step_ms), start_ms, after)
-        return [(start_ms, min(end_ms, max(after, complete_at_ms - DAY_MS)))]
+        return [(start_ms, min(end_ms, max(after, final_ms)))]
 
     def _add(self, rows: pd.DataFrame, known: Ranges) -> None:
         others, others_covered = self._until_now(*self._read())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backtest.market.market_data import MarketData
+from backtest.market.oddities import price_oddities
 from core.market import MarketRules
 
 
@@ -25,3 +26,9 @@ class CoinData:
     first_bar: int
     span_ms: tuple[int, int]
     notice: str | None
+
+    @property
+    def notices(self) -> list[str]:
+        """Sentences about rules, candles and rates that a reader of any run must know."""
+        rules = [self.notice] if self.notice else []
+        return [*rules, *self.market.notices, *price_oddities(self.market)]

@@ -22,6 +22,7 @@ from backtest.market.market_data import (
     normalize_coin,
     slice_time,
 )
+from backtest.market.renames import called_before, now_called
 from backtest.market.rest import market_rules
 from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import ConfigError, DataError, NetworkError
@@ -31,27 +32,6 @@ from core.times import MINUTE_MS
 _log: Final = logging.getLogger(__name__)
 EXCHANGE_SOURCE: Final = "Binance archive + REST"
 _BAR_DELAY_SECONDS: Final = 1.0
-RENAMED: Final = {
-    "MATIC": "POL",
-    "FTM": "S",
-    "RNDR": "RENDER",
-    "LUNA": "LUNA2 (another coin since the collapse of May 2022)",
-    "MKR": "SKY",
-    "EOS": "A",
-    "OCEAN": "FET",
-    "AGIX": "FET",
-    "TOMO": "VIC",
-    "KLAY": "KAIA",
-    "SHIB": "1000SHIB",
-    "PEPE": "1000PEPE",
-    "BONK": "1000BONK",
-    "FLOKI": "1000FLOKI",
-    "LUNC": "1000LUNC",
-    "XEC": "1000XEC",
-    "SATS": "1000SATS",
-    "RATS": "1000RATS",
-}
-"""Present names of coins that the exchange has renamed, or of their successors."""
 
 
 def fetch_market(
@@ -94,25 +74,24 @@ def fetch_market(
         now_ms = _exchange_ms(history, now_ms)
         start_ms, end_ms = _whole_bars(start_ms, min(end_ms, now_ms), bar_ms)
         wanted = _series(coin, frames, cache_dir, history, (start_ms, end_ms), now_ms)
-    rules, delisted = None, ""
+    rules, is_listed = None, True
     try:
         rules = _rules(coin, cache_dir, history, wanted)
     except DataError as error:
         found = all(not series.missing() for series in wanted) or history.take_from_archive(
-            coin, timeframe, (start_ms, end_ms)
+            coin, timeframe, (start_ms, end_ms), now_ms=now_ms
         )
         if not found:
-            raise DataError(f"{error}{renamed(coin)}") from None
-        delisted = (
-            f"{coin}: the exchange lists it no more; its candles are from the archive, its market "
-            f"rules are not known{renamed(coin)}"
-        )
-    _complete(wanted, coin, now_ms, progress=progress)
+            raise DataError(f"{error}{now_called(coin)}") from None
+        is_listed = False
+    final_ms = history.final_ms(coin, now_ms)
+    _complete(wanted, coin, now_ms, final_ms, progress=progress)
     rows = [series.rows() for series in wanted]
     if rows[0].empty:
+        earlier = called_before(coin, _flag(end_ms))
         raise DataError(
             f"the exchange has no {timeframe} candles of {coin} from {format_time(start_ms)} "
-            f"to {format_time(end_ms)}"
+            f"to {format_time(end_ms)}{'; ' if earlier else ''}{earlier}"
         )
     return MarketData(
         coin=coin,
@@ -122,7 +101,7 @@ def fetch_market(
         bar_ms=bar_ms,
         source=EXCHANGE_SOURCE,
         rules=rules,
-        notices=(delisted,) if delisted else (),
+        notices=_named(coin, rows[0], (start_ms, end_ms), bar_ms, is_listed=is_listed),
     )
 
 
@@ -187,9 +166,38 @@ class _Series:
         return self.cache.rows(self.start_ms, self.end_ms)
 
 
-def renamed(coin: str) -> str:
-    """Return what the exchange calls a coin now, as the end of a sentence; '' if not known."""
-    return f"; it is {RENAMED[coin]} now" if coin in RENAMED else ""
+def _named(
+    coin: str, candles: pd.DataFrame, span_ms: tuple[int, int], bar_ms: int, *, is_listed: bool
+) -> tuple[str, ...]:
+    """Return under which names to ask for the parts of a range that a coin's contract lacks."""
+    first_ms, last_ms = (int(candles["timestamp"].iloc[i]) for i in (0, -1))
+    notices = []
+    if not is_listed:
+        notices.append(_delisted(coin, last_ms + bar_ms, span_ms[1]))
+    if first_ms > span_ms[0]:
+        notices.append(called_before(coin, _flag(first_ms)))
+    return tuple(text for text in notices if text)
+
+
+def _delisted(coin: str, last_ms: int, end_ms: int) -> str:
+    """Return what a reader must know of a coin that the exchange lists no more.
+
+    Args:
+        coin: base coin.
+        last_ms: where its candles end, ms UTC.
+        end_ms: where they should.
+    """
+    ended = last_ms < end_ms
+    return (
+        f"{coin}: the exchange lists it no more; its candles are from the archive"
+        f"{f' and end at {format_time(last_ms)}' if ended else ''}, its market rules are not known"
+        f"{now_called(coin, _flag(last_ms) if ended else '')}"
+    )
+
+
+def _flag(time_ms: int) -> str:
+    """Return a time as ``--start`` and ``--end`` take it."""
+    return format_time(time_ms).replace(" ", "T")
 
 
 def _series(
@@ -266,7 +274,9 @@ def _rules(
         return None
 
 
-def _complete(wanted: list[_Series], coin: str, now_ms: int, *, progress: bool | None) -> None:
+def _complete(
+    wanted: list[_Series], coin: str, now_ms: int, final_ms: int | None, *, progress: bool | None
+) -> None:
     """Download what the caches lack."""
     total = sum(
         (last - first) // series.cache.step_ms
@@ -288,6 +298,7 @@ def _complete(wanted: list[_Series], coin: str, now_ms: int, *, progress: bool |
                     series.end_ms,
                     series.download,
                     now_ms=now_ms,
+                    final_ms=final_ms,
                     arrived=bar.update,
                 )
         except NetworkError as error:

@@ -29,7 +29,14 @@ from backtest.market.tables import read_table
 from backtest.market.timeframes import TIMEFRAMES, format_time, timeframe_ms
 from core.errors import DataError
 from core.files import read_json
-from core.frames import RATE_NAMES, check_candles, named_columns, read_candles, read_rates
+from core.frames import (
+    RATE_NAMES,
+    check_candles,
+    foreign_symbol,
+    named_columns,
+    read_candles,
+    read_rates,
+)
 
 BRACKETS_FILE: Final = "binance_leverage_brackets.json"
 NAMES_HINT: Final = (
@@ -65,7 +72,7 @@ class CandleFolder:
         for path in _all_files(folder):
             if path == folder / BRACKETS_FILE:
                 continue
-            read = read_name(path, folder) if path.is_file() else "no regular file"
+            read = read_name(path, folder) if path.is_file() else _no_file(path)
             if isinstance(read, DataFile):
                 self._files.append(read)
             else:
@@ -104,7 +111,7 @@ class CandleFolder:
         notices: dict[str, None] = {}
         tables, rates = [], []
         for item in found:
-            raw, repeated = _in_order(read_table(item.path, item.name), item.name)
+            raw, repeated = _read_rows(item)
             read = read_candles(raw, item.name, step_ms)
             tables.append(candle_table(read.columns))
             rates.append(funding_table(read.rates))
@@ -144,9 +151,7 @@ class CandleFolder:
 
     def left_over(self, wanted: Mapping[str, Collection[str]]) -> list[str]:
         """Return the same of the timeframes wanted of each coin."""
-        reasons: dict[str, list[str]] = {}
-        for name, reason in self._not_read:
-            reasons.setdefault(reason, []).append(name)
+        reasons = self._reasons()
         for item in self._files:
             what = f"{item.coin} {item.kind or 'candles'}"
             serves = item.kind == FUNDING or any(
@@ -156,8 +161,7 @@ class CandleFolder:
                 reasons.setdefault(f"{what} not asked for", []).append(item.name)
         if not reasons:
             return []
-        parts = [f"{', '.join(names)} ({reason})" for reason, names in reasons.items()]
-        return [f"not read in {self.folder}: {'; '.join(parts)}"]
+        return [f"not read in {self.folder}: {_listing(reasons)}"]
 
     def brackets(self, coin: str) -> tuple[tuple[float, float, float], ...] | None:
         """Return a coin's maintenance margin brackets, or None if the folder has none.
@@ -196,18 +200,39 @@ class CandleFolder:
         kinds = (timeframe, "", *finer)
         return next((found for kind in kinds if (found := self._find(coin, kind))), [])
 
+    def _reasons(self) -> dict[str, list[str]]:
+        """Return the files whose names say nothing to read, by reason."""
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self._not_read:
+            reasons.setdefault(reason, []).append(name)
+        return reasons
+
     def _not_found(self, coin: str, timeframe: str) -> str:
         there = sorted({f"{f.coin} {f.kind or 'candles'}" for f in self._files})
         listing = f"found: {', '.join(there)}" if there else "found no candle files at all"
-        return f"{self.folder}: no {timeframe} candles of {coin}; {listing}; {NAMES_HINT}"
+        reasons = self._reasons()
+        unread = f"; not read: {_listing(reasons)}" if reasons else ""
+        return f"{self.folder}: no {timeframe} candles of {coin}; {listing}{unread}; {NAMES_HINT}"
+
+
+def _listing(reasons: dict[str, list[str]]) -> str:
+    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
+
+
+def _no_file(path: Path) -> str:
+    """Return what lies there instead of a file."""
+    if path.is_symlink() and not path.exists():
+        return "a link to nothing"
+    return "a hidden folder, or a link to one" if path.is_dir() else "no regular file"
 
 
 def _all_files(folder: Path) -> list[Path]:
-    """Return the files of a folder and its sub-folders; hidden ones and links to folders not."""
+    """Return the files of a folder and its sub-folders, and those sub-folders not looked into."""
     found: list[Path] = []
     for where, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(where) / name for name in names if not name.startswith(".")]
+        closed = [n for n in folders if n.startswith(".") or (Path(where) / n).is_symlink()]
+        folders[:] = sorted(set(folders) - set(closed))
+        found += [Path(where) / name for name in (*names, *closed)]
     return sorted(found)
 
 
@@ -289,9 +314,20 @@ def _as_long(
     return candle_table(made), [text]
 
 
+def _read_rows(item: DataFile) -> tuple[pd.DataFrame, list[str]]:
+    """Return a file's rows, oldest first, and what was repaired.
+
+    Raises:
+        DataError: it cannot be read as a table, or its rows name another coin.
+    """
+    table = read_table(item.path, item.name)
+    foreign_symbol(table, item.name, item.coin)
+    return _in_order(table, item.name)
+
+
 def _rates_in(item: DataFile) -> pd.DataFrame:
     """Return a funding file's rows; freqtrade writes the rate as the ``open`` of a candle."""
-    raw, _ = _in_order(read_table(item.path, item.name), item.name)
+    raw, _ = _read_rows(item)
     names = {str(name).strip().lower(): name for name in raw.columns}
     if not set(names) & set(RATE_NAMES) and {"date", "open", "close"} <= set(names):
         raw = raw.rename(columns={names["open"]: "rate"})

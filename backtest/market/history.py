@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from backtest.market.archive import BinanceArchive
+from backtest.market.archive import BinanceArchive, complete_until
 from backtest.market.cache import Ranges, holes
 from backtest.market.market_data import QUOTE
 from backtest.market.rest import BinanceRest
@@ -37,8 +37,16 @@ class BinanceHistory:
         self._archive_works = True
         self._delisted: set[str] = set()
 
-    def take_from_archive(self, coin: str, timeframe: str, span_ms: tuple[int, int]) -> bool:
+    def take_from_archive(
+        self, coin: str, timeframe: str, span_ms: tuple[int, int], *, now_ms: int
+    ) -> bool:
         """Take a coin that the exchange lists no more from the archive alone.
+
+        Args:
+            coin: base coin.
+            timeframe: length of a candle.
+            span_ms: first instant and end, ms UTC.
+            now_ms: the present.
 
         Returns:
             whether the archive has any of its candles in ``span_ms``.
@@ -48,12 +56,16 @@ class BinanceHistory:
             NetworkError: the archive cannot be reached.
         """
         tables = self._archive.candles(
-            coin + QUOTE, timeframe, *span_ms, now_ms=self._present(span_ms[1])
+            coin + QUOTE, timeframe, *span_ms, now_ms=self._present(now_ms), alone=True
         )
         if next(tables, None) is None:
             return False
         self._delisted.add(coin)
         return True
+
+    def final_ms(self, coin: str, now_ms: int) -> int | None:
+        """Return the instant before which the archive is complete, of a coin that only it has."""
+        return complete_until(now_ms) if coin in self._delisted else None
 
     def now_ms(self) -> int:
         """Return the exchange's time, ms UTC; what is finished by it may be kept.
@@ -77,8 +89,11 @@ class BinanceHistory:
         """
         symbol, bar_ms = coin + QUOTE, timeframe_ms(timeframe)
         now_ms = self._present(now_ms)
-        tables = self._archive.candles(symbol, timeframe, start_ms, end_ms, now_ms=now_ms)
-        if coin in self._delisted:
+        alone = coin in self._delisted
+        tables = self._archive.candles(
+            symbol, timeframe, start_ms, end_ms, now_ms=now_ms, alone=alone
+        )
+        if alone:
             yield from tables
             return
         for first, last in (yield from self._archived(tables, start_ms, end_ms, bar_ms)):

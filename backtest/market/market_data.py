@@ -86,6 +86,8 @@ def normalize_coin(text: str) -> str:
     Raises:
         DataError: the text names no such market.
     """
+    if not isinstance(text, str):
+        raise DataError(f"symbol {text!r} must be a coin like BTC, written as text")
     base, slash, quote = text.strip().upper().replace("-", "/").partition("/")
     if not slash:
         base = base.removesuffix(QUOTE)

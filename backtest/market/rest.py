@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 import pandas as pd
 
 from backtest.market.market_data import QUOTE, candle_table, funding_table
+from backtest.market.renames import of_many
 from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import DataError, GridError, NetworkError, RateLimitError, ReplyError
 from core.files import read_json, write_atomically
@@ -198,7 +199,8 @@ def market_rules(coin: str, cache_dir: Path, rest: BinanceRest) -> dict[str, flo
         _log.warning("cannot keep %s: %s; going on without it", path, error)
     if coin not in known:
         nearest = difflib.get_close_matches(coin, known, n=3, cutoff=0.5)
-        raise DataError(f"unknown coin {coin}; nearest: {', '.join(nearest) or 'none'}")
+        many = of_many(coin, known)
+        raise DataError(f"unknown coin {coin}; nearest: {', '.join(nearest) or 'none'}{many}")
     return known[coin]
 
 

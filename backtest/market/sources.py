@@ -20,7 +20,7 @@ from backtest.market.market_data import (
 )
 from backtest.market.timeframes import format_time, timeframe_ms
 from core.errors import ConfigError, DataError
-from core.frames import read_candles
+from core.frames import foreign_symbol, read_candles
 from core.times import MINUTE_MS
 
 EXCHANGE: Final = "exchange"
@@ -114,6 +114,7 @@ def _load_frame(
     if coin not in frames:
         raise DataError(f"no frame of {coin}; there are: {', '.join(frames) or 'none'}")
     bar_ms = timeframe_ms(timeframe)
+    foreign_symbol(frames[coin], f"candles of {coin}", coin)
     read = read_candles(frames[coin], f"candles of {coin}", bar_ms)
     candles = slice_time(candle_table(read.columns), start_ms, end_ms)
     if candles.empty:

@@ -26,6 +26,7 @@ from backtest.optimize.report.search_report import report, verdict_text
 from backtest.optimize.search.progress import Interruption, Searched
 from backtest.optimize.session import Session, header, say
 from backtest.results.files import json_bytes, write_file
+from core.command_line import program
 from core.errors import DataError
 
 _SUMMARY: Final = (
@@ -240,7 +241,7 @@ def _summary(document: Mapping[str, Any]) -> dict[str, Any]:
 def _next_step(session: Session, answer: Answer) -> str:
     path = session.folders.data / RESULTS
     named = [] if session.folders.data == DATA_DIR else ["--params", str(path)]
-    command = shlex.join(["python3", "apply_optimized_params.py", *named, "--preview"])
+    command = shlex.join(["python3", program("apply_optimized_params.py"), *named, "--preview"])
     notes = {
         Answer.FAILED: "\n      (keep your config: to write them it wants --force, as they failed)",
         Answer.UNDECIDED: "\n      (to look at it; without --preview it asks before it writes)",

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from backtest.results.register import find_run, read_copy, read_register
+from engine.registry import DEFAULT
+from engine.trade_tables import CYCLE_FIELDS
 
 _RESULTS: Final = (
     "total_return_pct",
@@ -23,6 +25,7 @@ _RESULTS: Final = (
 _NOT_COMPARED: Final = ("bar", "datetime")
 """Columns of trades: one counts from the start of the run, the other repeats ``timestamp``."""
 _SHOWN: Final = ("datetime", "label", "price", "qty", "regime", "pnl", "fee", "fill_id")
+"""Columns of the first trade that differs, with those that only some strategies' trades have."""
 
 
 def diff_runs(folder: Path, first: str, second: str) -> dict[str, Any]:
@@ -34,8 +37,9 @@ def diff_runs(folder: Path, first: str, second: str) -> dict[str, Any]:
         second: likewise.
 
     Returns:
-        ``runs`` (both entries), ``results parameters market data``, each ``{name: [a, b]}`` of
-        what differs, ``code_fingerprint`` ([a, b], None if equal) and ``trades``: ``counts``,
+        ``runs`` (both entries), ``strategy`` ([a, b], None if equal), ``results parameters market
+        data``, each ``{name: [a, b]}`` of what differs (of two strategies parameters that both
+        have), ``code_fingerprint`` ([a, b], None if equal) and ``trades``: ``counts``,
         ``first_difference`` (None if equal): ``number`` (from 1), ``columns``, ``rows`` (a missing
         row is None).
 
@@ -48,10 +52,16 @@ def diff_runs(folder: Path, first: str, second: str) -> dict[str, Any]:
     (a, trades_a), (b, trades_b) = (read_copy(folder, run["id"]) for run in runs)
     codes = [a.get("code_fingerprint"), b.get("code_fingerprint")]
     results = _differing(a["metrics"], b["metrics"])
+    strategies = [document.get("strategy", DEFAULT.name) for document in (a, b)]
+    parameters = _differing(a["parameters"], b["parameters"])
+    if strategies[0] != strategies[1]:
+        shared = a["parameters"].keys() & b["parameters"].keys()
+        parameters = {name: pair for name, pair in parameters.items() if name in shared}
     return {
         "runs": runs,
+        "strategy": strategies if strategies[0] != strategies[1] else None,
         "results": {name: results[name] for name in _RESULTS if name in results},
-        "parameters": _differing(a["parameters"], b["parameters"]),
+        "parameters": parameters,
         "market": _differing(a["market"], b["market"]),
         "data": _differing(
             {"coin": a.get("coin"), **a["data"]}, {"coin": b.get("coin"), **b["data"]}
@@ -81,6 +91,9 @@ def diff_text(diff: Mapping[str, Any]) -> str:
         f"{letter}  {run['id']}  {run['at']} UTC  {run['coin']}  {run['start']} to {run['end']}"
         for letter, run in zip("AB", diff["runs"], strict=True)
     ]
+    if diff["strategy"]:
+        first, second = diff["strategy"]
+        lines += ["", f"Strategy: {first} -> {second} (of parameters those that both have)"]
     sections = {
         "Results": diff["results"],
         "Parameters": diff["parameters"],
@@ -116,7 +129,8 @@ def _trade_lines(trades: Mapping[str, Any]) -> list[str]:
     number = f"{first['number']:,}"
     lines = [f"Trades: {a:,} and {b:,} records; the first that differs is number {number}, {what}"]
     for letter, row in zip("AB", first["rows"], strict=True):
-        text = "  ".join(row[name] for name in _SHOWN) if row else "no more records"
+        more = [name for name in CYCLE_FIELDS if row and name in row]
+        text = "  ".join(row[name] for name in (*_SHOWN, *more)) if row else "no more records"
         lines.append(f"  {letter}  {text}")
     return lines
 

@@ -160,8 +160,9 @@ def portfolio_var(results: Results, times: Ints, equity: Floats, params: Risk) -
         params: ``volatility_period var_horizon_bars high_corr_threshold``.
 
     Returns:
-        ``horizon_bars``; ``end`` and ``highest`` (quote), each ``_pct`` of the equity then;
-        ``highest_at`` (UTC text); ``correlation`` of the last 672 common bars by pair of coins.
+        ``horizon_bars volatility_period high_corr_threshold`` (what it was computed with); ``end``
+        and ``highest`` (quote), each ``_pct`` of the equity then; ``highest_at`` (UTC text);
+        ``correlation`` of the last 672 common bars by pair of coins.
     """
     weights = np.array([_risk_weights(result, times, params) for result in results.values()])
     returns = np.array([_returns(result, times) for result in results.values()])
@@ -182,6 +183,8 @@ def portfolio_var(results: Results, times: Ints, equity: Floats, params: Risk) -
     then = equity[last_of_day]
     return {
         "horizon_bars": params.var_horizon_bars,
+        "volatility_period": params.volatility_period,
+        "high_corr_threshold": params.high_corr_threshold,
         "end": float(at_risk[-1]),
         "end_pct": ratio(100.0 * float(at_risk[-1]), float(then[-1])),
         "highest": float(at_risk[highest]),

@@ -178,10 +178,13 @@ def run_bands(
         variants.params, detailed=own is not None, other_detail=other_detail is not None
     )
     sub_bars = {False: variants.sub_bars(None), True: variants.sub_bars(finer)}
-    outcomes = run_side_by_side(
-        [partial(variants.run, case.params, sub_bars[case.detail]) for case in others], threads
-    )
-    metrics = [central, *(outcome.metrics for outcome in outcomes)]
+
+    def figures(case: Assumption) -> dict[str, Any]:
+        # Of a run nothing else is kept: its log is as long as the candles, and there are many runs.
+        return dict(variants.run(case.params, sub_bars[case.detail]).metrics)
+
+    outcomes = run_side_by_side([partial(figures, case) for case in others], threads)
+    metrics = [central, *outcomes]
     return [
         {"about": case.about, "assumption": case.text, **{name: item[name] for name in METRICS}}
         for case, item in zip([first, *others], metrics, strict=True)

@@ -92,6 +92,8 @@ def run_checks(request: CheckRequest) -> int:
     outcomes: dict[str, dict[str, CheckOutcome]] = {}
     for coin in coins:
         data, found = simulator.load(coin, request.start, request.end), {}
+        for notice in data.notices:
+            print(f"warning: {notice}", file=sys.stderr)  # noqa: T201
         for name in names:
             found[name] = run_check(name, data, simulator, budget)
             if not request.as_json:

@@ -16,6 +16,7 @@ from backtest.runs.coin_result import CoinResult
 from backtest.runs.variants import run_side_by_side
 from core.params import PruneRule, StrategyParams
 from core.performance import BARS_PER_YEAR, equity_metrics
+from core.times import BAR_MS
 from engine.results import RunResult
 
 STATIC: Final = "static grid"
@@ -155,9 +156,15 @@ def add_outcomes(
     wanted = (removed or removals)(variants.params)
     for params in wanted.values():
         variants.prepare(params)  # made once, before threads ask for it
-    jobs = [partial(variants.run, params) for params in wanted.values()]
+    jobs = [partial(_slim_run, variants, params) for params in wanted.values()]
     found = dict(zip(wanted, run_side_by_side(jobs, threads), strict=True))
     return {"outcomes": {FULL: result, **found}, "bar_times": variants.times_ms}
+
+
+def _slim_run(variants: Any, params: Any) -> RunResult:
+    """Return a run whose log holds equity alone: of minutes it has a million rows in two years."""
+    run: RunResult = variants.run(params)
+    return replace(run, log=run.log[["equity"]].astype([("equity", np.float64)]))
 
 
 def coin_rows(result: CoinResult) -> list[Row]:
@@ -177,12 +184,17 @@ def overall_rows(results: Sequence[CoinResult]) -> list[Row]:
     common = reduce(np.intersect1d, [result.more["bar_times"] for result in results])
     names = [name for name in results[0].outcomes if all(name in r.outcomes for r in results)]
     initial = float(sum(result.params.initial_capital for result in results))
-    metrics = {}
+    metrics, a_year = {}, BARS_PER_YEAR * BAR_MS / _bar_ms(common)
     for name in names:
         curves = [_on(result, name, common) for result in results]
-        metrics[name] = equity_metrics(np.sum(curves, axis=0), initial, BARS_PER_YEAR)
+        metrics[name] = equity_metrics(np.sum(curves, axis=0), initial, a_year)
     full = metrics[FULL]["total_return_pct"]
     return _sorted([_row(name, metrics[name], _counts(results, name), full) for name in names])
+
+
+def _bar_ms(times: npt.NDArray[np.int64]) -> float:
+    """Return the length of candles that open at ``times``, ms; of one candle the default's."""
+    return float(np.median(np.diff(times))) if len(times) > 1 else float(BAR_MS)
 
 
 def _on(result: CoinResult, name: str, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -24,6 +24,18 @@ def is_fixed_grid_compiled() -> bool:
     return has_machine_code("engine.fixed_grid.loop", "run_fixed_bars")
 
 
+def is_live_fixed_grid_compiled() -> bool:
+    """Return whether the machine code of a live session's steps and bookings is at hand."""
+    return load_live_fixed_grid.cache_info().currsize > 0 or all(
+        has_machine_code(f"engine.fixed_grid.{module}", name)
+        for module, name in (
+            ("decision", "protect"),
+            ("decision", "arrange"),
+            ("stops", "deal_stops"),
+        )
+    )
+
+
 @functools.cache
 def load_fixed_grid(params: FixedGridParams) -> None:
     """Run the compiled loop over a few flat candles, so that results' times hold no compiling."""

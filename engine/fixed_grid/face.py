@@ -70,6 +70,7 @@ from engine.fixed_grid.restoring import (
     restore_own_stops,
     restore_resting,
 )
+from engine.fixed_grid.sizes import order_qty
 from engine.fixed_grid.stops import cover_sharing, deal_stops
 from engine.fixed_grid.types import (
     EPOCH_2020_S,
@@ -732,7 +733,17 @@ class FixedGridFace:
             working_price=float(working.price),
             working_qty=float(working.qty),
             margin=used / self.params.max_margin_usd,
+            to_close=sum(
+                float(own.fills[row].qty)
+                for row in range(int(own.n_fills))
+                if own.fills[row].stage != STAGE_HEDGED
+            ),
+            order_qty=self._order_qty(float(state.now.price)),
         )
+
+    def _order_qty(self, price: float) -> float:
+        known = self._market is not None and price > 0.0
+        return float(order_qty(self.params, self._market, price)) if known else 0.0
 
     @property
     def gate(self) -> str:

@@ -14,17 +14,21 @@ from typing import Any, Final
 from core.command_line import say
 from core.errors import StateError
 from core.text import money
+from engine.contract import StrategySpec
 from live.commands.target import Target
 from live.store.control_log import FIRST, ControlLog
 from live.store.durable_file import write_atomically
-from live.store.trade_files import TRADE_COLUMNS, TradeFiles
+from live.store.trade_files import TradeFiles
 
-COLUMNS: Final = (*TRADE_COLUMNS, "net", "chain")
-"""Those of the trade file; ``net = pnl - fee`` (quote); a hash over this row and all before it."""
+ADDED: Final = ("net", "chain")
+"""Columns beyond those of the trade file: ``net = pnl - fee`` (quote); a hash over this row and all
+before it."""
 
 
-def export_trades(target: Target, folder: Path, now_ms: int) -> int:
-    """Write ``{SYMBOL}_trades_{YEAR}.csv`` for every year (UTC) and return the exit code.
+def export_trades(target: Target, spec: StrategySpec, folder: Path, now_ms: int) -> int:
+    """Write a strategy's trades, one file for every year (UTC), and return the exit code.
+
+    Named as the trade file, with ``_{YEAR}``.
 
     Raises:
         StateError: there are no trades, a file cannot be read or written, or the control log was
@@ -32,10 +36,11 @@ def export_trades(target: Target, folder: Path, now_ms: int) -> int:
     """
     log = ControlLog(target.symbol, target.state_folder)
     log.check()
-    years = _rows_by_year(target)
+    trades = TradeFiles.of_strategy(spec, target.symbol, target.state_folder)
+    years = _rows_by_year(target, trades)
     for year, rows in sorted(years.items()):
-        path = folder / f"{target.symbol}_trades_{year}.csv"
-        body = _body(rows)
+        path = folder / f"{trades.csv_path.stem}_{year}.csv"
+        body = _body(rows, (*trades.columns, *ADDED))
         write_atomically(path, body)
         pnl = sum(row["pnl"] for row in rows)
         fees = sum(row["fee"] for row in rows)
@@ -56,8 +61,7 @@ def export_trades(target: Target, folder: Path, now_ms: int) -> int:
     return 0
 
 
-def _rows_by_year(target: Target) -> dict[int, list[dict[str, Any]]]:
-    trades = TradeFiles(target.symbol, target.state_folder)
+def _rows_by_year(target: Target, trades: TradeFiles) -> dict[int, list[dict[str, Any]]]:
     rows = sorted(trades.rows(), key=lambda row: row["timestamp"])
     if not rows:
         raise StateError(f"there are no trades of {target.symbol} in {target.state_folder}")
@@ -81,9 +85,9 @@ def _hashed(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _body(rows: list[dict[str, Any]]) -> bytes:
+def _body(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> bytes:
     body = io.StringIO()
     writer = csv.writer(body, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([row[name] for name in COLUMNS] for row in rows)
+    writer.writerow(columns)
+    writer.writerows([row[name] for name in columns] for row in rows)
     return body.getvalue().encode()

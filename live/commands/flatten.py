@@ -114,6 +114,7 @@ def _close(request: FlattenRequest, assembled: Assembled, process: Process) -> N
         _close_cycle(assembled, request.cycle)
         return
     _close_all(assembled, process)
+    assembled.session.show()
     _report_foreign_position(assembled, process)
 
 
@@ -156,6 +157,7 @@ def _close_cycle(assembled: Assembled, cycle: str) -> None:
     broker.close(exits)
     broker.secure()
     session.save()
+    session.show()
 
 
 def _to_be_closed(target: Target, saved: SavedState) -> str:

@@ -6,6 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import zip_longest
 from statistics import fmean, median
 from typing import Any, Final
 
@@ -71,8 +72,8 @@ def _events(target: Target) -> list[Event]:
         try:
             event = json.loads(line) if line else None
         except ValueError:
-            if line_number == len(lines):
-                continue  # the last one may be torn
+            if line_number == len(lines) or not line.endswith(b"}"):
+                continue  # torn by a kill
             raise StateError(f"{path} line {line_number} cannot be read: correct it") from None
         if event is not None:
             found.append(event)
@@ -128,7 +129,7 @@ def _of_gates(events: list[Event], end_ms: int) -> Iterator[str]:
     """Yield which gates kept entries back, by how long they did."""
     changes = [event for event in events if event["event"] == "GATE"]
     lasted: Counter[str] = Counter()
-    for event, following in zip(changes, [*changes[1:], None], strict=True):
+    for event, following in zip_longest(changes, changes[1:]):
         until_ms = end_ms if following is None else following["ts"]
         lasted[event["reason"]] += until_ms - event["ts"]
     del lasted["none"]

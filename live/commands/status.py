@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from core.errors import ConfigError, StateError
 from core.files import parse_json
@@ -17,6 +17,7 @@ from engine.registry import find_strategy
 from live.commands.target import MODE_NAMES, Target
 from live.execution.books import Progress
 from live.execution.order_register import OrderRecord, OrderState
+from live.health.cycle_events import CycleStrategy
 from live.store.durable_file import read_file
 from live.store.folders import mode_folder
 from live.store.state_file import decode, read_document
@@ -94,18 +95,29 @@ def status_text(target: Target, now_ms: int) -> str:
     Raises:
         StateError: there is no state, or it cannot be read.
     """
-    saved = saved_state(target.state_path)
-    if saved is None:
-        raise StateError(
-            f"no saved state of {target.symbol}: {target.state_path} does not exist"
-            f"{_elsewhere(target)}"
-        )
+    path, saved = _newest(target)
     lines = [f"{target.symbol}, {target.mode_name}", *_health(target, now_ms)]
-    lines += _step(target, saved)
+    lines += _step(path, saved)
     for position_side in POSITION_SIDES:
         lines += position_lines(target, saved, position_side)
     lines += order_lines(target, saved)
     return "\n".join(lines)
+
+
+def _newest(target: Target) -> tuple[Path, SavedState]:
+    """Return the state, or the copy of one that is kept at the exchange: which was saved later.
+
+    Raises:
+        StateError: there is none, or it cannot be read.
+    """
+    paths = (target.state_path, target.status_path)
+    found = [(path, saved) for path in paths if (saved := saved_state(path)) is not None]
+    if not found:
+        raise StateError(
+            f"no saved state of {target.symbol}: {target.state_path} does not exist"
+            f"{_elsewhere(target)}"
+        )
+    return max(found, key=lambda item: item[1].saved_at)
 
 
 def _row(name: str, text: str) -> str:
@@ -120,9 +132,10 @@ def _elsewhere(target: Target) -> str:
         "dry": "with --dry-run",
     }
     for mode in MODE_NAMES:
-        path = mode_folder(target.settings, "state_dir", mode) / target.state_path.name
-        if mode != target.mode and path.exists():
-            return f"; there is {path}, shown {flags[mode]}"
+        folder = mode_folder(target.settings, "state_dir", mode)
+        for name in (target.state_path.name, target.status_path.name):
+            if mode != target.mode and (folder / name).exists():
+                return f"; there is {folder / name}, shown {flags[mode]}"
     return ""
 
 
@@ -160,17 +173,18 @@ def _process(health: Mapping[str, Any], age_ms: int) -> str:
     )
 
 
-def _step(target: Target, saved: SavedState) -> list[str]:
+def _step(path: Path, saved: SavedState) -> list[str]:
     progress, view = saved.progress, saved.strategy.view()
     lines = [
-        _row("state", f"{target.state_path}, saved {utc_text(saved.saved_at)} UTC"),
+        _row("state", f"{path}, saved {utc_text(saved.saved_at)} UTC"),
         _row(
             "code",
             f"{saved.strategy.name} of version {saved.program}, decisions {saved.code_fingerprint}",
         ),
     ]
     if progress.bar < 0 or view.price <= 0.0:
-        return [*lines, _row("last step", "none yet"), _row("equity", money(view.wallet))]
+        lines += [_row("last step", "none yet"), _row("equity", money(view.wallet))]
+        return [*lines, *_cycles(saved), *_flags(saved, view)]
     state = "complete" if progress.done else "not complete"
     lines.append(
         _row(
@@ -184,16 +198,37 @@ def _step(target: Target, saved: SavedState) -> list[str]:
         equity += (
             f"; at start {money(progress.start_equity)}, at most {money(progress.peak_equity)}"
         )
-    return [*lines, _row("equity", equity), *_flags(view)]
+    return [*lines, _row("equity", equity), *_cycles(saved), *_flags(saved, view)]
 
 
-def _flags(view: View) -> list[str]:
+def _cycles(saved: SavedState) -> list[str]:
+    """Return how the cycles stand, of a strategy that has some."""
+    if "cycle" not in saved.spec.trade_fields:
+        return []
+    state = cast("CycleStrategy", saved.strategy).cycle_state()
+    names = ", ".join(map(state.name_of, sorted(state.open_cycles))) or "none"
+    held_back = f"; no entry: {state.gate}" if state.gate else ""
+    return [
+        _row("cycles", f"open: {names}"),
+        _row("", f"{state.health}; margin {100.0 * state.margin:.1f} % of its cap{held_back}"),
+    ]
+
+
+def _flags(saved: SavedState, view: View) -> list[str]:
     """Return what keeps the strategy from entering."""
     flags = {
         "nothing is left of the capital": view.ended,
-        "circuit breaker: no entries": view.halted,
         "the capital is too small for an order": view.too_small,
     }
+    if "cycle" in saved.spec.trade_fields:
+        state = cast("CycleStrategy", saved.strategy).cycle_state()
+        flags |= {
+            "paused: --pause off lets entries go on": state.is_paused,
+            "ledger and account differ: no entries": state.is_wrong,
+            "the stop price was reached: it has ended": saved.strategy.stopped,
+        }
+    else:
+        flags["circuit breaker: no entries"] = view.halted
     return [_row("note", text) for text, is_so in flags.items() if is_so]
 
 

@@ -69,6 +69,11 @@ class Target:
         return self.state_folder / f"{self.symbol}_state.json"
 
     @property
+    def status_path(self) -> Path:
+        """A copy of the state of a session whose state is kept at the exchange."""
+        return self.state_folder / f"{self.symbol}_status.json"
+
+    @property
     def health_path(self) -> Path:
         """The health file."""
         return self.state_folder / f"{self.symbol}_health.json"

@@ -105,18 +105,19 @@ def trade(request: TradeRequest) -> int:
         GridError: the session could not begin; no order was sent.
     """
     target, plan = request.target, request.plan
-    if target.mode == "live" and not (request.resume and target.state_path.exists()):
+    is_saved = request.resume and plan.truth == "file" and target.state_path.exists()
+    if target.mode == "live" and not is_saved:
         check_answerable(QUESTION, yes=request.yes)
     refuse_weaknesses(target)
     process = find_process(target, request.spec.bar_ms(request.params))
     with ExitStack() as stack:
         alerts = stack.enter_context(closing(AlertSender(process.urls, target.title)))
         with silence():
-            is_saved = request.resume and target.mode != "dry" and target.state_path.exists()
+            is_saved = is_saved and target.mode != "dry"
             # The stops of a saved session come before any question that can wait, and before
             # machine code, which may have to be compiled: it is loaded once they stand.
             found = None if is_saved else _look(process, request.accepted_rights)
-            if not is_saved:
+            if not is_saved and plan.truth == "file":
                 request.spec.load_code()
             stack.enter_context(InstanceLock(target.lock_path))
             goes_on = check_state(plan, process.clock)

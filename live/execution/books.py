@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
+from core.errors import StateError
 from core.orders import POSITION_SIDES
 from engine.contract import Moment, Strategy
 from live.execution.order_register import OrderRegister, in_base_36
 from live.health.events import Events, StateSaved, TradeBooked
+from live.store.flags_file import FlagsFile
 from live.store.state_file import LoadedState, StateManager
 from live.store.trade_files import Close, LiveTrade, close_figures
 
@@ -111,8 +113,8 @@ class LiveSession:
         events: every record is published there, and those saved for the trade files.
         start_ms: ms UTC.
         log: of this session alone.
-        flags: is called with the strategy instead of saving, where its state is kept at the
-            exchange.
+        flags: decisions of a person and of a price, where the state is kept at the exchange; then
+            ``states`` is a copy for people, which no session reads.
     """
 
     def __init__(
@@ -123,7 +125,7 @@ class LiveSession:
         events: Events,
         start_ms: int,
         log: logging.Logger,
-        flags: Callable[[Strategy], None] | None = None,
+        flags: FlagsFile | None = None,
     ) -> None:
         self._flags = flags
         self.strategy, self.orders, self.log = strategy, register, log
@@ -136,6 +138,7 @@ class LiveSession:
         self.reported: Container[str] = ()
         """Identities of the records in the trade files."""
         self._states, self._events = states, events
+        self._is_copy_owed = True
 
     @property
     def bar_ms(self) -> int:
@@ -151,22 +154,46 @@ class LiveSession:
             StateError: a file cannot be written; nothing may be sent then.
         """
         if self._flags is not None:
-            self._flags(self.strategy)
+            self._flags.keep(self.strategy)
             self._publish_outbox()
+            if snapshot:
+                self.show()
             return
         if self._states is None:
             self.outbox.clear()
             return
-        document = {
+        self._states.save(self.strategy.state_dict(), self._document())
+        if snapshot:
+            self._states.snapshot()
+        self._publish_outbox()
+
+    def _document(self) -> dict[str, Any]:
+        return {
             "progress": shallow(self.progress),
             "orders": self.orders.to_json(),
             "entries": {str(fill_id): shallow(entry) for fill_id, entry in self.entries.items()},
             "outbox": [asdict(trade) for trade in self.outbox],
         }
-        self._states.save(self.strategy.state_dict(), document)
-        if snapshot:
-            self._states.snapshot()
-        self._publish_outbox()
+
+    def show(self) -> None:
+        """Write the copy for people, where the state is kept at the exchange.
+
+        Trading does not wait for it: where the disk refuses that is logged once.
+        """
+        if self._flags is None or self._states is None:
+            return
+        try:
+            self._states.save(self.strategy.state_dict(), self._document())
+            self._is_copy_owed = True
+        except StateError as error:
+            if self._is_copy_owed:
+                self.log.warning("--status is not up to date: %s", error)
+            self._is_copy_owed = False
+
+    def look_at_flags(self) -> None:
+        """Take in whether a person has paused the session, or lets it go on."""
+        if self._flags is not None:
+            self._flags.look(self.strategy, self.log)
 
     def _publish_outbox(self) -> None:
         if self.outbox:
@@ -225,9 +252,10 @@ class LiveSession:
             identity = f"{trade_id}:{sequence}" if trade_id else self._own_identity()
             trade = self._with_figures(record, identity, client_id, executed_ms)
             self.outbox.append(trade)
-            if not (is_past and identity in self.reported):
+            is_known = is_past and identity in self.reported
+            if not is_known:
                 self.trades.append(trade)
-                self._events.publish(TradeBooked(trade))
+            self._events.publish(TradeBooked(trade, is_known))
         if records:
             self._forget_closed()
 

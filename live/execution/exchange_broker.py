@@ -12,6 +12,7 @@ from engine.contract import Exit
 from live.exchange.port import Clock, Exchange
 from live.exchange.types import CancelResult, MarketFacts
 from live.execution.books import LiveSession
+from live.execution.close_check import CloseCheck
 from live.execution.dead_man import DeadMan
 from live.execution.entry_permission import EntryPermission
 from live.execution.fills import Fills
@@ -106,8 +107,9 @@ class ExchangeBroker:
             gate,
             events,
         )
+        closes = CloseCheck(session, self._desk, clock, self._resting.forget_refusals, events)
         self._positions = PositionCheck(
-            exchange, session, self.fills, self._facts, monitor, clock, events
+            exchange, session, self.fills, self._facts, monitor, clock, events, closes.is_wrong
         )
         self._price_ms, self._price = clock.now_ms(), 0.0
         self._poll_ms = poll_ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from core.orders import POSITION_SIDES
@@ -32,6 +33,7 @@ class PositionCheck:
         monitor: judges whether both agree, and reports it.
         clock: for waiting.
         events: what a person should hear of is published there.
+        closes_differ: whether close orders lack, or are too many; asked once a step.
     """
 
     def __init__(
@@ -43,10 +45,11 @@ class PositionCheck:
         monitor: HealthMonitor,
         clock: Clock,
         events: Events,
+        closes_differ: Callable[[], bool],
     ) -> None:
         self._exchange, self._session, self._fills = exchange, session, fills
         self._facts, self._monitor, self._clock = facts, monitor, clock
-        self._events = events
+        self._events, self._closes_differ = events, closes_differ
 
     def check(self) -> None:
         """Compare, and adjust the ledger where a second look and trades of others agree.
@@ -57,13 +60,12 @@ class PositionCheck:
             GridError: the exchange could not be asked, or the disk refused.
         """
         first = self._surplus()
-        if not first:
-            self._session.strategy.set_mismatch(is_wrong=False)
         if not any(first.values()):
             self._fills.foreign_closes.clear()
             if first and self._session.strategy.stops_positions:
                 self._clock.sleep(LAG_S)
-                self._session.strategy.set_mismatch(is_wrong=bool(self._surplus()))
+                first = self._surplus()
+            self._judge(differs=bool(first))
             return
         self._fills.take()
         if not self._fills.foreign_closes:
@@ -72,8 +74,14 @@ class PositionCheck:
         for name, qty in self._surplus().items():
             if name in first and qty > 0.0:
                 self._give_up(name, qty)
-        if self._session.strategy.stops_positions:
-            self._session.strategy.set_mismatch(is_wrong=bool(self._surplus()))
+        self._judge(differs=bool(self._surplus()))
+
+    def _judge(self, *, differs: bool) -> None:
+        """Let the strategy know whether it may enter; one whose stops are a side's enters."""
+        strategy = self._session.strategy
+        if strategy.stops_positions:
+            closes_differ = self._closes_differ()
+            strategy.set_mismatch(is_wrong=differs or closes_differ)
 
     def _surplus(self) -> dict[str, float]:
         """Return what the ledger holds and the account does not, by position side, base.

@@ -64,10 +64,15 @@ class _Open:
     exit: float = 0.0
     last_ms: int = 0
     reason: str = ""
+    is_known: bool = False
+    """Its last trade is one that an earlier process has reported."""
 
 
 class CycleEvents:
     """Writes the events of one session.
+
+    What an earlier process has reported is taken in and not written again: a cycle that it opened
+    has its entry and its age when this one closes it.
 
     Args:
         strategy: whose cycles they are.
@@ -82,11 +87,13 @@ class CycleEvents:
         self._strategy, self._path, self._events, self._log = strategy, path, events, log
         self._open: dict[int, _Open] = {}
         self._before: CycleState | None = None
-        self._is_silent = False
-        events.subscribe(TradeBooked, lambda booked: self._trade(booked.trade))
+        self._is_silent = self._is_begun = False
+        events.subscribe(
+            TradeBooked, lambda booked: self._trade(booked.trade, is_known=booked.is_known)
+        )
         events.subscribe(StepDone, self._step)
 
-    def _trade(self, trade: LiveTrade) -> None:
+    def _trade(self, trade: LiveTrade, *, is_known: bool) -> None:
         if trade.cycle is None:
             return
         cycle = trade.cycle
@@ -102,13 +109,16 @@ class CycleEvents:
                 cycle, _Open(trade.timestamp, trade.slot or 0, trade.price, 0.0)
             )
             known.qty += trade.qty
-            known.fee += trade.fee
-            self._write(trade.timestamp, "ENTRY_FILLED", more)
+            known.fee, known.is_known = known.fee + trade.fee, is_known
+            if not is_known:
+                self._write(trade.timestamp, "ENTRY_FILLED", more)
             return
         known = self._open.setdefault(cycle, _Open(trade.timestamp, trade.slot or 0, 0.0, 0.0))
         known.pnl, known.fee = known.pnl + trade.pnl, known.fee + trade.fee
         known.exit, known.last_ms, known.reason = trade.price, trade.timestamp, trade.label
-        more["entry"] = known.entry
+        more["entry"], known.is_known = known.entry, is_known
+        if is_known:
+            return
         if trade.label in _STOPS:
             self._write(trade.timestamp, "STOP", more)
         elif trade.label.startswith("RECOVERY"):
@@ -128,6 +138,8 @@ class CycleEvents:
         self._before = state
 
     def _closed(self, cycle: int, known: _Open) -> None:
+        if known.is_known:
+            return
         duration_s = (known.last_ms - known.ts_ms) // 1000
         net = known.pnl - known.fee
         self._write(
@@ -189,11 +201,23 @@ class CycleEvents:
         try:
             number_of_file = open_private(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             with os.fdopen(number_of_file, "ab") as file:
-                file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
-            self._is_silent = False
+                file.write(self._line_break() + json.dumps(row, allow_nan=False).encode() + b"\n")
+            self._is_silent, self._is_begun = False, True
         except OSError as error:
             if not self._is_silent:
                 self._log.warning(
                     "the events of cycles cannot be written: %s: %s", self._path, error
                 )
             self._is_silent = True
+
+    def _line_break(self) -> bytes:
+        """Return what ends a line that a killed process has left torn: nothing where there is none.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if self._is_begun or self._path.stat().st_size == 0:
+            return b""
+        with self._path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return b"" if file.read(1) == b"\n" else b"\n"

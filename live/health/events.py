@@ -14,9 +14,10 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class TradeBooked:
-    """The ledger has a new trade record."""
+    """The ledger has a new trade record; ``is_known``: an earlier process has reported it."""
 
     trade: LiveTrade
+    is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

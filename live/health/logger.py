@@ -262,7 +262,9 @@ class TradeLogger:
 
     def listen(self, events: Events) -> None:
         """Log trades, steps and what a person should hear of."""
-        events.subscribe(TradeBooked, lambda booked: self.trade(booked.trade))
+        events.subscribe(
+            TradeBooked, lambda booked: None if booked.is_known else self.trade(booked.trade)
+        )
         events.subscribe(StepDone, self.step)
         events.subscribe(Notice, lambda notice: self._log.warning("%s", notice.text))
 

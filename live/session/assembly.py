@@ -39,7 +39,7 @@ from live.session.shutdown import StopRequest, withdraw_once
 from live.store.flags_file import FlagsFile
 from live.store.folders import mode_folder
 from live.store.state_file import LoadedState, StateManager
-from live.store.trade_files import TRADE_COLUMNS, TradeFiles
+from live.store.trade_files import TradeFiles
 
 LATE_MARGIN_MS: Final = 1_000
 """Beyond its window a request may lie so far in the exchange's future, ms."""
@@ -119,8 +119,7 @@ def assemble_live(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assem
         GridError: the exchange could not be asked.
     """
     if plan.truth == "exchange":
-        plan.spec.load_code()
-        return _assemble_rebuilt(plan, exchange, equipment)
+        return _assemble_exchange(plan, exchange, equipment)
     states = _states(plan, equipment.clock)
     loaded = _loaded(states, plan)
     saved = None if loaded is None else _protect_saved(plan, exchange, equipment, states, loaded)
@@ -168,6 +167,29 @@ def _assemble_live(
     )
     runner = _runner(plan, session, broker, candles, rates, equipment, exchange)
     return Assembled(runner=runner, session=session, broker=broker, facts=facts)
+
+
+def _assemble_exchange(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assembled:
+    """Return a rebuilt session. Where its code must be compiled first its stops come before that.
+
+    After an upgrade compiling takes most of a minute; until then kernels are interpreted, which
+    answers the same.
+
+    Raises:
+        AccountError, GridError: as of ``_assemble_rebuilt``.
+    """
+    if plan.spec.has_code():
+        plan.spec.load_code()
+        return _assemble_rebuilt(plan, exchange, equipment)
+    plan.spec.create(plan.params, None)  # imports what is interpreted
+    with interpreted():
+        assembled = _assemble_rebuilt(plan, exchange, equipment)
+        try:
+            cast("ExchangeBroker", assembled.broker).protect()
+        except GridError as error:
+            assembled.session.log.warning("the stops of the rebuilt session: %s", error)
+    plan.spec.load_code()
+    return assembled
 
 
 def _assemble_rebuilt(plan: Plan, exchange: Exchange, equipment: Equipment) -> Assembled:
@@ -238,11 +260,11 @@ def _rebuilding_session(
     session = LiveSession(
         strategy,
         OrderRegister(str(plan.settings["instance"]), plan.symbol, rebuilding.order_id),
-        None,
+        _states(replace(plan, params=params), equipment.clock),
         events,
         equipment.clock.now_ms() - exchange.usage().clock_offset_ms,
         session_logger(plan.symbol),
-        flags=flags.keep,
+        flags=flags,
     )
     session.reported = files
     _note_cycles(plan, session, equipment)
@@ -272,7 +294,7 @@ def _take_over(
             )
         )
         session.strategy.set_mismatch(is_wrong=True)
-    session.save()
+    session.save(snapshot=True)
 
 
 def _broker(
@@ -444,9 +466,7 @@ def trade_files(plan: Plan) -> TradeFiles:
     Raises:
         StateError: one cannot be read or written, or is damaged.
     """
-    more = plan.spec.trade_fields
-    name = plan.spec.name if more else ""
-    return TradeFiles(plan.symbol, plan.state_folder, name, (*TRADE_COLUMNS, *more))
+    return TradeFiles.of_strategy(plan.spec, plan.symbol, plan.state_folder)
 
 
 def _states(plan: Plan, clock: Clock) -> StateManager:
@@ -458,6 +478,7 @@ def _states(plan: Plan, clock: Clock) -> StateManager:
         mode=plan.mode,
         clock=clock,
         snapshots=int(plan.settings["snapshots"]),
+        is_copy=plan.truth == "exchange",
     )
 
 

@@ -204,6 +204,7 @@ class LiveRunner:
         progress, now_ms = self._session.progress, self._now_ms()
         bar = now_ms // self._bar_ms
         is_owed = bar > progress.bar or not progress.done
+        self._session.look_at_flags()
         if is_owed and now_ms - bar * self._bar_ms >= self._grace_ms:
             self.step(bar)
             self._is_behind = False

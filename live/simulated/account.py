@@ -66,12 +66,14 @@ class Wallet:
         is_hedged: whether LONG and SHORT are kept apart.
         other_assets: balances in other assets than the quote, which fees may be paid in.
         tran_ids: of income entries.
+        algo_ids: of conditional orders, which are the account's, whatever the symbol.
     """
 
     balance: Decimal
     is_hedged: bool = True
     other_assets: dict[str, Decimal] = field(default_factory=dict)
     tran_ids: count[int] = field(default_factory=lambda: count(9 * FIRST_ID))
+    algo_ids: count[int] = field(default_factory=lambda: count(2 * FIRST_ID))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,6 @@ class Book:
     stop_of: dict[str, Stop] = field(default_factory=dict)
     changes: int = 0
     _order_ids: count[int] = field(default_factory=lambda: count(8 * FIRST_ID))
-    _algo_ids: count[int] = field(default_factory=lambda: count(2 * FIRST_ID))
 
     # --- the book -------------------------------------------------------------------------------
 
@@ -140,7 +139,7 @@ class Book:
     ) -> Stop:
         """Let a stop for the whole side, or for ``qty`` of it, rest from now on."""
         stop = Stop(
-            algo_id=next(self._algo_ids),
+            algo_id=next(self.account.pool.algo_ids),
             client_id=client_id,
             side=side,
             position_side=position_side,

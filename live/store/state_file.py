@@ -85,6 +85,7 @@ class StateManager:
         mode: live, testnet or dry.
         clock: of ``saved_at``.
         snapshots: how many are kept.
+        is_copy: the state is kept elsewhere; this is ``{SYMBOL}_status.json``, for people.
     """
 
     def __init__(
@@ -97,13 +98,14 @@ class StateManager:
         mode: str,
         clock: Clock,
         snapshots: int = 10,
+        is_copy: bool = False,
     ) -> None:
         if mode not in MODES:
             raise ConfigError(f"mode = {mode!r} must be one of {', '.join(MODES)}")
         if snapshots < 1:
             raise ConfigError(f"snapshots = {snapshots} must be at least 1")
         self.symbol = plain_symbol(symbol)
-        self.path = folder / f"{self.symbol}_state.json"
+        self.path = folder / f"{self.symbol}_{'status' if is_copy else 'state'}.json"
         self._snapshots, self._keep = folder / "snapshots", snapshots
         self._mode, self._clock = mode, clock
         self._parameters = params.to_dict()

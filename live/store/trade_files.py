@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import StateError
+from engine.contract import StrategySpec
 from engine.trade_tables import CYCLE_FIELDS, FILE_COLUMNS
 from live.store.durable_file import append_durably, plain_symbol, read_file, write_atomically
 
@@ -241,6 +242,21 @@ class TradeFiles:
         self._keys: set[str] = set()
         self._sound = False
         self._repair()
+
+    @classmethod
+    def of_strategy(cls, spec: StrategySpec, symbol: str, folder: Path) -> TradeFiles:
+        """Return the files of a strategy: one whose records hold more has files of its own name.
+
+        Raises:
+            StateError: one cannot be read or written, or is damaged.
+        """
+        more = spec.trade_fields
+        return cls(symbol, folder, spec.name if more else "", (*TRADE_COLUMNS, *more))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns, in their order."""
+        return self._columns
 
     def __contains__(self, trade_id: object) -> bool:
         return trade_id in self._keys

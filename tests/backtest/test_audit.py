@@ -839,6 +839,15 @@ def test_a_portfolio_of_coins_with_other_ranges_adds_up_and_is_audited(
         "data.bars",
         "data.common_bars",
         "data.first_bar",
+        "value_at_risk.horizon_bars",
+        "value_at_risk.volatility_period",
+        "value_at_risk.high_corr_threshold",
+        "value_at_risk.end",
+        "value_at_risk.end_pct",
+        "value_at_risk.highest",
+        "value_at_risk.highest_pct",
+        "value_at_risk.highest_at",
+        "value_at_risk.correlation.BTC/ETH",
         *(
             f"metrics.{name}"
             for name in (
@@ -868,8 +877,10 @@ def test_a_portfolio_figure_that_does_not_follow_is_named(uneven: Path, place: s
     portfolio = json.loads((uneven / "portfolio_summary.json").read_text())
     accounts = [uneven_account(uneven, coin) for coin in portfolio["coins"]]
     assert check_portfolio(portfolio, accounts)[1] is None
-    section, _, name = place.partition(".")
-    holder, key = (portfolio[section], name) if name else (portfolio, section)
+    *sections, key = place.split(".")
+    holder = portfolio
+    for section in sections:
+        holder = holder[section]
     value = holder[key]
     holder[key] = value + "x" if isinstance(value, str) else value * 1.01 + 1
     finding = check_portfolio(portfolio, accounts)[1]
@@ -888,6 +899,30 @@ def uneven_account(folder: Path, coin: str) -> CoinAccount:
     return account
 
 
+def test_the_value_at_risk_of_coins_in_step_is_recomputed_and_their_shares_are_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--demo", "--coins", "BTC", "ETH", "SOL", "--output", str(tmp_path)]
+    together = ["--portfolio", "--weights", "BTC=0.5", "ETH=0.3", "SOL=0.2", "--capital", "30000"]
+    days = ["--start", "2024-03-01", "--end", "2024-03-20", "--no-plot"]
+    assert main.main([*arguments, *together, *days]) == 0
+    path = tmp_path / "portfolio_summary.json"
+    sound = json.loads(path.read_text())
+    assert sound["value_at_risk"]["highest"] > 0.0
+    capsys.readouterr()
+    assert main.main(["--demo", "--audit", "--output", str(tmp_path)]) == 0
+    assert "not checked: value_at_risk" not in capsys.readouterr().out
+    for section, name in (("value_at_risk", "highest"), ("together", "steps")):
+        wrong = {**sound, section: {**sound[section], name: sound[section][name] + 1}}
+        path.write_text(json.dumps(wrong))
+        assert main.main(["--demo", "--audit", "--output", str(tmp_path)]) == 1
+        assert f"{section}.{name}" in capsys.readouterr().out
+    weights = {"BTC": 0.4, "ETH": 0.4, "SOL": 0.2}
+    path.write_text(json.dumps({**sound, "together": {**sound["together"], "weights": weights}}))
+    assert main.main(["--demo", "--audit", "--output", str(tmp_path)]) == 1
+    assert "together.weights" in capsys.readouterr().out
+
+
 def test_a_portfolio_whose_coin_is_missing_is_found(
     uneven: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -902,6 +937,10 @@ def test_a_portfolio_whose_coin_is_missing_is_found(
 
 def test_a_portfolio_of_an_older_version_is_refused(uneven: Path, tmp_path: Path) -> None:
     portfolio = json.loads((uneven / "portfolio_summary.json").read_text())
+    del portfolio["value_at_risk"]["volatility_period"]
+    (tmp_path / "portfolio_summary.json").write_text(json.dumps(portfolio))
+    with pytest.raises(DataError, match=r"lacks value_at_risk\.volatility_period; it is"):
+        read_portfolio(tmp_path)
     del portfolio["data"]["ranges"]
     (tmp_path / "portfolio_summary.json").write_text(json.dumps(portfolio))
     with pytest.raises(DataError, match="of an older version: run the backtest again"):

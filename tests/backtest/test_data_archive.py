@@ -17,6 +17,7 @@ import requests
 import backtest.market.archive as archive_module
 from backtest.market.archive import ARCHIVE_URL, BinanceArchive, https_get
 from backtest.market.fetch import fetch_market
+from backtest.market.renames import RENAMES
 from core.errors import DataError, NetworkError
 from core.times import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.support.exchanges.public_data import BAR, FEB, JAN, MAR, NOW, FakeBinance, candles, kline
@@ -292,13 +293,119 @@ def test_a_delisted_coin_is_taken_from_the_archive_and_its_new_name_is_said(tmp_
     assert notice.startswith(
         "MATIC: the exchange lists it no more; its candles are from the archive"
     )
-    assert notice.endswith("; it is POL now")
+    assert notice.endswith(
+        "and end at 2024-01-27 00:00, its market rules are not known; it is POL now "
+        "(1 MATIC = 1 POL): for the time since run --coins POL --start 2024-01-27T00:00"
+    )
     again = binance.fetch(tmp_path, JAN, FEB, coin="MATIC")
     assert again.data_hash == market.data_hash
 
 
 def test_a_renamed_coin_that_the_archive_lacks_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"unknown coin RNDR; .*; it is RENDER now$"):
+    with pytest.raises(DataError, match=r"unknown coin RNDR; .*; it is RENDER now \(1 RNDR = 1 R"):
         FakeBinance().fetch(tmp_path, JAN, FEB, coin="RNDR")
     with pytest.raises(DataError, match=r"unknown coin XYZ; nearest: none$"):
         FakeBinance().fetch(tmp_path, JAN, FEB, coin="XYZ")
+
+
+def test_the_time_before_a_rename_is_named_with_the_name_to_ask_for(tmp_path: Path) -> None:
+    listed = JAN + 10 * DAY_MS
+    binance = FakeBinance(since_ms=listed)
+    binance.coins.append("POL")
+    market = binance.fetch(tmp_path, JAN, FEB, coin="POL")
+    assert int(market.candles["timestamp"].iloc[0]) == listed
+    [notice] = market.notices
+    assert notice.startswith("POL was MATIC before its candles begin (1 MATIC = 1 POL), ")
+    assert notice.endswith("run --coins MATIC --end 2024-01-11T00:00")
+    assert binance.fetch(tmp_path, listed, FEB, coin="POL").notices == ()
+    assert binance.fetch(tmp_path, JAN, FEB, coin="ETH").notices == ()
+
+
+def test_a_range_wholly_before_a_rename_names_the_old_coin(tmp_path: Path) -> None:
+    binance = FakeBinance(since_ms=FEB)
+    binance.coins += ["S", "SKY"]
+    with pytest.raises(
+        DataError, match=r"candles of S .*; S was FTM .* run --coins FTM --end 2024"
+    ):
+        binance.fetch(tmp_path, JAN, JAN + 5 * DAY_MS, coin="S")
+    with pytest.raises(DataError, match=r"\(1 MKR = 24,000 SKY\)"):
+        binance.fetch(tmp_path, JAN, JAN + 5 * DAY_MS, coin="SKY")
+
+
+@pytest.mark.parametrize(
+    ("coin", "said"),
+    [
+        ("MATIC", "it is POL now (1 MATIC = 1 POL)"),
+        ("MKR", "it is SKY now (1 MKR = 24,000 SKY)"),
+        ("AGIX", "it went into FET now (1 AGIX = 0.43335 FET)"),
+        ("LUNA", "its own coin trades as 1000LUNC since (1,000 LUNC), and LUNA2 is another coin"),
+        ("PEPE", "the contract is on 1,000 PEPE at once: 1000PEPE"),
+        ("BABYDOGE", "the contract is on 1,000,000 BABYDOGE at once: 1MBABYDOGE"),
+    ],
+)
+def test_a_name_that_is_not_listed_is_answered_with_the_contract_there_is(
+    tmp_path: Path, coin: str, said: str
+) -> None:
+    binance = FakeBinance()
+    binance.coins.append("1MBABYDOGE")
+    with pytest.raises(DataError) as refused:
+        binance.fetch(tmp_path, JAN, FEB, coin=coin)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_no_coin_is_renamed_twice_or_to_itself() -> None:
+    old = [rename.old for rename in RENAMES]
+    assert len(old) >= 9
+    assert len(set(old)) == len(old)
+    assert not {*old} & {rename.new for rename in RENAMES}
+    assert all(rename.units > 0 and rename.units != 1 for rename in RENAMES if rename.merged)
+
+
+def of_matic(binance: FakeBinance, kind: str, start_ms: int, end_ms: int, name: str) -> None:
+    rows = [kline(time) for time in range(start_ms, end_ms, BAR)]
+    binance.publish(f"{kind}/klines/MATICUSDT/15m/MATICUSDT-15m-{name}", rows)
+
+
+def test_a_range_inside_one_month_of_a_delisted_coin_is_there(tmp_path: Path) -> None:
+    binance = FakeBinance()
+    of_matic(binance, "monthly", JAN, FEB, "2024-01")
+    market = binance.fetch(tmp_path, JAN + DAY_MS, JAN + 9 * DAY_MS, coin="MATIC")
+    pd.testing.assert_frame_equal(market.candles, candles(JAN + DAY_MS, JAN + 9 * DAY_MS))
+
+
+def test_a_coin_delisted_this_month_is_read_by_days_and_asked_for_again(tmp_path: Path) -> None:
+    binance = FakeBinance()
+    of_matic(binance, "monthly", FEB, MAR, "2024-02")
+    for day in range(5):
+        first = MAR + day * DAY_MS
+        of_matic(binance, "daily", first, first + DAY_MS, f"2024-03-0{day + 1}")
+    found = binance.fetch(tmp_path, FEB, MAR + 9 * DAY_MS, coin="MATIC")
+    pd.testing.assert_frame_equal(found.candles, candles(FEB, MAR + 5 * DAY_MS))
+    end = MAR + 7 * DAY_MS  # a day that was published late
+    binance.now_ms = MAR + 60 * DAY_MS
+    of_matic(binance, "monthly", MAR, end, "2024-03")
+    binance.publish(
+        "monthly/fundingRate/MATICUSDT/MATICUSDT-fundingRate-2024-03",
+        [[time, 8, 0.0001] for time in range(MAR, end, 8 * HOUR_MS)],
+    )
+    later = binance.fetch(tmp_path, FEB, MAR + 9 * DAY_MS, coin="MATIC")
+    pd.testing.assert_frame_equal(later.candles, candles(FEB, end))
+    assert len(later.funding) == 7 * 3
+    binance.gets.clear()
+    binance.fetch(tmp_path, FEB, MAR + 9 * DAY_MS, coin="MATIC")
+    assert binance.gets == []  # now its end is known
+
+
+@pytest.mark.parametrize("header", ["", HEADER])
+def test_a_byte_order_mark_takes_no_candle_of_a_delisted_coin(tmp_path: Path, header: str) -> None:
+    binance = FakeBinance()
+    rows = [kline(time) for time in range(JAN, FEB, BAR)]
+    lines = [*([header] if header else []), *(",".join(map(str, row)) for row in rows)]
+    name = "monthly/klines/MATICUSDT/15m/MATICUSDT-15m-2024-01"
+    body = zipped("\n".join(lines).encode("utf-8-sig"))
+    url = f"{ARCHIVE_URL}/{name}.zip"
+    binance.files[url] = body
+    binance.files[f"{url}.CHECKSUM"] = hashlib.sha256(body).hexdigest().encode()
+    market = binance.fetch(tmp_path, JAN, FEB, coin="MATIC")
+    pd.testing.assert_frame_equal(market.candles, candles(JAN, FEB))

@@ -193,7 +193,7 @@ def test_a_missing_coin_is_answered_with_those_found(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     (tmp_path / "BTC-15m-old.csv").write_text("not a candle file's name")
     with pytest.raises(
-        DataError, match=r"no 15m candles of BTC; found: ETH 15m, SOL candles; name"
+        DataError, match=r"no 15m candles of BTC; found: ETH 15m, SOL candles; not read: .*; name"
     ):
         load(tmp_path)
 
@@ -331,6 +331,31 @@ def test_every_file_that_is_not_read_is_named_with_the_reason(tmp_path: Path) ->
     assert "not asked for" not in both
 
 
+def test_where_no_candles_are_found_the_files_passed_over_are_named(tmp_path: Path) -> None:
+    (tmp_path / "BTC_USDT_USDT-15m-futures.txt").write_text("[]")
+    write(make_candles(), tmp_path / "BTCUSDT-spot-15m.csv")
+    (tmp_path / "BTC-15m.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(DataError) as refused:
+        CandleFolder(tmp_path).candles("BTC", "15m")
+    for text in (
+        "not read: BTC-15m.csv (a link to nothing)",
+        "BTCUSDT-spot-15m.csv (its name says neither a timeframe nor funding: spot 15m)",
+        "BTC_USDT_USDT-15m-futures.txt (not .csv, .zip, .parquet, .feather, .csv.gz",
+    ):
+        assert text in str(refused.value)
+
+
+def test_rows_of_another_market_are_refused(tmp_path: Path) -> None:
+    write(make_candles().assign(symbol="ETHUSDT"), tmp_path / "BTC-15m.csv")
+    rates = pd.DataFrame({"fundingTime": [START], "fundingRate": [0.0001], "symbol": ["ETHUSDT"]})
+    write(rates, tmp_path / "BTC-funding.csv")
+    folder = CandleFolder(tmp_path)
+    with pytest.raises(DataError, match=r"BTC-15m\.csv: column symbol says ETHUSDT, but"):
+        folder.candles("BTC", "15m")
+    with pytest.raises(DataError, match=r"BTC-funding\.csv: column symbol says ETHUSDT, but"):
+        folder.funding("BTC")
+
+
 def test_a_folder_that_is_read_whole_says_nothing(tmp_path: Path) -> None:
     write(make_candles(), tmp_path / "BTC.csv")
     write(funding_table([[START, 0.0001]]), tmp_path / "BTC-funding.csv")
@@ -443,3 +468,17 @@ def test_no_rows_of_a_file_end_in_a_traceback(rows: list[str], tmp_path: Path) -
         load(tmp_path)
     except DataError as error:
         assert str(error).startswith("BTC.csv: ")  # noqa: PT017 - most are refused, none must be
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("header", [True, False])
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path, header: bool, zipped: bool) -> None:
+    expected = make_candles()
+    body = expected.to_csv(index=False, header=header).encode("utf-8-sig")
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "BTCUSDT-15m.zip", "w") as archive:
+            archive.writestr("BTCUSDT-15m.csv", body)
+    else:
+        (tmp_path / "BTCUSDT-15m.csv").write_bytes(body)
+    found = CandleFolder(tmp_path).candles("BTC", "15m").candles
+    pd.testing.assert_frame_equal(found, expected)

@@ -75,3 +75,19 @@ def test_nothing_is_logged_when_all_goes_well(
     with caplog.at_level(logging.WARNING):
         binance.fetch(tmp_path)
     assert caplog.text == ""
+
+
+def test_fetch_data_says_what_a_run_would_say_of_the_candles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    binance = FakeBinance(since_ms=FEB)
+    binance.coins.append("POL")
+    binance.absent = {FEB + DAY_MS}
+    monkeypatch.setitem(BACKTEST_CONFIG, "cache_dir", str(tmp_path))
+    monkeypatch.setattr(fetch, "BinanceHistory", binance.history)
+    monkeypatch.setattr(fetch, "present_ms", lambda: NOW)
+    with caplog.at_level(logging.WARNING):
+        assert len(fetch_data("POL", "15m", "2024-01-20", "2024-02-03")) == 191
+    said = [record.getMessage() for record in caplog.records]
+    assert any("run --coins MATIC --end 2024-02-01T00:00" in text for text in said)
+    assert "POL: 1 candle is missing from 2024-02-02 00:00 to 2024-02-02 00:15" in said

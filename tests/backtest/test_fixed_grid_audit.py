@@ -62,6 +62,26 @@ def test_honest_runs_pass(tmp_path: Path, direction: str, mode: str, step_s: int
     assert len(result["trades"]) > 50
 
 
+def test_modelled_funding_is_said_to_be_unchecked_and_no_honest_run_called_wrong(
+    tmp_path: Path,
+) -> None:
+    market = BacktestSimulator(BUSY, source="demo", strategy="fixed_grid").load("BTC", START, END)
+    market.market.candles.to_csv(tmp_path / "BTCUSDT-1m.csv", index=False)
+    simulator = BacktestSimulator(BUSY, source=str(tmp_path), strategy="fixed_grid")
+    result = simulator.run_single("BTC", START, END)
+    assert result["data"]["funding"] == "modelled"
+    assert result["metrics"]["funding_pnl"] != 0.0
+    (tmp_path / "BTC_trades.csv").write_bytes(trades_csv(typed(result)))
+    (tmp_path / "BTC_summary.json").write_bytes(summary_json(typed(result)))
+    report = audit_fixed_coin(
+        tmp_path / "BTC_trades.csv",
+        read_summary(tmp_path / "BTC_summary.json"),
+        simulator.load("BTC", START, END).market,
+    )
+    assert report.finding is None
+    assert any("funding_pnl" in text for text in report.not_checked)
+
+
 def of_label(rows: list[Row], label: str) -> Row:
     return next(row for row in rows if row["label"] == label)
 

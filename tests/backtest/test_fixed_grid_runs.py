@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,12 @@ import pytest
 import main
 from backtest.report.chart_lines import chart_lines
 from backtest.report.cycles import cycle_facts
+from backtest.results.register import read_register
+from backtest.runs.coin_result import CoinResult
+from backtest.runs.strategies import _fixed_removals
 from backtest.simulator import BacktestSimulator
 from backtest.trust import fixed_grid as checks
+from backtest.trust.compare import FULL, add_outcomes, coin_rows, overall_rows
 from backtest.trust.fixed_grid import check_fixed_lookahead, check_fixed_parity
 from backtest.trust.outcome import Budget
 from core.errors import ConfigError
@@ -102,6 +108,30 @@ def test_a_backtest_writes_its_files_and_prints_its_table(run: Run, tmp_path: Pa
     assert summary["strategy"] == "fixed_grid"
     assert summary["changed_parameters"] == {}
     assert summary["code_fingerprint"] == FIXED_GRID.fingerprint
+
+
+def test_two_runs_and_two_strategies_are_told_apart(run: Run, tmp_path: Path) -> None:
+    places = ("--output", str(tmp_path))
+    for more in ((), ("--set", "take_profit=0.004")):
+        assert run(*RANGE, "--no-plot", *places, *more)[0] == 0
+    ids = [entry["id"] for entry in read_register(tmp_path)]
+    code, out, _ = run("--diff", *ids, *places)
+    assert code == 0
+    assert re.search(r"take_profit +0.008 -> 0.004", out)
+    assert "Strategy:" not in out
+    assert re.search(r"  A  .*BUY_OPEN_LONG|  A  .*SELL_CLOSE_LONG", out)
+    table = (tmp_path / "BTC_trades.csv").read_text().splitlines()
+    cycles = [row["cycle"] for row in csv.DictReader(table)]
+    assert any(cycle in out for cycle in cycles)
+
+    of_v4 = ("--coins", "BTC", "--start", "2025-10-01", "--end", "2025-10-20", "--demo")
+    assert main.main([*of_v4, "--no-plot", *places]) == 0
+    (newest,) = [entry["id"] for entry in read_register(tmp_path) if entry["id"] not in ids]
+    code, out, _ = run("--diff", ids[0], newest, *places)
+    assert code == 0
+    assert "Strategy: fixed_grid -> grid_v4" in out
+    assert "kama_period" not in out
+    assert "-> -" not in out
 
 
 @pytest.mark.slow
@@ -256,3 +286,17 @@ def test_an_unknown_strategy_is_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean fixed_grid"):
         BacktestSimulator(strategy="fixd_grid")
     assert main.main(["--strategy", "nothing", "--demo"]) == 2
+
+
+def test_compare_of_minutes_is_annualised_by_the_minute_and_keeps_equity_alone() -> None:
+    also = partial(add_outcomes, removed=_fixed_removals)
+    simulator = BacktestSimulator(BUSY, source="demo", strategy="fixed_grid", also=also)
+    result = dict(simulator.iter_results(["BTC"], START, END))["BTC"]
+    assert isinstance(result, CoinResult)
+    alone, together = coin_rows(result), overall_rows([result])
+    assert [row.calmar_ratio for row in together] == pytest.approx(
+        [row.calmar_ratio for row in alone]
+    )
+    removed = [run for name, run in result.outcomes.items() if name != FULL]
+    assert len(removed) > 3
+    assert all(run.log.dtype.names == ("equity",) for run in removed)

@@ -302,6 +302,12 @@ def test_one_coin_may_be_named_without_a_list() -> None:
     assert list(both) == ["BTC", "_portfolio"]
 
 
+@pytest.mark.parametrize("coins", [5, [5], [None], ["BTC", float("nan")]])
+def test_what_is_no_coins_name_is_refused(coins: Any) -> None:
+    with pytest.raises(DataError, match="must be a coin like BTC"):
+        BacktestSimulator(source="demo").coin_names(coins)
+
+
 def test_frames_are_a_source_and_a_wrong_one_is_refused() -> None:
     simulator = BacktestSimulator(CONFIG, {"warmup_bars": 0}, source={"BTC": with_rates(on_bars())})
     result = simulator.run_single("BTC", "2024-01-01", datetime(2024, 1, 6, tzinfo=UTC))
@@ -497,3 +503,89 @@ def test_candles_missing_at_the_ends_of_a_range_are_said() -> None:
     whole = BacktestSimulator(CONFIG, {"warmup_bars": 0}, source={"BTC": CANDLES})
     whole_text = " ".join(data_lines(typed(whole.run_single("BTC", start, end))))
     assert "missing" not in whole_text
+
+
+def run_notices(frame: Any) -> list[str]:
+    simulator = BacktestSimulator(CONFIG, {"warmup_bars": 0}, source={"BTC": frame})
+    return list(simulator.run_single("BTC", "2024-01-01", "2024-01-06")["notices"])
+
+
+@pytest.mark.parametrize("name", ["funding", "funding_rates", "Funding Fee", "fundingRatePct"])
+def test_a_column_of_funding_that_is_not_read_is_named(name: str) -> None:
+    rates = pd.Series(on_bars())
+    small = name.lower().replace(" ", "_")
+    said = f"candles of BTC: column {small} is not read"
+    assert any(text.startswith(said) for text in run_notices(CANDLES.assign(**{name: rates})))
+    assert not any("is not read" in text for text in run_notices(with_rates(rates)))
+
+
+def test_a_volume_of_another_name_is_named() -> None:
+    frame = CANDLES.rename(columns={"volume": "Volume USDT"})
+    assert any("column volume_usdt is not read" in text for text in run_notices(frame))
+
+
+def test_prices_of_few_digits_are_said() -> None:
+    prices = ["open", "high", "low", "close"]
+    frame = CANDLES.astype(dict.fromkeys(prices, "float32"))
+    assert any("prices are float32: rounded to 7 digits" in text for text in run_notices(frame))
+    assert not any("float32" in text for text in run_notices(CANDLES))
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "text"),
+    [
+        (BAR_MS, "stand 15m after the exchange's"),
+        (5 * HOUR_MS, "stand 5h after the exchange's"),
+        (-5 * HOUR_MS, "stand 3h after the exchange's"),
+    ],
+)
+def test_settlements_at_times_that_the_exchange_does_not_settle_at_are_refused(
+    late_ms: int, text: str
+) -> None:
+    late = SETTLED.assign(timestamp=SETTLED["timestamp"] + late_ms)
+    assert len(late) > 8
+    with pytest.raises(DataError, match=text):
+        run(CANDLES, funding=late)
+
+
+@pytest.mark.parametrize("step_h", [1, 2, 4, 8])
+def test_settlements_every_few_hours_are_read(step_h: int) -> None:
+    times = FIRST_MS + step_h * HOUR_MS * np.arange(15)
+    rates = np.random.default_rng(2).normal(0.0, 1e-4, 15)
+    assert run(CANDLES, funding=pd.DataFrame({"timestamp": times, "rate": rates}))["trades"]
+
+
+def test_candles_of_another_market_are_refused() -> None:
+    for symbol in ("BTCUSDT", "btc", "BTC/USDT:USDT", "BTC-USDT-SWAP"):
+        assert run_notices(CANDLES.assign(symbol=symbol)) == run_notices(CANDLES)
+    with pytest.raises(DataError, match="candles of BTC: column pair says ETHUSDT"):
+        run_notices(CANDLES.assign(Pair="ETHUSDT"))
+    for symbol in ("BTCDOMUSDT", "BTCUSDC"):
+        with pytest.raises(DataError, match=f"column symbol says {symbol}"):
+            run_notices(CANDLES.assign(symbol=symbol))
+    two = ["BTCUSDT"] * 300 + ["ETHUSDT"] * 200
+    with pytest.raises(DataError, match="column symbol says ETHUSDT"):
+        run_notices(CANDLES.assign(symbol=two))
+
+
+def test_counts_as_text_are_times_and_the_row_that_is_none_is_named() -> None:
+    texts = CANDLES["timestamp"].astype(str)
+    assert run(CANDLES.assign(timestamp=texts))["trades"] == run(CANDLES)["trades"]
+    seconds = (CANDLES["timestamp"] // 1_000).astype(str)
+    assert run(CANDLES.assign(timestamp=seconds))["trades"] == run(CANDLES)["trades"]
+    with pytest.raises(DataError, match="row 499: time 'total' must be"):
+        run(CANDLES.assign(timestamp=[*texts[:-1], "total"]))
+
+
+def test_a_price_that_stands_still_for_hours_is_named() -> None:
+    rows, prices = np.arange(N_BARS), ["open", "high", "low", "close"]
+    price = float(CANDLES["close"].iloc[99])
+    frozen = CANDLES.copy()
+    for name in prices:
+        frozen[name] = np.where((rows >= 100) & (rows < 140), price, CANDLES[name])
+    [text] = price_oddities(market_of(frozen))
+    assert "BTC: the price stands still for 40 bars from 2024-01-02 01:00" in text
+    short = CANDLES.copy()
+    for name in prices:
+        short[name] = np.where((rows >= 100) & (rows < 104), price, CANDLES[name])
+    assert price_oddities(market_of(short)) == []

@@ -13,15 +13,16 @@ import pytest
 
 from config import LIVE_CONFIG
 from core.errors import ConfigError, StateError
+from engine.registry import GRID_V4
 from live.commands.acknowledge import acknowledge, acknowledged_ms
-from live.commands.export import COLUMNS, export_trades
+from live.commands.export import ADDED, export_trades
 from live.commands.target import Target, find_target
 from live.health.account_loss import COUNTED_MS, account_limit, judge_account
 from live.health.alerts import Verdict, second_urls
 from live.health.escalation import ACKNOWLEDGE_MS, Escalation
 from live.health.monitor import HealthMonitor
 from live.store.control_log import FIRST, ControlLog
-from live.store.trade_files import LiveTrade, TradeFiles
+from live.store.trade_files import TRADE_COLUMNS, LiveTrade, TradeFiles
 from tests.support.clocks.virtual import VirtualClock
 
 NOW = 1_700_000_000_000
@@ -238,7 +239,7 @@ def test_trades_are_exported_one_file_a_year_each_row_chained_to_all_before_it(
     target = target_in(tmp_path / "state")
     files = TradeFiles("BTCUSDT", target.state_folder)
     files.append([trade(1, 2023), trade(2, 2023), trade(3, 2024, executed_ms=NOW)])
-    assert export_trades(target, tmp_path / "out", NOW) == 0
+    assert export_trades(target, GRID_V4, tmp_path / "out", NOW) == 0
     assert capsys.readouterr().out.count("control log") == 2
     tables = {}
     for year in (2023, 2024):
@@ -247,7 +248,7 @@ def test_trades_are_exported_one_file_a_year_each_row_chained_to_all_before_it(
         with path.open(newline="") as file:
             tables[year] = list(csv.DictReader(file))
     assert [len(rows) for rows in tables.values()] == [2, 1]
-    assert list(tables[2023][0]) == list(COLUMNS)
+    assert list(tables[2023][0]) == [*TRADE_COLUMNS, *ADDED]
     assert [float(row["net"]) for row in tables[2023]] == [10.5, 11.5]
     chain = FIRST
     for row, stored in zip(tables[2023] + tables[2024], files.rows(), strict=True):
@@ -269,7 +270,7 @@ def test_trades_are_exported_one_file_a_year_each_row_chained_to_all_before_it(
 def test_an_export_without_trades_or_with_a_broken_log_is_refused(tmp_path: Path) -> None:
     target = target_in(tmp_path)
     with pytest.raises(StateError, match="there are no trades of BTCUSDT"):
-        export_trades(target, tmp_path / "out", NOW)
+        export_trades(target, GRID_V4, tmp_path / "out", NOW)
     ControlLog("BTCUSDT", tmp_path).path.write_text("{}\n")
     with pytest.raises(StateError, match="does not continue the chain"):
-        export_trades(target, tmp_path / "out", NOW)
+        export_trades(target, GRID_V4, tmp_path / "out", NOW)

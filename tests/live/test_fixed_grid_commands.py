@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import live_trade
+from live.store.instance_lock import InstanceLock
 from tests.live.test_fixed_grid_live import candles
 from tests.support.processes.live_command import Stage, open_stage
 
@@ -152,3 +153,104 @@ def test_the_help_names_what_the_fixed_grid_adds(capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     for flag in ("--adopt", "--close-cycle", "--review", "--since"):
         assert flag in out
+
+
+def test_the_status_of_a_live_session_is_what_the_exchange_holds(stage: Stage) -> None:
+    traded(stage)
+    held, stops = stage.held()["LONG"], stage.stops()
+    code, out, err = stage.run("--testnet", "--status")
+    assert (code, err) == (0, "")
+    assert "fixed_grid of version" in out
+    assert re.search(rf"LONG +{held:g} at ", out)
+    assert len(re.findall(r"LONG +STOP ", out)) == len(stops)
+    assert re.search(r"cycles +open: \w{6}", out)
+    assert re.search(r"HEALTHY|WARNING|CRITICAL", out)
+    # Closed: the copy follows, and still no session goes on from it.
+    assert stage.run(*FIXED, "--testnet", "--flatten", "--yes")[0] == 0
+    out = stage.run("--testnet", "--status")[1]
+    assert re.search(r"LONG +nothing", out)
+    assert "cycles     open: none" in out
+
+
+def test_the_copy_for_the_status_is_never_read_by_a_session(stage: Stage) -> None:
+    traded(stage)
+    copy = Path("data/live_state/testnet/BTCUSDT_status.json")
+    copy.write_text("nonsense")
+    held = stage.held()["LONG"]
+    assert stage.run_for(1, *TRADED, "--resume")[0] == 0
+    assert stage.held()["LONG"] > 0.0 < held
+    assert '"sha256"' in copy.read_text()
+
+
+def test_the_export_holds_every_trade_with_its_cycle(stage: Stage) -> None:
+    traded(stage)
+    code, out, err = stage.run(*FIXED, "--testnet", "--export", "taxes")
+    assert (code, err) == (0, "")
+    (path,) = Path("taxes").glob("BTCUSDT_fixed_grid_trades_*.csv")
+    exported = path.read_text().splitlines()
+    kept = Path("data/live_state/testnet/BTCUSDT_fixed_grid_trades.csv").read_text().splitlines()
+    assert exported[0] == kept[0] + ",net,chain"
+    assert len(exported) == len(kept) > 5
+    assert f"{len(kept) - 1} rows" in out
+    code, _, err = stage.run("--testnet", "--export", "taxes")
+    assert code == 2
+    assert "there are no trades" in err
+
+
+def test_paused_by_a_command_nothing_is_entered_until_it_goes_on(stage: Stage) -> None:
+    traded(stage)
+    before = stage.held()["LONG"]
+    code, out, _ = stage.run(*FIXED, "--testnet", "--pause", "on")
+    assert (code, "paused" in out) == (0, True)
+    assert stage.run_for(1, *TRADED, "--resume")[0] == 0
+    assert stage.held()["LONG"] <= before  # exits go on
+    events = [json.loads(line) for line in Path(EVENTS).read_text().splitlines()]
+    since = [e["event"] for e in events][[e["event"] for e in events].index("PAUSE") :]
+    assert "ENTRY_PLACED" not in since
+    assert "paused: --pause off lets entries go on" in stage.run("--testnet", "--status")[1]
+
+    assert stage.run(*FIXED, "--testnet", "--pause", "off")[0] == 0
+    assert stage.run_for(1, *TRADED, "--resume")[0] == 0
+    last = [json.loads(line)["event"] for line in Path(EVENTS).read_text().splitlines()]
+    assert "ENTRY_PLACED" in last[len(events) :]
+
+
+def test_a_coin_on_which_another_session_has_orders_is_refused(stage: Stage) -> None:
+    stage.exchange.entry.place(
+        {
+            "type": "LIMIT",
+            "side": "BUY",
+            "positionSide": "LONG",
+            "quantity": "1",
+            "price": "50",
+            "timeInForce": "GTX",
+            "newClientOrderId": "g4bE-0000001-L00-0001",
+        }
+    )
+    code, _, err = stage.run(*TRADED)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "another session trades this coin" in err
+    assert len(stage.limits()) == 1  # nothing sent, nothing cancelled
+
+
+def test_a_coin_that_another_process_trades_is_refused(stage: Stage) -> None:
+    folder = Path("data/live_state/testnet")
+    folder.mkdir(parents=True)
+    with InstanceLock(folder / "BTCUSDT.lock"):
+        code, _, err = stage.run(*TRADED)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert not stage.limits()
+
+
+def test_a_file_of_the_other_strategy_lets_no_key_through_that_may_withdraw(stage: Stage) -> None:
+    folder = Path("data/live_state")
+    folder.mkdir(parents=True)
+    (folder / "BTCUSDT_state.json").write_text("of grid_v4, left from before")
+    stage.exchange.key_rights |= {"enableWithdrawals": True}
+    real = [word for word in TRADED if word != "--testnet"]
+    code, _, err = stage.run(*real, "--resume")
+    assert code == 2
+    assert err.rstrip().endswith("--accept-key-rights withdrawals")
+    assert not stage.limits()

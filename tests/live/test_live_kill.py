@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
 
@@ -27,6 +27,7 @@ from tests.support.markets.synthetic import RULES
 from tests.support.processes.busy_hour import (
     Hour,
     HourExchange,
+    OrderRow,
     Outcome,
     Point,
     hour_wish,
@@ -37,20 +38,36 @@ from tests.support.processes.live_process import SYMBOL, CutOffError, trade
 
 POLL_MS: Final = 5_000
 """How long a position may be without its stop."""
-PARTS: Final = {"partial_fills": 0.7, "seed": 1}
+PARTS: Final[dict[str, Any]] = {"partial_fills": 0.7, "seed": 1}
 World = tuple[Point, str]
 """The last moment of a world, and what happens then."""
 
 
-@pytest.fixture(scope="module")
-def undisturbed(sessions: ForkedSessions, folder: Path) -> Outcome:
-    return Hour(sessions, folder).run()
+TWO_COINS_KILLS: Final = 5
+"""Moments of each kind at which a session is killed beside another one."""
+Chosen = TypeVar("Chosen")
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one coin", "two coins"])
+def coins(request: pytest.FixtureRequest) -> int:
+    """Return how many coins are traded on the account; the session of the first is killed."""
+    return int(request.param)
+
+
+def sample(moments: list[Chosen], coins: int) -> list[Chosen]:
+    """Return the moments to be killed at: all, or some from beginning to end with two coins."""
+    return moments if coins == 1 else moments[:: -(-len(moments) // TWO_COINS_KILLS)]
 
 
 @pytest.fixture(scope="module")
-def points(sessions: ForkedSessions, folder: Path) -> list[tuple[Point, str, str]]:
+def undisturbed(sessions: ForkedSessions, folder: Path, coins: int) -> Outcome:
+    return Hour(sessions, folder, coins=coins).run()
+
+
+@pytest.fixture(scope="module")
+def points(sessions: ForkedSessions, folder: Path, coins: int) -> list[tuple[Point, str, str]]:
     """Return every moment of the hour, its world and what happens."""
-    return Hour(sessions, folder).survey()
+    return Hour(sessions, folder, coins=coins).survey()
 
 
 def worlds(points: list[tuple[Point, str, str]]) -> list[World]:
@@ -125,7 +142,9 @@ def test_dropped_over_a_change_of_the_account_a_session_goes_on_with_the_same_or
 
 
 @pytest.mark.slow
-def test_the_hour_holds_every_kind_of_event(undisturbed: Outcome, points: list[Any]) -> None:
+def test_the_hour_holds_every_kind_of_event(
+    undisturbed: Outcome, points: list[Any], coins: int
+) -> None:
     labels = {row["label"] for row in undisturbed.csv_rows}
     assert labels == {
         "BUY_OPEN_LONG",
@@ -139,6 +158,7 @@ def test_the_hour_holds_every_kind_of_event(undisturbed: Outcome, points: list[A
     assert {"DELETE /fapi/v1/algoOrder", "POST /fapi/v1/order", "GET /fapi/v1/income"} <= done
     assert undisturbed.engine["funding"] != 0.0
     assert len(worlds(points)) > 50
+    assert (len(undisturbed.beside) > 5) is (coins > 1)
 
 
 def wrong_kills(
@@ -155,14 +175,15 @@ def wrong_kills(
 
 @pytest.mark.slow
 def test_killed_in_any_world_the_hour_ends_as_if_nothing_had_happened(
-    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, points: list[Any]
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, points: list[Any], coins: int
 ) -> None:
-    assert not wrong_kills(sessions, folder, worlds(points), undisturbed)
+    chosen = sample(worlds(points), coins)
+    assert not wrong_kills(sessions, folder, chosen, undisturbed, coins=coins)
 
 
 @pytest.mark.slow
 def test_a_row_of_the_trade_log_torn_in_the_middle_is_made_whole(
-    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, points: list[Any]
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, points: list[Any], coins: int
 ) -> None:
     torn = [
         (Point("file", point.number, "torn"), about)
@@ -170,22 +191,23 @@ def test_a_row_of_the_trade_log_torn_in_the_middle_is_made_whole(
         if point.when == "before" and about.startswith(f"write {SYMBOL}_trades")
     ]
     assert len(torn) > 10
-    assert not wrong_kills(sessions, folder, torn, undisturbed)
+    assert not wrong_kills(sessions, folder, sample(torn, coins), undisturbed, coins=coins)
 
 
 @pytest.mark.slow
 def test_killed_among_orders_that_fill_in_parts_the_hour_ends_as_if_nothing_had_happened(
-    sessions: ForkedSessions, folder: Path
+    sessions: ForkedSessions, folder: Path, coins: int
 ) -> None:
-    wanted = Hour(sessions, folder, **PARTS).run()
+    options = {**PARTS, "coins": coins}
+    wanted = Hour(sessions, folder, **options).run()
     assert len(wanted.csv_rows) > 12
-    chosen = worlds(Hour(sessions, folder, **PARTS).survey())[::4]
-    assert not wrong_kills(sessions, folder, chosen, wanted, **PARTS)
+    chosen = sample(worlds(Hour(sessions, folder, **options).survey())[::4], coins)
+    assert not wrong_kills(sessions, folder, chosen, wanted, **options)
 
 
 @pytest.mark.slow
 def test_a_request_that_arrives_after_the_restart_is_not_sent_twice(
-    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, points: list[Any]
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, points: list[Any], coins: int
 ) -> None:
     posts = [
         (point, about)
@@ -197,17 +219,17 @@ def test_a_request_that_arrives_after_the_restart_is_not_sent_twice(
     countdowns = [(point, about) for point, about in posts if about.endswith("countdownCancelAll")]
     assert len(orders) >= 10
     assert len(batches) >= 5
-    for point, about in orders + batches + countdowns[::20]:
-        found = Hour(sessions, folder).run_late(point.number)
+    for point, about in sample(orders + batches + countdowns[::20], coins):
+        found = Hour(sessions, folder, coins=coins).run_late(point.number)
         assert not problem_of(found, undisturbed), f"{point} ({about})"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_again_and_again_the_hour_ends_as_if_nothing_had_happened(
-    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, when: str
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, when: str, coins: int
 ) -> None:
-    hour, life = Hour(sessions, folder), 20
+    hour, life = Hour(sessions, folder, coins=coins), 20
     with hour.served() as port:
         ending = -signal.SIGKILL
         while ending == -signal.SIGKILL:
@@ -223,24 +245,30 @@ def test_killed_again_and_again_the_hour_ends_as_if_nothing_had_happened(
 # --- away for a while -----------------------------------------------------------------------------
 
 
-def run_away(hour: Hour, from_s: int, back_s: int, until_s: int) -> None:
-    """Trade the hour until an instant, but for the time between two others."""
+def run_away(hour: Hour, from_s: int, back_s: int, until_s: int) -> list[OrderRow]:
+    """Trade the hour until an instant, but for the time between two others.
+
+    Returns:
+        What rests then.
+    """
     exchange, start_ms = hour.exchange, hour.exchange.start_ms
     with hour.served() as port:
         wish = hour.wish(port, until_ms=start_ms + from_s * 1_000)
         assert hour.session(wish) == 0, hour.console()
         assert exchange.now_ms == wish.until_ms
-        exchange.advance((back_s - from_s) * 1_000)
+        while exchange.now_ms < start_ms + back_s * 1_000:
+            exchange.pass_sleep(start_ms + back_s * 1_000)
         exchange.unprotected_ms = 0
         wish = hour.wish(port, "--resume", until_ms=start_ms + until_s * 1_000)
         assert hour.session(wish) == 0, hour.console()
+        return exchange.resting()
 
 
 @pytest.mark.slow
 def test_a_minute_away_within_a_bar_changes_nothing(
-    sessions: ForkedSessions, folder: Path, undisturbed: Outcome
+    sessions: ForkedSessions, folder: Path, undisturbed: Outcome, coins: int
 ) -> None:
-    hour = Hour(sessions, folder)
+    hour = Hour(sessions, folder, coins=coins)
     run_away(hour, 1_360, 1_420, 3_640)
     trades = [(t.ts_ms - hour.exchange.start_ms) // 1_000 for t in hour.exchange.account.trades]
     assert any(1_360 < second < 1_420 for second in trades)
@@ -249,11 +277,11 @@ def test_a_minute_away_within_a_bar_changes_nothing(
 
 @pytest.mark.slow
 def test_a_bar_that_was_missed_is_caught_up_and_only_the_latest_decides(
-    sessions: ForkedSessions, folder: Path
+    sessions: ForkedSessions, folder: Path, coins: int
 ) -> None:
-    hour = Hour(sessions, folder)
+    hour = Hour(sessions, folder, coins=coins)
     gone_s = 1_340  # the countdown leaves the entries of a dead process two minutes
-    run_away(hour, gone_s, 3_000, 3_100)
+    resting = run_away(hour, gone_s, 3_000, 3_100)
     exchange, found = hour.exchange, hour.outcome()
     away = range(exchange.start_ms + 1_000 * gone_s, exchange.start_ms + 3_000_000)
     assert sum(trade.ts_ms in away for trade in exchange.account.trades) > 1
@@ -262,7 +290,12 @@ def test_a_bar_that_was_missed_is_caught_up_and_only_the_latest_decides(
     assert laid == {0, 1, 3}
     assert exchange.unprotected_ms == 0
     rows = [row for row in found.jsonl_rows if ":" in row["trade_id"]]
-    times = {f"{trade.trade_id}:0": trade.ts_ms // BAR_MS for trade in exchange.account.trades}
+    end_ms = exchange.start_ms + 3_100_000  # the other coin's session goes on a little
+    times = {
+        f"{trade.trade_id}:0": trade.ts_ms // BAR_MS
+        for trade in exchange.account.trades
+        if trade.ts_ms <= end_ms
+    }
     assert times.items() <= {row["trade_id"]: row["bar"] for row in rows}.items()
     strategy = GridStrategyV4({"grid_levels": 3}, RULES)
     strategy.load_state_dict(decode(found.engine))
@@ -270,4 +303,4 @@ def test_a_bar_that_was_missed_is_caught_up_and_only_the_latest_decides(
         (o.kind.name, o.position_side, round(o.price, 1), round(o.qty, 3)) for o in strategy.book
     ]
     assert wanted
-    assert sorted(wanted) == exchange.resting()
+    assert sorted(wanted) == resting

@@ -225,9 +225,16 @@ def test_it_says_where_the_backup_is_how_to_undo_and_what_to_do_next(
 ) -> None:
     out = apply(best(gamma=0.75), "--yes")[1]
     assert "the file as it was: config.py.bak\n" in out
-    assert out.endswith("to undo: mv config.py.bak config.py\nnext: python3 main.py\n")
+    main_py = ROOT / "main.py"  # seen from a folder that is not the project's
+    assert out.endswith(f"to undo: mv config.py.bak config.py\nnext: python3 {main_py}\n")
     subprocess.run(["mv", "config.py.bak", "config.py"], cwd=tmp_path, check=True)  # noqa: S607
     assert untouched(tmp_path)
+
+
+def test_the_next_step_names_the_strategy_whose_values_were_written(apply: Apply) -> None:
+    fixed = {"best_params": {"leverage": 3.0}, "verdict": HELD, "strategy": "fixed_grid"}
+    assert apply(fixed, "--yes")[1].endswith("/main.py --strategy fixed_grid\n")
+    assert apply(best(gamma=0.75), "--yes")[1].endswith("/main.py\n")
 
 
 def test_without_options_the_robust_choice_goes_into_this_projects_config() -> None:

@@ -134,7 +134,8 @@ def test_a_search_prints_the_report_and_writes_everything(search: Run, tmp_path:
     assert out.index("Verdict:") < out.index("Best trial")
     for text in (*verdict["why"], verdict["to_do"]):
         assert " ".join(text.split()) in " ".join(out.split())
-    assert "next: python3 apply_optimized_params.py --preview\n" in out
+    next_step = f"next: python3 {ROOT / 'apply_optimized_params.py'} --preview\n"
+    assert next_step in out  # with its path, as the search was started elsewhere
     assert "8/8" in err
     assert "best" in err
     assert "the same command adds 8 more" in err
@@ -413,6 +414,38 @@ def test_a_killed_search_has_its_trials_in_the_ledger(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     (line,) = (tmp_path / LEDGER_FILE).read_text().splitlines()
     assert json.loads(line)["trials"] == 4
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_with_its_trials(search: Run, tmp_path: Path) -> None:
+    script = (
+        "import os, signal, optimizer\n"
+        "from backtest.optimize.search.trial_ledger import SearchEntry\n"
+        "count, seen = SearchEntry.count, []\n"
+        "def counted(self):\n"
+        "    count(self)\n"
+        "    seen.append(1)\n"
+        "    if len(seen) == 5:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "SearchEntry.count = counted\n"
+        f"optimizer.main({QUICK!r})\n"
+    )
+    done = subprocess.run(  # noqa: S603 - this project's own code
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == -signal.SIGKILL
+    kept = n_trials(tmp_path / "grid_v4_wfo.db")
+    assert 1 <= kept <= 5  # those that were still being written are lost, and no more
+    code, out, _ = search(*QUICK)
+    assert code == 0
+    assert "Verdict: " in out
+    document = results(tmp_path)
+    assert document["num_trials"] == kept + 6
+    assert document["deflated_sharpe"]["n_trials_ever"] == 5 + 6
 
 
 @pytest.mark.slow
@@ -789,7 +822,7 @@ def test_what_the_search_finds_can_be_applied_and_run(tmp_path: Path) -> None:
     chosen = json.loads(path.read_text())["robust_params"]
     printed = next(line for line in found.stdout.splitlines() if line.startswith("next: python3 "))
     program, *flags = shlex.split(printed)[2:]
-    assert program == "apply_optimized_params.py"
+    assert program == str(ROOT / "apply_optimized_params.py")
     arguments = ("--params", str(path), "--force", "--config", "config.py")
     preview = command(tmp_path, "apply_optimized_params", *flags, "--config", "config.py")
     assert "preview: nothing written" in preview.stdout
@@ -803,6 +836,49 @@ def test_what_the_search_finds_can_be_applied_and_run(tmp_path: Path) -> None:
     assert chosen != {name: shipped[name] for name in chosen}
     unchanged = {*STRATEGY_PARAMS} - {*chosen}
     assert all(summary["parameters"][name] == shipped[name] for name in unchanged)
+
+
+def in_shell(line: str, folder: Path) -> str:
+    """Return what a line prints that a person pastes into a shell in ``folder``."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(  # noqa: S602 - as printed
+        line,
+        shell=True,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_printed_next_step_and_the_readmes_line_work_as_printed(
+    search: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    unneeded = shutil.ignore_patterns(
+        ".*", "__pycache__", "data", "tests", "docs", "deploy", "*.db"
+    )
+    shutil.copytree(ROOT, project, ignore=unneeded)
+    before = (ROOT / "config.py").read_bytes()
+    for folder, arguments in ((tmp_path, ()), (project, ("--output", "my results"))):
+        monkeypatch.chdir(folder)
+        out = search(*QUICK, *arguments)[1]
+        [printed] = [line for line in out.splitlines() if line.startswith("next: ")]
+        assert "preview: nothing written" in in_shell(printed.removeprefix("next: "), folder)
+    shutil.copytree(tmp_path / "data", project / "data", dirs_exist_ok=True)
+    section = (ROOT / "README.md").read_text().partition("\n## Optimizing\n")[2]
+    lines = section.partition("```bash\n")[2].partition("```")[0].splitlines()
+    [line] = [text for text in lines if "apply_optimized_params" in text]
+    shown = in_shell(line, project)
+    assert shown.startswith("data/optimizer_results_robust.json, robust_params -> config.py\n")
+    assert shown.endswith("preview: nothing written\n")
+    written = in_shell(f"{line.removesuffix(' --preview')} --force --yes", project)
+    assert written.endswith("\nnext: python3 main.py\n")
+    assert (project / "config.py").read_bytes() != before == (ROOT / "config.py").read_bytes()
 
 
 @pytest.mark.slow

@@ -264,7 +264,7 @@ def prepare(
         plan,
         objective=objective,
         data_hash=combined_hash(loaded),
-        notices=_notices(loaded, times, plan),
+        notices=[*_notices(loaded, times, plan), *simulator.not_read(list(loaded))],
     )
 
 
@@ -285,7 +285,7 @@ def _notices(
     loaded: Coins, times: Mapping[str, npt.NDArray[np.int64]], plan: SharedPlan
 ) -> list[str]:
     """Return what the coins' own data says, and whose bars are left out."""
-    notices = [item.notice for item in loaded.values() if item.notice]
+    notices = [text for item in loaded.values() for text in item.notices]
     for coin, own in times.items():
         outside = int(np.sum((own < plan.start_ms) | (own >= plan.end_ms)))
         if outside > _NOTABLE_SHARE * len(own):

@@ -17,11 +17,12 @@ class Turns:
 
     Attributes:
         seats: number of sessions that must sleep before time goes on.
+        passes: whether time is going on because all sleep.
         order: in which those that are due at once run; others follow as they came.
     """
 
     def __init__(self, exchange: SimExchange, seats: int) -> None:
-        self._exchange, self.seats = exchange, seats
+        self._exchange, self.seats, self.passes = exchange, seats, False
         self.order: list[Hashable] = []
         self._changed = threading.Condition()
         self._asleep: dict[Hashable, int] = {}
@@ -56,10 +57,12 @@ class Turns:
             return
         if len(self._asleep) < self.seats and not self._due():
             return
+        self.passes = True
         while not self._due():
             if not self._exchange.pass_sleep(min(self._asleep.values())):
                 now_ms = self._exchange.now_ms  # an event wakes them all
                 self._asleep = {who: min(ms, now_ms) for who, ms in self._asleep.items()}
+        self.passes = False
         self._running = min(self._due())[1]
         del self._asleep[self._running]
         self._changed.notify_all()

@@ -15,18 +15,19 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from live.simulated.exchange import SimExchange
 from live.simulated.server import SimServer
 from tests.support.markets.oracle import BAR_MS
 from tests.support.markets.synthetic import RULES, synthetic_candles
 from tests.support.processes.forked_sessions import ForkedSessions
 from tests.support.processes.live_process import STATE, SYMBOL, Wish, world_of
+from tests.support.processes.live_session import Row
+from tests.support.processes.two_coins import Companion, SharedExchange
 
 SEED: Final = 91
 FIRST: Final = 1_190
@@ -69,7 +70,7 @@ class Point(NamedTuple):
     when: str  # before, torn or after
 
 
-class HourExchange(SimExchange):
+class HourExchange(SharedExchange):
     """The exchange of the hour; notes how long positions lie without a stop."""
 
     def __init__(self, **options: Any) -> None:
@@ -136,6 +137,7 @@ class Outcome:
         csv_rows: of the trade log.
         jsonl_rows: likewise.
         engine: the ledger in the state file.
+        beside: trades of the other coin's session on the account.
         unprotected_ms: how long positions lay without a stop.
     """
 
@@ -145,6 +147,7 @@ class Outcome:
     csv_rows: list[dict[str, Any]]
     jsonl_rows: list[dict[str, Any]]
     engine: Any
+    beside: list[Row]
     unprotected_ms: int = field(compare=False)
 
     def difference(self, wanted: Outcome) -> str:
@@ -162,7 +165,7 @@ def stem(client_id: str) -> str:
     return client_id.rpartition("-")[0]
 
 
-def outcome_of(exchange: HourExchange, folder: Path) -> Outcome:
+def outcome_of(exchange: HourExchange, folder: Path, beside: Sequence[Row] = ()) -> Outcome:
     """Read what is left at the exchange and on the disk."""
     state = folder / STATE
     taken: Counter[tuple[str, ...]] = Counter(
@@ -178,6 +181,7 @@ def outcome_of(exchange: HourExchange, folder: Path) -> Outcome:
         csv_rows=[_comparable(row) for row in rows],
         jsonl_rows=[_comparable(json.loads(line)) for line in lines],
         engine=state_of(folder)["engine"],
+        beside=list(beside),
         unprotected_ms=exchange.unprotected_ms,
     )
 
@@ -216,13 +220,21 @@ class Hour:
 
     Args:
         folder: emptied first.
+        coins: 2: a session of this process trades another coin on the same account.
         options: of the exchange.
     """
 
-    def __init__(self, sessions: ForkedSessions, folder: Path, **options: Any) -> None:
+    def __init__(
+        self, sessions: ForkedSessions, folder: Path, *, coins: int = 1, **options: Any
+    ) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         self.sessions, self.folder, self.exchange = sessions, folder, HourExchange(**options)
         self._pid, self._started = 0, threading.Event()
+        self._companion: Companion | None = None
+        self._beside: list[Row] = []
+        if coins > 1:
+            end_ms = self.exchange.start_ms + N_BARS * BAR_MS
+            self._companion = Companion(self.exchange, folder / "companion", end_ms)
 
     def wish(self, port: int, *arguments: str, **changes: Any) -> Wish:
         """Return what a session of the hour is to do."""
@@ -232,7 +244,11 @@ class Hour:
     def served(self) -> Iterator[int]:
         """Serve the exchange and yield its port."""
         with SimServer(self.exchange) as server:
+            if self._companion is not None:
+                self._companion.start()
             yield server.port
+            if self._companion is not None:
+                self._beside = self._companion.finish()
 
     def session(self, wish: Wish) -> int:
         """Run a session and return its exit code; hooks may ``send`` it signals."""
@@ -248,7 +264,7 @@ class Hour:
 
     def outcome(self) -> Outcome:
         """Read what is left."""
-        return outcome_of(self.exchange, self.folder)
+        return outcome_of(self.exchange, self.folder, self._beside)
 
     def run(self) -> Outcome:
         """Run without being disturbed."""
@@ -269,10 +285,15 @@ class Hour:
         return self.outcome()
 
     def killer(self, point: Point) -> Hook:
-        """Return a hook that kills the session over a request, which is lost if not processed."""
+        """Return a hook that kills the session over a request, which is lost if not processed.
+
+        It is the first of the session from the point's number on.
+        """
+        killed = threading.Event()
 
         def kill(number: int, method: str, path: str) -> None:  # noqa: ARG001 - a hook's
-            if number == point.number:
+            if number >= point.number and not killed.is_set() and not Companion.is_asking():
+                killed.set()
                 self.send(signal.SIGKILL)
                 if point.when == "before":
                     raise ConnectionResetError
@@ -323,6 +344,8 @@ class Hour:
 
     def _surveyor(self, found: list[tuple[int, Point, str, str]], when: str) -> Hook:
         def note(number: int, method: str, path: str) -> None:
+            if Companion.is_asking():
+                return
             world = world_of(self.exchange.dump(), self.folder)
             point = Point("request", number, when)
             found.append((time.monotonic_ns(), point, world, f"{method} {path}"))

@@ -105,13 +105,12 @@ def on_fixed_stage(
         candles,
         coin="BTC",
         rules=rules,
-        funding=[],
         wallet=wallet,
         start_bar=start_bar,
         fee_maker=params.fee_maker,
         fee_taker=params.fee_taker,
         slippage=params.slippage,
-        **{"liquidation_fee": params.liquidation_fee, **sim},
+        **{"funding": [], "liquidation_fee": params.liquidation_fee, **sim},
     )
     chosen = {**settings_in(folder), "poll_s": 900.0, **NO_LOSS_LIMIT, **(settings or {})}
     plan = Plan(
@@ -161,10 +160,15 @@ def open_fixed(exchange: SimExchange, http: requests.Session, plan: Plan) -> Fix
 
 
 def backtest_rows(
-    candles: pd.DataFrame, config: Mapping[str, Any], rules: MarketRules, first_bar: int
+    candles: pd.DataFrame,
+    config: Mapping[str, Any],
+    rules: MarketRules,
+    first_bar: int,
+    funding: pd.DataFrame | None = None,
 ) -> list[Row]:
     """Return the trades of a backtest over the same candles, without the close at its end."""
-    run = FixedGridStrategy(FIXED_GRID.read(config), rules).run_result(candles, first_bar=first_bar)
+    strategy = FixedGridStrategy(FIXED_GRID.read(config), rules)
+    run = strategy.run_result(candles, first_bar=first_bar, funding=funding)
     return [
         (t["label"], t["price"], t["qty"], t["bar"])
         for t in run.trade_dicts
