@@ -109,6 +109,9 @@ class CandleFolder:
         name, bar_ms, kind = _joint_name(found), timeframe_ms(timeframe), found[0].kind
         step_ms = timeframe_ms(kind) if kind else None
         notices: dict[str, None] = {}
+        if len(found) > 1 and not all(item.part for item in found):
+            names = ", ".join(item.name for item in found)
+            notices[f"{coin}: these files are taken for one series and joined: {names}"] = None
         tables, rates = [], []
         for item in found:
             raw, repeated = _read_rows(item)

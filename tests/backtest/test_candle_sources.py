@@ -356,3 +356,12 @@ def test_bars_that_lack_minutes_are_left_out_and_said(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found.candles, CANDLES.drop(index=1).reset_index(drop=True))
     [notice] = found.notices
     assert "made of those of 1m; 1 bars that lack some are left out: 2024-01-01 00:15" in notice
+
+
+def test_files_that_are_no_parts_of_one_are_named_where_they_are_joined(tmp_path: Path) -> None:
+    file("BTC_USDT-15m.csv", text(CANDLES.iloc[:10]))(tmp_path)
+    file("BTC_USDT_USDT-15m-futures.csv", text(CANDLES.iloc[10:]))(tmp_path)
+    joined = CandleFolder(tmp_path).candles("BTC", "15m")
+    assert len(joined.candles) == len(CANDLES)
+    said = "BTC: these files are taken for one series and joined: "
+    assert f"{said}BTC_USDT-15m.csv, BTC_USDT_USDT-15m-futures.csv" in joined.notices

@@ -299,8 +299,10 @@ def with_unsorted_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.iloc[order].reset_index(drop=True)
 
 
-def with_repeated_row(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.iloc[[*range(501), *range(500, len(frame))]].reset_index(drop=True)
+def with_other_row_of_a_time(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return candles with a time twice; where the rows are the same, one is dropped and said."""
+    found = frame.iloc[[*range(501), *range(500, len(frame))]].reset_index(drop=True)
+    return spoil(found, "volume", 501, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +311,7 @@ def with_repeated_row(frame: pd.DataFrame) -> pd.DataFrame:
         (lambda f: f.drop(columns="close"), "missing columns: close"),
         (lambda f: spoil(f, "close", 500, np.nan), "row 500 (2024-01-06 05:00 UTC): close is miss"),
         (with_unsorted_rows, "is earlier than the row before"),
-        (with_repeated_row, "repeats the time of the row before"),
+        (with_other_row_of_a_time, "repeats the time of the row before"),
         (with_wrong_step, "candles are 1h apart, must be 15m"),
         (with_mixed_steps, "must be"),
         (lambda f: spoil(f, "high", 500, 1.0), "row 500"),
