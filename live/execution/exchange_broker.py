@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from core.errors import ExchangeError, GridError, StateError, UnknownOutcome
 from core.orders import POSITION_SIDES, OrderKind
 from engine.contract import Exit
 from live.exchange.port import Clock, Exchange
-from live.exchange.types import CancelResult, MarketFacts
+from live.exchange.types import CancelResult, MarketFacts, SidePosition
 from live.execution.books import LiveSession
 from live.execution.close_check import CloseCheck
 from live.execution.dead_man import DeadMan
@@ -348,15 +348,20 @@ class ExchangeBroker:
                 self._exits.intend(position_side, label, wanted)
         self._refresh_facts()
         self._exits.finish()
-        self._drop_stops()
+        account = self._drop_stops()
         self._session.save()
-        self._report_dust()
+        self._report_dust(account)
         _refuse_stuck(result)
 
-    def _report_dust(self) -> None:
-        """Say what is left that is smaller than the exchange's lot."""
+    def _report_dust(self, account: Mapping[str, SidePosition]) -> None:
+        """Say what is left that is smaller than the exchange's lot.
+
+        Where the lot has grown the ledger, which counts in lots of now, may call it nothing.
+        """
         for name in POSITION_SIDES:
             left = sum(fill.qty for fill in self._session.strategy.fills(name))
+            if account[name].qty < self._facts.rules.step_size * (1.0 - LOT_SLACK):
+                left = account[name].qty
             if left > 0.0:
                 self._events.publish(
                     Notice(
@@ -365,8 +370,8 @@ class ExchangeBroker:
                     )
                 )
 
-    def _drop_stops(self) -> None:
-        """Cancel the stops of what is closed.
+    def _drop_stops(self) -> Mapping[str, SidePosition]:
+        """Cancel the stops of what is closed; return what the account holds.
 
         Raises:
             ExchangeError: a side could not be closed; its stop stays.
@@ -382,6 +387,7 @@ class ExchangeBroker:
             self._desk.cancel(self._session.orders.alive(OrderKind.STOP, position_side=name))
         if left:
             raise ExchangeError(f"{' and '.join(left)} could not be closed; stops stay there")
+        return account
 
 
 def _refuse_stuck(result: CancelResult) -> None:

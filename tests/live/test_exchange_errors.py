@@ -21,6 +21,7 @@ from core.errors import (
     NetworkError,
     RateLimitError,
     ReplyError,
+    RestrictedError,
     UnknownOutcome,
 )
 from core.orders import OrderKind
@@ -129,6 +130,27 @@ def test_every_answer_has_its_error_and_its_meaning(
     outcome = executor._connection.attempt(REQUEST)  # noqa: SLF001 - below the retries
     assert type(outcome.error) is ours
     assert order_answer(outcome.error, outcome.code, OrderKind.EXIT) is meaning
+
+
+COMPLIANCE = [-4192, *range(-4403, -4399), -4087, -4088, *range(-4206, -4201), -4411, -4109]
+NOT_ABOUT_KEYS = [-4425, -5029, -5000, -2008, -1125]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+@pytest.mark.parametrize(
+    ("codes", "ours"),
+    [(COMPLIANCE, RestrictedError), (NOT_ABOUT_KEYS, ExchangeError)],
+    ids=["compliance", "others"],
+)
+def test_codes_of_compliance_and_others_are_no_key_errors(
+    codes: list[int], ours: type[GridError], status: int
+) -> None:
+    for code in codes:
+        exchange = CannedExchange()
+        exchange.always(ORDER, refusal(code, status=status))
+        outcome = exchange.executor()._connection.attempt(REQUEST)  # noqa: SLF001 - as above
+        assert type(outcome.error) is ours, code
+        assert order_answer(outcome.error, outcome.code, OrderKind.EXIT) is Answer.REFUSED, code
 
 
 @pytest.mark.parametrize(

@@ -232,6 +232,21 @@ def test_rules_that_change_are_read_again(watched: Watched) -> None:
 
 
 @pytest.mark.slow
+def test_what_a_new_lot_does_not_let_be_closed_is_said(watched: Watched) -> None:
+    assert watched.run(60_000) is Ending.ASKED
+    assert held(watched) > 0
+    coarser = replace(RULES, step_size=float(held(watched)) * 0.75)
+    watched.exchange.market.change_rules(coarser)
+    broker = watched.scene.live.broker
+    with pytest.raises(ExchangeError, match="stops stay there"):  # by the lot of before
+        broker.flatten("CLOSE_END")
+    assert not watched.observer.unprotected
+    broker.flatten("CLOSE_END")
+    assert 0 < held(watched) < Decimal(repr(coarser.step_size))
+    assert watched.scene.alerts.count("0.002 of LONG are left: less than the exchange's lot") == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [-4400, -4401, -4087, -4192])
 def test_while_only_reducing_is_allowed_entries_are_off_and_stops_go_on(
     watched: Watched, code: int
