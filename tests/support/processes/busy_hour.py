@@ -27,6 +27,7 @@ from tests.support.markets.synthetic import RULES, synthetic_candles
 from tests.support.processes.forked_sessions import ForkedSessions
 from tests.support.processes.live_process import STATE, SYMBOL, Wish, world_of
 from tests.support.processes.live_session import Row
+from tests.support.processes.tally import note
 from tests.support.processes.two_coins import Companion, SharedExchange
 
 SEED: Final = 91
@@ -230,6 +231,7 @@ class Hour:
         shutil.rmtree(folder, ignore_errors=True)
         self.sessions, self.folder, self.exchange = sessions, folder, HourExchange(**options)
         self._pid, self._started = 0, threading.Event()
+        self._kills = 0
         self._companion: Companion | None = None
         self._beside: list[Row] = []
         if coins > 1:
@@ -255,7 +257,9 @@ class Hour:
         self._started.clear()
         self._pid = self.sessions.start(wish)
         self._started.set()
-        return self.sessions.wait()
+        code = self.sessions.wait()
+        self._kills += code == -signal.SIGKILL
+        return code
 
     def send(self, number: signal.Signals) -> None:
         """Send the running session a signal."""
@@ -264,6 +268,7 @@ class Hour:
 
     def outcome(self) -> Outcome:
         """Read what is left."""
+        note(coins=1 if self._companion is None else 2, kills=self._kills)
         return outcome_of(self.exchange, self.folder, self._beside)
 
     def run(self) -> Outcome:

@@ -17,6 +17,7 @@ from live.session.shutdown import Ending
 from live.simulated.faults import FaultPlan
 from live.store.trade_files import LiveTrade
 from tests.support.processes.live_session import Scene
+from tests.support.processes.tally import note
 from tests.support.processes.two_coins import join_other, run_together, watch
 from tests.support.processes.watched_day import (
     assert_books_agree,
@@ -102,6 +103,12 @@ class Campaign:
             longest_ms: how long a position may have been without a stop.
             fills_whole: no order fills in parts.
         """
+        note(
+            coins=len(self.scenes),
+            poll_s=float(self.scene.plan.settings["poll_s"]),
+            faults=sum(self.faults.injected.values()),
+            longest_ms=self.observer.longest_ms,
+        )
         self.observer.assert_protected(longest_ms)
         found = []
         for scene in self.scenes:
