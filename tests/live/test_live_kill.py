@@ -43,7 +43,7 @@ World = tuple[Point, str]
 """The last moment of a world, and what happens then."""
 
 
-TWO_COINS_KILLS: Final = 5
+TWO_COINS_KILLS: Final = 4
 """Moments of each kind at which a session is killed beside another one."""
 Chosen = TypeVar("Chosen")
 
