@@ -251,7 +251,7 @@ def test_killed_at_any_request_a_new_process_goes_on(
     first: int, name: str, arrives: bool, tmp_path: Path
 ) -> None:
     killed = 0
-    for number in range(first + 3 * arrives, 1_000, 7):
+    for number in range(first + 3 * arrives, 1_000, 11):
         with stage(name, tmp_path / str(number), 7, 60) as scene:
             step_on(scene, 12)
             adapter = KillingAdapter(scene.exchange)
