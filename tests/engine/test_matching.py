@@ -273,10 +273,10 @@ def random_candles(seed: int, n_bars: int, wildness: float, gap_share: float) ->
 
 
 def random_funding(seed: int, n_bars: int) -> pd.DataFrame:
-    """Return settlements every two to eight hours from before the first bar to after the last."""
+    """Return settlements every two hours or more from before the first bar to after the last."""
     random = np.random.default_rng(seed + 1)
-    steps = np.cumsum(random.choice([8, 16, 32], n_bars // 8 + 12))
-    times = START + (steps - 32) * BAR_MS
+    rows = np.flatnonzero(random.random(n_bars // 8 + 12) < 0.6)
+    times = START + (8 * rows - 32) * BAR_MS
     return pd.DataFrame({"timestamp": times, "rate": random.normal(0.0001, 0.0004, len(times))})
 
 

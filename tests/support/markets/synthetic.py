@@ -61,13 +61,17 @@ def synthetic_candles(
 def synthetic_settlements(
     candles: pd.DataFrame, seed: int, *, hours: int = 8, delay_ms: int = 0
 ) -> pd.DataFrame:
-    """Return settlements (timestamp, rate) every ``hours``, from one before the candles on."""
+    """Return settlements (timestamp, rate) every ``hours``, from one before the candles on.
+
+    Every other one is ``delay_ms`` late: where most are, a record is refused.
+    """
     rng = np.random.default_rng(seed)
     start, end = int(candles["timestamp"].iloc[0]), int(candles["timestamp"].iloc[-1])
     times = np.arange(start - hours * HOUR_MS, end + BAR_MS + 1, hours * HOUR_MS)
     rates = rng.normal(0.0001, 0.0003, times.size)
     rates[rng.random(times.size) < 0.03] *= -20.0
-    return pd.DataFrame({"timestamp": times + delay_ms, "rate": rates})
+    late_ms = delay_ms * (np.arange(times.size) % 2)
+    return pd.DataFrame({"timestamp": times + late_ms, "rate": rates})
 
 
 def synthetic_detail(candles: pd.DataFrame, seed: int, *, per_bar: int = 5) -> pd.DataFrame:
